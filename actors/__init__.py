@@ -1,0 +1,1 @@
+"""The parts of a querycrew: import the public names from `supervisor`."""

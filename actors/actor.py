@@ -1,0 +1,124 @@
+"""CrewActor: a Pykka actor that always says when it ends, whatever ends it."""
+
+import threading
+from typing import Any
+
+import pykka
+from pykka._envelope import Envelope
+from pykka.messages import _ActorStop
+
+from actors.inbox import Inbox
+from actors.log import log
+
+__all__ = ["CrewActor"]
+
+
+class CrewActor(pykka.ThreadingActor):
+    """The life that supervisor and worker share: one loop, and exactly one end.
+
+    Pykka's loop answers a `BaseException` by stopping every actor of the process, and
+    leaves a thread that dies otherwise registered and looking alive. This one replaces it:
+
+    1. `on_start`, then `on_receive` for one message after the other, until `actor_stopped`.
+    2. Whatever happens there: `on_end`, then the mailbox is closed and the actor unregistered,
+       then `on_gone`. All of it runs again if it was cut off (an asynchronous exception may
+       hit anywhere), so every step of it can be repeated.
+
+    The thread is a daemon: a crew must not keep a program from ending; `supervisor` closes
+    crews at exit.
+    """
+
+    use_daemon_thread = True
+    actor_inbox: Inbox
+
+    @staticmethod
+    def _create_actor_inbox() -> Inbox:
+        return Inbox()
+
+    @property
+    def thread_name(self) -> str:
+        """The name of the actor's thread."""
+        return f"querycrew-{type(self).__name__.lower()}"
+
+    def launch(self) -> None:
+        """Register the actor and start its thread. In the thread that wants the actor.
+
+        Raises:
+            RuntimeError: no thread could be started; nothing of the actor is left.
+        """
+        try:
+            pykka.ActorRegistry.register(self.actor_ref)
+            self._start_actor_loop()
+        except BaseException:
+            self.retire()
+            raise
+
+    def _start_actor_loop(self) -> None:
+        threading.Thread(target=self._actor_loop, name=self.thread_name, daemon=True).start()
+
+    def _actor_loop(self) -> None:
+        cause: BaseException | None = None
+        try:
+            try:
+                self._actor_loop_setup()
+                self._actor_loop_running()
+            except BaseException as error:  # noqa: BLE001  # whatever it is, the actor ends properly
+                cause = error
+            self._end(cause)
+        except BaseException as error:  # noqa: BLE001  # it came in the middle of the end
+            self._end(cause or error)
+
+    def _actor_loop_setup(self) -> None:
+        self.on_start()
+
+    def _actor_loop_running(self) -> None:
+        while not self.actor_stopped.is_set():
+            # One call a message: nothing of it is held while the actor waits for the next.
+            self.step(self.actor_inbox.get())
+
+    def step(self, envelope: Envelope[Any]) -> None:
+        """Handle one message. In the actor's thread, or in a test's."""
+        if isinstance(envelope.message, _ActorStop):
+            self.on_stop_asked()
+        else:
+            self.actor_inbox.answer(envelope, self.on_receive(envelope.message))
+
+    def on_stop_asked(self) -> None:
+        """Stop after this message. The asker is answered once the actor has ended."""
+        self.actor_stopped.set()
+
+    def on_end(self, cause: BaseException | None) -> None:
+        """Settle and close what the actor holds. In its thread; may be called again if it was cut off."""
+
+    def on_gone(self, cause: BaseException | None) -> None:
+        """Say that the actor is gone, as its last act. In its thread; may be called again if it was cut off."""
+
+    def _end(self, cause: BaseException | None) -> None:
+        try:
+            self.on_end(cause)
+        finally:
+            self.retire()
+            self.on_gone(cause)
+
+    def retire(self) -> None:
+        """Let nobody send the actor anything more, and end its loop. From any thread; may be called again."""
+        self.actor_stopped.set()
+        self.actor_inbox.close()
+        try:
+            pykka.ActorRegistry.unregister(self.actor_ref)
+        except Exception as error:  # noqa: BLE001  # Pykka logs there, and a logging filter may raise
+            log(__name__, "debug", "unregister_failed", error=error)
+
+    def forget_the_parent(self) -> None:
+        """In the child of a fork: the actor's thread is not here, and locks may be held by it."""
+        self.actor_inbox.forget_the_parent()
+        self.actor_stopped = ended_event()
+        refs = pykka.ActorRegistry._actor_refs
+        refs[:] = [ref for ref in refs if ref.actor_urn != self.actor_urn]
+
+
+def ended_event() -> threading.Event:
+    """Return an event that is set already."""
+    event = threading.Event()
+    event.set()
+    return event

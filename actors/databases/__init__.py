@@ -1,0 +1,1 @@
+"""How to reach a database: one module for each kind."""

@@ -1,0 +1,376 @@
+"""SQLite, on APSW."""
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from actors.errors import ConnectionLost, TransactionLeftOpen
+from actors.log import log
+from actors.messages import Query, Request, Script
+from actors.result import Result
+
+__all__ = ["SQLite"]
+
+_LOST = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.ConnectionClosedError)
+"""After these, nothing more can be trusted of the connection."""
+
+_REMEMBERED = 256  # texts of statements that a connection remembers
+
+_NO_ROWID = -(2**63)  # the last inserted rowid is set to this first, to tell whether there was one
+
+# Pragmas that take an argument and yet change nothing of the connection.
+_READING_PRAGMAS = frozenset(
+    {
+        "foreign_key_check",
+        "foreign_key_list",
+        "function_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "integrity_check",
+        "optimize",
+        "quick_check",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+        "wal_checkpoint",
+    }
+)
+_STATEFUL_ACTIONS = frozenset(
+    {
+        apsw.SQLITE_ATTACH,
+        apsw.SQLITE_DETACH,
+        apsw.SQLITE_CREATE_TEMP_INDEX,
+        apsw.SQLITE_CREATE_TEMP_TABLE,
+        apsw.SQLITE_CREATE_TEMP_TRIGGER,
+        apsw.SQLITE_CREATE_TEMP_VIEW,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SQLite:
+    """A SQLite database: a file, or `:memory:`.
+
+    A file is created if there is none. Its path is made absolute at once, so a later change
+    of the current folder does not matter. A path that starts with `file:` is a SQLite URI.
+
+    An in-memory database is one connection and so one worker: when that worker dies, its
+    content is gone.
+
+    Raises:
+        TypeError: `path` is not a path.
+        ValueError: an option is out of its range; the text names it.
+    """
+
+    path: str | os.PathLike[str] = ":memory:"
+    """The file."""
+    journal_mode: str = field(default="wal", kw_only=True)
+    """`wal` (readers and a writer do not block each other), or any other journal mode of SQLite."""
+    synchronous: str = field(default="full", kw_only=True)
+    """`full`: what was acknowledged survives a power failure. Or `normal`, `extra`, `off`."""
+    foreign_keys: bool = field(default=True, kw_only=True)
+    """Whether foreign keys are enforced."""
+    busy_timeout: float = field(default=5.0, kw_only=True)
+    """Seconds to wait for a lock that another connection holds."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", _absolute(self.path))
+        for name, values in (
+            ("journal_mode", ("wal", "delete", "truncate", "persist", "memory", "off")),
+            ("synchronous", ("off", "normal", "full", "extra")),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value.lower() not in values:
+                message = f"SQLite({name}={value!r}) must be one of {', '.join(values)}"
+                raise ValueError(message)
+        timeout = self.busy_timeout
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 2**31 / 1000:
+            message = f"SQLite(busy_timeout={timeout!r}) must be seconds, from 0 to {2**31 // 1000}"
+            raise ValueError(message)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the database lives and dies with its one connection."""
+        path = str(self.path)
+        return path in ("", ":memory:") or (path.startswith("file:") and (":memory:" in path or "mode=memory" in path))
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return "memory" if self.in_memory else Path(_without_query(str(self.path))).stem
+
+    @property
+    def max_size(self) -> int | None:
+        """One for an in-memory database."""
+        return 1 if self.in_memory else None
+
+    def __str__(self) -> str:
+        # A URI may carry a key in its query.
+        return f"SQLite({_without_query(str(self.path))!r})"
+
+    def connect(self) -> "SQLiteConnection":
+        """Open the database, and read its schema: a file that is none is found out here.
+
+        Raises:
+            apsw.Error: with a note that says what may be wrong with the path.
+        """
+        return SQLiteConnection(self)
+
+
+class _Trace:
+    """What the engine tells of a statement just before its first step.
+
+    That is the only moment at which the columns of a statement without rows can be read, and
+    the last at which a second statement can be refused before the first has run.
+    """
+
+    __slots__ = ("_connection", "_go_on", "_seen", "_sql", "changes_before", "columns", "description")
+
+    def __init__(self, connection: apsw.Connection, sql: str, *, go_on: bool = True) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._go_on = go_on
+        self._seen = False
+        self.description: tuple[Any, ...] = ()
+        """As the cursor tells it."""
+        self.columns: tuple[str, ...] = ()
+        self.changes_before: int | None = None
+        """The connection's count of changes, of a statement that writes."""
+
+    def __call__(self, cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+        del bindings
+        if self._seen:
+            return self._go_on  # a comment behind the statement
+        self._seen = True
+        if len(sql) != len(self._sql) and not _is_blank(self._sql[len(sql) :]):
+            message = "the query holds more than one statement; send them as Script(sql), or one by one"
+            raise ValueError(message)
+        self.description = cursor.get_description()
+        self.columns = _names(self.description)
+        if not cursor.is_readonly:
+            self.changes_before = self._connection.total_changes()
+            self._connection.set_last_insert_rowid(_NO_ROWID)
+        return self._go_on
+
+
+def _names(description: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple([column[0] for column in description])
+
+
+class SQLiteConnection:
+    """One APSW connection, which every job finds clean.
+
+    A job that attaches a database, creates something temporary or sets a pragma (the engine's
+    authorizer tells, as the statement is prepared) makes the connection be opened anew after it.
+    Not so in memory, where that would lose the data.
+    """
+
+    def __init__(self, database: SQLite) -> None:
+        self._database = database
+        # Text → description and columns, of statements that are known to be single and only to read.
+        self._reading: dict[str, tuple[Any, tuple[str, ...]]] = {}
+        # Whether the job has changed something of the connection that the next one would see.
+        self._stateful = False
+        self._open()
+
+    def _open(self) -> None:
+        database = self._database
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+        try:
+            connection = apsw.Connection(str(database.path), flags=flags)
+        except apsw.Error as error:
+            _explain(error, str(database.path))
+            raise
+        try:
+            connection.set_busy_timeout(round(database.busy_timeout * 1000))
+            mode = connection.pragma("journal_mode")
+            if not database.in_memory and mode != database.journal_mode.lower():
+                connection.pragma("journal_mode", database.journal_mode)
+            connection.pragma("synchronous", database.synchronous)
+            connection.pragma("foreign_keys", database.foreign_keys)
+            # A file that is not a database passes everything up to the first read of the schema.
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        except apsw.Error as error:
+            connection.close(True)
+            _explain(error, str(database.path))
+            raise
+        connection.authorizer = self._authorize
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._stateful = False
+
+    # --- called by the engine -------------------------------------------------------------
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None
+    ) -> int:
+        del schema, trigger
+        if action in _STATEFUL_ACTIONS or (
+            action == apsw.SQLITE_PRAGMA and second is not None and str(first).lower() not in _READING_PRAGMAS
+        ):
+            self._stateful = True
+        return apsw.SQLITE_OK
+
+    # --- Connection -----------------------------------------------------------------------
+
+    def execute(self, request: Request) -> Result:
+        """Run `request`; see `Connection`."""
+        try:
+            result = self._query(request) if isinstance(request, Query) else self._script(request)
+            _check_closed(self._connection, request)
+        except _LOST as error:
+            raise ConnectionLost(str(error)) from error
+        except Exception:
+            self._clean_up()
+            raise
+        if self._stateful:
+            self._renew()
+        return result
+
+    def interrupt(self) -> None:
+        """End what is running; see `Connection`."""
+        with suppress(apsw.Error):  # it may have been closed meanwhile
+            self._connection.interrupt()
+
+    def close(self) -> None:
+        """Close, whatever is still open on it; see `Connection`."""
+        try:
+            self._connection.authorizer = None
+            self._connection.close(True)
+        except Exception as error:  # noqa: BLE001  # nothing more can be done about it
+            log(__name__, "debug", "close_failed", database=self._database, error=error)
+
+    # --- running --------------------------------------------------------------------------
+
+    def _query(self, query: Query) -> Result:
+        known = self._reading.get(query.sql)
+        if known is None:
+            return self._query_traced(query)
+        # A single statement that reads, as is known from before: without the trace, 1 µs less of 4.
+        cursor = self._cursor.execute(query.sql, query.params)
+        try:
+            description = cursor.get_description()
+        except apsw.ExecutionCompleteError:
+            return Result(self._columns_of(query), [], 0)
+        rows = cursor.fetchall()
+        columns = known[1] if description == known[0] else _names(description)
+        return Result(columns, rows, len(rows))
+
+    def _query_traced(self, query: Query) -> Result:
+        """Run a statement of which nothing is known yet, or one that writes."""
+        trace = _Trace(self._connection, query.sql)
+        self._cursor.exec_trace = trace
+        rows = self._cursor.execute(query.sql, query.params).fetchall()
+        self._cursor.exec_trace = None
+        if trace.changes_before is not None:
+            return Result(trace.columns, rows, *self._changes(trace.changes_before))
+        if trace.columns and not self._stateful:
+            if len(self._reading) >= _REMEMBERED:
+                self._reading.clear()
+            self._reading[query.sql] = (trace.description, trace.columns)
+        return Result(trace.columns, rows, len(rows))
+
+    def _columns_of(self, query: Query) -> tuple[str, ...]:
+        """Return the columns of a statement that gave no rows; they may have changed since it was first seen."""
+        trace = _Trace(self._connection, query.sql, go_on=False)
+        self._cursor.exec_trace = trace
+        with suppress(apsw.ExecTraceAbort):
+            self._cursor.execute(query.sql, query.params)
+        self._cursor.exec_trace = None
+        return trace.columns
+
+    def _script(self, script: Script) -> Result:
+        connection = self._connection
+        before = connection.total_changes()
+        connection.set_last_insert_rowid(_NO_ROWID)
+        for _ in self._cursor.execute(script.sql):
+            pass
+        _, rowid = self._changes(before)
+        return Result((), [], connection.total_changes() - before, rowid)
+
+    def _changes(self, before: int) -> tuple[int, int | None]:
+        """Return the rows that the last statement changed, and the rowid that it inserted, if any."""
+        connection = self._connection
+        changed = connection.changes() if connection.total_changes() != before else 0
+        rowid = connection.last_insert_rowid()
+        return changed, None if rowid == _NO_ROWID else rowid
+
+    def _clean_up(self) -> None:
+        """After an error: leave no cursor, no lock, no transaction and no setting behind.
+
+        Raises:
+            ConnectionLost: that did not work.
+        """
+        try:
+            # Closed by hand: the error's traceback may keep the cursor, and it a lock on the database.
+            self._cursor.close(True)
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._cursor = self._connection.cursor()
+        except apsw.Error as error:
+            raise ConnectionLost(str(error)) from error
+        if self._stateful:
+            self._renew()
+
+    def _renew(self) -> None:
+        if self._database.in_memory:
+            self._stateful = False
+            return
+        self.close()
+        try:
+            self._open()
+        except apsw.Error as error:
+            raise ConnectionLost(str(error)) from error
+
+
+def _check_closed(connection: apsw.Connection, request: Request) -> None:
+    """Raise `TransactionLeftOpen` if the request did not end the transaction that it began."""
+    if not connection.in_transaction:
+        return
+    error = TransactionLeftOpen(
+        f"{request} ended inside a transaction, which was rolled back; a transaction cannot span "
+        "requests: write BEGIN, the statements and COMMIT into one Script"
+    )
+    if isinstance(request, Script):
+        error.executed = None  # what it committed before stays
+    raise error
+
+
+def _is_blank(sql: str) -> bool:
+    """Say whether `sql` holds nothing but white space, semicolons and comments."""
+    return re.fullmatch(r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*", sql, re.DOTALL) is not None
+
+
+def _absolute(path: object) -> str:
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
+        message = f"SQLite(path) must be a str or a path, not {type(path).__name__}"
+        raise TypeError(message)
+    if "\0" in text:
+        message = "SQLite(path) must not hold a null character"
+        raise ValueError(message)
+    if text in ("", ":memory:") or text.startswith("file:"):
+        return text
+    return str(Path(text).absolute())
+
+
+def _without_query(path: str) -> str:
+    return path.partition("?")[0] if path.startswith("file:") else path
+
+
+def _explain(error: apsw.Error, text: str) -> None:
+    """Add to the driver's error what is wrong with the path, as far as one can see from here."""
+    path = Path(_without_query(text).removeprefix("file:"))
+    if isinstance(error, apsw.NotADBError):
+        error.add_note(f"{path} is not a SQLite database, or it is encrypted")
+    elif path.is_dir():
+        error.add_note(f"{path} is a directory")
+    elif not path.parent.is_dir():
+        error.add_note(f"there is no directory {path.parent}")
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        error.add_note(f"this process may not write to {path if path.exists() else path.parent}")

@@ -1,0 +1,70 @@
+"""Every error of the crew, each saying whether the statement took effect."""
+
+import pykka
+
+__all__ = [
+    "ConnectionLost",
+    "DatabaseUnavailable",
+    "QuerycrewError",
+    "QueueFull",
+    "SupervisorStopped",
+    "TransactionLeftOpen",
+    "WorkerDied",
+    "WouldDeadlock",
+]
+
+
+class QuerycrewError(Exception):
+    """The base of all errors that the crew itself raises.
+
+    Errors of the driver (`apsw.SQLError` and the like) pass through unchanged
+    and do not derive from this class.
+    """
+
+    executed: bool | None = False
+    """`False`: the statement never started, or was undone. `True`: it took effect.
+    `None`: nobody can know."""
+
+
+class QueueFull(QuerycrewError):
+    """The queue holds `max_queue` jobs already; this one was not accepted."""
+
+
+class WorkerDied(QuerycrewError, pykka.ActorDeadError):
+    """The worker died while it ran this job; `__cause__` says of what.
+
+    The job is not run again. Whether it took effect is unknown.
+    """
+
+    executed = None
+
+
+class DatabaseUnavailable(QuerycrewError, ConnectionError):
+    """The crew is suspended: no worker can open the database, for `__cause__`.
+
+    One worker goes on trying, and the crew resumes by itself.
+    """
+
+
+class SupervisorStopped(QuerycrewError, pykka.ActorDeadError):
+    """The crew is stopping or stopped, and this job was not, or not wholly, run."""
+
+
+class TransactionLeftOpen(QuerycrewError):
+    """The request ended inside a transaction, which was rolled back.
+
+    The next job gets a clean connection. `executed` is `None` after a `Script`,
+    whose earlier statements may have been committed.
+    """
+
+
+class WouldDeadlock(QuerycrewError, RuntimeError):
+    """A worker of the crew was asked to wait for its own crew."""
+
+
+class ConnectionLost(Exception):
+    """Raised by a connection to its worker: nothing more can run on it.
+
+    The driver's error is the `__cause__`. Never reaches a caller: it becomes
+    the `WorkerDied` of the job that was running.
+    """

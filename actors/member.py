@@ -1,0 +1,48 @@
+"""Member: a worker as the dispatcher knows it."""
+
+from collections.abc import Callable
+from enum import Enum
+
+from actors.job import Job
+
+__all__ = ["Member", "MemberState"]
+
+
+class MemberState(Enum):
+    """Where a worker is with its work.
+
+    | from | to | when |
+    |---|---|---|
+    | STARTING | AWAKE | its connection is open |
+    | AWAKE | BUSY | it took a job |
+    | AWAKE, BUSY | IDLE | there was no job to take |
+    | IDLE | AWAKE | it was woken for a job |
+    | BUSY | AWAKE | it is done, and has mail to read first |
+    | AWAKE, BUSY | RETIRED | there will be no more jobs |
+    | any | GONE | it was buried |
+    """
+
+    STARTING = "starting"
+    AWAKE = "awake"
+    IDLE = "idle"
+    BUSY = "busy"
+    RETIRED = "retired"
+    GONE = "gone"
+
+
+class Member:
+    """A worker as the dispatcher knows it: written to under the dispatcher's lock only."""
+
+    __slots__ = ("id", "interrupt", "job", "since", "state", "wake")
+
+    def __init__(self, worker_id: int, wake: Callable[[], object], interrupt: Callable[[], object]) -> None:
+        self.id = worker_id
+        self.wake = wake
+        """Makes the worker call `take`; never blocks, never raises."""
+        self.interrupt = interrupt
+        """Ends the statement that it runs; never blocks, never raises."""
+        self.job: Job | None = None
+        """What it runs; of a worker that is gone, what it was running."""
+        self.state = MemberState.STARTING
+        self.since = 0.0
+        """Monotonic seconds."""

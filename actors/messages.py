@@ -1,0 +1,129 @@
+"""What is said to the crew, and inside it: frozen values, nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+__all__ = ["Parameters", "Query", "Request", "Script", "Shutdown", "Status", "WorkerDown", "WorkerUp"]
+
+Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
+"""Positional values for `?`, or values by name for `:a`, `@a` and `$a`."""
+
+_SHOWN = 120  # characters of a statement that a repr, an error or a status shows
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One SQL statement with its parameters, answered by a `Result`.
+
+    Lists and dictionaries are copied, so a caller may go on changing its own.
+
+    Raises:
+        TypeError: `sql` is not a string, or `params` is neither a sequence of
+            values nor a mapping of names to values.
+        ValueError: `sql` is empty.
+    """
+
+    sql: str
+    """Exactly one statement; comments and a trailing semicolon are fine."""
+    params: Parameters = field(default=(), repr=False)
+    """Never shown in a `repr`, a log, an error or a status."""
+
+    def __post_init__(self) -> None:
+        sql = self.sql
+        if type(sql) is not str or not sql or sql.isspace():
+            _check_sql("Query", sql)
+        if type(self.params) is not tuple:
+            object.__setattr__(self, "params", _copied(self.params))
+
+    def __str__(self) -> str:
+        return f"Query({shorten(self.sql)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Several SQL statements, run one after the other on one connection.
+
+    Their rows are not kept: the `Result` that answers it has no rows, and its
+    `rowcount` is the number of rows that all statements together changed. Each
+    statement commits by itself unless the script says `BEGIN` and `COMMIT`; after
+    an error the statements before it stay done.
+
+    Raises:
+        TypeError: `sql` is not a string.
+        ValueError: `sql` is empty.
+    """
+
+    sql: str
+    """Statements separated by semicolons; no parameters."""
+
+    def __post_init__(self) -> None:
+        _check_sql("Script", self.sql)
+
+    def __str__(self) -> str:
+        return f"Script({shorten(self.sql)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Asks for a `CrewStatus`: a snapshot of the whole crew, taken at once."""
+
+
+Request: TypeAlias = Query | Script
+"""What a worker runs on its connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUp:
+    """From a worker to its supervisor: the connection is open."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDown:
+    """From a worker to its supervisor, exactly once in its life: it is gone."""
+
+    worker_id: int
+    cause: BaseException | None
+    """Why it died; `None` where it was asked to go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """From `SupervisorRef.shutdown` to the supervisor."""
+
+    cancel_pending: bool
+    timeout: float | None
+    """Seconds until running jobs are interrupted; `None` for never."""
+
+
+def shorten(sql: str) -> str:
+    """Return `sql` on one line and short enough to stand in an error or a status."""
+    line = " ".join(sql[: 4 * _SHOWN].split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+
+
+def _check_sql(kind: str, sql: object) -> None:
+    if not isinstance(sql, str):
+        message = f"{kind}(sql) must be a str, not {type(sql).__name__}"
+        raise TypeError(message)
+    if not sql or sql.isspace():
+        message = f"{kind}(sql) is empty: it must hold a statement"
+        raise ValueError(message)
+
+
+def _copied(params: object) -> tuple[Any, ...] | dict[str, Any]:
+    if isinstance(params, Mapping):
+        for name in params:
+            if not isinstance(name, str):
+                message = f"Query(params) by name needs str names, not {type(name).__name__}"
+                raise TypeError(message)
+        return dict(params)
+    if isinstance(params, Sequence) and not isinstance(params, (str, bytes, bytearray, memoryview)):
+        return tuple(params)
+    message = (
+        f"Query(params) must be a sequence of values or a mapping of names to values, "
+        f"not {type(params).__name__}; write (value,) for a single one"
+    )
+    raise TypeError(message)

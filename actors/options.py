@@ -1,0 +1,54 @@
+"""Checks of what a caller passes to `Supervisor.start`: errors that name the argument, in the caller."""
+
+import os
+
+from actors.databases.base import Database
+
+__all__ = ["check_database", "check_type", "check_whole", "usable_size"]
+
+
+def check_database(database: object) -> None:
+    """Raise `TypeError` unless `database` looks like one."""
+    if isinstance(database, type) or not callable(getattr(database, "connect", None)):
+        message = (
+            f"Supervisor.start(database) must be a path or a database such as SQLite(path), "
+            f"not {type(database).__name__}"
+        )
+        raise TypeError(message)
+
+
+def check_type(name: str, value: object, wanted: type) -> None:
+    """Raise `TypeError` unless `value` is `None` or of the `wanted` type."""
+    if value is not None and not isinstance(value, wanted):
+        message = f"Supervisor.start({name}) must be a {wanted.__name__}, not {type(value).__name__}"
+        raise TypeError(message)
+
+
+def check_whole(name: str, value: object, *, at_least: int) -> None:
+    """Raise unless `value` is `None` or a whole number of `at_least` so much."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        message = f"Supervisor.start({name}) must be a whole number, not {type(value).__name__}"
+        raise TypeError(message)
+    if value < at_least:
+        message = f"Supervisor.start({name}={value}) must be {at_least} or more"
+        raise ValueError(message)
+
+
+def usable_size(size: int | None, database: Database) -> int:
+    """Return how many workers to start: `size`, or as many as there are CPUs and the database serves."""
+    most = database.max_size
+    if size is None:
+        return min(_usable_cpus(), most or _usable_cpus())
+    check_whole("size", size, at_least=1)
+    if most is not None and size > most:
+        message = f"Supervisor.start(size={size}): {database} serves at most {most} worker"
+        raise ValueError(message)
+    return size
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

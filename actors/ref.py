@@ -1,0 +1,216 @@
+"""SupervisorRef: what a program holds of a crew."""
+
+import threading
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, overload
+
+import pykka
+from pykka._envelope import Envelope
+from pykka.messages import _ActorStop
+
+from actors.actor import ended_event
+from actors.dispatcher import Dispatcher
+from actors.errors import WouldDeadlock
+from actors.job import Job
+from actors.log import log
+from actors.messages import Query, Request, Script, Shutdown, Status
+from actors.reply import Reply
+from actors.result import Result
+from actors.status import CrewStatus
+from actors.waiting import here
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from supervisor import Supervisor
+
+__all__ = ["SupervisorRef"]
+
+
+class SupervisorRef(pykka.ActorRef["Supervisor"]):
+    """A reference to a running crew; every method may be called from any thread.
+
+    As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`.
+    """
+
+    def __init__(self, actor: "Supervisor", dispatcher: Dispatcher) -> None:
+        super().__init__(actor)
+        self._dispatcher = dispatcher
+        # Set once the crew has ended for good; unlike `actor_stopped`, after everything is closed.
+        self._ended = threading.Event()
+
+    # Pykka's own signatures take any message and any future; ours say what comes back.
+    @overload  # type: ignore[override]
+    def ask(self, message: Request, *, block: Literal[True] = True, timeout: float | None = None) -> Result: ...
+    @overload
+    def ask(self, message: Request, *, block: Literal[False], timeout: float | None = None) -> Reply[Result]: ...
+    @overload
+    def ask(self, message: Status, *, block: Literal[True] = True, timeout: float | None = None) -> CrewStatus: ...
+    @overload
+    def ask(self, message: Status, *, block: Literal[False], timeout: float | None = None) -> Reply[CrewStatus]: ...
+    def ask(self, message: Request | Status, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Hand `message` to the crew and return its answer, or with `block=False` its `Reply`.
+
+        The reply is settled exactly once, whatever dies. Without `block=False` this waits, but
+        nothing else ever waits for the crew.
+
+        Args:
+            message: a `Query`, a `Script`, or `Status()`.
+            block: whether to wait for the answer.
+            timeout: seconds to wait for it; the job itself goes on.
+
+        Raises:
+            TypeError: `message` is not a request.
+            pykka.Timeout: no answer within `timeout`.
+            QueueFull, DatabaseUnavailable, SupervisorStopped: the job was refused, and nothing ran.
+            WorkerDied: its worker died; nobody knows whether it took effect.
+            WouldDeadlock: called with `block=True` from one of the crew's own threads.
+            Exception: the driver's own error.
+        """
+        dispatcher = self._dispatcher
+        reply: Reply[Any] = Reply(dispatcher)
+        if type(message) is Status:
+            reply.settle(dispatcher.status())
+        elif isinstance(message, (Query, Script)):
+            if block and self._must_not_wait():
+                raise WouldDeadlock(_WOULD_DEADLOCK.format(dispatcher.name))
+            job = Job(message, reply, dispatcher.clock())
+            try:
+                refusal = dispatcher.submit(job)
+                if refusal is not None:
+                    reply.reject(refusal)
+                elif block:
+                    return reply.get(timeout=timeout)
+            except (KeyboardInterrupt, SystemExit):
+                # Nobody will take the answer any more: do not let the job cost anything.
+                if not dispatcher.withdraw(job):
+                    dispatcher.interrupt(job)
+                raise
+        else:
+            raise TypeError(_not_a_request(message))
+        return reply.get(timeout=timeout) if block else reply
+
+    def tell(self, message: Request | _ActorStop) -> None:
+        """Hand `message` to the crew and forget it; an error is logged.
+
+        Raises:
+            TypeError: `message` is not a request.
+        """
+        if isinstance(message, _ActorStop):
+            super().tell(message)
+            return
+        if not isinstance(message, (Query, Script)):
+            raise TypeError(_not_a_request(message))
+        reply: Reply[Any] = Reply(self._dispatcher)
+        reply.add_done_callback(lambda reply: _log_failure(self._dispatcher.name, message, reply))
+        refusal = self._dispatcher.submit(Job(message, reply, self._dispatcher.clock()))
+        if refusal is not None:
+            reply.reject(refusal)
+
+    @overload  # type: ignore[override]
+    def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
+    @overload
+    def stop(self, *, block: Literal[False], timeout: float | None = None) -> Reply[bool]: ...
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Stop the crew once everything accepted so far is answered; later asks are refused at once.
+
+        Called from one of the crew's own threads, or from code that the garbage collector or a signal
+        runs in the middle of an ask, it does not wait: it would wait for itself.
+
+        Args:
+            block: whether to wait for the end.
+            timeout: seconds to wait for it; stopping goes on.
+
+        Returns:
+            True if the crew was running, False if it had ended; with `block=False` a future of that.
+
+        Raises:
+            pykka.Timeout: the crew has not ended within `timeout`.
+        """
+        self._dispatcher.stop_accepting()
+        asked: Reply[None] = Reply(self._dispatcher)
+        if self.is_alive():
+            self.actor_inbox.put(Envelope(_ActorStop(), reply_to=asked))
+            stopped = asked.map(lambda _: True)
+        else:
+            asked.settle(None)
+            stopped = asked.map(lambda _: False)
+        if not block:
+            return stopped
+        return True if self._must_not_wait() else stopped.get(timeout=timeout)
+
+    def shutdown(self, wait: bool = True, *, cancel_pending: bool = False, timeout: float | None = None) -> None:
+        """Stop the crew, as `concurrent.futures.Executor.shutdown` does, with a time limit.
+
+        Args:
+            wait: whether to wait for the end.
+            cancel_pending: reject what is queued instead of running it.
+            timeout: seconds after which what is still queued is rejected and what is still
+                running is interrupted, both with `SupervisorStopped`; `None` for never.
+
+        Raises:
+            ValueError: `timeout` is negative.
+        """
+        if timeout is not None and not timeout >= 0:
+            message = f"shutdown(timeout={timeout}) must be 0 or more seconds, or None"
+            raise ValueError(message)
+        self._dispatcher.stop_accepting()
+        try:
+            super().tell(Shutdown(cancel_pending, timeout))
+        except pykka.ActorDeadError:
+            return
+        if wait and not self._must_not_wait():
+            self.wait_until_ended()
+
+    def proxy(self) -> Never:
+        """Refuse: a crew is asked, not proxied.
+
+        Raises:
+            TypeError: always.
+        """
+        message = "a crew has no methods to proxy: send it requests with ask() and tell()"
+        raise TypeError(message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<SupervisorRef {self._dispatcher!r}>"
+
+    __str__ = __repr__
+
+    def wait_until_ended(self, timeout: float | None = None) -> bool:
+        """Wait until the crew has ended and closed everything; say whether it has."""
+        return self._ended.wait(timeout)
+
+    def note_end(self) -> None:
+        """For the supervisor: release everybody who waits for the end."""
+        self._ended.set()
+
+    def forget_the_parent(self) -> None:
+        """For the supervisor, in the child of a fork: the crew has ended here."""
+        self.actor_stopped = ended_event()
+        self._ended = ended_event()
+
+    def _must_not_wait(self) -> bool:
+        return here.crew is self._dispatcher or self._dispatcher.is_mine()
+
+
+_WOULD_DEADLOCK = (
+    "this thread belongs to crew {0!r}, and would wait for itself; use block=False here with "
+    "add_done_callback(), or ask another crew"
+)
+
+
+def _not_a_request(message: object) -> str:
+    return f"a crew takes Query, Script and Status, not {type(message).__name__}"
+
+
+def _log_failure(crew: str, request: Request, reply: Reply[Any]) -> None:
+    error = reply.exception()
+    if error is not None:
+        log(__name__, "error", "told_request_failed", crew=crew, request=request, error=error)

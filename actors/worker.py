@@ -1,0 +1,222 @@
+"""Worker: one actor, one connection, one death notice."""
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pykka._envelope import Envelope
+
+from actors.actor import CrewActor
+from actors.databases.base import Connection, Database
+from actors.dispatcher import Dispatcher
+from actors.errors import ConnectionLost, WorkerDied
+from actors.job import Job
+from actors.log import log
+from actors.member import Member, MemberState
+from actors.messages import Script, WorkerDown, WorkerUp
+from actors.reply import Rejection, Reply
+from actors.result import Result
+from actors.waiting import here
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Wake", "Worker"]
+
+E = TypeVar("E", bound=BaseException)
+
+# Modules whose frames at the head of a traceback are the worker's own machinery.
+_OWN: Final = frozenset({__name__, "actors.actor"})
+
+
+class Wake:
+    """To a worker: there may be a job. It carries nothing, so a spurious one is harmless."""
+
+
+_WAKE: Final = Envelope(Wake())
+
+
+class Worker(CrewActor):
+    """Takes jobs from the dispatcher and runs them on its own connection, one at a time.
+
+    Its life, all of it in its own thread:
+
+    1. `on_start` opens the connection, reports to the dispatcher and tells `WorkerUp`.
+    2. Every message, whatever it says, makes it take jobs until there are none or there is mail.
+    3. It ends when it is stopped, when it retires (the dispatcher has no more jobs to give), when its
+       connection is lost, or when anything else is raised. `on_end` settles what it holds, rejects
+       its orphan with `WorkerDied`, and closes the connection; then it tells `WorkerDown`.
+    """
+
+    def __init__(
+        self, worker_id: int, database: Database, dispatcher: Dispatcher, notify: Callable[[object], object]
+    ) -> None:
+        super().__init__()
+        self._database = database
+        self._dispatcher = dispatcher
+        # Tells the supervisor; raises nothing.
+        self._notify = notify
+        self._connection: Connection | None = None
+        # The answer that is about to be given: a death between two steps must not lose it.
+        self._unsettled: tuple[Reply[Any], Result | Rejection] | None = None
+        self.member = Member(worker_id, self._wake, self._interrupt)
+
+    @property
+    def thread_name(self) -> str:
+        """The name of the worker's thread."""
+        return f"querycrew-{self._dispatcher.name}-worker-{self.member.id}"
+
+    # --- from any thread ------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        try:
+            self.actor_inbox.put(_WAKE)
+        except Exception as error:  # noqa: BLE001  # it has just died: the dispatcher will hear of that
+            log(__name__, "debug", "wake_missed", worker=self.member.id, error=error)
+
+    def _interrupt(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            connection.interrupt()
+
+    def forget_the_parent(self) -> None:
+        """In the child of a fork: leave the parent's connection alone, for ever.
+
+        Closing it here could harm the parent's database, and so could its garbage collection.
+        """
+        super().forget_the_parent()
+        if self._connection is not None:
+            import ctypes  # only the child of a fork needs it
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+
+    # --- in the worker's thread -----------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Open the connection, say so, and take the first jobs."""
+        here.crew = self._dispatcher
+        self._connection = self._database.connect()
+        if not self._dispatcher.report(self.member):
+            self.actor_stopped.set()  # it took so long that nobody waits for it any more
+            return
+        self._notify(WorkerUp(self.member.id))
+        self._work()
+
+    def on_receive(self, message: object) -> None:
+        """Take jobs, whatever the message says."""
+        del message  # a wake, or a stranger's
+        self._work()
+
+    def _work(self) -> None:
+        """Take jobs until there are none, or there is mail to read first."""
+        inbox, dispatcher, member = self.actor_inbox, self._dispatcher, self.member
+        job = dispatcher.take(member)
+        while job is not None:
+            reply = job.reply
+            outcome = self._run(job)
+            job = None
+            self._unsettled = (reply, outcome)
+            # Done before it is answered: whoever asks again at once meets an idle worker. Not so
+            # where a callback runs first, which might keep this thread from its next job.
+            quick = reply.callbacks is None
+            job = dispatcher.finish(member, type(outcome) is Result, quick and inbox.empty())
+            reply.settle(outcome)
+            self._unsettled = reply = outcome = None  # type: ignore[assignment]  # hold nothing
+            if not quick and inbox.empty():
+                job = dispatcher.take(member)
+        if member.state is MemberState.RETIRED or member.state is MemberState.GONE:
+            self.actor_stopped.set()
+
+    def _run(self, job: Job) -> Result | Rejection:
+        """Run one job to its result, or its rejection with the statement's error.
+
+        Raises:
+            ConnectionLost: the connection is of no more use.
+            BaseException: somebody wants this thread to end.
+        """
+        try:
+            result = self._connection.execute(job.request)  # type: ignore[union-attr]  # open since on_start
+        except ConnectionLost:
+            raise
+        except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
+            if job.abort is not None:
+                # The statements of a script that came before the interrupted one stay done.
+                return Rejection(_caused(job.abort(None if isinstance(job.request, Script) else False), error))
+            return Rejection(self._explained(error, job))
+        if type(result) is Result:
+            return result
+        return Rejection(
+            TypeError(
+                f"{type(self._connection).__name__}.execute() must return a Result, not {type(result).__name__}: "
+                "what belongs to a connection or a thread cannot be sent to another"
+            )
+        )
+
+    def _explained(self, error: Exception, job: Job) -> Exception:
+        error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
+        return _detached(error)
+
+    def on_end(self, cause: BaseException | None) -> None:
+        """Settle what this worker holds, reject its orphan, close the connection."""
+        if self._unsettled is not None:
+            reply, outcome = self._unsettled
+            reply.settle(outcome)
+            self._unsettled = None
+        orphan = self._dispatcher.bury(self.member)
+        if orphan is not None:
+            orphan.reply.reject(self._death(orphan, cause))
+        if self._connection is not None:
+            self._connection.close()
+
+    def on_gone(self, cause: BaseException | None) -> None:
+        """Tell the supervisor."""
+        self._notify(WorkerDown(self.member.id, _reason(cause)))
+        here.crew = None
+
+    def _death(self, orphan: Job, cause: BaseException | None) -> BaseException:
+        if orphan.abort is not None:
+            return orphan.abort(None)
+        reason = _reason(cause)
+        what = "was stopped" if reason is None else f"died of {type(reason).__name__}: {reason}"
+        error = WorkerDied(
+            f"crew {self._dispatcher.name!r}: worker {self.member.id} {what}, while it ran {orphan.request}; "
+            "the job is not run again, and whether it took effect is unknown"
+        )
+        return _caused(error, reason)
+
+
+def _reason(cause: BaseException | None) -> BaseException | None:
+    """Return what a worker really died of: a lost connection is the driver's error behind it."""
+    if isinstance(cause, ConnectionLost) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    return None if cause is None else _detached(cause)
+
+
+def _caused(error: BaseException, cause: BaseException | None) -> BaseException:
+    error.__cause__ = None if cause is None else _detached(cause)
+    return error
+
+
+def _detached(error: E) -> E:
+    """Free an error of all that it would keep alive through its traceback.
+
+    The frames hold the cursor, and through it a lock on the database; the first of them is this
+    thread's own, still running. Where the error was raised stays readable.
+    """
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        link = todo.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        link.__traceback__ = _without_own(link.__traceback__)
+        traceback.clear_frames(link.__traceback__)
+        todo += [link.__cause__, link.__context__]
+    return error
+
+
+def _without_own(trace: "TracebackType | None") -> "TracebackType | None":
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OWN:
+        trace = trace.tb_next
+    return trace

@@ -1,0 +1,426 @@
+"""A supervised crew of database workers: `supervisor.ask(Query("select …"))` never waits for nothing.
+
+    caller                      Dispatcher (a lock, no I/O)              Worker (actor, one connection)
+    db.ask(Query) ── submit ──►  queue ▸ idle? ── wake ────────────────►  take ─► job ─► execute
+      Reply ◄──────────────────────────────────────────────────────────── settle
+                                 queue ◄───────────────────────────────── take ─► next job, or idle
+                                       Supervisor (this actor)
+             WorkerUp / WorkerDown / alarm ─► restart, suspend, resume, stop
+
+Everything public is imported from here; `docs/architecture.md` tells the guarantees and the races.
+"""
+
+import os
+import random
+import time
+from contextlib import suppress
+from itertools import count
+from typing import Any, ClassVar
+
+import pykka
+from pykka._envelope import Envelope
+
+from actors import process
+from actors.actor import CrewActor
+from actors.databases.base import Connection, Database
+from actors.databases.sqlite import SQLite
+from actors.dispatcher import Dispatcher, Mode
+from actors.errors import (
+    ConnectionLost,
+    DatabaseUnavailable,
+    QuerycrewError,
+    QueueFull,
+    SupervisorStopped,
+    TransactionLeftOpen,
+    WorkerDied,
+    WouldDeadlock,
+)
+from actors.inbox import Alarm
+from actors.job import Job
+from actors.log import log
+from actors.messages import Query, Script, Shutdown, Status, WorkerDown, WorkerUp
+from actors.options import check_database, check_type, check_whole, usable_size
+from actors.ref import SupervisorRef
+from actors.reply import Reply
+from actors.restart import Deaths, RestartPolicy
+from actors.result import Result, Row
+from actors.seat import Seat, SeatState
+from actors.status import CrewStatus, Durations, WorkerStatus
+from actors.waiting import here
+from actors.worker import Worker
+
+__all__ = [
+    "Connection",
+    "ConnectionLost",
+    "CrewStatus",
+    "Database",
+    "DatabaseUnavailable",
+    "Durations",
+    "Query",
+    "QuerycrewError",
+    "QueueFull",
+    "Reply",
+    "RestartPolicy",
+    "Result",
+    "Row",
+    "SQLite",
+    "Script",
+    "Status",
+    "Supervisor",
+    "SupervisorRef",
+    "SupervisorStopped",
+    "TransactionLeftOpen",
+    "WorkerDied",
+    "WorkerStatus",
+    "WouldDeadlock",
+]
+
+_GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
+_INTERRUPT_AGAIN = 0.02  # seconds; an interrupt that comes just before the statement's first step is lost
+
+
+class Supervisor(CrewActor):
+    """Starts workers, hears that they are up or gone, replaces them, and runs the timers.
+
+    It is no part of the way of a job: callers and workers meet in the dispatcher. All its own methods
+    run in its own thread, and every change ends in `_staff`, which decides who is started when.
+
+    It never ends while a job that it accepted can still be answered; if its thread is killed
+    all the same, queued jobs are rejected, running ones finish, and the workers retire.
+    """
+
+    worker_class: ClassVar[type[Worker]] = Worker
+    dispatcher_class: ClassVar[type[Dispatcher]] = Dispatcher
+    clock: ClassVar[Any] = staticmethod(time.monotonic)
+    """Monotonic seconds: a function without arguments."""
+
+    def __init__(self, database: Database, size: int, max_queue: int | None, policy: RestartPolicy, name: str) -> None:
+        self._dispatcher = self.dispatcher_class(name, str(database), size, max_queue, self.clock)
+        super().__init__()
+        self._database = database
+        self._policy = policy
+        self._deaths = Deaths(policy)
+        self._seats = [Seat() for _ in range(size)]
+        # Worker ids are never used again: news of one that is not seated is old, and ignored.
+        self._worker_ids = count(1)
+        self._random = random.Random()  # noqa: S311  # jitter, not cryptography
+        # Why the last worker could not start or died: the cause of a suspension.
+        self._last_cause: BaseException | None = None
+        # Monotonic seconds from which running jobs are interrupted, and later given up, while stopping.
+        self._force_at: float | None = None
+        self._give_up_at: float | None = None
+        self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher)
+
+    @classmethod
+    def start(
+        cls,
+        database: Database | str | os.PathLike[str] | None = None,
+        *,
+        size: int | None = None,
+        max_queue: int | None = None,
+        restart: RestartPolicy | None = None,
+        name: str | None = None,
+    ) -> SupervisorRef:
+        """Start a crew and return at once, with the workers still opening the database.
+
+        Args:
+            database: a file's path, or a database such as `SQLite("app.db")`; `None` is a
+                private in-memory database.
+            size: how many workers; as many as this process may use CPUs if `None`, and one for
+                an in-memory database, which cannot be shared.
+            max_queue: how many jobs may wait; more are refused with `QueueFull`. `None` is no limit.
+            restart: when lost workers are replaced.
+            name: for errors, logs and threads; the database's own if `None`.
+
+        Raises:
+            TypeError: an argument has the wrong type; the text names it.
+            ValueError: an argument is out of its range; the text names it.
+            RuntimeError: the system gives no more threads.
+        """
+        if database is None or isinstance(database, (str, os.PathLike)):
+            database = SQLite(":memory:" if database is None else database)
+        check_database(database)
+        check_type("restart", restart, RestartPolicy)
+        check_type("name", name, str)
+        check_whole("max_queue", max_queue, at_least=0)
+        crew = cls(database, usable_size(size, database), max_queue, restart or RestartPolicy(), name or database.name)
+        process.crews.add(crew)
+        crew.launch()
+        return crew.actor_ref
+
+    @property
+    def actor_ref(self) -> SupervisorRef:
+        """The reference that `start` returned."""
+        return self._actor_ref
+
+    @property
+    def thread_name(self) -> str:
+        """The name of the supervisor's thread."""
+        return f"querycrew-{self._dispatcher.name}-supervisor"
+
+    # --- messages -------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Start the first worker."""
+        here.crew = self._dispatcher
+        self._staff()
+
+    def on_receive(self, message: object) -> None:
+        """Note one piece of news, then decide what follows from it. Never raises."""
+        match message:
+            case WorkerUp(worker_id):
+                self._on_worker_up(worker_id)
+            case WorkerDown(worker_id, cause):
+                self._on_worker_down(worker_id, cause)
+            case Shutdown(cancel_pending, timeout):
+                self._on_shutdown(cancel_pending, timeout)
+            case Alarm():
+                pass
+            case Query() | Script():
+                self.actor_ref.tell(message)
+            case _:
+                log(__name__, "warning", "message_ignored", crew=self._dispatcher.name, type=type(message).__name__)
+        self._staff()
+
+    def on_stop_asked(self) -> None:
+        """Begin to stop; the asker is answered at the end, when the mailbox closes."""
+        self._dispatcher.stop_accepting()
+        self._staff()
+
+    def _on_worker_up(self, worker_id: int) -> None:
+        seat = self._seat_of(worker_id)
+        if seat is None:
+            return
+        seat.state = SeatState.UP
+        seat.up_since = self.clock()
+        if self._dispatcher.mode is Mode.SUSPENDED:
+            log(__name__, "info", "resumed", crew=self._dispatcher.name, worker=worker_id)
+            self._dispatcher.resume()
+            for other in self._seats:
+                other.due = min(other.due, self._deaths.free_at(seat.up_since))
+
+    def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:
+        seat = self._seat_of(worker_id)
+        if seat is not None:
+            self._vacate(seat, cause)
+
+    def _on_shutdown(self, cancel_pending: bool, timeout: float | None) -> None:
+        self._dispatcher.stop_accepting()
+        if cancel_pending:
+            self._reject_stopped(self._dispatcher.cancel_pending())
+        if timeout is not None:
+            at = self.clock() + timeout
+            self._force_at = at if self._force_at is None else min(at, self._force_at)
+
+    # --- staff ----------------------------------------------------------------------------
+
+    def _staff(self) -> None:
+        """Decide who is started when, and whether all is over: called after every change."""
+        now = self.clock()
+        self._give_up_slow_starts(now)
+        if self._dispatcher.mode is Mode.STOPPING:
+            self._force(now)
+            if self._is_over():
+                self.actor_stopped.set()
+                return
+        if any(seat.state is SeatState.UP for seat in self._seats):
+            self._start_due(now)
+        elif not self._starting():
+            self._start_one_or_suspend(now)
+        self.actor_inbox.alarm = self._next_alarm()
+
+    def _start_due(self, now: float) -> None:
+        if self._dispatcher.mode is Mode.STOPPING:
+            return  # those that are up finish the work
+        for seat in self._seats:
+            if seat.state is SeatState.WAITING and seat.due <= now:
+                self._start_worker(seat, now)
+
+    def _start_one_or_suspend(self, now: float) -> None:
+        """Nobody is up or about to be: one worker at a time goes on trying.
+
+        Starting just one also means that a new file is set up by one worker alone, and that a database
+        that cannot be opened is found out at the price of one attempt.
+        """
+        for _ in self._seats:
+            seat = min(self._seats, key=lambda seat: seat.due)
+            if seat.due > now:
+                break
+            self._start_worker(seat, now)
+            if seat.state is SeatState.STARTING:
+                return
+        self._suspend()
+
+    def _suspend(self) -> None:
+        if self._dispatcher.mode is Mode.UP:
+            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=self._last_cause)
+        for job in self._dispatcher.suspend(self._last_cause):
+            job.reply.reject(self._dispatcher.unavailable())
+        if self._dispatcher.mode is Mode.STOPPING:
+            self.actor_stopped.set()  # nobody is up, and now nothing is queued: it is over
+
+    def _start_worker(self, seat: Seat, now: float) -> None:
+        worker_id = next(self._worker_ids)
+        if seat.taken:
+            self._dispatcher.restarts += 1
+        seat.taken = True
+        seat.state = SeatState.STARTING
+        seat.due = now + self._policy.start_timeout
+        try:
+            worker = self.worker_class(worker_id, self._database, self._dispatcher, self._hear)
+            seat.worker = worker
+            self._dispatcher.enlist(worker.member)
+            worker.launch()
+        except Exception as error:  # noqa: BLE001  # no thread, no memory: the same as a failed start
+            self._vacate(seat, error)
+
+    def _give_up_slow_starts(self, now: float) -> None:
+        for seat in self._starting():
+            if seat.due <= now:
+                limit = self._policy.start_timeout
+                self._vacate(seat, TimeoutError(f"opening {self._database} took longer than {limit:g} seconds"))
+
+    def _vacate(self, seat: Seat, cause: BaseException | None) -> None:
+        """Strike off the worker of a seat, and note when the next one may be started."""
+        now = self.clock()
+        was_up = seat.state is SeatState.UP
+        self._leave(seat)
+        if was_up and now - seat.up_since >= self._policy.quiet_period:
+            seat.failures = 0
+        if cause is None:
+            seat.due = now  # it was asked to stop: nothing is wrong with it
+            return
+        self._last_cause = cause
+        if was_up:
+            self._deaths.record(now)
+        else:
+            self._dispatcher.failed_starts += 1
+            seat.failures = max(seat.failures, 1)
+        wait = self._policy.backoff(seat.failures, self._random.random())
+        seat.failures += 1
+        seat.due = max(now + wait, self._deaths.free_at(now))
+        if not was_up:
+            # What this one could not open, the others would not either: one at a time tries.
+            for other in self._seats:
+                if other.state is SeatState.WAITING:
+                    other.due = max(other.due, seat.due)
+        log(
+            __name__,
+            "warning",
+            "worker_lost" if was_up else "worker_start_failed",
+            crew=self._dispatcher.name,
+            cause=cause,
+            restart_in_seconds=round(seat.due - now, 3),
+        )
+
+    # --- stopping -------------------------------------------------------------------------
+
+    def _is_over(self) -> bool:
+        """Say whether every accepted job is settled and every worker that is up has gone."""
+        if self._dispatcher.queued:
+            return False
+        return not any(seat.state is SeatState.UP for seat in self._seats)
+
+    def _force(self, now: float) -> None:
+        """Past the time limit: reject what waits, interrupt what runs, and at last give it up."""
+        if self._force_at is None or self._force_at > now:
+            return
+        self._reject_stopped(self._dispatcher.cancel_pending())
+        if self._give_up_at is None:
+            self._give_up_at = now + _GRACE
+        for job in self._dispatcher.running():
+            if now < self._give_up_at:
+                job.abort = self._stopped_error
+                self._dispatcher.interrupt(job)
+        if now >= self._give_up_at:
+            for seat in self._seats:
+                orphan = self._leave(seat)
+                if orphan is not None:
+                    orphan.reply.reject(self._stopped_error(None))
+
+    def _stopped_error(self, executed: bool | None) -> SupervisorStopped:
+        error = SupervisorStopped(
+            f"crew {self._dispatcher.name!r} was shut down while this job ran, and interrupted it at its time limit"
+        )
+        error.executed = executed
+        return error
+
+    def on_end(self, cause: BaseException | None) -> None:
+        """Reject what is still queued; workers finish what they run, and retire."""
+        if cause is not None:
+            log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
+        self._reject_stopped(self._dispatcher.close(cause))
+
+    def on_gone(self, cause: BaseException | None) -> None:
+        """Release those who wait for the end."""
+        del cause
+        process.crews.discard(self)
+        self.actor_ref.note_end()
+        here.crew = None
+
+    # --- helpers --------------------------------------------------------------------------
+
+    def _hear(self, news: object) -> None:
+        """Take news from a worker, in the worker's thread."""
+        with suppress(pykka.ActorDeadError):  # the crew has ended: nobody needs to know
+            self.actor_inbox.put(Envelope(news))
+
+    def _leave(self, seat: Seat) -> Job | None:
+        """Empty a seat for good, whether its worker has ended or not; return the job that it was running."""
+        worker, seat.worker = seat.worker, None
+        seat.state = SeatState.WAITING
+        if worker is None:
+            return None
+        orphan = self._dispatcher.bury(worker.member)
+        worker.retire()
+        return orphan
+
+    def _seat_of(self, worker_id: int) -> Seat | None:
+        for seat in self._seats:
+            if seat.worker is not None and seat.worker.member.id == worker_id:
+                return seat
+        return None
+
+    def _starting(self) -> list[Seat]:
+        return [seat for seat in self._seats if seat.state is SeatState.STARTING]
+
+    def _next_alarm(self) -> float | None:
+        """Return when `_staff` has to decide again, even if nothing is heard until then."""
+        starting = self._starting()
+        times = [seat.due for seat in starting]
+        if self._dispatcher.mode is Mode.STOPPING:
+            if self._give_up_at is not None:
+                times += [self._give_up_at, self.clock() + _INTERRUPT_AGAIN]
+            elif self._force_at is not None:
+                times.append(self._force_at)
+        elif len(starting) < len(self._seats):
+            up = any(seat.state is SeatState.UP for seat in self._seats)
+            if up or not starting:
+                times += [seat.due for seat in self._seats if seat.state is SeatState.WAITING]
+        return min(times, default=None)
+
+    def _reject_stopped(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            job.reply.reject(self._dispatcher.stopped())
+
+    # --- the end of the program, and forks ------------------------------------------------
+
+    def shutdown_at_exit(self) -> None:
+        """Ask for the end, at once: pending jobs are rejected, running ones interrupted."""
+        self.actor_ref.shutdown(wait=False, cancel_pending=True, timeout=0)
+
+    def wait_until_ended(self, timeout: float) -> bool:
+        """Wait until everything is closed; say whether it is."""
+        return self.actor_ref.wait_until_ended(timeout)
+
+    def forget_the_parent(self) -> None:
+        """In the child of a fork: reject every job, and let nothing here touch the parent's connections."""
+        for seat in self._seats:
+            if seat.worker is not None:
+                seat.worker.forget_the_parent()
+        jobs = self._dispatcher.forget_the_parent()
+        super().forget_the_parent()
+        self.actor_ref.forget_the_parent()
+        for job in jobs:
+            job.reply.forget_the_parent()
+            job.reply.reject(self._dispatcher.stopped())

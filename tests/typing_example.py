@@ -1,0 +1,1 @@
+"""Checked by mypy only: what a user's own type checker infers."""
