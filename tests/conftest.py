@@ -1,0 +1,76 @@
+"""What every test has: a crew that is stopped for it, and a check that nothing is left behind."""
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pykka
+import pytest
+
+from supervisor import Supervisor, SupervisorRef
+
+
+class StartCrew(Protocol):
+    def __call__(self, database: Any = None, **options: Any) -> SupervisorRef: ...
+
+
+@pytest.fixture
+def start() -> Iterator[StartCrew]:
+    """Start crews that are shut down at the end of the test, whatever state they are in."""
+    refs: list[SupervisorRef] = []
+
+    def start_crew(database: Any = None, **options: Any) -> SupervisorRef:
+        refs.append(Supervisor.start(database, **options))
+        return refs[-1]
+
+    yield start_crew
+    for ref in refs:
+        ref.shutdown(cancel_pending=True, timeout=0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "app.db"
+
+
+def eventually(condition: Any, seconds: float = 10.0) -> bool:
+    """Wait until `condition()` is true, for what nothing announces; say whether it became so."""
+    nothing = threading.Event()
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        nothing.wait(0.002)
+    return True
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0  # noqa: PTH112, PTH208
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    threads = set(threading.enumerate())
+    actors = {ref.actor_urn for ref in pykka.ActorRegistry.get_all()}
+    descriptors = open_descriptors()
+    yield
+
+    def left() -> list[object]:
+        return [
+            *(thread for thread in threading.enumerate() if thread not in threads),
+            *(ref for ref in pykka.ActorRegistry.get_all() if ref.actor_urn not in actors),
+        ]
+
+    assert eventually(lambda: not left()), f"left behind: {left()}"
+
+    def descriptors_back() -> bool:
+        if open_descriptors() <= descriptors:
+            return True
+        gc.collect()
+        return False
+
+    assert eventually(descriptors_back), f"{open_descriptors() - descriptors} descriptors left behind"
