@@ -38,6 +38,7 @@ from actors.errors import (
 from actors.inbox import Alarm
 from actors.job import Job
 from actors.log import log
+from actors.member import MemberState
 from actors.messages import Query, Script, Shutdown, Status, WorkerDown, WorkerUp
 from actors.options import check_database, check_type, check_whole, usable_size
 from actors.ref import SupervisorRef
@@ -316,10 +317,15 @@ class Supervisor(CrewActor):
     # --- stopping -------------------------------------------------------------------------
 
     def _is_over(self) -> bool:
-        """Say whether every accepted job is settled and every worker that is up has gone."""
+        """Say whether every accepted job is settled and every worker that was ever up has gone.
+
+        The worker itself is asked, not the seat: it may have come up, and taken the last job, with its
+        news still unread. One that is still opening the database has no job, and is not waited for.
+        """
         if self._dispatcher.queued:
             return False
-        return not any(seat.state is SeatState.UP for seat in self._seats)
+        workers = [seat.worker for seat in self._seats if seat.worker is not None]
+        return all(worker.member.state is MemberState.STARTING for worker in workers)
 
     def _force(self, now: float) -> None:
         """Past the time limit: reject what waits, interrupt what runs, and at last give it up."""
@@ -350,6 +356,8 @@ class Supervisor(CrewActor):
         if cause is not None:
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._reject_stopped(self._dispatcher.close(cause))
+        for seat in self._starting():
+            self._leave(seat)
 
     def on_gone(self, cause: BaseException | None) -> None:
         """Release those who wait for the end."""

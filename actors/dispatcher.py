@@ -43,6 +43,7 @@ class Mode(Enum):
 
 # A global is found in a third of the time that a member of an enum takes.
 _UP = Mode.UP
+_AWAKE = MemberState.AWAKE
 _BUSY = MemberState.BUSY
 _GONE = MemberState.GONE
 
@@ -135,7 +136,7 @@ class Dispatcher:
                 self._run_times.record(now - job.started_at)
             if more:
                 return self._assign(member, now)
-            member.state = MemberState.AWAKE
+            member.state = _AWAKE
             member.since = now
             return None
 
@@ -161,7 +162,7 @@ class Dispatcher:
         with self._lock:
             if member.state is not MemberState.STARTING or self._mode is Mode.STOPPED:
                 return False
-            member.state = MemberState.AWAKE
+            member.state = _AWAKE
             member.since = self.clock()
             return True
 
@@ -377,7 +378,7 @@ class Dispatcher:
         # Woken before it is struck off: a spurious wake is harmless, one that is missing is not.
         member.wake()
         self._idle.pop()
-        member.state = MemberState.AWAKE
+        member.state = _AWAKE
 
     def _drop_queue(self) -> list[Job]:
         dropped = [job for job in self._queue if job.state is QUEUED or job.state is NEW]

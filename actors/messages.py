@@ -12,7 +12,10 @@ Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 _SHOWN = 120  # characters of a statement that a repr, an error or a status shows
 
 
-@dataclass(frozen=True, slots=True)
+_set = object.__setattr__
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Query:
     """One SQL statement with its parameters, answered by a `Result`.
 
@@ -29,12 +32,12 @@ class Query:
     params: Parameters = field(default=(), repr=False)
     """Never shown in a `repr`, a log, an error or a status."""
 
-    def __post_init__(self) -> None:
-        sql = self.sql
+    def __init__(self, sql: str, params: Parameters = ()) -> None:
+        # By hand, since every job pays for it: the generated one and a __post_init__ take half as long again.
         if type(sql) is not str or not sql or sql.isspace():
             _check_sql("Query", sql)
-        if type(self.params) is not tuple:
-            object.__setattr__(self, "params", _copied(self.params))
+        _set(self, "sql", sql)
+        _set(self, "params", params if type(params) is tuple else _copied(params))
 
     def __str__(self) -> str:
         return f"Query({shorten(self.sql)!r})"

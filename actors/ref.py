@@ -1,6 +1,7 @@
 """SupervisorRef: what a program holds of a crew."""
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, overload
 
 import pykka
@@ -68,26 +69,24 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         """
         dispatcher = self._dispatcher
         reply: Reply[Any] = Reply(dispatcher)
-        if type(message) is Status:
+        if not isinstance(message, (Query, Script)):
+            if not isinstance(message, Status):
+                raise TypeError(_not_a_request(message))
             reply.settle(dispatcher.status())
-        elif isinstance(message, (Query, Script)):
-            if block and self._must_not_wait():
-                raise WouldDeadlock(_WOULD_DEADLOCK.format(dispatcher.name))
-            job = Job(message, reply, dispatcher.clock())
-            try:
-                refusal = dispatcher.submit(job)
-                if refusal is not None:
-                    reply.reject(refusal)
-                elif block:
-                    return reply.get(timeout=timeout)
-            except (KeyboardInterrupt, SystemExit):
-                # Nobody will take the answer any more: do not let the job cost anything.
-                if not dispatcher.withdraw(job):
-                    dispatcher.interrupt(job)
-                raise
-        else:
-            raise TypeError(_not_a_request(message))
-        return reply.get(timeout=timeout) if block else reply
+            return reply.get() if block else reply
+        if block and self._must_not_wait():
+            raise WouldDeadlock(_WOULD_DEADLOCK.format(dispatcher.name))
+        job = Job(message, reply, dispatcher.clock())
+        try:
+            refusal = dispatcher.submit(job)
+            if refusal is not None:
+                reply.reject(refusal)
+            return reply.get(timeout=timeout) if block else reply
+        except (KeyboardInterrupt, SystemExit):
+            # Nobody will take the answer any more: do not let the job cost anything.
+            if not dispatcher.withdraw(job):
+                dispatcher.interrupt(job)
+            raise
 
     def tell(self, message: Request | _ActorStop) -> None:
         """Hand `message` to the crew and forget it; an error is logged.
@@ -128,15 +127,13 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         """
         self._dispatcher.stop_accepting()
         asked: Reply[None] = Reply(self._dispatcher)
-        if self.is_alive():
-            self.actor_inbox.put(Envelope(_ActorStop(), reply_to=asked))
-            stopped = asked.map(lambda _: True)
-        else:
-            asked.settle(None)
-            stopped = asked.map(lambda _: False)
+        alive = self.is_alive()
+        # A mailbox that is closed already answers at once.
+        self.actor_inbox.put(Envelope(_ActorStop(), reply_to=asked))
+        stopped = asked.map(lambda _: alive)
         if not block:
             return stopped
-        return True if self._must_not_wait() else stopped.get(timeout=timeout)
+        return alive if self._must_not_wait() else stopped.get(timeout=timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_pending: bool = False, timeout: float | None = None) -> None:
         """Stop the crew, as `concurrent.futures.Executor.shutdown` does, with a time limit.
@@ -154,10 +151,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             message = f"shutdown(timeout={timeout}) must be 0 or more seconds, or None"
             raise ValueError(message)
         self._dispatcher.stop_accepting()
-        try:
-            super().tell(Shutdown(cancel_pending, timeout))
-        except pykka.ActorDeadError:
-            return
+        with suppress(pykka.ActorDeadError):  # it is ending already
+            self.actor_inbox.put(Envelope(Shutdown(cancel_pending, timeout)))
         if wait and not self._must_not_wait():
             self.wait_until_ended()
 

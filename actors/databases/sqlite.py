@@ -130,15 +130,13 @@ class _Trace:
     the last at which a second statement can be refused before the first has run.
     """
 
-    __slots__ = ("_connection", "_go_on", "_seen", "_sql", "changes_before", "columns", "description")
+    __slots__ = ("_connection", "_go_on", "_seen", "_sql", "changes_before", "columns")
 
     def __init__(self, connection: apsw.Connection, sql: str, *, go_on: bool = True) -> None:
         self._connection = connection
         self._sql = sql
         self._go_on = go_on
         self._seen = False
-        self.description: tuple[Any, ...] = ()
-        """As the cursor tells it."""
         self.columns: tuple[str, ...] = ()
         self.changes_before: int | None = None
         """The connection's count of changes, of a statement that writes."""
@@ -151,8 +149,7 @@ class _Trace:
         if len(sql) != len(self._sql) and not _is_blank(self._sql[len(sql) :]):
             message = "the query holds more than one statement; send them as Script(sql), or one by one"
             raise ValueError(message)
-        self.description = cursor.get_description()
-        self.columns = _names(self.description)
+        self.columns = _names(cursor.get_description())
         if not cursor.is_readonly:
             self.changes_before = self._connection.total_changes()
             self._connection.set_last_insert_rowid(_NO_ROWID)
@@ -173,8 +170,10 @@ class SQLiteConnection:
 
     def __init__(self, database: SQLite) -> None:
         self._database = database
-        # Text → description and columns, of statements that are known to be single and only to read.
-        self._reading: dict[str, tuple[Any, tuple[str, ...]]] = {}
+        # Text → columns, of statements that are known to be single and only to read.
+        self._reading: dict[str, tuple[str, ...]] = {}
+        # Whether the engine has prepared a statement since this was last set to False.
+        self._prepared = False
         # Whether the job has changed something of the connection that the next one would see.
         self._stateful = False
         self._open()
@@ -211,6 +210,7 @@ class SQLiteConnection:
         self, action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None
     ) -> int:
         del schema, trigger
+        self._prepared = True
         if action in _STATEFUL_ACTIONS or (
             action == apsw.SQLITE_PRAGMA and second is not None and str(first).lower() not in _READING_PRAGMAS
         ):
@@ -222,7 +222,10 @@ class SQLiteConnection:
     def execute(self, request: Request) -> Result:
         """Run `request`; see `Connection`."""
         try:
-            result = self._query(request) if isinstance(request, Query) else self._script(request)
+            known = self._reading.get(request.sql)
+            if known is not None and isinstance(request, Query):
+                return self._query(request, known)
+            result = self._query_traced(request) if isinstance(request, Query) else self._script(request)
             _check_closed(self._connection, request)
         except _LOST as error:
             raise ConnectionLost(str(error)) from error
@@ -248,19 +251,31 @@ class SQLiteConnection:
 
     # --- running --------------------------------------------------------------------------
 
-    def _query(self, query: Query) -> Result:
-        known = self._reading.get(query.sql)
-        if known is None:
-            return self._query_traced(query)
-        # A single statement that reads, as is known from before: without the trace, 1 µs less of 4.
+    def _query(self, query: Query, columns: tuple[str, ...]) -> Result:
+        """Run a single statement that only reads, as is known from before: without the trace, 1.2 µs less of 4.
+
+        Its columns are those of before unless it is prepared anew, as SQLite does after a change of
+        the schema; that goes through the authorizer.
+        """
+        self._prepared = False
         cursor = self._cursor.execute(query.sql, query.params)
-        try:
-            description = cursor.get_description()
-        except apsw.ExecutionCompleteError:
-            return Result(self._columns_of(query), [], 0)
+        if self._prepared:
+            columns = self._columns_now(query, cursor)
         rows = cursor.fetchall()
-        columns = known[1] if description == known[0] else _names(description)
         return Result(columns, rows, len(rows))
+
+    def _columns_now(self, query: Query, cursor: apsw.Cursor) -> tuple[str, ...]:
+        try:
+            columns = _names(cursor.get_description())
+        except apsw.ExecutionCompleteError:  # it gave no rows, and the cursor has forgotten all
+            trace = _Trace(self._connection, query.sql, go_on=False)
+            cursor.exec_trace = trace
+            with suppress(apsw.ExecTraceAbort):
+                cursor.execute(query.sql, query.params)
+            cursor.exec_trace = None
+            columns = trace.columns
+        self._reading[query.sql] = columns
+        return columns
 
     def _query_traced(self, query: Query) -> Result:
         """Run a statement of which nothing is known yet, or one that writes."""
@@ -273,17 +288,8 @@ class SQLiteConnection:
         if trace.columns and not self._stateful:
             if len(self._reading) >= _REMEMBERED:
                 self._reading.clear()
-            self._reading[query.sql] = (trace.description, trace.columns)
+            self._reading[query.sql] = trace.columns
         return Result(trace.columns, rows, len(rows))
-
-    def _columns_of(self, query: Query) -> tuple[str, ...]:
-        """Return the columns of a statement that gave no rows; they may have changed since it was first seen."""
-        trace = _Trace(self._connection, query.sql, go_on=False)
-        self._cursor.exec_trace = trace
-        with suppress(apsw.ExecTraceAbort):
-            self._cursor.execute(query.sql, query.params)
-        self._cursor.exec_trace = None
-        return trace.columns
 
     def _script(self, script: Script) -> Result:
         connection = self._connection
