@@ -11,7 +11,6 @@ Everything public is imported from here; `docs/architecture.md` tells the guaran
 """
 
 import os
-import random
 import time
 from contextlib import suppress
 from itertools import count
@@ -104,7 +103,6 @@ class Supervisor(CrewActor):
         self._seats = [Seat() for _ in range(size)]
         # Worker ids are never used again: news of one that is not seated is old, and ignored.
         self._worker_ids = count(1)
-        self._random = random.Random()  # noqa: S311  # jitter, not cryptography
         # Why the last worker could not start or died: the cause of a suspension.
         self._last_cause: BaseException | None = None
         # Monotonic seconds from which running jobs are interrupted, and later given up, while stopping.
@@ -297,7 +295,7 @@ class Supervisor(CrewActor):
         else:
             self._dispatcher.failed_starts += 1
             seat.failures = max(seat.failures, 1)
-        wait = self._policy.backoff(seat.failures, self._random.random())
+        wait = self._policy.backoff(seat.failures, self._chance())
         seat.failures += 1
         seat.due = max(now + wait, self._deaths.free_at(now))
         if not was_up:
@@ -313,6 +311,11 @@ class Supervisor(CrewActor):
             cause=cause,
             restart_in_seconds=round(seat.due - now, 3),
         )
+
+    def _chance(self) -> float:
+        import random  # 1 ms that only a crew in trouble needs
+
+        return random.random()  # noqa: S311  # jitter, not cryptography
 
     # --- stopping -------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """What is said to the crew, and inside it: frozen values, nothing else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from actors.frozen import Frozen, store
 
 __all__ = ["Parameters", "Query", "Request", "Script", "Shutdown", "Status", "WorkerDown", "WorkerUp"]
 
@@ -12,11 +13,7 @@ Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 _SHOWN = 120  # characters of a statement that a repr, an error or a status shows
 
 
-_set = object.__setattr__
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Query:
+class Query(Frozen):
     """One SQL statement with its parameters, answered by a `Result`.
 
     Lists and dictionaries are copied, so a caller may go on changing its own.
@@ -29,22 +26,23 @@ class Query:
 
     sql: str
     """Exactly one statement; comments and a trailing semicolon are fine."""
-    params: Parameters = field(default=(), repr=False)
+    params: Parameters = ()
     """Never shown in a `repr`, a log, an error or a status."""
+
+    _hidden = frozenset({"params"})
 
     def __init__(self, sql: str, params: Parameters = ()) -> None:
         # By hand, since every job pays for it: the generated one and a __post_init__ take half as long again.
         if type(sql) is not str or not sql or sql.isspace():
             _check_sql("Query", sql)
-        _set(self, "sql", sql)
-        _set(self, "params", params if type(params) is tuple else _copied(params))
+        store(self, "sql", sql)
+        store(self, "params", params if type(params) is tuple else _copied(params))
 
     def __str__(self) -> str:
         return f"Query({shorten(self.sql)!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Frozen):
     """Several SQL statements, run one after the other on one connection.
 
     Their rows are not kept: the `Result` that answers it has no rows, and its
@@ -67,8 +65,7 @@ class Script:
         return f"Script({shorten(self.sql)!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Frozen):
     """Asks for a `CrewStatus`: a snapshot of the whole crew, taken at once."""
 
 
@@ -76,15 +73,13 @@ Request: TypeAlias = Query | Script
 """What a worker runs on its connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerUp:
+class WorkerUp(Frozen):
     """From a worker to its supervisor: the connection is open."""
 
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDown:
+class WorkerDown(Frozen):
     """From a worker to its supervisor, exactly once in its life: it is gone."""
 
     worker_id: int
@@ -92,8 +87,7 @@ class WorkerDown:
     """Why it died; `None` where it was asked to go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shutdown:
+class Shutdown(Frozen):
     """From `SupervisorRef.shutdown` to the supervisor."""
 
     cancel_pending: bool

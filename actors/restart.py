@@ -1,13 +1,13 @@
 """RestartPolicy and what is remembered of deaths: pure values, time and chance are arguments."""
 
 from collections import deque
-from dataclasses import dataclass, fields
+
+from actors.frozen import Frozen
 
 __all__ = ["Deaths", "RestartPolicy"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartPolicy:
+class RestartPolicy(Frozen, kw_only=True):
     """When a worker that was lost is replaced. All times in seconds.
 
     The first replacement of a worker that was up comes at once; a replacement that fails to
@@ -38,13 +38,13 @@ class RestartPolicy:
     """A start that takes longer has failed."""
 
     def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
+        for name in self._fields:
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                message = f"RestartPolicy({entry.name}) must be a number, not {type(value).__name__}"
+                message = f"RestartPolicy({name}) must be a number, not {type(value).__name__}"
                 raise TypeError(message)
             if not 0 <= value < float("inf"):
-                message = f"RestartPolicy({entry.name}={value}) must be 0 or more, and finite"
+                message = f"RestartPolicy({name}={value}) must be 0 or more, and finite"
                 raise ValueError(message)
         if not isinstance(self.max_restarts, int):
             message = f"RestartPolicy(max_restarts={self.max_restarts}) must be a whole number"

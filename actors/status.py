@@ -1,7 +1,8 @@
 """What the crew counts and shows: counters, histograms, and the frozen snapshot of it all."""
 
 from bisect import bisect_left
-from dataclasses import dataclass
+
+from actors.frozen import Frozen
 
 __all__ = ["CrewStatus", "Durations", "Histogram", "WorkerStatus"]
 
@@ -9,8 +10,7 @@ __all__ = ["CrewStatus", "Durations", "Histogram", "WorkerStatus"]
 _BOUNDS = tuple(1e-6 * 1.12**step for step in range(185))
 
 
-@dataclass(frozen=True, slots=True)
-class Durations:
+class Durations(Frozen):
     """A summary of many durations, in seconds; percentiles are true to within 12 %."""
 
     count: int
@@ -55,8 +55,7 @@ class Histogram:
         return self._max
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
+class WorkerStatus(Frozen):
     """One worker, as it was when the snapshot was taken."""
 
     id: int
@@ -69,8 +68,7 @@ class WorkerStatus:
     """How long it has been in this state, or has run this job."""
 
 
-@dataclass(frozen=True, slots=True)
-class CrewStatus:
+class CrewStatus(Frozen):
     """A snapshot of the crew, taken in one step.
 
     The counters add up: `submitted` = `queued` + `running` + `answered` + `failed` +

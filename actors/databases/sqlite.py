@@ -3,13 +3,12 @@
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import apsw
 
 from actors.errors import ConnectionLost, TransactionLeftOpen
+from actors.frozen import Frozen, store
 from actors.log import log
 from actors.messages import Query, Request, Script
 from actors.result import Result
@@ -53,8 +52,7 @@ _STATEFUL_ACTIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SQLite:
+class SQLite(Frozen):
     """A SQLite database: a file, or `:memory:`.
 
     A file is created if there is none. Its path is made absolute at once, so a later change
@@ -68,19 +66,31 @@ class SQLite:
         ValueError: an option is out of its range; the text names it.
     """
 
-    path: str | os.PathLike[str] = ":memory:"
-    """The file."""
-    journal_mode: str = field(default="wal", kw_only=True)
+    path: str
+    """The file, absolute."""
+    journal_mode: str
     """`wal` (readers and a writer do not block each other), or any other journal mode of SQLite."""
-    synchronous: str = field(default="full", kw_only=True)
+    synchronous: str
     """`full`: what was acknowledged survives a power failure. Or `normal`, `extra`, `off`."""
-    foreign_keys: bool = field(default=True, kw_only=True)
+    foreign_keys: bool
     """Whether foreign keys are enforced."""
-    busy_timeout: float = field(default=5.0, kw_only=True)
+    busy_timeout: float
     """Seconds to wait for a lock that another connection holds."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", _absolute(self.path))
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = ":memory:",
+        *,
+        journal_mode: str = "wal",
+        synchronous: str = "full",
+        foreign_keys: bool = True,
+        busy_timeout: float = 5.0,
+    ) -> None:
+        store(self, "path", _absolute(path))
+        store(self, "journal_mode", journal_mode)
+        store(self, "synchronous", synchronous)
+        store(self, "foreign_keys", foreign_keys)
+        store(self, "busy_timeout", busy_timeout)
         for name, values in (
             ("journal_mode", ("wal", "delete", "truncate", "persist", "memory", "off")),
             ("synchronous", ("off", "normal", "full", "extra")),
@@ -97,13 +107,15 @@ class SQLite:
     @property
     def in_memory(self) -> bool:
         """Whether the database lives and dies with its one connection."""
-        path = str(self.path)
+        path = self.path
         return path in ("", ":memory:") or (path.startswith("file:") and (":memory:" in path or "mode=memory" in path))
 
     @property
     def name(self) -> str:
         """The file's name without its ending."""
-        return "memory" if self.in_memory else Path(_without_query(str(self.path))).stem
+        if self.in_memory:
+            return "memory"
+        return os.path.splitext(os.path.basename(_without_query(self.path)))[0]
 
     @property
     def max_size(self) -> int | None:
@@ -112,7 +124,7 @@ class SQLite:
 
     def __str__(self) -> str:
         # A URI may carry a key in its query.
-        return f"SQLite({_without_query(str(self.path))!r})"
+        return f"SQLite({_without_query(self.path)!r})"
 
     def connect(self) -> "SQLiteConnection":
         """Open the database, and read its schema: a file that is none is found out here.
@@ -182,9 +194,9 @@ class SQLiteConnection:
         database = self._database
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         try:
-            connection = apsw.Connection(str(database.path), flags=flags)
+            connection = apsw.Connection(database.path, flags=flags)
         except apsw.Error as error:
-            _explain(error, str(database.path))
+            _explain(error, database.path)
             raise
         try:
             connection.set_busy_timeout(round(database.busy_timeout * 1000))
@@ -197,7 +209,7 @@ class SQLiteConnection:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         except apsw.Error as error:
             connection.close(True)
-            _explain(error, str(database.path))
+            _explain(error, database.path)
             raise
         connection.authorizer = self._authorize
         self._connection = connection
@@ -362,7 +374,7 @@ def _absolute(path: object) -> str:
         raise ValueError(message)
     if text in ("", ":memory:") or text.startswith("file:"):
         return text
-    return str(Path(text).absolute())
+    return os.path.abspath(text)
 
 
 def _without_query(path: str) -> str:
@@ -371,12 +383,13 @@ def _without_query(path: str) -> str:
 
 def _explain(error: apsw.Error, text: str) -> None:
     """Add to the driver's error what is wrong with the path, as far as one can see from here."""
-    path = Path(_without_query(text).removeprefix("file:"))
+    path = _without_query(text).removeprefix("file:")
+    folder = os.path.dirname(path) or "."
     if isinstance(error, apsw.NotADBError):
         error.add_note(f"{path} is not a SQLite database, or it is encrypted")
-    elif path.is_dir():
+    elif os.path.isdir(path):
         error.add_note(f"{path} is a directory")
-    elif not path.parent.is_dir():
-        error.add_note(f"there is no directory {path.parent}")
-    elif not os.access(path if path.exists() else path.parent, os.W_OK):
-        error.add_note(f"this process may not write to {path if path.exists() else path.parent}")
+    elif not os.path.isdir(folder):
+        error.add_note(f"there is no directory {folder}")
+    elif not os.access(wanted := path if os.path.exists(path) else folder, os.W_OK):
+        error.add_note(f"this process may not write to {wanted}")
