@@ -76,6 +76,7 @@ __all__ = [
 ]
 
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
+_OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
 _INTERRUPT_AGAIN = 0.02  # seconds; an interrupt that comes just before the statement's first step is lost
 
 
@@ -107,6 +108,8 @@ class Supervisor(CrewActor):
         self._last_cause: BaseException | None = None
         # Monotonic seconds from which running jobs are interrupted, and later given up, while stopping.
         self._force_at: float | None = None
+        # Monotonic seconds until which workers that still open the database are waited for, while stopping.
+        self._starts_end_at = float("inf")
         self._give_up_at: float | None = None
         self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher)
 
@@ -218,8 +221,9 @@ class Supervisor(CrewActor):
         now = self.clock()
         self._give_up_slow_starts(now)
         if self._dispatcher.mode is Mode.STOPPING:
+            self._starts_end_at = min(self._starts_end_at, now + _OPENING)
             self._force(now)
-            if self._is_over():
+            if self._is_over(now):
                 self.actor_stopped.set()
                 return
         if any(seat.state is SeatState.UP for seat in self._seats):
@@ -319,16 +323,19 @@ class Supervisor(CrewActor):
 
     # --- stopping -------------------------------------------------------------------------
 
-    def _is_over(self) -> bool:
+    def _is_over(self, now: float) -> bool:
         """Say whether every accepted job is settled and every worker that was ever up has gone.
 
         The worker itself is asked, not the seat: it may have come up, and taken the last job, with its
-        news still unread. One that is still opening the database has no job, and is not waited for.
+        news still unread. One that is still opening the database has no job; it is waited for so that
+        it leaves nothing behind, but not for long, since opening may hang.
         """
         if self._dispatcher.queued:
             return False
         workers = [seat.worker for seat in self._seats if seat.worker is not None]
-        return all(worker.member.state is MemberState.STARTING for worker in workers)
+        if now >= self._starts_end_at:
+            workers = [worker for worker in workers if worker.member.state is not MemberState.STARTING]
+        return not workers
 
     def _force(self, now: float) -> None:
         """Past the time limit: reject what waits, interrupt what runs, and at last give it up."""
@@ -400,6 +407,8 @@ class Supervisor(CrewActor):
         starting = self._starting()
         times = [seat.due for seat in starting]
         if self._dispatcher.mode is Mode.STOPPING:
+            if starting:
+                times.append(self._starts_end_at)
             if self._give_up_at is not None:
                 times += [self._give_up_at, self.clock() + _INTERRUPT_AGAIN]
             elif self._force_at is not None:
