@@ -377,7 +377,8 @@ class Dispatcher:
         member = self._idle[-1]
         # Woken before it is struck off: a spurious wake is harmless, one that is missing is not.
         member.wake()
-        self._idle.pop()
+        if self._idle and self._idle[-1] is member:  # a finalizer may have come in between
+            self._idle.pop()
         member.state = _AWAKE
 
     def _drop_queue(self) -> list[Job]:
