@@ -106,6 +106,7 @@ class Supervisor(CrewActor):
         self._worker_ids = count(1)
         # Why the last worker could not start or died: the cause of a suspension.
         self._last_cause: BaseException | None = None
+        self._last_start_failed = False
         # Monotonic seconds from which running jobs are interrupted, and later given up, while stopping.
         self._force_at: float | None = None
         # Monotonic seconds until which workers that still open the database are waited for, while stopping.
@@ -194,6 +195,7 @@ class Supervisor(CrewActor):
         if seat is None:
             return
         seat.state = SeatState.UP
+        self._last_start_failed = False
         seat.up_since = self.clock()
         if self._dispatcher.mode is Mode.SUSPENDED:
             log(__name__, "info", "resumed", crew=self._dispatcher.name, worker=worker_id)
@@ -229,7 +231,10 @@ class Supervisor(CrewActor):
         if any(seat.state is SeatState.UP for seat in self._seats):
             self._start_due(now)
         elif not self._starting():
-            self._start_one_or_suspend(now)
+            if self._last_start_failed:
+                self._suspend()
+            if not self.actor_stopped.is_set():
+                self._start_one_or_suspend(now)
         self.actor_inbox.alarm = self._next_alarm()
 
     def _start_due(self, now: float) -> None:
@@ -280,6 +285,9 @@ class Supervisor(CrewActor):
     def _give_up_slow_starts(self, now: float) -> None:
         for seat in self._starting():
             if seat.due <= now:
+                if seat.worker is not None and not self._dispatcher.dismiss(seat.worker.member):
+                    seat.due = now + self._policy.start_timeout  # it has just come up: its news is on the way
+                    continue
                 limit = self._policy.start_timeout
                 self._vacate(seat, TimeoutError(f"opening {self._database} took longer than {limit:g} seconds"))
 
@@ -298,8 +306,9 @@ class Supervisor(CrewActor):
             self._deaths.record(now)
         else:
             self._dispatcher.failed_starts += 1
+            self._last_start_failed = True
             seat.failures = max(seat.failures, 1)
-        wait = self._policy.backoff(seat.failures, self._chance())
+        wait = self._policy.backoff(seat.failures, _chance(now))
         seat.failures += 1
         seat.due = max(now + wait, self._deaths.free_at(now))
         if not was_up:
@@ -315,11 +324,6 @@ class Supervisor(CrewActor):
             cause=cause,
             restart_in_seconds=round(seat.due - now, 3),
         )
-
-    def _chance(self) -> float:
-        import random  # 1 ms that only a crew in trouble needs
-
-        return random.random()  # noqa: S311  # jitter, not cryptography
 
     # --- stopping -------------------------------------------------------------------------
 
@@ -367,7 +371,9 @@ class Supervisor(CrewActor):
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._reject_stopped(self._dispatcher.close(cause))
         for seat in self._starting():
-            self._leave(seat)
+            # One that has come up with its news unread finishes what it runs, and retires.
+            if seat.worker is not None and self._dispatcher.dismiss(seat.worker.member):
+                self._leave(seat)
 
     def on_gone(self, cause: BaseException | None) -> None:
         """Release those who wait for the end."""
@@ -407,7 +413,7 @@ class Supervisor(CrewActor):
         starting = self._starting()
         times = [seat.due for seat in starting]
         if self._dispatcher.mode is Mode.STOPPING:
-            if starting:
+            if starting and self._starts_end_at > self.clock():
                 times.append(self._starts_end_at)
             if self._give_up_at is not None:
                 times += [self._give_up_at, self.clock() + _INTERRUPT_AGAIN]
@@ -444,3 +450,11 @@ class Supervisor(CrewActor):
         for job in jobs:
             job.reply.forget_the_parent()
             job.reply.reject(self._dispatcher.stopped())
+
+
+def _chance(now: float) -> float:
+    """Return a number from 0 to 1 for the jitter: the clock's last digits.
+
+    `random` takes 1 ms to import, and cannot be imported later, when a crew may be short of descriptors.
+    """
+    return now * 1e6 % 997 / 997

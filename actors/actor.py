@@ -1,6 +1,7 @@
 """CrewActor: a Pykka actor that always says when it ends, whatever ends it."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pykka
@@ -47,7 +48,7 @@ class CrewActor(pykka.ThreadingActor):
             RuntimeError: no thread could be started; nothing of the actor is left.
         """
         try:
-            pykka.ActorRegistry.register(self.actor_ref)
+            _quietly(pykka.ActorRegistry.register, self.actor_ref)
             self._start_actor_loop()
         except BaseException:
             self.retire()
@@ -104,10 +105,7 @@ class CrewActor(pykka.ThreadingActor):
         """Let nobody send the actor anything more, and end its loop. From any thread; may be called again."""
         self.actor_stopped.set()
         self.actor_inbox.close()
-        try:
-            pykka.ActorRegistry.unregister(self.actor_ref)
-        except Exception as error:  # noqa: BLE001  # Pykka logs there, and a logging filter may raise
-            log(__name__, "debug", "unregister_failed", error=error)
+        _quietly(pykka.ActorRegistry.unregister, self.actor_ref)
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: the actor's thread is not here, and locks may be held by it."""
@@ -115,6 +113,16 @@ class CrewActor(pykka.ThreadingActor):
         self.actor_stopped = ended_event()
         refs = pykka.ActorRegistry._actor_refs
         refs[:] = [ref for ref in refs if ref.actor_urn != self.actor_urn]
+
+
+def _quietly(change: Callable[[Any], object], ref: "pykka.ActorRef[Any]") -> None:
+    """Change the registry. Pykka logs when it is done, and whatever a logging filter raises there is no matter."""
+    try:
+        change(ref)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # see above
+        log(__name__, "debug", "registry_logging_failed", error=error)
 
 
 def ended_event() -> threading.Event:

@@ -71,6 +71,8 @@ class Dispatcher:
         # First in, first out. Holds withdrawn jobs too; they are counted and skipped.
         self._queue: deque[Job] = deque()
         self._withdrawn_in_queue = 0
+        # Those that left the queue to be rejected, and may not have been yet.
+        self._dropped: list[Job] = []
         # Every worker that is starting or up, by its id.
         self._members: dict[int, Member] = {}
         # Those that wait to be woken, the last one to become idle at the end: it is woken first.
@@ -104,7 +106,7 @@ class Dispatcher:
         with self._lock:
             # Its caller may have been interrupted in the middle of `submit`: make good the waking.
             self._match()
-            if job.state is not QUEUED:
+            if job.state is not QUEUED and not (job.state is NEW and job in self._queue):
                 return False
             job.state = WITHDRAWN
             self._withdrawn += 1
@@ -169,16 +171,26 @@ class Dispatcher:
     def bury(self, member: Member) -> Job | None:
         """Strike a worker off and return the job that it was running; may be called again."""
         with self._lock:
-            if self._members.pop(member.id, None) is not None:
+            # Each step may be repeated: whoever cuts this off, the next one who buries makes it good.
+            if member.state is not _GONE:
                 if member.state is MemberState.IDLE and member in self._idle:
                     self._idle.remove(member)
-                member.state = MemberState.GONE
+                member.state = _GONE
                 if member.job is not None:
                     self._died += 1
-                    if self._queue and self._queue[0] is member.job:
-                        self._queue.popleft()
-                self._match()
+            if member.job is not None and self._queue and self._queue[0] is member.job:
+                self._queue.popleft()
+            self._members.pop(member.id, None)
+            self._match()
             return member.job
+
+    def dismiss(self, member: Member) -> bool:
+        """Strike off a worker that is still starting; say whether it was."""
+        with self._lock:
+            if member.state is not MemberState.STARTING:
+                return False
+            self.bury(member)
+            return True
 
     # --- the crew -------------------------------------------------------------------------
 
@@ -229,6 +241,7 @@ class Dispatcher:
         """
         self._lock = threading.RLock()
         running = [member.job for member in self._members.values() if member.job is not None]
+        self._died += len(running)
         self._members.clear()
         self._idle.clear()
         queued = self.close(RuntimeError("this process was forked from the one that runs the crew"))
@@ -383,12 +396,14 @@ class Dispatcher:
 
     def _drop_queue(self) -> list[Job]:
         dropped = [job for job in self._queue if job.state is QUEUED or job.state is NEW]
+        # Remembered until they are settled: whoever has to reject them may be killed before it is done.
+        self._dropped = [job for job in self._dropped if not job.reply.done()] + dropped
+        self._queue = deque()
+        self._withdrawn_in_queue = 0
         self._rejected += len(dropped)
         for job in dropped:
             job.state = WITHDRAWN
-        self._queue.clear()
-        self._withdrawn_in_queue = 0
-        return dropped
+        return list(self._dropped)
 
 
 def _text(error: BaseException | None) -> str:

@@ -65,6 +65,9 @@ class Inbox:
         while True:
             left = None if self.alarm is None else self.alarm - self._clock()
             if left is not None and left <= 0:
+                # Mail first: an alarm that is due again and again must not keep it from being read.
+                with suppress(Empty):
+                    return self._queue.get_nowait()
                 self.alarm = None
                 return Envelope(ALARM)
             try:
@@ -85,10 +88,16 @@ class Inbox:
         """Refuse all further messages, and answer those that have no answer. May be called again."""
         with self._lock:
             self._closed = True
-        self._queue = SimpleQueue()
+            unread, self._queue = self._queue, SimpleQueue()
+        # An actor that waits in `get`, or is about to, sees that it is over.
+        unread.put(Envelope(ALARM))
+        self._queue.put(Envelope(ALARM))
         while self._unanswered:
-            _refuse(self._unanswered[-1])
-            self._unanswered.pop()
+            # Two threads may be here at once, hence the suppressed errors.
+            with suppress(IndexError, ValueError):
+                envelope = self._unanswered[-1]
+                _refuse(envelope)
+                self._unanswered.remove(envelope)
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: close, though a thread that is not here may hold the lock."""

@@ -70,10 +70,10 @@ class Reply(pykka.Future[T]):
         """Code of callers that settling will run, each at most once; `None` where there is none."""
 
     def __repr__(self) -> str:
-        if not self.done():
+        outcome = self._outcome
+        if outcome is _PENDING:
             return "<Reply pending>"
-        error = self.exception(0)
-        return "<Reply answered>" if error is None else f"<Reply rejected: {type(error).__name__}>"
+        return f"<Reply rejected: {type(outcome.error).__name__}>" if type(outcome) is Rejection else "<Reply answered>"
 
     # --- settling -------------------------------------------------------------------------
 
@@ -229,6 +229,12 @@ class Reply(pykka.Future[T]):
                 return
         self._call(callback)
 
+    def _expect_callbacks(self) -> None:
+        """Let it be known that settling this reply will run code of a caller's."""
+        with self._lock:
+            if self.callbacks is None:
+                self.callbacks = []
+
     def _add_waker(self, waker: Callable[[], object]) -> bool:
         """Call `waker` once settled; return False, and do not, if that is so already."""
         with self._lock:
@@ -282,12 +288,12 @@ class _Derived(Reply[T]):
 
     def __init__(self, sources: list[pykka.Future[Any]], compute: Callable[[list[Any]], T]) -> None:
         super().__init__()
-        self._sources = sources
+        self._sources = [_as_reply(source) for source in sources]
         self._compute = compute
         self._computing = threading.RLock()
 
     def done(self) -> bool:
-        return super().done() or all(_is_done(source) for source in self._sources)
+        return super().done() or all(source.done() for source in self._sources)
 
     def _wait(self, timeout: float | None) -> bool:
         if super().done():
@@ -295,8 +301,8 @@ class _Derived(Reply[T]):
         deadline = None if timeout is None else time.monotonic() + timeout
         for source in self._sources:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not _wait_for(source, left):
-                return False
+            if not source._wait(left):
+                return super().done()
         self._finish()
         return True
 
@@ -306,70 +312,79 @@ class _Derived(Reply[T]):
             if super().done():
                 return
             try:
-                value = self._compute([source.get(timeout=0) for source in self._sources])
-            except BaseException as error:  # noqa: BLE001  # the error is the outcome, as in Pykka
+                value = self._compute([source.get() for source in self._sources])
+            except Exception as error:  # noqa: BLE001  # the error is the outcome, as in Pykka
                 self.reject(error)
             else:
                 self.settle(value)
 
     def add_done_callback(self, callback: Callable[[Reply[T]], object]) -> None:
-        if self._watch(lambda: self._call(callback)):
+        if self.done():
+            self._call(callback)
             return
-        self._call(callback)
+        self._expect_callbacks()
+        super().add_done_callback(callback)
+        self._listen()
+
+    def _expect_callbacks(self) -> None:
+        super()._expect_callbacks()
+        for source in self._sources:
+            source._expect_callbacks()
 
     def _add_waker(self, waker: Callable[[], object]) -> bool:
-        return self._watch(waker)
-
-    def _watch(self, notify: Callable[[], object]) -> bool:
-        """Call `notify` once all sources are settled; return False, and do not, if they are."""
-        waiting = [source for source in self._sources if not _is_done(source)]
-        if not waiting:
+        if self.done() or not super()._add_waker(waker):
             return False
-        # One step for each source: the one that settles last leaves an empty list. A list's
-        # pop is a single step, so two sources that settle together cannot both be last.
-        open_sources = [None] * len(waiting)
-        last = threading.Lock()
-
-        def settled() -> None:
-            with last:
-                open_sources.pop()
-                finished = not open_sources
-            if finished:
-                notify()
-
-        for source in waiting:
-            _when_done(source, settled)
+        self._listen()
         return True
 
+    def _listen(self) -> None:
+        """Be told when the sources are settled; told twice does no harm."""
+        for source in self._sources:
+            source._remove_waker(self._on_source_settled)
+            source._add_waker(self._on_source_settled)
+        self._on_source_settled()
 
-def _is_done(future: pykka.Future[Any]) -> bool:
-    return future.done() if isinstance(future, Reply) else _wait_for(future, 0)
-
-
-def _wait_for(future: pykka.Future[Any], timeout: float | None) -> bool:
-    """Wait for any Pykka future; say whether it is settled."""
-    if isinstance(future, Reply):
-        return future._wait(timeout)
-    try:
-        future.get(timeout=timeout)
-    except pykka.Timeout:
-        return False
-    except BaseException:  # noqa: BLE001  # an error is an outcome too
-        return True
-    return True
+    def _on_source_settled(self) -> None:
+        if self.done():
+            self._release()
 
 
-def _when_done(future: pykka.Future[Any], notify: Callable[[], object]) -> None:
-    if isinstance(future, Reply):
-        future.add_done_callback(lambda _: notify())
-        return
+class _Foreign(Reply[T]):
+    """A future of plain Pykka, which tells nobody that it is settled: a thread has to wait for it."""
 
-    def wait() -> None:
-        _wait_for(future, None)
-        notify()
+    __slots__ = ("_future", "_watched")
 
-    # A plain Pykka future tells nobody that it is settled: only a blocked thread learns of it.
-    threading.Thread(target=wait, name="querycrew-foreign-future", daemon=True).start()
+    def __init__(self, future: pykka.Future[T]) -> None:
+        super().__init__()
+        self._future = future
+        self._watched = False
+
+    def done(self) -> bool:
+        if not super().done():
+            if getattr(self._future, "_result", None) is not None:
+                self._take()
+            else:
+                self._watch()
+        return super().done()
+
+    def _wait(self, timeout: float | None) -> bool:
+        return self.done() or super()._wait(timeout)
+
+    def _watch(self) -> None:
+        with self._lock:
+            started, self._watched = self._watched, True
+        if not started:
+            threading.Thread(target=self._take, name="querycrew-foreign-future", daemon=True).start()
+
+    def _take(self) -> None:
+        try:
+            self.settle(self._future.get())
+        except BaseException as error:  # noqa: BLE001  # the error is the outcome
+            self.reject(error)
+
+
+def _as_reply(future: pykka.Future[Any]) -> Reply[Any]:
+    return future if isinstance(future, Reply) and future._get_hook is None else _Foreign(future)
 
 
 def _full() -> queue.Full:

@@ -79,7 +79,7 @@ class Deaths:
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
         # Monotonic seconds, oldest first; never more than max_restarts + 1 of them.
-        self._times: deque[float] = deque(maxlen=policy.max_restarts + 1)
+        self._times: deque[float] = deque(maxlen=min(policy.max_restarts, 1_000_000) + 1)
 
     def record(self, now: float) -> None:
         """Note that a worker died."""

@@ -4,12 +4,13 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import pykka
 from pykka._envelope import Envelope
 
 from actors.actor import CrewActor
 from actors.databases.base import Connection, Database
 from actors.dispatcher import Dispatcher
-from actors.errors import ConnectionLost, WorkerDied
+from actors.errors import ConnectionLost, WorkerDied, WouldDeadlock
 from actors.job import Job
 from actors.log import log
 from actors.member import Member, MemberState
@@ -36,6 +37,37 @@ class Wake:
 _WAKE: Final = Envelope(Wake())
 
 
+class WorkerRef(pykka.ActorRef["Worker"]):
+    """A reference to a worker, on which no thread of its own crew can wait for itself."""
+
+    def __init__(self, worker: "Worker", crew: Dispatcher) -> None:
+        super().__init__(worker)
+        self._crew = crew
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Ask as any actor is asked; see `pykka.ActorRef.ask`.
+
+        Raises:
+            WouldDeadlock: called with `block=True` from one of the crew's own threads.
+        """
+        self._check(block)
+        return super().ask(message, block=block, timeout=timeout)
+
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Stop the worker after its job; another takes its place. See `pykka.ActorRef.stop`.
+
+        Raises:
+            WouldDeadlock: called with `block=True` from one of the crew's own threads.
+        """
+        self._check(block)
+        return super().stop(block=block, timeout=timeout)
+
+    def _check(self, block: bool) -> None:
+        if block and here.crew is self._crew:
+            message = f"this thread belongs to crew {self._crew.name!r}, and would wait for itself; use block=False"
+            raise WouldDeadlock(message)
+
+
 class Worker(CrewActor):
     """Takes jobs from the dispatcher and runs them on its own connection, one at a time.
 
@@ -52,6 +84,7 @@ class Worker(CrewActor):
         self, worker_id: int, database: Database, dispatcher: Dispatcher, notify: Callable[[object], object]
     ) -> None:
         super().__init__()
+        self._actor_ref = WorkerRef(self, dispatcher)
         self._database = database
         self._dispatcher = dispatcher
         # Tells the supervisor; raises nothing.

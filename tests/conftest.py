@@ -49,7 +49,7 @@ def eventually(condition: Any, seconds: float = 10.0) -> bool:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0  # noqa: PTH112, PTH208
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
 @pytest.fixture(autouse=True)

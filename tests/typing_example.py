@@ -1,1 +1,108 @@
 """Checked by mypy only: what a user's own type checker infers."""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Never, assert_type
+
+import pykka
+
+from supervisor import (
+    CrewStatus,
+    Durations,
+    Query,
+    Reply,
+    RestartPolicy,
+    Result,
+    Row,
+    Script,
+    SQLite,
+    Status,
+    Supervisor,
+    SupervisorRef,
+    WorkerStatus,
+)
+
+
+def start() -> None:
+    assert_type(Supervisor.start(), SupervisorRef)
+    assert_type(
+        Supervisor.start("app.db", size=8, max_queue=10_000, restart=RestartPolicy(), name="app"), SupervisorRef
+    )
+    assert_type(Supervisor.start(SQLite("app.db", journal_mode="wal")), SupervisorRef)
+    with Supervisor.start() as db:
+        assert_type(db, SupervisorRef)
+    Supervisor.start(5)  # type: ignore[arg-type]
+
+
+def ask(db: SupervisorRef) -> None:
+    assert_type(db.ask(Query("SELECT 1")), Result)
+    assert_type(db.ask(Query("SELECT :a", {"a": 1}), timeout=1.0), Result)
+    assert_type(db.ask(Script("BEGIN; COMMIT"), block=True), Result)
+    assert_type(db.ask(Query("SELECT 1"), block=False), Reply[Result])
+    assert_type(db.ask(Script("BEGIN; COMMIT"), block=False), Reply[Result])
+    assert_type(db.ask(Status()), CrewStatus)
+    assert_type(db.ask(Status(), block=False), Reply[CrewStatus])
+    db.ask("SELECT 1")  # type: ignore[call-overload]
+    db.tell(Status())  # type: ignore[arg-type]
+
+
+def stop(db: SupervisorRef) -> None:
+    assert_type(db.stop(), bool)
+    assert_type(db.stop(timeout=1.0), bool)
+    assert_type(db.stop(block=False), Reply[bool])
+    assert_type(db.wait_until_ended(1.0), bool)
+
+
+def a_crew_is_no_proxy(db: SupervisorRef) -> None:
+    assert_type(db.proxy(), Never)
+
+
+def is_wide(row: Row) -> bool:
+    return len(row) > 10
+
+
+def add_width(total: int, row: Row) -> int:
+    return total + len(row)
+
+
+def reply(reply: Reply[Result], other: pykka.Future[int]) -> None:
+    assert_type(reply.get(timeout=1), Result)
+    assert_type(reply.done(), bool)
+    assert_type(reply.exception(), BaseException | None)
+    assert_type(reply.map(len), Reply[int])
+    assert_type(reply.map(lambda rows: rows.column("name")), Reply[list[Any]])
+    assert_type(reply.map(lambda rows: rows.one()).map(lambda row: row.asdict()), Reply[dict[str, Any]])
+    assert_type(reply.join(other), Reply[Iterable[Any]])
+    assert_type(reply.filter(is_wide), Reply[Iterable[Row]])
+    assert_type(reply.reduce(add_width, 0), Reply[int])
+    reply.add_done_callback(lambda reply: assert_type(reply, Reply[Result]))
+    future: pykka.Future[Result] = reply
+    assert_type(future.get(), Result)
+
+
+async def await_it(db: SupervisorRef) -> None:
+    assert_type(await db.ask(Query("SELECT 1"), block=False), Result)
+    assert_type(await db.ask(Query("SELECT 1"), block=False).map(len), int)
+
+
+def result(result: Result) -> None:
+    assert_type(result[0], Row)
+    assert_type(result[1:], list[Row])
+    assert_type([row for row in result], list[Row])  # noqa: C416  # the type of what iterating gives
+    assert_type(result.first(), Row | None)
+    assert_type(result.one(), Row)
+    assert_type(result.columns, tuple[str, ...])
+    assert_type(result.rows, list[tuple[Any, ...]])
+    assert_type(result.lastrowid, int | None)
+    assert_type(result.dicts(), list[dict[str, Any]])
+
+
+def status(status: CrewStatus) -> None:
+    assert_type(status.workers, tuple[WorkerStatus, ...])
+    assert_type(status.wait, Durations)
+    assert_type(status.run.p95, float)
+    status.queued = 5  # type: ignore[misc]
+
+
+def leave(db: SupervisorRef, kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
+    assert_type(db.__exit__(kind, error, trace), None)

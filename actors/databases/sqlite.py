@@ -142,10 +142,11 @@ class _Trace:
     the last at which a second statement can be refused before the first has run.
     """
 
-    __slots__ = ("_connection", "_go_on", "_seen", "_sql", "changes_before", "columns")
+    __slots__ = ("_connection", "_go_on", "_owner", "_seen", "_sql", "changes_before", "columns")
 
-    def __init__(self, connection: apsw.Connection, sql: str, *, go_on: bool = True) -> None:
-        self._connection = connection
+    def __init__(self, owner: "SQLiteConnection", sql: str, *, go_on: bool = True) -> None:
+        self._owner = owner
+        self._connection = owner._connection
         self._sql = sql
         self._go_on = go_on
         self._seen = False
@@ -162,6 +163,7 @@ class _Trace:
             message = "the query holds more than one statement; send them as Script(sql), or one by one"
             raise ValueError(message)
         self.columns = _names(cursor.get_description())
+        self._owner._prepared = False
         if not cursor.is_readonly:
             self.changes_before = self._connection.total_changes()
             self._connection.set_last_insert_rowid(_NO_ROWID)
@@ -221,10 +223,13 @@ class SQLiteConnection:
     def _authorize(
         self, action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None
     ) -> int:
-        del schema, trigger
+        del trigger
         self._prepared = True
-        if action in _STATEFUL_ACTIONS or (
-            action == apsw.SQLITE_PRAGMA and second is not None and str(first).lower() not in _READING_PRAGMAS
+        if (
+            action in _STATEFUL_ACTIONS
+            or (action == apsw.SQLITE_PRAGMA and second is not None and str(first).lower() not in _READING_PRAGMAS)
+            # Without the word TEMP, as in "CREATE TABLE temp.t", this is all that tells.
+            or (action == apsw.SQLITE_INSERT and schema == "temp" and first in ("sqlite_master", "sqlite_temp_master"))
         ):
             self._stateful = True
         return apsw.SQLITE_OK
@@ -236,12 +241,18 @@ class SQLiteConnection:
         try:
             known = self._reading.get(request.sql)
             if known is not None and isinstance(request, Query):
-                return self._query(request, known)
-            result = self._query_traced(request) if isinstance(request, Query) else self._script(request)
+                result = self._query(request, known)
+                if self._connection.txn_state() == apsw.SQLITE_TXN_NONE:
+                    return result
+            else:
+                result = self._query_traced(request) if isinstance(request, Query) else self._script(request)
             _check_closed(self._connection, request)
+            if self._connection.txn_state() != apsw.SQLITE_TXN_NONE:
+                self._stateful = True  # a cursor is open that is not ours
         except _LOST as error:
             raise ConnectionLost(str(error)) from error
         except Exception:
+            self._reading.pop(request.sql, None)  # it may have been prepared anew
             self._clean_up()
             raise
         if self._stateful:
@@ -280,31 +291,40 @@ class SQLiteConnection:
         try:
             columns = _names(cursor.get_description())
         except apsw.ExecutionCompleteError:  # it gave no rows, and the cursor has forgotten all
-            trace = _Trace(self._connection, query.sql, go_on=False)
-            cursor.exec_trace = trace
-            with suppress(apsw.ExecTraceAbort):
-                cursor.execute(query.sql, query.params)
-            cursor.exec_trace = None
-            columns = trace.columns
+            columns = self._columns_traced(query)
         self._reading[query.sql] = columns
         return columns
 
+    def _columns_traced(self, query: Query) -> tuple[str, ...]:
+        """Return the columns of a statement that has just been run, without running it again."""
+        trace = _Trace(self, query.sql, go_on=False)
+        self._cursor.exec_trace = trace
+        with suppress(apsw.ExecTraceAbort):
+            self._cursor.execute(query.sql, query.params)
+        self._cursor.exec_trace = None
+        return trace.columns
+
     def _query_traced(self, query: Query) -> Result:
         """Run a statement of which nothing is known yet, or one that writes."""
-        trace = _Trace(self._connection, query.sql)
+        trace = _Trace(self, query.sql)
         self._cursor.exec_trace = trace
         rows = self._cursor.execute(query.sql, query.params).fetchall()
         self._cursor.exec_trace = None
-        if trace.changes_before is not None:
-            return Result(trace.columns, rows, *self._changes(trace.changes_before))
-        if trace.columns and not self._stateful:
+        changes = None if trace.changes_before is None else self._changes(trace.changes_before)
+        columns = trace.columns
+        if columns and self._prepared:  # anew, after the trace: the schema has changed
+            columns = self._columns_traced(query)
+        if changes is not None:
+            return Result(columns, rows, *changes)
+        if columns and not self._stateful:
             if len(self._reading) >= _REMEMBERED:
                 self._reading.clear()
-            self._reading[query.sql] = trace.columns
-        return Result(trace.columns, rows, len(rows))
+            self._reading[query.sql] = columns
+        return Result(columns, rows, len(rows))
 
     def _script(self, script: Script) -> Result:
         connection = self._connection
+        self._reading.pop(script.sql, None)  # it may be prepared anew here
         before = connection.total_changes()
         connection.set_last_insert_rowid(_NO_ROWID)
         for _ in self._cursor.execute(script.sql):
@@ -360,9 +380,13 @@ def _check_closed(connection: apsw.Connection, request: Request) -> None:
     raise error
 
 
+# What may stand behind a statement. Atomic: with backtracking a comment could swallow the statement behind it.
+_BLANK = re.compile(r"(?>[ \t\n\f\r;]+|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z))*")
+
+
 def _is_blank(sql: str) -> bool:
-    """Say whether `sql` holds nothing but white space, semicolons and comments."""
-    return re.fullmatch(r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*", sql, re.DOTALL) is not None
+    """Say whether `sql` holds nothing but what SQLite takes for white space, semicolons and comments."""
+    return _BLANK.fullmatch(sql) is not None
 
 
 def _absolute(path: object) -> str:

@@ -1,0 +1,80 @@
+"""A program with acknowledged rows, running and queued jobs, that ends without stopping its crew."""
+
+import atexit
+import collections
+import os
+import signal
+import sys
+import threading
+
+RUNAWAY = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+def report(crews: list, replies: list) -> None:
+    """Tell, as the very last thing, how everything ended."""
+    ends = collections.Counter(
+        f"{type(reply.exception(0)).__name__}:{reply.exception(0).executed}" if reply.done() else "unanswered"
+        for reply in replies
+    )
+    say("replies", *(f"{end}={count}" for end, count in sorted(ends.items())))
+    late = crews[0].ask(Query("SELECT 1"), block=False)
+    say("late", type(late.exception(1)).__name__)
+
+
+def end(how: str, db: object) -> None:
+    match how:
+        case "exception":
+            raise RuntimeError("the program's own")
+        case "exit":
+            sys.exit(3)
+        case "SIGINT":
+            signal.raise_signal(signal.SIGINT)
+        case "SIGINT in ask":
+            say("ready")
+            db.ask(Query(RUNAWAY))
+        case "SIGTERM":
+            os.kill(os.getpid(), signal.SIGTERM)
+        case "SIGTERM handled":
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(4))
+            os.kill(os.getpid(), signal.SIGTERM)
+        case "os._exit":
+            os._exit(5)
+        case "asking thread":
+            threading.Thread(target=ask_on, args=(db,)).start()
+        case "stopped twice":
+            db.shutdown(cancel_pending=True, timeout=0)
+            db.stop()
+
+
+def ask_on(db: object) -> None:
+    """Go on asking while the main thread has ended already."""
+    threading.main_thread().join()
+    db.shutdown(cancel_pending=True, timeout=0)
+    again = Supervisor.start(sys.argv[2], size=1)
+    for _ in range(100):
+        again.ask(Query("SELECT 1"), timeout=20)
+    say("asked on")
+
+
+def main(how: str, path: str) -> None:
+    db = Supervisor.start(path, size=2)
+    crews.append(db)
+    db.ask(Script("CREATE TABLE t(x)"), timeout=20)
+    for number in range(100):
+        db.ask(Query("INSERT INTO t VALUES (?)", (number,)), timeout=20)
+    replies.extend(db.ask(Query(RUNAWAY), block=False) for _ in range(2))
+    eventually(lambda: db.ask(Status()).running == 2)
+    replies.extend(db.ask(Query("INSERT INTO t VALUES (-1)"), block=False) for _ in range(100))
+    say("acknowledged")
+    end(how, db)
+
+
+crews: list = []
+replies: list = []
+atexit.register(report, crews, replies)  # before the crew's own, so that it comes after it
+
+from shared import eventually, say  # noqa: E402
+
+from supervisor import Query, Script, Status, Supervisor  # noqa: E402
+
+main(*sys.argv[1:])

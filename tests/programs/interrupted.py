@@ -1,0 +1,109 @@
+"""Ctrl-C in the main thread while it waits for an answer: the job is taken back, the crew goes on."""
+
+import signal
+import sys
+import threading
+
+from shared import eventually, say
+
+from supervisor import Query, Status, Supervisor
+from tests.fakes import FakeDatabase, Gate
+
+RUNAWAY = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+def interrupt_once(condition: object) -> None:
+    """Send SIGINT to the main thread as soon as the condition holds."""
+
+    def wait_and_kill() -> None:
+        eventually(condition)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=wait_and_kill, daemon=True).start()
+
+
+def blocked(action: object) -> bool:
+    try:
+        action()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def running(path: str) -> None:
+    """Interrupt a caller whose statement runs."""
+    with Supervisor.start(path, size=1) as db:
+        for _ in range(20):
+            interrupt_once(lambda: db.ask(Status()).running == 1)
+            say("interrupted", blocked(lambda: db.ask(Query(RUNAWAY))))
+            say("usable", db.ask(Query("SELECT 1"), timeout=20).scalar())
+        say("restarts", db.ask(Status()).restarts)
+
+
+def queued() -> None:
+    """Interrupt a caller whose statement waits."""
+    gate = Gate()
+    database = FakeDatabase({"slow": gate})
+    with Supervisor.start(database, size=1) as db:
+        slow = db.ask(Query("slow"), block=False)
+        gate.entered.wait(20)
+        for number in range(20):
+            interrupt_once(lambda: db.ask(Status()).queued == 1)
+            say("interrupted", blocked(lambda number=number: db.ask(Query(f"never {number}"))))
+            say("queued", db.ask(Status()).queued)
+        gate.opened.set()
+        say("slow", slow.get(timeout=20).scalar())
+        say("withdrawn", db.ask(Status()).withdrawn)
+    say("ran", *database.ran)
+
+
+def stopping() -> None:
+    """Interrupt a caller that waits for the end."""
+    gate = Gate()
+    db = Supervisor.start(FakeDatabase({"slow": gate}), size=1)
+    slow = db.ask(Query("slow"), block=False)
+    gate.entered.wait(20)
+    interrupt_once(lambda: db.ask(Status()).state == "stopping")
+    say("interrupted", blocked(db.stop))
+    gate.opened.set()
+    db.stop()
+    say("slow", slow.get(timeout=20).scalar())
+
+
+def anywhere() -> None:
+    """Interrupt a caller wherever it happens to be, a thousand times a second."""
+
+    def handler(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, handler)
+    hits = 0
+    with Supervisor.start(FakeDatabase(), size=2) as db:
+        for _ in range(300):
+            hits += blocked(lambda: asking_until(db))
+            assert db.ask(Query("after"), timeout=20).scalar() == "after"
+        say("idle", eventually(lambda: db.ask(Status()).queued == 0))
+        status = db.ask(Status())
+    settled = status.answered + status.failed + status.died + status.rejected + status.withdrawn
+    say("hits", hits)
+    say("adds up", status.submitted - settled)
+
+
+def asking_until(db: object) -> None:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        while True:
+            db.ask(Query("a"))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+match sys.argv[1]:
+    case "running":
+        running(sys.argv[2])
+    case "queued":
+        queued()
+    case "stopping":
+        stopping()
+    case "anywhere":
+        anywhere()

@@ -1,0 +1,29 @@
+"""What the programs share: words for the test that started them, and waiting for what nothing announces."""
+
+import sys
+import threading
+from collections.abc import Callable
+
+from supervisor import DatabaseUnavailable, Query, SupervisorRef
+
+
+def say(*words: object) -> None:
+    """Tell the test that started this program something, on a line of its own."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> bool:
+    nothing = threading.Event()
+    for _ in range(int(seconds / 0.005)):
+        if condition():
+            return True
+        nothing.wait(0.005)
+    return False
+
+
+def serves(db: SupervisorRef) -> bool:
+    try:
+        return db.ask(Query("SELECT 1"), timeout=20).scalar() == 1
+    except DatabaseUnavailable:
+        return False

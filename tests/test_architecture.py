@@ -1,0 +1,187 @@
+"""Who may import whom: arrows point one way, and this is the table of them."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+VALUES = {"errors", "frozen", "log", "messages", "result"}
+"""What everybody may know: no state, no threads."""
+
+MAY_IMPORT = {
+    "actors": set(),
+    # Values.
+    "actors.errors": set(),
+    "actors.frozen": set(),
+    "actors.log": set(),
+    "actors.messages": {"frozen"},
+    "actors.restart": {"frozen"},
+    "actors.result": set(),
+    "actors.status": {"frozen"},
+    "actors.waiting": set(),
+    # A job on its way.
+    "actors.reply": {"errors", "log", "waiting"},
+    "actors.job": {"messages", "reply"},
+    "actors.member": {"job"},
+    "actors.dispatcher": {"errors", "job", "member", "status"},
+    # Actors.
+    "actors.inbox": set(),
+    "actors.actor": {"inbox", "log"},
+    "actors.worker": {
+        *VALUES,
+        *{"actor", "databases.base", "dispatcher", "job", "member", "reply", "waiting"},
+    },
+    "actors.seat": {"worker"},
+    # What a program holds.
+    "actors.ref": {*VALUES, "actor", "dispatcher", "job", "reply", "status", "waiting"},
+    "actors.options": {"databases.base"},
+    "actors.process": {"waiting"},
+}
+
+# What each outside library is used for stands in one place.
+OUTSIDE = {
+    "apsw": {"actors.databases.sqlite"},
+    "asyncio": {"actors.waiting"},
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement's name, and when it is carried out."""
+
+    name: str
+    at_import_time: bool
+    for_types_only: bool
+
+
+def modules():
+    """Return the path of every module, by its name."""
+    paths = {"supervisor": ROOT / "supervisor.py"}
+    for path in sorted((ROOT / "actors").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
+
+
+MODULES = modules()
+
+
+def names_of(statement):
+    if isinstance(statement, ast.Import):
+        return [alias.name for alias in statement.names]
+    assert statement.level == 0, "a relative import hides what is imported"
+    whole = statement.module
+    return [f"{whole}.{alias.name}" if f"{whole}.{alias.name}" in MODULES else whole for alias in statement.names]
+
+
+def imports_in(statements, *, at_import_time=True, for_types_only=False):
+    for statement in statements:
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            for name in names_of(statement):
+                yield Import(name, at_import_time, for_types_only)
+        typed = isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"
+        later = isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for part in ("body", "orelse", "handlers", "finalbody", "cases"):
+            yield from imports_in(
+                getattr(statement, part, []),
+                at_import_time=at_import_time and not later,
+                for_types_only=for_types_only or (typed and part == "body"),
+            )
+
+
+IMPORTS = {name: list(imports_in(ast.parse(path.read_text("utf-8")).body)) for name, path in MODULES.items()}
+
+
+def imported_at_run_time(module):
+    """Return the names that `module` imports for more than types, sooner or later."""
+    return {each.name for each in IMPORTS[module] if not each.for_types_only}
+
+
+def ours(names):
+    return {name for name in names if name.partition(".")[0] in ("actors", "supervisor")}
+
+
+def below(package):
+    return [name for name in MODULES if name.startswith(f"{package}.") or name == package]
+
+
+PARTS = [name for name in below("actors") if name not in {*below("actors.console"), *below("actors.databases")}]
+
+
+def test_every_module_stands_in_the_table_and_nothing_else():
+    assert set(PARTS) == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", PARTS)
+def test_a_module_imports_only_what_the_table_allows(module):
+    allowed = {f"actors.{name}" for name in MAY_IMPORT.get(module, ())}
+    assert ours(imported_at_run_time(module)) <= allowed
+
+
+@pytest.mark.parametrize("module", PARTS)
+def test_the_table_allows_no_more_than_is_needed(module):
+    allowed = {f"actors.{name}" for name in MAY_IMPORT.get(module, ())}
+    unused = allowed - ours(imported_at_run_time(module)) - {f"actors.{name}" for name in VALUES}
+    assert not unused, "take them out of the table"
+
+
+@pytest.mark.parametrize("module", below("actors.databases"))
+def test_a_database_knows_values_and_other_databases_and_no_actor(module):
+    allowed = {f"actors.{name}" for name in VALUES} | set(below("actors.databases"))
+    assert ours(imported_at_run_time(module)) <= allowed
+
+
+@pytest.mark.parametrize("module", [name for name in below("actors") if name not in below("actors.console")])
+def test_nothing_but_the_console_imports_the_supervisor(module):
+    assert "supervisor" not in imported_at_run_time(module)
+    assert not any(name.startswith("actors.console") for name in imported_at_run_time(module))
+
+
+@pytest.mark.parametrize("module", below("actors.console"))
+def test_the_console_uses_what_every_program_may_use(module):
+    assert ours(imported_at_run_time(module)) <= {"supervisor", *below("actors.console")}
+
+
+@pytest.mark.parametrize(("library", "users"), OUTSIDE.items())
+def test_an_outside_library_is_used_in_its_one_place(library, users):
+    # The console is a program like any other.
+    found = {
+        module
+        for module, imports in IMPORTS.items()
+        if module not in below("actors.console")
+        and any(each.name.partition(".")[0] == library and not each.for_types_only for each in imports)
+    }
+    assert found <= users
+
+
+def test_no_module_needs_itself_while_it_is_imported():
+    graph = {
+        module: {each.name for each in imports if each.at_import_time and not each.for_types_only} & set(MODULES)
+        for module, imports in IMPORTS.items()
+    }
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("actors.console")])
+def test_what_a_module_offers_is_there(module):
+    loaded = importlib.import_module(module)
+    names = getattr(loaded, "__all__", [])
+    assert sorted(set(names)) == sorted(names)
+    for name in names:
+        assert hasattr(loaded, name)
+
+
+def test_importing_the_supervisor_imports_nothing_that_takes_long_and_is_seldom_needed():
+    seldom = {"asyncio", "concurrent.futures", "ctypes", "html", "multiprocessing", "sqlite3", "subprocess"}
+    code = f"import sys, supervisor; print(sorted({seldom!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
+    )
+    assert done.stdout.strip() == "[]", done.stderr

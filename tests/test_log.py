@@ -1,0 +1,83 @@
+"""Logging that cannot harm."""
+
+import logging
+
+import pytest
+
+from actors.log import log
+
+NAME = "actors.test_log"
+
+
+@pytest.fixture
+def logger():
+    logger = logging.getLogger(NAME)
+    level = logger.level
+    yield logger
+    logger.setLevel(level)
+    logger.filters.clear()
+    logger.handlers.clear()
+
+
+def test_an_event_is_one_line_of_keys_and_values(caplog, logger):
+    with caplog.at_level(logging.DEBUG, NAME):
+        log(NAME, "info", "worker_lost", crew="app", worker=7, cause=OSError("no disk"), after=None)
+    assert caplog.record_tuples == [
+        (NAME, logging.INFO, "worker_lost crew='app' worker=7 cause=OSError('no disk') after=None")
+    ]
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_an_event_has_its_level(caplog, logger, level):
+    with caplog.at_level(logging.DEBUG, NAME):
+        log(NAME, level, "happened")
+    assert [record.levelname for record in caplog.records] == [level.upper()]
+
+
+class Explosive:
+    def __str__(self):
+        raise AssertionError("nobody wants to know")
+
+
+def test_a_level_that_is_off_costs_no_text(caplog, logger):
+    logger.setLevel(logging.ERROR)
+    log(NAME, "info", "happened", value=Explosive())
+    assert caplog.records == []
+
+
+def test_a_value_that_cannot_be_shown_harms_nobody(caplog, logger):
+    with caplog.at_level(logging.DEBUG, NAME):
+        log(NAME, "info", "happened", value=Explosive())
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_a_filter_that_raises_harms_nobody(caplog, logger, error):
+    calls = []
+
+    def refuse(record):
+        calls.append(record)
+        raise error
+
+    logger.addFilter(refuse)
+    log(NAME, "error", "happened")
+    assert len(calls) == 1
+
+
+def test_a_handler_that_raises_harms_nobody(logger):
+    class Broken(logging.Handler):
+        calls = 0
+
+        def emit(self, record):
+            Broken.calls += 1
+            raise OSError("the disk is full")
+
+    logger.addHandler(Broken())
+    log(NAME, "error", "happened")
+    assert Broken.calls == 1
+
+
+def test_percent_signs_in_a_value_are_no_format(caplog, logger):
+    with caplog.at_level(logging.DEBUG, NAME):
+        log(NAME, "info", "happened", sql="LIKE '%s%d'")
+    assert caplog.messages == ["""happened sql="LIKE '%s%d'\""""]

@@ -1,0 +1,145 @@
+"""What is installed: a wheel with the module beside the package, with types, and with few imports."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import apsw
+import pykka
+import pytest
+
+from tests.support import environment
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def run(*command, **options):
+    """Run a program to its end, and return what it printed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def plain_environment():
+    """Return the environment without a coverage tool, which imports much by itself."""
+    return {name: value for name, value in environment().items() if not name.startswith("COV")}
+
+
+# --- importing ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["supervisor", "actors.console.main"])
+def test_importing_pulls_in_no_machinery_that_the_crew_does_not_use(module):
+    unwanted = "{'asyncio', 'concurrent.futures', 'multiprocessing', 'sqlite3', 'html', 'ctypes'}"
+    program = f"import sys, {module}; print(sorted({unwanted} & set(sys.modules)), 'supervisor' in sys.modules)"
+    found, _, supervisor = run(sys.executable, "-c", program, env=plain_environment()).strip().rpartition(" ")
+    assert found == "[]"
+    assert supervisor == str(module == "supervisor")
+
+
+def test_everything_public_is_importable_from_supervisor():
+    import supervisor
+
+    assert sorted(supervisor.__all__) == supervisor.__all__
+    assert all(hasattr(supervisor, name) for name in supervisor.__all__)
+    assert {"Supervisor", "SupervisorRef", "Query", "Script", "Status", "Result", "Row"} <= set(supervisor.__all__)
+    assert {"SQLite", "Reply", "RestartPolicy", "WorkerDied", "DatabaseUnavailable"} <= set(supervisor.__all__)
+
+
+def test_the_command_leads_to_a_function():
+    module, _, name = PROJECT["project"]["scripts"]["querycrew"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_what_the_project_asks_for_is_what_is_tested():
+    asked = {
+        name: version for name, _, version in (text.partition(">=") for text in PROJECT["project"]["dependencies"])
+    }
+    found = {name: importlib.metadata.version(name) for name in ("apsw", "pykka")}
+    assert asked.keys() == found.keys()
+    for name, version in asked.items():
+        assert numbers(version) <= numbers(found[name]), name
+    assert sys.version_info >= numbers(PROJECT["project"]["requires-python"].removeprefix(">="))
+
+
+def numbers(version):
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+# --- the wheel ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    for needed in ("pip", "hatchling"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed here")
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--wheel-dir")
+    run(sys.executable, "-m", "pip", "wheel", *options, folder, ROOT, env=plain_environment())
+    [wheel] = folder.glob("querycrew-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Return an interpreter that has the wheel installed, and nothing of this source tree on its path."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.EnvBuilder(symlinks=os.name != "nt").create(folder)
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    dependencies = {str(Path(module.__file__).parent.parent) for module in (apsw, pykka)}
+    (site / "dependencies.pth").write_text("\n".join(dependencies))
+    return python
+
+
+def test_the_wheel_holds_the_module_the_whole_package_and_its_mark_of_being_typed(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "actors").rglob("*.py")}
+    assert {"actors/dispatcher.py", "actors/databases/sqlite.py", "actors/console/main.py"} <= sources
+    assert sources | {"supervisor.py", "actors/py.typed"} <= names
+    assert not [
+        name for name in names if name.startswith(("tests", "docs", "benchmarks", "examples")) or "pycache" in name
+    ]
+
+
+def test_an_installed_wheel_answers_a_query_from_any_folder(installed, tmp_path):
+    program = (
+        "from supervisor import Query, Supervisor; import supervisor\n"
+        "with Supervisor.start('app.db') as db: print(db.ask(Query('SELECT 1 + 1')).scalar(), supervisor.__file__)"
+    )
+    answer, _, file = run(installed, "-W", "error", "-c", program, cwd=tmp_path, env=bare()).strip().partition(" ")
+    assert answer == "2"
+    assert Path(file).is_relative_to(installed.parent.parent)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed here")
+def test_a_users_type_checker_infers_what_an_installed_crew_answers(installed, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from supervisor import Query, Status, Supervisor\n"
+        "db = Supervisor.start('app.db')\n"
+        "reveal_type(db.ask(Query('SELECT 1')))\n"
+        "reveal_type(db.ask(Query('SELECT 1'), block=False))\n"
+        "reveal_type(db.ask(Status()))\n"
+    )
+    command = (sys.executable, "-m", "mypy", "--strict", "--python-executable", installed, "--no-incremental", program)
+    told = run(*command, cwd=tmp_path, env=bare())
+    for revealed in ("actors.result.Result", "actors.reply.Reply[actors.result.Result]", "actors.status.CrewStatus"):
+        assert f'"{revealed}"' in told
+
+
+def bare():
+    """Return the environment without a path to this source tree."""
+    return {name: value for name, value in plain_environment().items() if name not in ("PYTHONPATH", "MYPYPATH")}

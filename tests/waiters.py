@@ -1,0 +1,38 @@
+"""What the tests of replies share: threads that wait, and threads that belong to a crew."""
+
+import threading
+from contextlib import contextmanager
+
+from actors.waiting import here
+from tests.conftest import eventually
+
+
+@contextmanager
+def waiter(function):
+    """Run `function` in a thread; the list that is yielded holds what came of it once the thread has ended."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(function())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield outcome
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@contextmanager
+def on_a_thread_of(crew):
+    here.crew = crew
+    try:
+        yield
+    finally:
+        here.crew = None
+
+
+def is_waited_for(reply, by=1):
+    return eventually(lambda: len(reply._wakers or ()) == by)
