@@ -264,6 +264,7 @@ class Supervisor(CrewActor):
             log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=self._last_cause)
         for job in self._dispatcher.suspend(self._last_cause):
             job.reply.reject(self._dispatcher.unavailable())
+        self._dispatcher.forget_dropped()
         if self._dispatcher.mode is Mode.STOPPING:
             self.actor_stopped.set()  # nobody is up, and now nothing is queued: it is over
 
@@ -428,6 +429,7 @@ class Supervisor(CrewActor):
     def _reject_stopped(self, jobs: list[Job]) -> None:
         for job in jobs:
             job.reply.reject(self._dispatcher.stopped())
+        self._dispatcher.forget_dropped()
 
     # --- the end of the program, and forks ------------------------------------------------
 

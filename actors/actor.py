@@ -10,6 +10,7 @@ from pykka.messages import _ActorStop
 
 from actors.inbox import Inbox
 from actors.log import log
+from actors.waiting import Latch
 
 __all__ = ["CrewActor"]
 
@@ -31,6 +32,11 @@ class CrewActor(pykka.ThreadingActor):
 
     use_daemon_thread = True
     actor_inbox: Inbox
+    actor_stopped: Latch  # type: ignore[assignment]  # all that Pykka and its users need of an Event
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor_stopped = self._actor_ref.actor_stopped = Latch()  # type: ignore[assignment]
 
     @staticmethod
     def _create_actor_inbox() -> Inbox:
@@ -110,7 +116,7 @@ class CrewActor(pykka.ThreadingActor):
     def forget_the_parent(self) -> None:
         """In the child of a fork: the actor's thread is not here, and locks may be held by it."""
         self.actor_inbox.forget_the_parent()
-        self.actor_stopped = ended_event()
+        self.actor_stopped.set()
         refs = pykka.ActorRegistry._actor_refs
         refs[:] = [ref for ref in refs if ref.actor_urn != self.actor_urn]
 
@@ -123,10 +129,3 @@ def _quietly(change: Callable[[Any], object], ref: "pykka.ActorRef[Any]") -> Non
         raise
     except BaseException as error:  # noqa: BLE001  # see above
         log(__name__, "debug", "registry_logging_failed", error=error)
-
-
-def ended_event() -> threading.Event:
-    """Return an event that is set already."""
-    event = threading.Event()
-    event.set()
-    return event

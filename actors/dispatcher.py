@@ -226,6 +226,10 @@ class Dispatcher:
         with self._lock:
             return [member.job for member in self._members.values() if member.job is not None]
 
+    def forget_dropped(self) -> None:
+        """For whoever has rejected all the jobs that it was given: let go of them."""
+        self._dropped = []
+
     def close(self, cause: BaseException | None = None) -> list[Job]:
         """Refuse all from now on; return what was queued, for the caller to reject."""
         with self._lock:
@@ -380,7 +384,8 @@ class Dispatcher:
     def _match(self) -> None:
         """Wake as many workers as there are jobs; what was cut off half-way is made good here."""
         for _ in range(min(self.queued, len(self._idle))):
-            self._wake_one()
+            if self._idle:  # a finalizer may have come in between
+                self._wake_one()
 
     def _wake_all(self) -> None:
         while self._idle:
@@ -396,8 +401,8 @@ class Dispatcher:
 
     def _drop_queue(self) -> list[Job]:
         dropped = [job for job in self._queue if job.state is QUEUED or job.state is NEW]
-        # Remembered until they are settled: whoever has to reject them may be killed before it is done.
-        self._dropped = [job for job in self._dropped if not job.reply.done()] + dropped
+        # Remembered until `forget_dropped`: whoever has to reject them may be killed before it is done.
+        self._dropped = self._dropped + dropped
         self._queue = deque()
         self._withdrawn_in_queue = 0
         self._rejected += len(dropped)

@@ -79,8 +79,7 @@ class Inbox:
         """Answer a message; its asker may have set or hooked the future itself."""
         if envelope.reply_to is None:
             return
-        with suppress(Exception):  # queue.Full, or whatever a foreign future raises
-            envelope.reply_to.set(value)
+        _settle(lambda: envelope.reply_to.set(value))  # type: ignore[union-attr]
         with self._lock, suppress(ValueError):
             self._unanswered.remove(envelope)
 
@@ -110,12 +109,23 @@ def _refuse(envelope: Envelope[Any]) -> None:
     """Answer a message to an actor that has ended: asked to stop it has stopped, all else is an error."""
     if envelope.reply_to is None:
         return
-    with suppress(Exception):  # its owner may have set or hooked it: then it has its answer
-        if isinstance(envelope.message, _ActorStop):
-            envelope.reply_to.set(None)
-        else:
-            error = _dead()
-            envelope.reply_to.set_exception((type(error), error, None))
+    reply_to = envelope.reply_to
+    if isinstance(envelope.message, _ActorStop):
+        _settle(lambda: reply_to.set(None))
+    else:
+        error = _dead()
+        _settle(lambda: reply_to.set_exception((type(error), error, None)))
+
+
+def _settle(answer: Callable[[], object]) -> None:
+    """Settle a future whose owner may have set or hooked it itself, and then has its answer.
+
+    Twice: an asynchronous exception may have cut the first time off, before all who wait were
+    released, and cannot be told from the future's own. The second time releases them.
+    """
+    for _ in range(2):
+        with suppress(Exception):
+            answer()
 
 
 def _dead() -> pykka.ActorDeadError:

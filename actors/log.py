@@ -6,6 +6,10 @@ from typing import Any, Literal
 __all__ = ["log"]
 
 
+# Looking a logger up takes the lock of all logging, in Python code that leaves it held if its thread is killed.
+_loggers: dict[str, logging.Logger] = {}
+
+
 def log(logger: str, level: Literal["debug", "info", "warning", "error"], event: str, **fields: Any) -> None:
     """Log `event key=value …` and never raise.
 
@@ -14,7 +18,9 @@ def log(logger: str, level: Literal["debug", "info", "warning", "error"], event:
     """
     try:
         number = getattr(logging, level.upper())
-        target = logging.getLogger(logger)
+        target = _loggers.get(logger)
+        if target is None:
+            target = _loggers[logger] = logging.getLogger(logger)
         if target.isEnabledFor(number):
             target.log(number, "%s %s", event, " ".join(f"{key}={_shown(value)}" for key, value in fields.items()))
     except BaseException:  # noqa: BLE001  # see above; there is nowhere left to say it

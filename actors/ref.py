@@ -1,6 +1,5 @@
 """SupervisorRef: what a program holds of a crew."""
 
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, overload
 
@@ -8,7 +7,6 @@ import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
-from actors.actor import ended_event
 from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.job import Job
@@ -17,7 +15,7 @@ from actors.messages import Query, Request, Script, Shutdown, Status
 from actors.reply import Reply
 from actors.result import Result
 from actors.status import CrewStatus
-from actors.waiting import here
+from actors.waiting import Latch, here
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,7 +35,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         super().__init__(actor)
         self._dispatcher = dispatcher
         # Set once the crew has ended for good; unlike `actor_stopped`, after everything is closed.
-        self._ended = threading.Event()
+        self._ended = Latch()
 
     # Pykka's own signatures take any message and any future; ours say what comes back.
     @overload  # type: ignore[override]
@@ -188,8 +186,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
 
     def forget_the_parent(self) -> None:
         """For the supervisor, in the child of a fork: the crew has ended here."""
-        self.actor_stopped = ended_event()
-        self._ended = ended_event()
+        self._ended.set()
 
     def _must_not_wait(self) -> bool:
         return here.crew is self._dispatcher or self._dispatcher.is_mine()

@@ -59,7 +59,7 @@ class Reply(pykka.Future[T]):
     # and a dictionary a reply would be a fifth of what a job costs.
     _get_hook: Any = None
 
-    def __init__(self, crew: object = None) -> None:
+    def __init__(self, crew: Any = None) -> None:
         self._lock = threading.Lock()
         self._crew = crew
         # The value, or a Rejection.
@@ -198,9 +198,10 @@ class Reply(pykka.Future[T]):
             return True
         if timeout is not None and timeout <= 0:
             return False
-        if self._crew is not None and here.crew is self._crew:
+        if self._crew is not None and (here.crew is self._crew or self._crew.is_mine()):
             message = (
-                "this thread belongs to the crew that has to give the answer, and would wait for itself; "
+                "this thread belongs to the crew that has to give the answer, or was interrupted in the middle of "
+                "asking it, and would wait for itself; "
                 "use add_done_callback() here, or ask another crew"
             )
             raise WouldDeadlock(message)

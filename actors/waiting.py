@@ -3,12 +3,13 @@
 import sys
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-__all__ = ["here", "running_loop", "settled_on"]
+__all__ = ["Latch", "here", "running_loop", "settled_on"]
 
 
 class _Here(threading.local):
@@ -57,3 +58,42 @@ def settled_on(
             yield from settled
         finally:
             remove_waker(wake)
+
+
+class Latch:
+    """A `threading.Event` that is set once, and has no lock that a killed thread could leave held.
+
+    `threading.Event.set` takes its lock in Python code: an asynchronous exception there leaves it
+    held for ever, and whoever sets the event again, such as the end of the very same thread, hangs.
+    Here each step is a single one, and setting again releases whoever is left.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        # One locked lock for each waiter.
+        self._gates: list[threading.Lock] = []
+
+    def is_set(self) -> bool:
+        """Say whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Release all waiters, now and later."""
+        self._is_set = True
+        while self._gates:
+            with suppress(IndexError, ValueError):  # another thread is setting it as well
+                gate = self._gates[-1]
+                with suppress(RuntimeError):
+                    gate.release()
+                self._gates.remove(gate)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, for at most `timeout` seconds; say whether it is."""
+        gate = threading.Lock()
+        gate.acquire()
+        self._gates.append(gate)
+        if not self._is_set:
+            gate.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        with suppress(ValueError):
+            self._gates.remove(gate)
+        return self._is_set

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pykka
@@ -146,8 +147,10 @@ class Worker(CrewActor):
         job = dispatcher.take(member)
         while job is not None:
             reply = job.reply
-            outcome = self._run(job)
+            outcome: Any = self._run(job)
             job = None
+            if type(outcome) is not Result:
+                outcome = Rejection(_detached(outcome))
             self._unsettled = (reply, outcome)
             # Done before it is answered: whoever asks again at once meets an idle worker. Not so
             # where a callback runs first, which might keep this thread from its next job.
@@ -160,8 +163,8 @@ class Worker(CrewActor):
         if member.state is MemberState.RETIRED or member.state is MemberState.GONE:
             self.actor_stopped.set()
 
-    def _run(self, job: Job) -> Result | Rejection:
-        """Run one job to its result, or its rejection with the statement's error.
+    def _run(self, job: Job) -> Result | BaseException:
+        """Run one job to its result, or its statement's error.
 
         Raises:
             ConnectionLost: the connection is of no more use.
@@ -174,20 +177,15 @@ class Worker(CrewActor):
         except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
             if job.abort is not None:
                 # The statements of a script that came before the interrupted one stay done.
-                return Rejection(_caused(job.abort(None if isinstance(job.request, Script) else False), error))
-            return Rejection(self._explained(error, job))
+                return _caused(job.abort(None if isinstance(job.request, Script) else False), error)
+            error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
+            return error
         if type(result) is Result:
             return result
-        return Rejection(
-            TypeError(
-                f"{type(self._connection).__name__}.execute() must return a Result, not {type(result).__name__}: "
-                "what belongs to a connection or a thread cannot be sent to another"
-            )
+        return TypeError(
+            f"{type(self._connection).__name__}.execute() must return a Result, not {type(result).__name__}: "
+            "what belongs to a connection or a thread cannot be sent to another"
         )
-
-    def _explained(self, error: Exception, job: Job) -> Exception:
-        error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
-        return _detached(error)
 
     def on_end(self, cause: BaseException | None) -> None:
         """Settle what this worker holds, reject its orphan, close the connection."""
@@ -200,6 +198,8 @@ class Worker(CrewActor):
             orphan.reply.reject(self._death(orphan, cause))
         if self._connection is not None:
             self._connection.close()
+        # It is rejected by now; through its frames the error that its caller keeps leads to this worker.
+        self.member.job = None
 
     def on_gone(self, cause: BaseException | None) -> None:
         """Tell the supervisor."""
@@ -220,21 +220,22 @@ class Worker(CrewActor):
 
 def _reason(cause: BaseException | None) -> BaseException | None:
     """Return what a worker really died of: a lost connection is the driver's error behind it."""
-    if isinstance(cause, ConnectionLost) and cause.__cause__ is not None:
-        cause = cause.__cause__
-    return None if cause is None else _detached(cause)
+    if cause is None:
+        return None
+    _detached(cause)
+    return cause.__cause__ if isinstance(cause, ConnectionLost) and cause.__cause__ is not None else cause
 
 
 def _caused(error: BaseException, cause: BaseException | None) -> BaseException:
-    error.__cause__ = None if cause is None else _detached(cause)
+    error.__cause__ = cause
     return error
 
 
 def _detached(error: E) -> E:
     """Free an error of all that it would keep alive through its traceback.
 
-    The frames hold the cursor, and through it a lock on the database; the first of them is this
-    thread's own, still running. Where the error was raised stays readable.
+    The frames hold the cursor, and through it a lock on the database; the first of them are the
+    worker's own, which hold the job. Where the error was raised stays readable.
     """
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
@@ -251,5 +252,7 @@ def _detached(error: E) -> E:
 
 def _without_own(trace: "TracebackType | None") -> "TracebackType | None":
     while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OWN:
+        with suppress(RuntimeError):  # it is still running
+            trace.tb_frame.clear()
         trace = trace.tb_next
     return trace

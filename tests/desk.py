@@ -72,6 +72,7 @@ class Desk:
         jobs = list(jobs)
         for job in jobs:
             assert job.reply.reject(self.dispatcher.stopped())
+        self.dispatcher.forget_dropped()
         return jobs
 
     def status(self) -> CrewStatus:

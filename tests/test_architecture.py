@@ -33,14 +33,14 @@ MAY_IMPORT = {
     "actors.dispatcher": {"errors", "job", "member", "status"},
     # Actors.
     "actors.inbox": set(),
-    "actors.actor": {"inbox", "log"},
+    "actors.actor": {"inbox", "log", "waiting"},
     "actors.worker": {
         *VALUES,
         *{"actor", "databases.base", "dispatcher", "job", "member", "reply", "waiting"},
     },
     "actors.seat": {"worker"},
     # What a program holds.
-    "actors.ref": {*VALUES, "actor", "dispatcher", "job", "reply", "status", "waiting"},
+    "actors.ref": {*VALUES, "dispatcher", "job", "reply", "status", "waiting"},
     "actors.options": {"databases.base"},
     "actors.process": {"waiting"},
 }

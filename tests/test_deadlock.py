@@ -123,6 +123,31 @@ def test_a_status_can_be_asked_for_from_anywhere(start, path, told):
     assert told == [1]
 
 
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda db: db.ask(Query("again"), timeout=PATIENCE / 4),
+        lambda db: db.ask(Query("again"), block=False).get(timeout=PATIENCE / 4),
+        lambda db: db.ask(Query("again"), block=False).map(len).get(timeout=PATIENCE / 4),
+        lambda db: db.stop(block=False).get(timeout=PATIENCE / 4),
+    ],
+    ids=["ask", "ask, get", "ask, map, get", "stop, get"],
+)
+def test_a_finalizer_or_signal_handler_in_the_middle_of_an_ask_that_waits_gets_an_error_at_once(start, told, wait):
+    db = start(FakeDatabase(), size=1)
+    db.ask(Query("is up"), timeout=PATIENCE)
+    dispatcher, real_clock = db._dispatcher, db._dispatcher.clock
+
+    def clock():
+        dispatcher.clock = real_clock
+        recording(told, lambda: wait(db))()
+        return real_clock()
+
+    dispatcher.clock = clock  # read with the dispatcher's lock held
+    db.ask(Status())
+    assert isinstance(told[0], WouldDeadlock)
+
+
 # What waits through Pykka's own references is given up after a while, so that a failing test ends.
 @pytest.mark.parametrize(
     "stop",

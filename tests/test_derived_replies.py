@@ -3,6 +3,7 @@
 import queue
 import threading
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pykka
 import pytest
@@ -178,7 +179,7 @@ def test_a_time_limit_holds_for_all_sources_together():
 
 
 def test_a_crews_own_thread_is_told_that_a_derived_reply_would_make_it_wait_for_itself():
-    crew = object()
+    crew = SimpleNamespace(is_mine=lambda: False)
     derived = Reply(crew).map(len)
     with on_a_thread_of(crew), pytest.raises(WouldDeadlock):
         derived.get()

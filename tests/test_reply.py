@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from types import SimpleNamespace
 
 import pykka
 import pytest
@@ -235,7 +236,7 @@ def test_a_waker_that_is_taken_back_is_not_called():
 
 @pytest.mark.parametrize("timeout", [None, 5])
 def test_a_crews_own_thread_is_told_instead_of_waiting_for_itself(timeout):
-    crew = object()
+    crew = SimpleNamespace(is_mine=lambda: False)
     reply = Reply(crew)
     with on_a_thread_of(crew):
         for wait in (reply.get, reply.exception):
@@ -244,7 +245,7 @@ def test_a_crews_own_thread_is_told_instead_of_waiting_for_itself(timeout):
 
 
 def test_a_crews_own_thread_may_look_and_may_read_what_is_settled():
-    crew = object()
+    crew = SimpleNamespace(is_mine=lambda: False)
     reply = Reply(crew)
     with on_a_thread_of(crew):
         with pytest.raises(pykka.Timeout):
@@ -255,7 +256,7 @@ def test_a_crews_own_thread_may_look_and_may_read_what_is_settled():
 
 def test_another_crews_thread_may_wait():
     with on_a_thread_of(object()), pytest.raises(pykka.Timeout):
-        Reply(object()).get(timeout=0.001)
+        Reply(SimpleNamespace(is_mine=lambda: False)).get(timeout=0.001)
 
 
 def test_the_child_of_a_fork_can_settle_a_reply_whose_lock_nobody_holds_any_more():

@@ -27,11 +27,14 @@ STAY_DOWN = RestartPolicy(backoff_initial=1000.0, backoff_max=1000.0)
 
 
 def kill_supervisor(db, kind=SystemExit):
-    """Kill the supervisor's thread, and wake it, for it sleeps until it hears something.
+    """Kill the supervisor's thread while it sleeps, and wake it.
 
     It must not be about to start a worker: CPython then hits the new thread in place of the one that is meant,
     before it has begun, and `Thread.start` waits for it for ever.
     """
+    answer = pykka.ThreadingFuture()
+    db.actor_inbox.put(Envelope("are you done?", reply_to=answer))
+    answer.get(timeout=PATIENCE)
     kill(thread_of(db), kind)
     db.actor_inbox.put(Envelope("wake up"))
     assert db.wait_until_ended(PATIENCE)

@@ -268,6 +268,9 @@ class SQLiteConnection:
         """Close, whatever is still open on it; see `Connection`."""
         try:
             self._connection.authorizer = None
+            if self._connection.is_interrupted:
+                # The next statement clears that; otherwise the write-back of the log would be interrupted.
+                self._connection.execute("SELECT 1").fetchall()
             self._connection.close(True)
         except Exception as error:  # noqa: BLE001  # nothing more can be done about it
             log(__name__, "debug", "close_failed", database=self._database, error=error)

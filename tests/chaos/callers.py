@@ -63,7 +63,7 @@ class Tally:
     def note_result(self, number: int, result: Any) -> None:
         self.outcomes["answered"] += 1
         self.acknowledged.add(number)
-        if result.scalar() != number:
+        if getattr(result, "rows", None) != [(number,)]:
             self.unexpected.append(f"{number} got the answer {result!r}")
 
     def note_error(self, number: int, error: BaseException) -> None:

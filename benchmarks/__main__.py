@@ -1,0 +1,75 @@
+"""The command line of the benchmarks: see `python -m benchmarks --help`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from benchmarks import crew_size, depth, idling, points, scans, starting
+from benchmarks.figures import Figure, table
+from benchmarks.machine import describe
+from benchmarks.rounds import Effort
+
+BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure]]] = {
+    "points": points.outstanding,
+    "one-by-one": points.one_by_one,
+    "scans": scans.run,
+    "depth": depth.run,
+    "memory": depth.memory,
+    "workers": crew_size.run,
+    "start": starting.first_answer,
+    "import": starting.importing,
+    "idle": idling.run,
+}
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- table -->", "<!-- end -->"
+
+
+def main() -> None:
+    """Measure, print the table, and write or draw it if asked."""
+    options = _options()
+    effort = Effort(quick=options.quick)
+    figures: list[Figure] = []
+    for name in options.only or BENCHMARKS:
+        start = time.perf_counter()
+        print(f"{name} …", end=" ", file=sys.stderr, flush=True)
+        figures += BENCHMARKS[name](effort)
+        print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr)
+    text = f"{describe()}\n\n{table(figures)}"
+    print(text)
+    if options.write:
+        _write(text)
+    if options.plot is not None:
+        _plot(figures, options.plot)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compare querycrew with its peers.")
+    parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="measure for a tenth of the time, and more roughly")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw a picture; needs matplotlib")
+    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
+    return parser.parse_args()
+
+
+def _write(text: str) -> None:
+    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        print(f"{README} has no {BEGIN} … {END}; nothing was written", file=sys.stderr)
+        return
+    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def _plot(figures: list[Figure], file: str) -> None:
+    from benchmarks.plot import draw
+
+    try:
+        draw(figures, file, describe())
+    except ImportError:
+        print("no picture: matplotlib is not installed", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The queue: whether a job costs the same however many wait before it, and how much memory it takes."""
+
+import gc
+import time
+import tracemalloc
+from collections.abc import Iterator
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks.cheap import blocked_crew
+from benchmarks.figures import TIMES, Figure, at_most
+from benchmarks.rounds import Effort, spread
+from supervisor import Query
+
+__all__ = ["memory", "run"]
+
+_AT_LEAST = 20_000  # jobs a measurement: shallow queues are filled and emptied several times
+
+
+class Cost(NamedTuple):
+    """Microseconds a job."""
+
+    submit: float
+    drain: float
+
+    @property
+    def both(self) -> float:
+        return self.submit + self.drain
+
+
+def run(effort: Effort) -> Iterator[Figure]:
+    """Compare the cost per job of queues of several depths."""
+    depths = [1_000, 10_000, 100_000] + [1_000_000] * effort.pick(quick=0, full=1)
+    rounds = effort.pick(quick=3, full=5)
+    _drained(depths[0])
+    yield _figure("as Python comes", _measured(depths, rounds), wanted=True)
+    gc.disable()
+    try:
+        yield _figure("without the cycle collector", _measured(depths, rounds), wanted=False)
+    finally:
+        gc.enable()
+
+
+def memory(effort: Effort) -> Iterator[Figure]:
+    """Measure what a queued job takes beside its SQL and its parameters."""
+    jobs = effort.pick(quick=20_000, full=100_000)
+    parameters = [(number,) for number in range(jobs)]
+    with blocked_crew(1) as (ref, let_go):
+        replies = [None] * jobs
+        gc.collect()
+        tracemalloc.start()
+        before, _peak = tracemalloc.get_traced_memory()
+        for number, values in enumerate(parameters):
+            replies[number] = ref.ask(Query("SELECT 1", values), block=False)
+        after, _peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        let_go()
+    each = (after - before) / jobs
+    yield Figure("memory of a queued job: query, reply and job", f"{each:.0f} bytes", each, at_most(1024, "bytes"))
+
+
+def _measured(depths: list[int], rounds: int) -> dict[int, list[Cost]]:
+    """Return the costs by depth; in each round every depth has its turn."""
+    costs: dict[int, list[Cost]] = {depth: [] for depth in depths}
+    for turn in range(rounds):
+        for depth in depths if turn % 2 == 0 else reversed(depths):
+            repeats = max(1, _AT_LEAST // depth)
+            runs = [_drained(depth) for _ in range(repeats)]
+            costs[depth].append(Cost(*(sum(parts) / repeats for parts in zip(*runs, strict=True))))
+    return costs
+
+
+def _drained(depth: int) -> Cost:
+    """Queue so many jobs behind a blocked worker, then let it go."""
+    with blocked_crew(1) as (ref, let_go):
+        gc.collect()
+        start = time.perf_counter()
+        replies = [ref.ask(Query("SELECT 1", (number,)), block=False) for number in range(depth)]
+        queued = time.perf_counter()
+        let_go()
+        replies[-1].get()  # first in, first out: it is the last
+        end = time.perf_counter()
+    return Cost((queued - start) / depth * 1e6, (end - queued) / depth * 1e6)
+
+
+def _figure(text: str, costs: dict[int, list[Cost]], *, wanted: bool) -> Figure:
+    flat = spread({depth: [cost.both for cost in seen] for depth, seen in costs.items()})
+    middle = {depth: Cost(*map(median, zip(*seen, strict=True))) for depth, seen in costs.items()}
+    parts = ", ".join(f"{depth:,}: {cost.submit:.1f} + {cost.drain:.1f}" for depth, cost in middle.items())
+    return Figure(
+        f"cost of a job by depth of the queue, {text}: dearest to cheapest",
+        f"{flat:.2f} {TIMES} (µs to queue + to run; {parts})",
+        flat,
+        at_most(1.2, TIMES) if wanted else None,
+    )

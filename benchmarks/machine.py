@@ -1,0 +1,42 @@
+"""What a figure was measured on."""
+
+import os
+import platform
+import sqlite3
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import apsw
+
+__all__ = ["cpus", "describe"]
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe() -> str:
+    """Return machine and versions in one line."""
+    return (
+        f"{cpus()} CPUs ({_model()}), {platform.system()}, "
+        f"{platform.python_implementation()} {platform.python_version()}, Pykka {_version('pykka')}, "
+        f"APSW {apsw.apsw_version()} with SQLite {apsw.sqlite_lib_version()}, "
+        f"sqlite3 with SQLite {sqlite3.sqlite_version}, aiosqlite {_version('aiosqlite')}"
+    )
+
+
+def _model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,110 @@
+"""Ways to ask many queries with 64 of them outstanding at any time, and one by one.
+
+Each takes what a peer offers and runs `count` point queries to their end. `submit(number)` hands over
+the query with this number, `collect(reply)` waits for its answer, `await ask(number)` does both.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from itertools import count as counter
+from typing import Any
+
+__all__ = [
+    "OUTSTANDING",
+    "awaiting",
+    "awaiting_batches",
+    "awaiting_window",
+    "batches",
+    "callbacks",
+    "threads",
+    "window",
+]
+
+OUTSTANDING = 64
+
+Submit = Callable[[int], Any]
+Collect = Callable[[Any], object]
+AsyncAsk = Callable[[int], Awaitable[object]]
+
+
+def batches(submit: Submit, collect: Collect, count: int) -> None:
+    """Submit 64, collect 64, and again."""
+    for start in range(0, count, OUTSTANDING):
+        replies = [submit(number) for number in range(start, start + OUTSTANDING)]
+        for reply in replies:
+            collect(reply)
+
+
+def window(submit: Submit, collect: Collect, count: int) -> None:
+    """Wait for the oldest of 64, then submit one more."""
+    replies: deque[Any] = deque()
+    for number in range(count):
+        if len(replies) == OUTSTANDING:
+            collect(replies.popleft())
+        replies.append(submit(number))
+    for reply in replies:
+        collect(reply)
+
+
+def callbacks(submit: Submit, count: int) -> None:
+    """Each answer submits the next query, on the thread that gives it: 64 chains."""
+    left = iter(range(count))
+    done = counter(1)
+    finished = threading.Event()
+
+    def go_on(_: object = None) -> None:
+        number = next(left, None)
+        if number is not None:
+            submit(number).add_done_callback(answered)
+
+    def answered(_: object) -> None:
+        if next(done) == count:
+            finished.set()
+        go_on()
+
+    for _ in range(OUTSTANDING):
+        go_on()
+    finished.wait()
+
+
+def threads(ask: Callable[[int], object], count: int) -> None:
+    """64 threads, each asking, waiting and asking again."""
+
+    def client(first: int) -> None:
+        for number in range(first, count, OUTSTANDING):
+            ask(number)
+
+    clients = [threading.Thread(target=client, args=(first,)) for first in range(OUTSTANDING)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+
+
+async def awaiting_batches(ask: AsyncAsk, count: int) -> None:
+    """Do as `batches` does, on an event loop."""
+    for start in range(0, count, OUTSTANDING):
+        await asyncio.gather(*[ask(number) for number in range(start, start + OUTSTANDING)])
+
+
+async def awaiting_window(ask: AsyncAsk, count: int) -> None:
+    """Do as `window` does, on an event loop."""
+    tasks: deque[asyncio.Future[object]] = deque()
+    for number in range(count):
+        if len(tasks) == OUTSTANDING:
+            await tasks.popleft()
+        tasks.append(asyncio.ensure_future(ask(number)))
+    for task in tasks:
+        await task
+
+
+async def awaiting(ask: AsyncAsk, count: int) -> None:
+    """64 coroutines, each awaiting an answer and asking again."""
+
+    async def client(first: int) -> None:
+        for number in range(first, count, OUTSTANDING):
+            await ask(number)
+
+    await asyncio.gather(*[client(first) for first in range(OUTSTANDING)])

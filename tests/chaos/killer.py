@@ -1,0 +1,80 @@
+"""The killer: ends workers in every way there is."""
+
+import ctypes
+import logging
+import threading
+from collections import Counter, deque
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+import pykka
+
+from tests.chaos.crew import ChaosWorker
+from tests.chaos.databases import Killed
+
+LOGGERS = ("supervisor", "actors.worker", "actors.reply", "actors.ref", "actors.actor", "pykka")
+
+
+class Killer(threading.Thread):
+    """Kills workers, in every way, until it is told to stop."""
+
+    def __init__(self, random: Random, database: Any, pause: float) -> None:
+        super().__init__(name="chaos-killer", daemon=True)
+        self.kills: Counter[str] = Counter()
+        self.enough = threading.Event()
+        self._random = random
+        self._database = database
+        self._pause = pause
+
+    def run(self) -> None:
+        ways = 6 * [self._interrupt] + 3 * [self._stop] + 3 * [self._doom] + [self._doom_opening]
+        while not self.enough.wait(self._random.random() * 2 * self._pause):
+            way = self._random.choice(ways)
+            self.kills[way.__name__.strip("_")] += way()
+
+    def _interrupt(self) -> bool:
+        """Raise in the middle of whatever a worker does. Once in its life: a second one may hit its very end."""
+        with ChaosWorker.aiming:
+            idents = list(ChaosWorker.targets)
+            if not idents:
+                return False
+            ident = self._random.choice(idents)
+            del ChaosWorker.targets[ident]
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Killed))
+        return True
+
+    def _stop(self) -> bool:
+        workers = pykka.ActorRegistry.get_by_class(ChaosWorker)
+        if workers:
+            with suppress(pykka.ActorDeadError):
+                self._random.choice(workers).stop(block=False)
+        return bool(workers)
+
+    def _doom(self) -> bool:
+        return _doom(self._database.doomed, self._random.randrange(5))
+
+    def _doom_opening(self) -> bool:
+        return _doom(self._database.doomed_openings, self._random.randrange(2))
+
+
+def _doom(dooms: deque[int], doom: int) -> bool:
+    """One at a time: if nobody meets it, the next would wait too, and then all would come at once."""
+    if not dooms:
+        dooms.append(doom)
+        return True
+    return False
+
+
+def be_rude(random: Random) -> None:
+    """Let everything be logged, to a filter that raises now and then and lets nothing through."""
+
+    def rude(record: logging.LogRecord) -> bool:
+        if random.random() < 0.01:
+            message = "a filter that raises"
+            raise RuntimeError(message)
+        return False
+
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(rude)
+        logging.getLogger(name).setLevel(logging.DEBUG)

@@ -1,0 +1,82 @@
+"""A short chaos run: whatever is killed, every ask is answered once, and nothing runs twice or is left behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from actors.dispatcher import Dispatcher
+from actors.reply import Reply
+from actors.worker import Worker
+from tests.chaos.databases import NumberedSQLite, Scripted
+from tests.chaos.run import run
+
+_ASKS = 16_000
+_PAUSE = 0.0005  # seconds between two kills: more than a test needs, so that some hit every time
+
+
+def test_nothing_is_lost_and_nothing_runs_twice_whatever_is_killed():
+    findings = run(_ASKS, 1, Scripted(), pause=_PAUSE)
+    assert not findings.broken, findings.table()
+    assert findings.outcomes["answered"] > 0
+    assert findings.restarts > 0
+    assert min(findings.kills[way] for way in ("interrupt", "stop", "doom")) > 0
+
+
+def test_nothing_is_lost_on_a_real_file(path):
+    findings = run(_ASKS // 4, 1, NumberedSQLite(path), pause=_PAUSE)
+    assert not findings.broken, findings.table()
+    assert findings.outcomes["answered"] > 0
+    assert findings.restarts > 0
+
+
+def test_a_job_that_runs_again_is_found(monkeypatch):
+    real = Worker._run
+
+    def twice(worker, job):
+        if job.request.params[0] % 1000 == 0:
+            real(worker, job)
+        return real(worker, job)
+
+    monkeypatch.setattr(Worker, "_run", twice)
+    assert "ran twice" in run(_ASKS // 4, 1, Scripted()).broken
+
+
+def test_an_orphan_that_is_forgotten_is_found(monkeypatch):
+    real, forgotten = Dispatcher.bury, []
+
+    def forget_one(dispatcher, member):
+        orphan = real(dispatcher, member)
+        if orphan is not None and not forgotten:
+            forgotten.append(orphan)
+        return None if orphan in forgotten else orphan
+
+    monkeypatch.setattr(Dispatcher, "bury", forget_one)
+    findings = run(_ASKS // 4, 1, Scripted(), pause=_PAUSE, patience=0.5)
+    assert "unanswered" in findings.broken
+    assert findings.unanswered == 1
+
+
+def test_a_second_answer_is_found(monkeypatch):
+    take, settle = Dispatcher.take, Reply.settle
+
+    def take_and_answer_again(dispatcher, member):
+        job = take(dispatcher, member)
+        if job is not None:
+            job.reply.add_done_callback(lambda reply: reply.settle(reply._outcome))
+        return job
+
+    def accept_every_answer(reply, outcome):
+        settle(reply, outcome)
+        return True
+
+    monkeypatch.setattr(Dispatcher, "take", take_and_answer_again)
+    monkeypatch.setattr(Reply, "settle", accept_every_answer)
+    assert "answered twice" in run(_ASKS // 4, 1, Scripted()).broken
+
+
+def test_the_command_prints_a_table_and_ends_with_0_if_nothing_is_broken():
+    command = [sys.executable, "-m", "tests.chaos", "--asks", "2000", "--seed", "2", "--database", "sqlite"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all invariants hold" in done.stdout
+    assert not done.stderr

@@ -1,0 +1,104 @@
+"""Bugs to plant into the real classes: the simulation is only worth what it finds."""
+
+from typing import Any
+
+from actors.actor import CrewActor
+from actors.dispatcher import Dispatcher, Mode
+from actors.inbox import Inbox
+from actors.job import Job
+from actors.member import Member
+from actors.reply import Reply
+from actors.worker import Worker
+from supervisor import Supervisor
+
+_bury, _finish, _submit, _take = Dispatcher.bury, Dispatcher.finish, Dispatcher.submit, Dispatcher.take
+_on_end, _close, _settle = Worker.on_end, Inbox.close, Reply.settle
+
+
+def _orphans_are_forgotten(self: Dispatcher, member: Member) -> None:
+    _bury(self, member)
+
+
+def _nobody_is_woken(self: Dispatcher, job: Job) -> Any:
+    idle, self._idle = self._idle, []
+    try:
+        return _submit(self, job)
+    finally:
+        self._idle = idle
+
+
+def _the_same_job_again(self: Dispatcher, member: Member, ok: bool, more: bool) -> Job | None:
+    done = member.job
+    following = _finish(self, member, ok, more)
+    if following is None and more and done is not None and not hasattr(self, "planted"):
+        self.planted = True  # type: ignore[attr-defined]  # once: a worker that never ends would stop the world
+        return done
+    return following
+
+
+def _the_youngest_first(self: Dispatcher, member: Member) -> Job | None:
+    self._queue.rotate(1)
+    return _take(self, member)
+
+
+def _the_answer_in_hand_is_lost(self: Worker, cause: BaseException | None) -> None:
+    self._unsettled = None
+    _on_end(self, cause)
+
+
+def _the_queue_is_kept(self: Dispatcher, cause: BaseException | None) -> list[Job]:
+    self._cause = cause
+    if self._mode is Mode.UP:
+        self._mode = Mode.SUSPENDED
+    return []
+
+
+def _the_idle_sleep_on(self: Dispatcher) -> None:
+    if self._mode in (Mode.UP, Mode.SUSPENDED):
+        self._mode = Mode.STOPPING
+
+
+def _stays_suspended(self: Dispatcher) -> None:
+    pass
+
+
+def _withdrawn_jobs_run(self: Dispatcher, job: Job) -> bool:
+    return job in self._queue
+
+
+def _the_dead_are_not_missed(self: Supervisor, worker_id: int, cause: BaseException | None) -> None:
+    pass
+
+
+def _the_last_answer_counts(self: Reply[Any], outcome: Any) -> bool:
+    first = _settle(self, outcome)
+    self._outcome = outcome
+    return first
+
+
+def _the_last_messages_are_lost(self: Inbox) -> None:
+    self._unanswered.clear()
+    _close(self)
+
+
+def _stays_registered(self: CrewActor) -> None:
+    self.actor_stopped.set()
+    self.actor_inbox.close()
+
+
+PLANTS = [
+    (Dispatcher, "bury", _orphans_are_forgotten),
+    (Dispatcher, "submit", _nobody_is_woken),
+    (Dispatcher, "finish", _the_same_job_again),
+    (Dispatcher, "take", _the_youngest_first),
+    (Dispatcher, "suspend", _the_queue_is_kept),
+    (Dispatcher, "stop_accepting", _the_idle_sleep_on),
+    (Dispatcher, "resume", _stays_suspended),
+    (Dispatcher, "withdraw", _withdrawn_jobs_run),
+    (Worker, "on_end", _the_answer_in_hand_is_lost),
+    (Supervisor, "_on_worker_down", _the_dead_are_not_missed),
+    (Reply, "settle", _the_last_answer_counts),
+    (Inbox, "close", _the_last_messages_are_lost),
+    (CrewActor, "retire", _stays_registered),
+]
+"""Class, method, and what is planted in its place."""

@@ -1,0 +1,34 @@
+"""Run many worlds."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.simulation.world import World
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Log nothing: faults are the rule here, and formatting them would take most of the time."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    # The first question to each logger takes other steps than the next: a world has to be the same every time.
+    for name in [*sys.modules, "pykka"]:
+        if name.partition(".")[0] in ("actors", "supervisor", "pykka"):
+            for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+                logging.getLogger(name).isEnabledFor(level)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def run_worlds(first_seed: int, worlds: int) -> dict[int, list[str]]:
+    """Run so many worlds; return what went wrong, by seed."""
+    wrong = {}
+    for seed in range(first_seed, first_seed + worlds):
+        what = World(seed).run()
+        if what:
+            wrong[seed] = what
+    return wrong
