@@ -2,8 +2,6 @@
 
 import ast
 import importlib
-import subprocess
-import sys
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -176,12 +174,3 @@ def test_what_a_module_offers_is_there(module):
     assert sorted(set(names)) == sorted(names)
     for name in names:
         assert hasattr(loaded, name)
-
-
-def test_importing_the_supervisor_imports_nothing_that_takes_long_and_is_seldom_needed():
-    seldom = {"asyncio", "concurrent.futures", "ctypes", "html", "multiprocessing", "sqlite3", "subprocess"}
-    code = f"import sys, supervisor; print(sorted({seldom!r} & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
-    )
-    assert done.stdout.strip() == "[]", done.stderr
