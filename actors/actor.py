@@ -10,6 +10,7 @@ from pykka.messages import _ActorStop
 
 from actors.inbox import Inbox
 from actors.log import log
+from actors.reply import Reply
 from actors.waiting import Latch
 
 __all__ = ["CrewActor"]
@@ -58,6 +59,11 @@ class CrewActor(pykka.ThreadingActor):
     @staticmethod
     def _create_actor_inbox() -> Inbox:
         return Inbox()
+
+    @staticmethod
+    def _create_future() -> Reply[Any]:
+        # Pykka's own takes its lock in Python code: a thread that is killed there leaves it held.
+        return Reply()
 
     @property
     def thread_name(self) -> str:

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "actors.dispatcher": {"errors", "job", "member", "status"},
     # Actors.
     "actors.inbox": set(),
-    "actors.actor": {"inbox", "log", "waiting"},
+    "actors.actor": {"inbox", "log", "reply", "waiting"},
     "actors.worker": {
         *VALUES,
         *{"actor", "databases.base", "dispatcher", "job", "member", "reply", "waiting"},
