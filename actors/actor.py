@@ -135,6 +135,8 @@ class CrewActor(pykka.ThreadingActor):
         self.actor_stopped.set()
         self.actor_inbox.close()
         _quietly(pykka.ActorRegistry.unregister, self.actor_ref)
+        if self.actor_ref in pykka.ActorRegistry._actor_refs:  # a kill came in between, and was taken for a filter's
+            pykka.ActorRegistry.unregister(self.actor_ref)
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: the actor's thread is not here, and locks may be held by it."""

@@ -384,14 +384,15 @@ class Dispatcher:
     def _match(self) -> None:
         """Wake as many workers as there are jobs; what was cut off half-way is made good here."""
         for _ in range(min(self.queued, len(self._idle))):
-            if self._idle:  # a finalizer may have come in between
-                self._wake_one()
+            self._wake_one()
 
     def _wake_all(self) -> None:
         while self._idle:
             self._wake_one()
 
     def _wake_one(self) -> None:
+        if not self._idle:  # a finalizer may have come in since the caller looked
+            return
         member = self._idle[-1]
         # Woken before it is struck off: a spurious wake is harmless, one that is missing is not.
         member.wake()
@@ -405,7 +406,8 @@ class Dispatcher:
         self._dropped = self._dropped + dropped
         self._queue = deque()
         self._withdrawn_in_queue = 0
-        self._rejected += len(dropped)
+        count = len(dropped)
+        self._rejected += count  # in one step: nothing is called in between
         for job in dropped:
             job.state = WITHDRAWN
         return list(self._dropped)

@@ -155,8 +155,9 @@ def _is_ours(frame: FrameType, event: str) -> bool:
     module, function = str(frame.f_globals.get("__name__")), frame.f_code.co_name
     if module == "threading":
         return function == "start" and event == "return"  # killed as it has just started another thread
-    # What hits a thread outside of the guard around its whole life is CPython's.
-    return module.startswith(("actors.", "supervisor")) and function != "_actor_loop"
+    # What hits a thread outside of the guard around its whole life is CPython's, and a generator that
+    # is thrown away swallows what hits it.
+    return module.startswith(("actors.", "supervisor")) and function not in ("_actor_loop", "<genexpr>")
 
 
 # --- databases ----------------------------------------------------------------------------

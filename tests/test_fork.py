@@ -21,6 +21,12 @@ def test_at_any_moment_of_a_busy_crew_the_child_is_refused_at_once():
     assert done.stdout.splitlines() == ["child 0"] * 40
 
 
+def test_locks_that_another_thread_holds_at_that_moment_do_not_hang_the_child():
+    done = run_program("forking", "locked")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["child 0", "parent passed a"]
+
+
 def test_the_child_does_not_touch_the_parents_connections_even_as_it_ends(path):
     done = run_program("forking", "file", path)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """A process that forks while jobs run and wait: the child can only be refused, the parent goes on."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -107,6 +108,42 @@ def busy() -> None:
     db.stop()
 
 
+def locked() -> None:
+    """Fork while another thread holds every lock of the crew: in the child nobody will ever release them."""
+    gate = Gate()
+    db = Supervisor.start(FakeDatabase({"slow": gate}), size=1)
+    running, queued = (db.ask(Query(sql), block=False) for sql in ("slow", "a"))
+    assert gate.entered.wait(20)
+    held, enough = threading.Event(), threading.Event()
+    refs = pykka.ActorRegistry.get_all()
+
+    def hold() -> None:
+        with contextlib.ExitStack() as locks:
+            locks.enter_context(db._dispatcher._lock)
+            for holder in (running, queued, *(ref.actor_inbox for ref in refs)):
+                locks.enter_context(holder._lock)
+            held.set()
+            enough.wait(20)
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    held.wait(20)
+
+    def child() -> None:
+        assert all(is_refused(reply) for reply in (running, queued))
+        assert is_refused(db.ask(Query("late"), block=False))
+        assert db.stop() is False
+        assert [ref.stop() for ref in refs] == [False, False]
+        repr(db)
+
+    in_child(child)
+    enough.set()
+    holding.join(20)
+    gate.opened.set()
+    say("parent", running.get(timeout=20).scalar(), queued.get(timeout=20).scalar())
+    db.stop()
+
+
 def in_a_file(path: str) -> None:
     """Fork with open connections to a file: the child may not touch them, not even as it ends."""
     db = Supervisor.start(path, size=2)
@@ -141,6 +178,8 @@ match sys.argv[1]:
         pending()
     case "busy":
         busy()
+    case "locked":
+        locked()
     case "file":
         in_a_file(sys.argv[2])
     case "job":

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from actors.log import log
 from tests.simulation.world import World
 
 
@@ -13,11 +14,11 @@ def silent() -> Iterator[None]:
     """Log nothing: faults are the rule here, and formatting them would take most of the time."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    # The first question to each logger takes other steps than the next: a world has to be the same every time.
-    for name in [*sys.modules, "pykka"]:
-        if name.partition(".")[0] in ("actors", "supervisor", "pykka"):
-            for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
-                logging.getLogger(name).isEnabledFor(level)
+    # The first line to each logger takes other steps than the next: a world has to be the same every time.
+    for level in ("debug", "info", "warning", "error"):
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("actors", "supervisor")]:
+            log(name, level, "warming up")
+        logging.getLogger("pykka").isEnabledFor(getattr(logging, level.upper()))
     try:
         yield
     finally:

@@ -43,6 +43,12 @@ def test_the_same_seed_gives_the_same_world_step_by_step():
         assert traced(seed) == traced(seed)
 
 
+def test_a_world_does_not_depend_on_those_before_it():
+    before = traced(40)
+    run_worlds(1, 60)
+    assert traced(40) == before
+
+
 def test_tracing_changes_nothing():
     for seed in range(30, 60):
         world, seen = World(seed), World(seed, lambda line: None)
