@@ -40,17 +40,17 @@ def end(how: str, db: object) -> None:
         case "os._exit":
             os._exit(5)
         case "asking thread":
-            threading.Thread(target=ask_on, args=(db,)).start()
+            again = Supervisor.start(sys.argv[2], size=1)
+            again.ask(Query("SELECT 1"), timeout=20)
+            threading.Thread(target=ask_on, args=(again,)).start()
         case "stopped twice":
             db.shutdown(cancel_pending=True, timeout=0)
             db.stop()
 
 
-def ask_on(db: object) -> None:
+def ask_on(again: object) -> None:
     """Go on asking while the main thread has ended already."""
     threading.main_thread().join()
-    db.shutdown(cancel_pending=True, timeout=0)
-    again = Supervisor.start(sys.argv[2], size=1)
     for _ in range(100):
         again.ask(Query("SELECT 1"), timeout=20)
     say("asked on")
