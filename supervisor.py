@@ -38,7 +38,7 @@ from actors.inbox import Alarm
 from actors.job import Job
 from actors.log import log
 from actors.member import MemberState
-from actors.messages import Query, Script, Shutdown, Status, WorkerDown, WorkerUp
+from actors.messages import Interrupt, Query, Script, Shutdown, Status, WorkerDown, WorkerUp
 from actors.options import check_database, check_type, check_whole, usable_size
 from actors.ref import SupervisorRef
 from actors.reply import Reply
@@ -107,6 +107,8 @@ class Supervisor(CrewActor):
         # Why the last worker could not start or died: the cause of a suspension.
         self._last_cause: BaseException | None = None
         self._last_start_failed = False
+        # Running jobs that nobody waits for any more.
+        self._interrupting: list[Job] = []
         # Monotonic seconds from which running jobs are interrupted, and later given up, while stopping.
         self._force_at: float | None = None
         # Monotonic seconds until which workers that still open the database are waited for, while stopping.
@@ -177,6 +179,8 @@ class Supervisor(CrewActor):
                 self._on_worker_down(worker_id, cause)
             case Shutdown(cancel_pending, timeout):
                 self._on_shutdown(cancel_pending, timeout)
+            case Interrupt(job):
+                self._interrupting.append(job)
             case Alarm():
                 pass
             case Query() | Script():
@@ -221,6 +225,8 @@ class Supervisor(CrewActor):
     def _staff(self) -> None:
         """Decide who is started when, and whether all is over: called after every change."""
         now = self.clock()
+        # Again and again: an interrupt that comes just before a statement's first step is lost.
+        self._interrupting = [job for job in self._interrupting if self._dispatcher.interrupt(job)]
         self._give_up_slow_starts(now)
         if self._dispatcher.mode is Mode.STOPPING:
             self._starts_end_at = min(self._starts_end_at, now + _OPENING)
@@ -413,6 +419,8 @@ class Supervisor(CrewActor):
         """Return when `_staff` has to decide again, even if nothing is heard until then."""
         starting = self._starting()
         times = [seat.due for seat in starting]
+        if self._interrupting:
+            times.append(self.clock() + _INTERRUPT_AGAIN)
         if self._dispatcher.mode is Mode.STOPPING:
             if starting and self._starts_end_at > self.clock():
                 times.append(self._starts_end_at)

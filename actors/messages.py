@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from actors.frozen import Frozen, store
 
-__all__ = ["Parameters", "Query", "Request", "Script", "Shutdown", "Status", "WorkerDown", "WorkerUp"]
+__all__ = ["Interrupt", "Parameters", "Query", "Request", "Script", "Shutdown", "Status", "WorkerDown", "WorkerUp"]
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 """Positional values for `?`, or values by name for `:a`, `@a` and `$a`."""
@@ -85,6 +85,13 @@ class WorkerDown(Frozen):
     worker_id: int
     cause: BaseException | None
     """Why it died; `None` where it was asked to go."""
+
+
+class Interrupt(Frozen):
+    """From a reference to the supervisor: nobody wants this job's answer any more, so it is to end."""
+
+    job: Any
+    """The `Job`; it may be done by now."""
 
 
 class Shutdown(Frozen):

@@ -11,7 +11,7 @@ from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.job import Job
 from actors.log import log
-from actors.messages import Query, Request, Script, Shutdown, Status
+from actors.messages import Interrupt, Query, Request, Script, Shutdown, Status
 from actors.reply import Reply
 from actors.result import Result
 from actors.status import CrewStatus
@@ -82,8 +82,9 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             return reply.get(timeout=timeout) if block else reply
         except (KeyboardInterrupt, SystemExit):
             # Nobody will take the answer any more: do not let the job cost anything.
-            if not dispatcher.withdraw(job):
-                dispatcher.interrupt(job)
+            if not dispatcher.withdraw(job) and dispatcher.interrupt(job):
+                with suppress(pykka.ActorDeadError):
+                    self.actor_inbox.put(Envelope(Interrupt(job)))
             raise
 
     def tell(self, message: Request | _ActorStop) -> None:

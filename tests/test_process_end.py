@@ -94,6 +94,12 @@ def test_ctrl_c_while_a_statement_runs_interrupts_it_and_leaves_the_crew_usable(
     assert done.stdout.splitlines() == ["interrupted True", "usable 1"] * 20 + ["restarts 0"]
 
 
+def test_ctrl_c_interrupts_a_statement_again_that_missed_the_first_interrupts():
+    done = run_program("interrupted", "lost")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["interrupted True", "usable next", "heard True True True"]
+
+
 def test_ctrl_c_while_a_job_waits_takes_it_back(path):
     done = run_program("interrupted", "queued")
     assert done.returncode == 0, done.stderr

@@ -40,6 +40,25 @@ def running(path: str) -> None:
         say("restarts", db.ask(Status()).restarts)
 
 
+def lost() -> None:
+    """Interrupt a caller whose statement misses the first interrupts, as SQLite does before its first step."""
+    interrupts = []
+
+    def statement() -> object:
+        (connection,) = database.connections
+        for _ in range(3):
+            interrupts.append(connection.interrupted.wait(5))
+            connection.interrupted.clear()
+        raise InterruptedError
+
+    database = FakeDatabase({"deaf": statement})
+    with Supervisor.start(database, size=1) as db:
+        interrupt_once(lambda: db.ask(Status()).running == 1)
+        say("interrupted", blocked(lambda: db.ask(Query("deaf"))))
+        say("usable", db.ask(Query("next"), timeout=20).scalar())
+        say("heard", *interrupts)
+
+
 def queued() -> None:
     """Interrupt a caller whose statement waits."""
     gate = Gate()
@@ -101,6 +120,8 @@ def asking_until(db: object) -> None:
 match sys.argv[1]:
     case "running":
         running(sys.argv[2])
+    case "lost":
+        lost()
     case "queued":
         queued()
     case "stopping":
