@@ -13,6 +13,7 @@ Everything public is imported from here; `docs/architecture.md` tells the guaran
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any, ClassVar
 
@@ -27,20 +28,26 @@ from actors.dispatcher import Dispatcher, Mode
 from actors.errors import (
     ConnectionLost,
     DatabaseUnavailable,
+    Overloaded,
+    QueryCancelled,
     QuerycrewError,
+    QueryTimeout,
     QueueFull,
     SupervisorStopped,
     TransactionLeftOpen,
     WorkerDied,
     WouldDeadlock,
 )
-from actors.inbox import Alarm
-from actors.job import Job
+from actors.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
+from actors.handing_on import Outcome
+from actors.inbox import ALARM, Alarm
+from actors.job import Abort, Job
 from actors.log import log
-from actors.member import MemberState
-from actors.messages import Interrupt, Query, Script, Shutdown, Status, WorkerDown, WorkerUp
-from actors.options import check_database, check_type, check_whole, usable_size
+from actors.member import Member, MemberState
+from actors.messages import Query, Script, Shutdown, Status, Subscribe, Unsubscribe, WorkerDown, check_timeout
+from actors.options import check_database, check_shed_after, check_type, check_whole, usable_size
 from actors.ref import SupervisorRef
+from actors.refusals import shut_down
 from actors.reply import Reply
 from actors.restart import Deaths, RestartPolicy
 from actors.result import Result, Row
@@ -56,28 +63,37 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "Durations",
+    "Outcome",
+    "Overloaded",
     "Query",
+    "QueryCancelled",
+    "QueryTimeout",
     "QuerycrewError",
     "QueueFull",
     "Reply",
     "RestartPolicy",
     "Result",
+    "Resumed",
     "Row",
     "SQLite",
     "Script",
     "Status",
+    "Subscribe",
     "Supervisor",
     "SupervisorRef",
     "SupervisorStopped",
+    "Suspended",
     "TransactionLeftOpen",
+    "Unsubscribe",
     "WorkerDied",
+    "WorkerLost",
     "WorkerStatus",
+    "WorkerUp",
     "WouldDeadlock",
 ]
 
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
-_INTERRUPT_AGAIN = 0.02  # seconds; an interrupt that comes just before the statement's first step is lost
 
 
 class Supervisor(CrewActor):
@@ -95,8 +111,20 @@ class Supervisor(CrewActor):
     clock: ClassVar[Any] = staticmethod(time.monotonic)
     """Monotonic seconds: a function without arguments."""
 
-    def __init__(self, database: Database, size: int, max_queue: int | None, policy: RestartPolicy, name: str) -> None:
-        self._dispatcher = self.dispatcher_class(name, str(database), size, max_queue, self.clock)
+    def __init__(
+        self,
+        database: Database,
+        size: int,
+        max_queue: int | None,
+        policy: RestartPolicy,
+        name: str,
+        *,
+        timeout: float | None = None,
+        shed_after: float | None = None,
+    ) -> None:
+        self._dispatcher = self.dispatcher_class(
+            name, str(database), size, max_queue, self.clock, grace=policy.grace, shed_after=shed_after
+        )
         super().__init__()
         self._database = database
         self._policy = policy
@@ -107,14 +135,17 @@ class Supervisor(CrewActor):
         # Why the last worker could not start or died: the cause of a suspension.
         self._last_cause: BaseException | None = None
         self._last_start_failed = False
-        # Running jobs that nobody waits for any more.
-        self._interrupting: list[Job] = []
         # Monotonic seconds from which running jobs are interrupted, and later given up, while stopping.
         self._force_at: float | None = None
         # Monotonic seconds until which workers that still open the database are waited for, while stopping.
         self._starts_end_at = float("inf")
         self._give_up_at: float | None = None
-        self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher)
+        # Who is told of workers and suspensions, by actor URN.
+        self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
+        # Ids of workers that were given up and whose threads have not come back.
+        self._stuck: set[int] = set()
+        self._dispatcher.ring = self._ring
+        self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher, timeout)
 
     @classmethod
     def start(
@@ -125,6 +156,8 @@ class Supervisor(CrewActor):
         max_queue: int | None = None,
         restart: RestartPolicy | None = None,
         name: str | None = None,
+        timeout: float | None = None,
+        shed_after: float | None = None,
     ) -> SupervisorRef:
         """Start a crew and return at once, with the workers still opening the database.
 
@@ -136,6 +169,9 @@ class Supervisor(CrewActor):
             max_queue: how many jobs may wait; more are refused with `QueueFull`. `None` is no limit.
             restart: when lost workers are replaced.
             name: for errors, logs and threads; the database's own if `None`.
+            timeout: seconds from the asking to the answer, for requests without their own; `None` is no limit.
+            shed_after: seconds; while every job waits longer than that, the oldest are rejected with
+                `Overloaded`, so that those that are run have not waited much longer. `None` never rejects.
 
         Raises:
             TypeError: an argument has the wrong type; the text names it.
@@ -148,7 +184,18 @@ class Supervisor(CrewActor):
         check_type("restart", restart, RestartPolicy)
         check_type("name", name, str)
         check_whole("max_queue", max_queue, at_least=0)
-        crew = cls(database, usable_size(size, database), max_queue, restart or RestartPolicy(), name or database.name)
+        if timeout is not None:
+            check_timeout("Supervisor.start", timeout)
+        check_shed_after(shed_after)
+        crew = cls(
+            database,
+            usable_size(size, database),
+            max_queue,
+            restart or RestartPolicy(),
+            name or database.name,
+            timeout=timeout,
+            shed_after=shed_after,
+        )
         process.crews.add(crew)
         crew.launch()
         return crew.actor_ref
@@ -173,14 +220,16 @@ class Supervisor(CrewActor):
     def on_receive(self, message: object) -> None:
         """Note one piece of news, then decide what follows from it. Never raises."""
         match message:
-            case WorkerUp(worker_id):
+            case WorkerUp(_, worker_id):
                 self._on_worker_up(worker_id)
             case WorkerDown(worker_id, cause):
                 self._on_worker_down(worker_id, cause)
             case Shutdown(cancel_pending, timeout):
                 self._on_shutdown(cancel_pending, timeout)
-            case Interrupt(job):
-                self._interrupting.append(job)
+            case Subscribe(actor_ref):
+                self._subscribers[actor_ref.actor_urn] = actor_ref
+            case Unsubscribe(actor_ref):
+                self._subscribers.pop(actor_ref.actor_urn, None)
             case Alarm():
                 pass
             case Query() | Script():
@@ -201,16 +250,21 @@ class Supervisor(CrewActor):
         seat.state = SeatState.UP
         self._last_start_failed = False
         seat.up_since = self.clock()
+        self._publish(WorkerUp(self._dispatcher.name, worker_id))
         if self._dispatcher.mode is Mode.SUSPENDED:
             log(__name__, "info", "resumed", crew=self._dispatcher.name, worker=worker_id)
             self._dispatcher.resume()
+            self._publish(Resumed(self._dispatcher.name))
             for other in self._seats:
                 other.due = min(other.due, self._deaths.free_at(seat.up_since))
 
     def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:
+        if worker_id in self._stuck:
+            self._stuck.discard(worker_id)
+            self._dispatcher.stuck = len(self._stuck)
         seat = self._seat_of(worker_id)
         if seat is not None:
-            self._vacate(seat, cause)
+            self._vacate(seat, cause, self.clock())
 
     def _on_shutdown(self, cancel_pending: bool, timeout: float | None) -> None:
         self._dispatcher.stop_accepting()
@@ -225,8 +279,12 @@ class Supervisor(CrewActor):
     def _staff(self) -> None:
         """Decide who is started when, and whether all is over: called after every change."""
         now = self.clock()
-        # Again and again: an interrupt that comes just before a statement's first step is lost.
-        self._interrupting = [job for job in self._interrupting if self._dispatcher.interrupt(job)]
+        if expired := self._dispatcher.expire(now):
+            for job, error in expired:
+                job.reply.reject(error)
+            self._dispatcher.forget_dropped()
+        for member in self._dispatcher.follow_up(now):
+            self._give_up(member, now)
         self._give_up_slow_starts(now)
         if self._dispatcher.mode is Mode.STOPPING:
             self._starts_end_at = min(self._starts_end_at, now + _OPENING)
@@ -268,6 +326,7 @@ class Supervisor(CrewActor):
     def _suspend(self) -> None:
         if self._dispatcher.mode is Mode.UP:
             log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=self._last_cause)
+            self._publish(Suspended(self._dispatcher.name, self._last_cause))
         for job in self._dispatcher.suspend(self._last_cause):
             job.reply.reject(self._dispatcher.unavailable())
         self._dispatcher.forget_dropped()
@@ -287,7 +346,7 @@ class Supervisor(CrewActor):
             self._dispatcher.enlist(worker.member)
             worker.launch()
         except Exception as error:  # noqa: BLE001  # no thread, no memory: the same as a failed start
-            self._vacate(seat, error)
+            self._vacate(seat, error, now)
 
     def _give_up_slow_starts(self, now: float) -> None:
         for seat in self._starting():
@@ -296,13 +355,27 @@ class Supervisor(CrewActor):
                     seat.due = now + self._policy.start_timeout  # it has just come up: its news is on the way
                     continue
                 limit = self._policy.start_timeout
-                self._vacate(seat, TimeoutError(f"opening {self._database} took longer than {limit:g} seconds"))
+                self._vacate(seat, TimeoutError(f"opening {self._database} took longer than {limit:g} seconds"), now)
 
-    def _vacate(self, seat: Seat, cause: BaseException | None) -> None:
+    def _give_up(self, member: Member, now: float) -> None:
+        """Replace a worker whose statement ignores its interrupt; its thread ends when it comes back."""
+        seat = self._seat_of(member.id)
+        job = member.job
+        if seat is None or job is None or job.abort is None:
+            return
+        ran = now - job.started_at
+        self._stuck.add(member.id)
+        self._dispatcher.stuck = len(self._stuck)
+        self._vacate(seat, TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt"), now)
+        job.reply.reject(job.abort.error(None))
+
+    def _vacate(self, seat: Seat, cause: BaseException | None, now: float) -> None:
         """Strike off the worker of a seat, and note when the next one may be started."""
-        now = self.clock()
         was_up = seat.state is SeatState.UP
+        worker = seat.worker
         self._leave(seat)
+        if was_up and worker is not None:
+            self._publish(WorkerLost(self._dispatcher.name, worker.member.id, cause))
         if was_up and now - seat.up_since >= self._policy.quiet_period:
             seat.failures = 0
         if cause is None:
@@ -355,22 +428,15 @@ class Supervisor(CrewActor):
         self._reject_stopped(self._dispatcher.cancel_pending())
         if self._give_up_at is None:
             self._give_up_at = now + _GRACE
-        for job in self._dispatcher.running():
-            if now < self._give_up_at:
-                job.abort = self._stopped_error
-                self._dispatcher.interrupt(job)
+            for job in self._dispatcher.running():
+                self._dispatcher.interrupt(
+                    job, Abort("rejected", partial(shut_down, self._dispatcher.name), self._give_up_at)
+                )
         if now >= self._give_up_at:
             for seat in self._seats:
                 orphan = self._leave(seat)
                 if orphan is not None:
-                    orphan.reply.reject(self._stopped_error(None))
-
-    def _stopped_error(self, executed: bool | None) -> SupervisorStopped:
-        error = SupervisorStopped(
-            f"crew {self._dispatcher.name!r} was shut down while this job ran, and interrupted it at its time limit"
-        )
-        error.executed = executed
-        return error
+                    orphan.reply.reject(shut_down(self._dispatcher.name, None))
 
     def on_end(self, cause: BaseException | None) -> None:
         """Reject what is still queued; workers finish what they run, and retire."""
@@ -396,6 +462,18 @@ class Supervisor(CrewActor):
         with suppress(pykka.ActorDeadError):  # the crew has ended: nobody needs to know
             self.actor_inbox.put(Envelope(news))
 
+    def _ring(self) -> None:
+        self._hear(ALARM)
+
+    def _publish(self, event: Event) -> None:
+        """Tell all subscribers; those that have ended are forgotten."""
+        for urn, actor_ref in list(self._subscribers.items()):
+            try:
+                actor_ref.tell(event)
+            except Exception as error:  # noqa: BLE001  # whatever a foreign mailbox raises
+                del self._subscribers[urn]
+                log(__name__, "info", "subscriber_forgotten", crew=self._dispatcher.name, actor=urn, error=error)
+
     def _leave(self, seat: Seat) -> Job | None:
         """Empty a seat for good, whether its worker has ended or not; return the job that it was running."""
         worker, seat.worker = seat.worker, None
@@ -419,13 +497,13 @@ class Supervisor(CrewActor):
         """Return when `_staff` has to decide again, even if nothing is heard until then."""
         starting = self._starting()
         times = [seat.due for seat in starting]
-        if self._interrupting:
-            times.append(self.clock() + _INTERRUPT_AGAIN)
+        if (due := self._dispatcher.next_due()) is not None:
+            times.append(due)
         if self._dispatcher.mode is Mode.STOPPING:
             if starting and self._starts_end_at > self.clock():
                 times.append(self._starts_end_at)
             if self._give_up_at is not None:
-                times += [self._give_up_at, self.clock() + _INTERRUPT_AGAIN]
+                times.append(self._give_up_at)
             elif self._force_at is not None:
                 times.append(self._force_at)
         elif len(starting) < len(self._seats):

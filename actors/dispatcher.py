@@ -16,10 +16,22 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 
-from actors.errors import DatabaseUnavailable, QuerycrewError, QueueFull, SupervisorStopped
-from actors.job import NEW, QUEUED, STARTED, WITHDRAWN, Job
+from actors import refusals
+from actors.deadlines import Deadlines
+from actors.errors import (
+    DatabaseUnavailable,
+    Overloaded,
+    QueryCancelled,
+    QuerycrewError,
+    QueryTimeout,
+    QueueFull,
+    SupervisorStopped,
+)
+from actors.job import NEW, QUEUED, STARTED, WITHDRAWN, Abort, Job
 from actors.member import Member, MemberState
+from actors.shedding import Shedding
 from actors.status import CrewStatus, Histogram, WorkerStatus
 
 __all__ = ["Dispatcher", "Mode"]
@@ -43,6 +55,8 @@ class Mode(Enum):
 
 # A global is found in a third of the time that a member of an enum takes.
 _UP = Mode.UP
+_INTERRUPT_AGAIN = 0.02  # seconds
+
 _AWAKE = MemberState.AWAKE
 _BUSY = MemberState.BUSY
 _GONE = MemberState.GONE
@@ -58,12 +72,19 @@ class Dispatcher:
         size: int,
         max_queue: int | None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        grace: float = 0.5,
+        shed_after: float | None = None,
     ) -> None:
         self.name = name
         self.database = database
         self.size = size
         self.max_queue = max_queue
         self.clock = clock
+        self.grace = grace
+        """Seconds that an interrupted statement has to end before its worker is given up."""
+        self.ring: Callable[[], object] = lambda: None
+        """Makes the supervisor ask `next_due` again; never blocks, never raises."""
         self._lock = threading.RLock()
         self._mode = Mode.UP
         # Why it is suspended or stopped, for the errors of the jobs that are refused.
@@ -77,8 +98,16 @@ class Dispatcher:
         self._members: dict[int, Member] = {}
         # Those that wait to be woken, the last one to become idle at the end: it is woken first.
         self._idle: list[Member] = []
+        self._deadlines = Deadlines()
+        # Running jobs that were interrupted on purpose, until they are done.
+        self._aborted: dict[Job, Abort] = {}
+        # Monotonic seconds at which the supervisor will look by itself.
+        self._armed = float("inf")
+        self._shedding = None if shed_after is None else Shedding(shed_after)
         self._submitted = self._answered = self._failed = self._died = 0
-        self._rejected = self._withdrawn = 0
+        self._rejected = self._cancelled = self._timed_out = self._shed = 0
+        self.stuck = 0
+        """Threads of workers that were given up and have not come back."""
         self.restarts = 0
         self.failed_starts = 0
         self._wait_times = Histogram()
@@ -97,6 +126,11 @@ class Dispatcher:
                     return refusal
             self._queue.append(job)
             job.state = QUEUED
+            if job.deadline is not None:
+                self._deadlines.add(job)
+                self._arm(job.deadline)
+            if self._shedding is not None:
+                self._arm(job.submitted_at + 2 * self._shedding.target)
             if self._idle:
                 self._wake_one()
             return None
@@ -108,13 +142,8 @@ class Dispatcher:
             self._match()
             if job.state is not QUEUED and not (job.state is NEW and job in self._queue):
                 return False
-            job.state = WITHDRAWN
-            self._withdrawn += 1
-            self._withdrawn_in_queue += 1
-            if self._withdrawn_in_queue * 2 > len(self._queue) + 16:
-                # Their memory is given back too, at a cost that stays constant for each.
-                self._queue = deque(kept for kept in self._queue if kept.state is not WITHDRAWN)
-                self._withdrawn_in_queue = 0
+            self._take_back(job)
+            self._cancelled += 1
             return True
 
     def take(self, member: Member) -> Job | None:
@@ -131,10 +160,14 @@ class Dispatcher:
             job = member.job
             if job is not None:
                 member.job = None
+                if job.deadline is not None:
+                    self._deadlines.discard(job)
                 if ok:
                     self._answered += 1
-                else:
+                elif job.abort is None:
                     self._failed += 1
+                else:
+                    self._count_aborted(job, job.abort)
                 self._run_times.record(now - job.started_at)
             if more:
                 return self._assign(member, now)
@@ -142,14 +175,73 @@ class Dispatcher:
             member.since = now
             return None
 
-    def interrupt(self, job: Job) -> bool:
-        """Interrupt `job` if it runs, and surely no other; say whether it did."""
+    def cancel_running(self, job: Job) -> bool:
+        """Interrupt `job` because nobody wants its answer; say whether it ran."""
+        abort = Abort("cancelled", lambda executed: self.cancelled(job, executed), self.clock() + self.grace, wins=True)
+        return self.interrupt(job, abort)
+
+    def interrupt(self, job: Job, abort: Abort) -> bool:
+        """Interrupt `job` if it runs, and surely no other; say whether it did.
+
+        An interrupt that comes before the statement's first step is lost in SQLite: it is repeated
+        (`follow_up`) until the job is done or its worker is given up.
+        """
         with self._lock:
-            for member in self._members.values():
-                if member.job is job:
+            member = job.member
+            if member is None or member.job is not job or member.state is _GONE:
+                return False
+            if job.abort is None or abort.wins:
+                if job.abort is not None:
+                    abort.give_up_at = min(abort.give_up_at, job.abort.give_up_at)
+                job.abort = self._aborted[job] = abort
+            member.interrupt()
+            self._arm(self.clock() + _INTERRUPT_AGAIN)
+            return True
+
+    # --- what is due ----------------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """Return when the supervisor has to call `expire` and `follow_up` again; it is rung if that changes."""
+        with self._lock:
+            times = [] if (due := self._deadlines.next()) is None else [due]
+            if self._aborted:
+                times.append(self.clock() + _INTERRUPT_AGAIN)
+            if self._shedding is not None and self._queue:
+                times.append(self._queue[0].submitted_at + 2 * self._shedding.target)
+            self._armed = min(times, default=float("inf"))
+            return min(times, default=None)
+
+    def expire(self, now: float) -> list[tuple[Job, BaseException]]:
+        """Interrupt the running jobs whose deadline has passed; return the queued ones, for the caller to reject.
+
+        With shedding, also those that stand at the head of a queue from which nobody takes.
+        """
+        with self._lock:
+            expired: list[tuple[Job, BaseException]] = []
+            for job in self._deadlines.due(now):
+                if job.state is QUEUED:
+                    self._dropped.append(job)
+                    self._take_back(job)
+                    self._timed_out += 1
+                    expired.append((job, self.timed_out(job, False)))
+                else:
+                    self.interrupt(job, Abort("timed_out", partial(self.timed_out, job), now + self.grace))
+            if self._shedding is not None:
+                self._shed_head(now, self._shedding.target, expired)
+            return expired
+
+    def follow_up(self, now: float) -> list[Member]:
+        """Interrupt again what was interrupted and still runs; return the workers to be given up."""
+        with self._lock:
+            given_up: list[Member] = []
+            for job, abort in self._aborted.items():
+                member = job.member
+                assert member is not None
+                if now >= abort.give_up_at:
+                    given_up.append(member)
+                else:
                     member.interrupt()
-                    return True
-            return False
+            return given_up
 
     # --- workers --------------------------------------------------------------------------
 
@@ -177,7 +269,12 @@ class Dispatcher:
                     self._idle.remove(member)
                 member.state = _GONE
                 if member.job is not None:
-                    self._died += 1
+                    if member.job.deadline is not None:
+                        self._deadlines.discard(member.job)
+                    if member.job.abort is None:
+                        self._died += 1
+                    else:
+                        self._count_aborted(member.job, member.job.abort)
             if member.job is not None and self._queue and self._queue[0] is member.job:
                 self._queue.popleft()
             self._members.pop(member.id, None)
@@ -251,23 +348,23 @@ class Dispatcher:
         queued = self.close(RuntimeError("this process was forked from the one that runs the crew"))
         return running + queued
 
-    # --- errors, a new one for each caller, since raising one writes its traceback into it ---
+    # --- errors ---------------------------------------------------------------------------
 
     def unavailable(self) -> DatabaseUnavailable:
         """Return the error of a job that the suspended crew refuses."""
-        error = DatabaseUnavailable(
-            f"crew {self.name!r} is suspended: no worker can open {self.database} "
-            f"({_text(self._cause)}); it goes on trying and resumes by itself"
-        )
-        error.__cause__ = self._cause
-        return error
+        return refusals.unavailable(self.name, self.database, self._cause)
 
     def stopped(self) -> SupervisorStopped:
         """Return the error of a job that the stopping or stopped crew refuses."""
-        why = "" if self._cause is None else f" ({_text(self._cause)})"
-        error = SupervisorStopped(f"crew {self.name!r} is {self._mode.value}{why}, and takes no more jobs")
-        error.__cause__ = self._cause
-        return error
+        return refusals.stopped(self.name, self._mode.value, self._cause)
+
+    def cancelled(self, job: Job, executed: bool | None) -> QueryCancelled:
+        """Return the error of a job that was cancelled."""
+        return refusals.cancelled(self.name, job, executed)
+
+    def timed_out(self, job: Job, executed: bool | None) -> QueryTimeout:
+        """Return the error of a job whose deadline has passed."""
+        return refusals.timed_out(self.name, job, executed, queued=self.queued, size=self.size)
 
     # --- looking --------------------------------------------------------------------------
 
@@ -302,7 +399,7 @@ class Dispatcher:
                 name=self.name,
                 database=self.database,
                 state=self._mode.value,
-                cause=None if self._cause is None else _text(self._cause),
+                cause=None if self._cause is None else refusals.why(self._cause),
                 size=self.size,
                 workers=workers,
                 queued=self.queued,
@@ -312,7 +409,10 @@ class Dispatcher:
                 failed=self._failed,
                 died=self._died,
                 rejected=self._rejected,
-                withdrawn=self._withdrawn,
+                cancelled=self._cancelled,
+                timed_out=self._timed_out,
+                shed=self._shed,
+                stuck=self.stuck,
                 restarts=self.restarts,
                 failed_starts=self.failed_starts,
                 wait=self._wait_times.summary(),
@@ -347,10 +447,7 @@ class Dispatcher:
         free = sum(member.state in (MemberState.AWAKE, MemberState.IDLE) for member in self._members.values())
         if self.queued < self.max_queue + free:
             return None
-        return QueueFull(
-            f"crew {self.name!r} has {self.queued} jobs queued, and max_queue is {self.max_queue}; ask later, "
-            f"ask less at once, or start the crew with more workers (size is {self.size}) or a larger max_queue"
-        )
+        return refusals.queue_full(self.name, self.queued, self.max_queue, self.size)
 
     def _assign(self, member: Member, now: float) -> Job | None:
         if member.state is not _BUSY:
@@ -358,12 +455,19 @@ class Dispatcher:
                 return None
             if member.state is MemberState.IDLE and member in self._idle:
                 self._idle.remove(member)  # it was woken by hand, or the waking was cut off half-way
-        queue = self._queue
-        while queue:
+        while queue := self._queue:
             job = queue[0]
             if job.state is QUEUED or job.state is NEW:
+                if job.deadline is not None or self._shedding is not None:
+                    error = self._reason_to_drop(job, now)
+                    if error is not None:
+                        member.dropped.append((job, error))
+                        job.state = WITHDRAWN
+                        self._withdrawn_in_queue += 1  # skipped, and struck off, by the next turn of the loop
+                        continue
                 job.state = STARTED
                 job.started_at = member.since = now
+                job.member = member
                 member.job = job
                 queue.popleft()
                 member.state = _BUSY
@@ -380,6 +484,61 @@ class Dispatcher:
             member.state = MemberState.IDLE
             self._idle.append(member)
         return None
+
+    def _take_back(self, job: Job) -> None:
+        """Take a queued job out of the queue: its place is free at once, its memory soon."""
+        job.state = WITHDRAWN
+        if job.deadline is not None:
+            self._deadlines.discard(job)
+        self._withdrawn_in_queue += 1
+        if self._withdrawn_in_queue * 2 > len(self._queue) + 16:
+            # A sweep costs as much as there were withdrawals since the last one.
+            self._queue = deque(kept for kept in self._queue if kept.state is not WITHDRAWN)
+            self._withdrawn_in_queue = 0
+
+    def _reason_to_drop(self, job: Job, now: float) -> BaseException | None:
+        """Return why a job at the head of the queue is not to be run, if so, and count it."""
+        if job.deadline is not None and job.deadline <= now:
+            self._deadlines.discard(job)
+            self._timed_out += 1
+            return self.timed_out(job, False)
+        waited = now - job.submitted_at
+        if self._shedding is None or not self._shedding.stands(waited, now) or waited <= self._shedding.target:
+            return None
+        if job.deadline is not None:
+            self._deadlines.discard(job)
+        self._shed += 1
+        return self._overloaded(waited, self._shedding.target)
+
+    def _shed_head(self, now: float, target: float, shed: list[tuple[Job, BaseException]]) -> None:
+        """If nobody has taken the oldest job for twice the target, take out all that waited longer than it."""
+        oldest = next((job for job in self._queue if job.state is QUEUED), None)
+        if oldest is None or now - oldest.submitted_at < 2 * target:
+            return
+        for job in [job for job in self._queue if job.state is QUEUED and now - job.submitted_at > target]:
+            self._dropped.append(job)
+            self._take_back(job)
+            self._shed += 1
+            shed.append((job, self._overloaded(now - job.submitted_at, target)))
+
+    def _overloaded(self, waited: float, target: float) -> Overloaded:
+        return refusals.overloaded(self.name, waited, target, self.size)
+
+    def _count_aborted(self, job: Job, abort: Abort) -> None:
+        self._aborted.pop(job, None)
+        match abort.kind:
+            case "timed_out":
+                self._timed_out += 1
+            case "cancelled":
+                self._cancelled += 1
+            case _:
+                self._rejected += 1
+
+    def _arm(self, at: float) -> None:
+        """See to it that the supervisor looks at that time."""
+        if at < self._armed:
+            self._armed = at
+            self.ring()
 
     def _match(self) -> None:
         """Wake as many workers as there are jobs; what was cut off half-way is made good here."""
@@ -410,10 +569,6 @@ class Dispatcher:
         self._rejected += count  # in one step: nothing is called in between
         for job in dropped:
             job.state = WITHDRAWN
+            if job.deadline is not None:
+                self._deadlines.discard(job)
         return list(self._dropped)
-
-
-def _text(error: BaseException | None) -> str:
-    if error is None:
-        return "no cause is known"
-    return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])

@@ -1,10 +1,15 @@
 """Every error of the crew, each saying whether the statement took effect."""
 
+from concurrent.futures import CancelledError
+
 import pykka
 
 __all__ = [
     "ConnectionLost",
     "DatabaseUnavailable",
+    "Overloaded",
+    "QueryCancelled",
+    "QueryTimeout",
     "QuerycrewError",
     "QueueFull",
     "SupervisorStopped",
@@ -28,6 +33,26 @@ class QuerycrewError(Exception):
 
 class QueueFull(QuerycrewError):
     """The queue holds `max_queue` jobs already; this one was not accepted."""
+
+
+class Overloaded(QueueFull):
+    """The queue stands, and this job had waited longer than `shed_after`: it was rejected unstarted."""
+
+
+class QueryTimeout(QuerycrewError, TimeoutError, pykka.Timeout):
+    """The deadline passed: in the queue, waiting for a lock, or while the statement ran.
+
+    `executed` is `False`: it never started, or it was interrupted and undone. It is `None` where its
+    worker had to be given up, since the statement ignored the interrupt, and after a `Script`.
+    """
+
+
+class QueryCancelled(QuerycrewError, CancelledError):
+    """The job was cancelled.
+
+    `executed` is `False`: it never started, or it was interrupted and undone. It is `True` where the
+    statement was done before the interrupt reached it, and `None` as for `QueryTimeout`.
+    """
 
 
 class WorkerDied(QuerycrewError, pykka.ActorDeadError):

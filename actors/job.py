@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from actors.messages import Request
 from actors.reply import Reply
 
-__all__ = ["NEW", "QUEUED", "STARTED", "WITHDRAWN", "Job", "JobState"]
+if TYPE_CHECKING:
+    from actors.member import Member
+
+__all__ = ["NEW", "QUEUED", "STARTED", "WITHDRAWN", "Abort", "Job", "JobState"]
 
 
 class JobState(Enum):
@@ -21,6 +24,29 @@ class JobState(Enum):
 
 # A global is found in a third of the time that a member of an enum takes, and every job needs four.
 NEW, QUEUED, STARTED, WITHDRAWN = JobState
+
+
+class Abort:
+    """Why a running job was interrupted on purpose, and what its caller is told."""
+
+    __slots__ = ("error", "give_up_at", "kind", "wins")
+
+    def __init__(
+        self,
+        kind: Literal["timed_out", "cancelled", "rejected"],
+        error: Callable[[bool | None], BaseException],
+        give_up_at: float,
+        *,
+        wins: bool = False,
+    ) -> None:
+        self.kind = kind
+        """What the job counts as."""
+        self.error = error
+        """Makes the error, from `executed`."""
+        self.give_up_at = give_up_at
+        """Monotonic seconds at which its worker is given up, if it still runs."""
+        self.wins = wins
+        """Whether the error is given even if the statement was done before the interrupt reached it."""
 
 
 class Job:
@@ -37,15 +63,20 @@ class Job:
     | STARTED | on exactly one worker, or done | |
     """
 
-    __slots__ = ("abort", "reply", "request", "started_at", "state", "submitted_at")
+    __slots__ = ("abort", "deadline", "member", "reply", "request", "started_at", "state", "submitted_at")
 
-    def __init__(self, request: Request, reply: Reply[Any], submitted_at: float) -> None:
+    def __init__(self, request: Request, reply: Reply[Any], submitted_at: float, deadline: float | None = None) -> None:
         self.request = request
         self.reply = reply
+        reply.job = self
         self.submitted_at = submitted_at
         """Monotonic seconds."""
         self.started_at = 0.0
         """Monotonic seconds; 0 until it is started."""
         self.state = NEW
-        self.abort: Callable[[bool | None], BaseException] | None = None
-        """Set when the job was interrupted on purpose: makes the error its caller gets, from `executed`."""
+        self.deadline = deadline
+        """Monotonic seconds; `None` for never."""
+        self.member: Member | None = None
+        """The worker that it was given to."""
+        self.abort: Abort | None = None
+        """Set when the job was interrupted on purpose."""

@@ -33,7 +33,7 @@ class MemberState(Enum):
 class Member:
     """A worker as the dispatcher knows it: written to under the dispatcher's lock only."""
 
-    __slots__ = ("id", "interrupt", "job", "since", "state", "wake")
+    __slots__ = ("dropped", "id", "interrupt", "job", "since", "state", "wake")
 
     def __init__(self, worker_id: int, wake: Callable[[], object], interrupt: Callable[[], object]) -> None:
         self.id = worker_id
@@ -43,6 +43,8 @@ class Member:
         """Ends the statement that it runs; never blocks, never raises."""
         self.job: Job | None = None
         """What it runs; of a worker that is gone, what it was running."""
+        self.dropped: list[tuple[Job, BaseException]] = []
+        """Jobs that it found in the queue and that nobody is to run: for the worker to reject."""
         self.state = MemberState.STARTING
         self.since = 0.0
         """Monotonic seconds."""

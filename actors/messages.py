@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import pykka
+
 from actors.frozen import Frozen, store
 
-__all__ = ["Interrupt", "Parameters", "Query", "Request", "Script", "Shutdown", "Status", "WorkerDown", "WorkerUp"]
+__all__ = ["Parameters", "Query", "Request", "Script", "Shutdown", "Status", "Subscribe", "Unsubscribe", "WorkerDown"]
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 """Positional values for `?`, or values by name for `:a`, `@a` and `$a`."""
@@ -21,22 +23,27 @@ class Query(Frozen):
     Raises:
         TypeError: `sql` is not a string, or `params` is neither a sequence of
             values nor a mapping of names to values.
-        ValueError: `sql` is empty.
+        ValueError: `sql` is empty, or `timeout` is negative or not a number.
     """
 
     sql: str
     """Exactly one statement; comments and a trailing semicolon are fine."""
     params: Parameters = ()
     """Never shown in a `repr`, a log, an error or a status."""
+    timeout: float | None = None
+    """Seconds from the asking until the answer: queue, lock and run together. `None` means the crew's default."""
 
     _hidden = frozenset({"params"})
 
-    def __init__(self, sql: str, params: Parameters = ()) -> None:
+    def __init__(self, sql: str, params: Parameters = (), timeout: float | None = None) -> None:
         # By hand, since every job pays for it: the generated one and a __post_init__ take half as long again.
         if type(sql) is not str or not sql or sql.isspace():
             _check_sql("Query", sql)
         store(self, "sql", sql)
         store(self, "params", params if type(params) is tuple else _copied(params))
+        if timeout is not None:
+            check_timeout("Query", timeout)
+        store(self, "timeout", timeout)
 
     def __str__(self) -> str:
         return f"Query({shorten(self.sql)!r})"
@@ -57,9 +64,13 @@ class Script(Frozen):
 
     sql: str
     """Statements separated by semicolons; no parameters."""
+    timeout: float | None = None
+    """Seconds from the asking until the answer, as for `Query`."""
 
     def __post_init__(self) -> None:
         _check_sql("Script", self.sql)
+        if self.timeout is not None:
+            check_timeout("Script", self.timeout)
 
     def __str__(self) -> str:
         return f"Script({shorten(self.sql)!r})"
@@ -69,14 +80,31 @@ class Status(Frozen):
     """Asks for a `CrewStatus`: a snapshot of the whole crew, taken at once."""
 
 
+class Subscribe(Frozen):
+    """Asks that an actor be told `WorkerUp`, `WorkerLost`, `Suspended` and `Resumed`; answered by `None`.
+
+    An actor that has ended is forgotten by itself.
+    """
+
+    actor_ref: pykka.ActorRef[Any]
+    """Who is told."""
+
+    def __post_init__(self) -> None:
+        _check_ref("Subscribe", self.actor_ref)
+
+
+class Unsubscribe(Frozen):
+    """Asks that an actor be told nothing more; answered by `None`."""
+
+    actor_ref: pykka.ActorRef[Any]
+    """Who was told."""
+
+    def __post_init__(self) -> None:
+        _check_ref("Unsubscribe", self.actor_ref)
+
+
 Request: TypeAlias = Query | Script
 """What a worker runs on its connection."""
-
-
-class WorkerUp(Frozen):
-    """From a worker to its supervisor: the connection is open."""
-
-    worker_id: int
 
 
 class WorkerDown(Frozen):
@@ -85,13 +113,6 @@ class WorkerDown(Frozen):
     worker_id: int
     cause: BaseException | None
     """Why it died; `None` where it was asked to go."""
-
-
-class Interrupt(Frozen):
-    """From a reference to the supervisor: nobody wants this job's answer any more, so it is to end."""
-
-    job: Any
-    """The `Job`; it may be done by now."""
 
 
 class Shutdown(Frozen):
@@ -115,6 +136,22 @@ def _check_sql(kind: str, sql: object) -> None:
     if not sql or sql.isspace():
         message = f"{kind}(sql) is empty: it must hold a statement"
         raise ValueError(message)
+
+
+def check_timeout(kind: str, timeout: object) -> None:
+    """Raise unless `timeout` is a number of seconds that can pass."""
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        message = f"{kind}(timeout) must be a number of seconds, not {type(timeout).__name__}"
+        raise TypeError(message)
+    if not timeout >= 0:
+        message = f"{kind}(timeout={timeout}) must be 0 or more seconds"
+        raise ValueError(message)
+
+
+def _check_ref(kind: str, ref: object) -> None:
+    if not isinstance(ref, pykka.ActorRef):
+        message = f"{kind}(actor_ref) must be a pykka.ActorRef, not {type(ref).__name__}"
+        raise TypeError(message)
 
 
 def _copied(params: object) -> tuple[Any, ...] | dict[str, Any]:

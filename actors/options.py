@@ -4,7 +4,7 @@ import os
 
 from actors.databases.base import Database
 
-__all__ = ["check_database", "check_type", "check_whole", "usable_size"]
+__all__ = ["check_database", "check_shed_after", "check_type", "check_whole", "usable_size"]
 
 
 def check_database(database: object) -> None:
@@ -33,6 +33,18 @@ def check_whole(name: str, value: object, *, at_least: int) -> None:
         raise TypeError(message)
     if value < at_least:
         message = f"Supervisor.start({name}={value}) must be {at_least} or more"
+        raise ValueError(message)
+
+
+def check_shed_after(seconds: object) -> None:
+    """Raise unless `seconds` is `None` or a time that can pass."""
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        message = f"Supervisor.start(shed_after) must be a number of seconds, not {type(seconds).__name__}"
+        raise TypeError(message)
+    if not 0 < seconds < float("inf"):
+        message = f"Supervisor.start(shed_after={seconds}) must be more than 0 seconds, and finite"
         raise ValueError(message)
 
 

@@ -11,7 +11,7 @@ from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.job import Job
 from actors.log import log
-from actors.messages import Interrupt, Query, Request, Script, Shutdown, Status
+from actors.messages import Query, Request, Script, Shutdown, Status, Subscribe, Unsubscribe
 from actors.reply import Reply
 from actors.result import Result
 from actors.status import CrewStatus
@@ -31,8 +31,10 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`.
     """
 
-    def __init__(self, actor: "Supervisor", dispatcher: Dispatcher) -> None:
+    def __init__(self, actor: "Supervisor", dispatcher: Dispatcher, timeout: float | None = None) -> None:
         super().__init__(actor)
+        # Of requests without their own, in seconds.
+        self._timeout = timeout
         self._dispatcher = dispatcher
         # Set once the crew has ended for good; unlike `actor_stopped`, after everything is closed.
         self._ended = Latch()
@@ -46,21 +48,34 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def ask(self, message: Status, *, block: Literal[True] = True, timeout: float | None = None) -> CrewStatus: ...
     @overload
     def ask(self, message: Status, *, block: Literal[False], timeout: float | None = None) -> Reply[CrewStatus]: ...
-    def ask(self, message: Request | Status, *, block: bool = True, timeout: float | None = None) -> Any:
+    @overload
+    def ask(
+        self, message: Subscribe | Unsubscribe, *, block: Literal[True] = True, timeout: float | None = None
+    ) -> None: ...
+    @overload
+    def ask(
+        self, message: Subscribe | Unsubscribe, *, block: Literal[False], timeout: float | None = None
+    ) -> Reply[None]: ...
+    def ask(
+        self, message: Request | Status | Subscribe | Unsubscribe, *, block: bool = True, timeout: float | None = None
+    ) -> Any:
         """Hand `message` to the crew and return its answer, or with `block=False` its `Reply`.
 
         The reply is settled exactly once, whatever dies. Without `block=False` this waits, but
         nothing else ever waits for the crew.
 
         Args:
-            message: a `Query`, a `Script`, or `Status()`.
+            message: a `Query`, a `Script`, `Status()`, `Subscribe(actor_ref)` or `Unsubscribe(actor_ref)`.
             block: whether to wait for the answer.
-            timeout: seconds to wait for it; the job itself goes on.
+            timeout: seconds to wait for it; then the job is cancelled. A request's own `timeout` says more:
+                it is an error that tells whether the statement ran.
 
         Raises:
             TypeError: `message` is not a request.
             pykka.Timeout: no answer within `timeout`.
-            QueueFull, DatabaseUnavailable, SupervisorStopped: the job was refused, and nothing ran.
+            QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: the job was refused, and nothing ran.
+            QueryTimeout: the request's own `timeout`, or the crew's, has passed.
+            QueryCancelled: another thread cancelled the reply.
             WorkerDied: its worker died; nobody knows whether it took effect.
             WouldDeadlock: called with `block=True` from one of the crew's own threads.
             Exception: the driver's own error.
@@ -68,24 +83,37 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         dispatcher = self._dispatcher
         reply: Reply[Any] = Reply(dispatcher)
         if not isinstance(message, (Query, Script)):
-            if not isinstance(message, Status):
-                raise TypeError(_not_a_request(message))
-            reply.settle(dispatcher.status())
-            return reply.get() if block else reply
+            self._ask_the_supervisor(message, reply)
+            return reply.get(timeout=timeout) if block else reply
         if block and self._must_not_wait():
             raise WouldDeadlock(_WOULD_DEADLOCK.format(dispatcher.name))
-        job = Job(message, reply, dispatcher.clock())
+        job = self._job(message, reply)
         try:
             refusal = dispatcher.submit(job)
             if refusal is not None:
                 reply.reject(refusal)
             return reply.get(timeout=timeout) if block else reply
-        except (KeyboardInterrupt, SystemExit):
-            # Nobody will take the answer any more: do not let the job cost anything.
-            if not dispatcher.withdraw(job) and dispatcher.interrupt(job):
-                with suppress(pykka.ActorDeadError):
-                    self.actor_inbox.put(Envelope(Interrupt(job)))
+        except (pykka.Timeout, KeyboardInterrupt, SystemExit):
+            # Nobody will take the answer any more: the job shall cost nothing more.
+            reply.cancel()
             raise
+
+    def _job(self, request: Request, reply: Reply[Any]) -> Job:
+        now = self._dispatcher.clock()
+        timeout = self._timeout if request.timeout is None else request.timeout
+        return Job(request, reply, now, None if timeout is None or timeout == _NEVER else now + timeout)
+
+    def _ask_the_supervisor(self, message: object, reply: Reply[Any]) -> None:
+        if isinstance(message, Status):
+            reply.settle(self._dispatcher.status())
+        elif isinstance(message, (Subscribe, Unsubscribe)):
+            try:
+                self.actor_inbox.put(Envelope(message, reply_to=reply))
+            finally:
+                if not self.is_alive():
+                    reply.reject(self._dispatcher.stopped())
+        else:
+            raise TypeError(_not_a_request(message))
 
     def tell(self, message: Request | _ActorStop) -> None:
         """Hand `message` to the crew and forget it; an error is logged.
@@ -100,7 +128,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             raise TypeError(_not_a_request(message))
         reply: Reply[Any] = Reply(self._dispatcher)
         reply.add_done_callback(lambda reply: _log_failure(self._dispatcher.name, message, reply))
-        refusal = self._dispatcher.submit(Job(message, reply, self._dispatcher.clock()))
+        refusal = self._dispatcher.submit(self._job(message, reply))
         if refusal is not None:
             reply.reject(refusal)
 
@@ -193,6 +221,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         return here.crew is self._dispatcher or self._dispatcher.is_mine()
 
 
+_NEVER = float("inf")
+
 _WOULD_DEADLOCK = (
     "this thread belongs to crew {0!r}, and would wait for itself; use block=False here with "
     "add_done_callback(), or ask another crew"
@@ -200,7 +230,7 @@ _WOULD_DEADLOCK = (
 
 
 def _not_a_request(message: object) -> str:
-    return f"a crew takes Query, Script and Status, not {type(message).__name__}"
+    return f"a crew takes Query, Script, Status and Subscribe, not {type(message).__name__}"
 
 
 def _log_failure(crew: str, request: Request, reply: Reply[Any]) -> None:

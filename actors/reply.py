@@ -7,16 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pykka
 from pykka._future import _Unset
 
-from actors.errors import WouldDeadlock
+from actors.errors import QueryCancelled, WouldDeadlock
+from actors.handing_on import Outcome, linked_future, tell_outcome
 from actors.log import log
+from actors.rejection import Rejection
 from actors.waiting import here, running_loop, settled_on
 
-__all__ = ["Rejection", "Reply"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future as ConcurrentFuture
+
+__all__ = ["Reply"]
 
 T = TypeVar("T")
 J = TypeVar("J")
@@ -25,17 +30,6 @@ R = TypeVar("R")
 
 
 _PENDING: Final = object()
-
-
-class Rejection:
-    """The outcome of a reply that was rejected: the error, as it was when it came."""
-
-    __slots__ = ("error", "traceback")
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-        self.traceback = error.__traceback__
-        """Each `get` raises from here; otherwise the error's own would grow with each."""
 
 
 class Reply(pykka.Future[T]):
@@ -53,7 +47,7 @@ class Reply(pykka.Future[T]):
     again releases whoever is left.
     """
 
-    __slots__ = ("_crew", "_lock", "_outcome", "_wakers", "callbacks")
+    __slots__ = ("_crew", "_lock", "_outcome", "_wakers", "callbacks", "job")
 
     # Pykka's constructor is not called: these two are all that it sets, and an object
     # and a dictionary a reply would be a fifth of what a job costs.
@@ -62,6 +56,8 @@ class Reply(pykka.Future[T]):
     def __init__(self, crew: Any = None) -> None:
         self._lock = threading.Lock()
         self._crew = crew
+        self.job: Any = None
+        """The job that will settle it, for `cancel`; `None` once it is settled, so that neither keeps the other."""
         # The value, or a Rejection.
         self._outcome: Any = _PENDING
         # Waiters to release; a waker may be called twice, never not at all.
@@ -83,6 +79,7 @@ class Reply(pykka.Future[T]):
             first = self._outcome is _PENDING
             if first:
                 self._outcome = outcome
+                self.job = None
         if self._wakers is not None or self.callbacks is not None:
             self._release()
         return first
@@ -251,6 +248,49 @@ class Reply(pykka.Future[T]):
             if self._wakers is not None and waker in self._wakers:
                 self._wakers.remove(waker)
 
+    # --- cancelling -----------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the job: taken out of the queue, or interrupted while it runs; no other job is ever hit.
+
+        Never waits. The reply is then rejected with `QueryCancelled`: at once if the job was queued,
+        otherwise as soon as its worker is out of the statement.
+
+        Returns:
+            True if the reply will be rejected so, False if it is settled already.
+        """
+        job = self.job
+        if job is None:
+            return False
+        if self._crew.withdraw(job):
+            return self.reject(self._crew.cancelled(job, False))
+        return self._crew.cancel_running(job)  # type: ignore[no-any-return]
+
+    def cancelled(self) -> bool:
+        """Say whether the reply was rejected because its job was cancelled."""
+        outcome = self._outcome
+        return type(outcome) is Rejection and isinstance(outcome.error, QueryCancelled)
+
+    # --- handing on -----------------------------------------------------------------------
+
+    def pipe_to(self, actor_ref: pykka.ActorRef[Any], wrap: Callable[["Outcome"], object] | None = None) -> None:
+        """Tell `actor_ref` the `Outcome` once the reply is settled; nobody waits.
+
+        If that actor has ended by then, it is logged.
+
+        Args:
+            actor_ref: who is told.
+            wrap: makes the message from the `Outcome`; it runs on the thread that settles.
+        """
+        self.add_done_callback(lambda reply: tell_outcome(reply, actor_ref, wrap))
+
+    def as_future(self) -> "ConcurrentFuture[T]":
+        """Return a `concurrent.futures.Future` of the same answer, for `wait`, `as_completed`, `wrap_future`.
+
+        Cancelling it cancels the job, and cancelling this reply cancels it.
+        """
+        return linked_future(self)
+
     # --- asyncio --------------------------------------------------------------------------
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -258,7 +298,12 @@ class Reply(pykka.Future[T]):
         if loop is None:
             yield
         elif not self.done():
-            yield from settled_on(loop, self._add_waker, self._remove_waker)
+            try:
+                yield from settled_on(loop, self._add_waker, self._remove_waker)
+            except BaseException:
+                # The task was cancelled, or its loop is going: nobody will take the answer.
+                self.cancel()
+                raise
         return self.get()
 
     __iter__ = __await__
@@ -292,6 +337,13 @@ class _Derived(Reply[T]):
         self._sources = [_as_reply(source) for source in sources]
         self._compute = compute
         self._computing = threading.RLock()
+
+    def cancel(self) -> bool:
+        """Cancel all the jobs that it is computed from; say whether any of them will be."""
+        return sum(source.cancel() for source in self._sources) > 0
+
+    def cancelled(self) -> bool:
+        return self.done() and isinstance(self.exception(), QueryCancelled)
 
     def done(self) -> bool:
         return super().done() or all(source.done() for source in self._sources)

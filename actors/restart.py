@@ -36,6 +36,8 @@ class RestartPolicy(Frozen, kw_only=True):
     """A worker that was up for so long starts from the first wait again when it dies."""
     start_timeout: float = 30.0
     """A start that takes longer has failed."""
+    grace: float = 0.5
+    """A statement that goes on for so long after its interrupt loses its worker: another takes the seat."""
 
     def __post_init__(self) -> None:
         for name in self._fields:

@@ -72,7 +72,7 @@ class CrewStatus(Frozen):
     """A snapshot of the crew, taken in one step.
 
     The counters add up: `submitted` = `queued` + `running` + `answered` + `failed` +
-    `died` + `rejected` + `withdrawn`.
+    `died` + `rejected` + `cancelled` + `timed_out` + `shed`.
     """
 
     name: str
@@ -101,8 +101,14 @@ class CrewStatus(Frozen):
     """Jobs whose worker died."""
     rejected: int
     """Jobs that never ran: queue full, database unavailable, crew stopped."""
-    withdrawn: int
-    """Jobs that were taken back before they ran."""
+    cancelled: int
+    """Jobs that were cancelled, queued or running."""
+    timed_out: int
+    """Jobs whose deadline passed, queued or running."""
+    shed: int
+    """Jobs that waited longer than `shed_after` in a queue that stood."""
+    stuck: int
+    """Threads of workers that were given up, because their statement ignored its interrupt, and still run."""
     restarts: int
     """Workers started in the place of one that was lost."""
     failed_starts: int
@@ -113,11 +119,15 @@ class CrewStatus(Frozen):
     """How long jobs ran."""
 
     def __str__(self) -> str:
-        counts = ("submitted", "answered", "failed", "died", "rejected", "withdrawn", "restarts", "failed_starts")
+        counts = ("submitted", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
+        crew = ("restarts", "failed_starts", "stuck")
         lines = [
             f"{self.name}: {self.state}, {self.database}" + (f" ({self.cause})" if self.cause else ""),
             f"  {len(self.workers)} of {self.size} workers, {self.queued} queued, {self.running} running",
-            "  " + ", ".join(f"{name.replace('_', ' ')} {getattr(self, name)}" for name in counts),
+            *(
+                "  " + ", ".join(f"{name.replace('_', ' ')} {getattr(self, name)}" for name in names)
+                for names in (counts, crew)
+            ),
             f"  wait  {_milliseconds(self.wait)}",
             f"  run   {_milliseconds(self.run)}",
         ]

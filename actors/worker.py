@@ -12,11 +12,13 @@ from actors.actor import CrewActor
 from actors.databases.base import Connection, Database
 from actors.dispatcher import Dispatcher
 from actors.errors import ConnectionLost, WorkerDied, WouldDeadlock
+from actors.events import WorkerUp
 from actors.job import Job
 from actors.log import log
 from actors.member import Member, MemberState
-from actors.messages import Script, WorkerDown, WorkerUp
-from actors.reply import Rejection, Reply
+from actors.messages import Script, WorkerDown
+from actors.rejection import Rejection
+from actors.reply import Reply
 from actors.result import Result
 from actors.waiting import here
 
@@ -133,7 +135,7 @@ class Worker(CrewActor):
         if not self._dispatcher.report(self.member):
             self.actor_stopped.set()  # it took so long that nobody waits for it any more
             return
-        self._notify(WorkerUp(self.member.id))
+        self._notify(WorkerUp(self._dispatcher.name, self.member.id))
         self._work()
 
     def on_receive(self, message: object) -> None:
@@ -145,6 +147,8 @@ class Worker(CrewActor):
         """Take jobs until there are none, or there is mail to read first."""
         inbox, dispatcher, member = self.actor_inbox, self._dispatcher, self.member
         job = dispatcher.take(member)
+        if member.dropped:
+            self._reject_dropped()
         while job is not None:
             reply = job.reply
             outcome: Any = self._run(job)
@@ -158,10 +162,21 @@ class Worker(CrewActor):
             job = dispatcher.finish(member, type(outcome) is Result, quick and inbox.empty())
             reply.settle(outcome)
             self._unsettled = reply = outcome = None  # type: ignore[assignment]  # hold nothing
+            if member.dropped:
+                self._reject_dropped()
             if not quick and inbox.empty():
                 job = dispatcher.take(member)
+                if member.dropped:
+                    self._reject_dropped()
         if member.state is MemberState.RETIRED or member.state is MemberState.GONE:
             self.actor_stopped.set()
+
+    def _reject_dropped(self) -> None:
+        dropped = self.member.dropped
+        while dropped:
+            job, error = dropped[-1]
+            job.reply.reject(error)
+            dropped.pop()
 
     def _run(self, job: Job) -> Result | BaseException:
         """Run one job to its result, or its statement's error.
@@ -177,10 +192,12 @@ class Worker(CrewActor):
         except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
             if job.abort is not None:
                 # The statements of a script that came before the interrupted one stay done.
-                return _caused(job.abort(None if isinstance(job.request, Script) else False), error)
+                return _caused(job.abort.error(None if isinstance(job.request, Script) else False), error)
             error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
             return error
         if type(result) is Result:
+            if job.abort is not None and job.abort.wins:
+                return job.abort.error(True)
             return result
         return TypeError(
             f"{type(self._connection).__name__}.execute() must return a Result, not {type(result).__name__}: "
@@ -193,6 +210,7 @@ class Worker(CrewActor):
             reply, outcome = self._unsettled
             reply.settle(outcome)
             self._unsettled = None
+        self._reject_dropped()
         orphan = self._dispatcher.bury(self.member)
         if orphan is not None:
             orphan.reply.reject(self._death(orphan, cause))
@@ -208,7 +226,7 @@ class Worker(CrewActor):
 
     def _death(self, orphan: Job, cause: BaseException | None) -> BaseException:
         if orphan.abort is not None:
-            return orphan.abort(None)
+            return orphan.abort.error(None)
         reason = _reason(cause)
         what = "was stopped" if reason is None else f"died of {type(reason).__name__}: {reason}"
         error = WorkerDied(

@@ -86,7 +86,9 @@ class Desk:
                 status.failed,
                 status.died,
                 status.rejected,
-                status.withdrawn,
+                status.cancelled,
+                status.timed_out,
+                status.shed,
             )
         )
         return status

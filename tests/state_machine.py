@@ -58,9 +58,10 @@ class Watched:
         if error is None:
             return "answered"
         if not self.started:
-            return "withdrawn" if isinstance(error, WithdrawnError) else "rejected"
-        lost = isinstance(error, WorkerDied) or (isinstance(error, SupervisorStopped) and error.executed is None)
-        return "died" if lost else "failed"
+            return "cancelled" if isinstance(error, WithdrawnError) else "rejected"
+        if isinstance(error, SupervisorStopped):
+            return "rejected"
+        return "died" if isinstance(error, WorkerDied) else "failed"
 
     def check_answer(self) -> None:
         """Once there is an answer it stays; whoever wants to be told of it is told once."""
@@ -232,7 +233,7 @@ class CrewMachine(RuleBasedStateMachine):
         fates = Counter(watched.fate() for watched in self.jobs.values())
         status = self.dispatcher.status()
         assert status.submitted == len(self.jobs) == sum(fates.values())
-        for name in ("queued", "running", "answered", "failed", "died", "rejected", "withdrawn"):
+        for name in ("queued", "running", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed"):
             assert getattr(status, name) == fates[name], f"the counter {name} is wrong"
 
     def answers_stay_as_they_are(self) -> None:

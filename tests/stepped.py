@@ -14,7 +14,7 @@ from actors.dispatcher import Dispatcher
 from actors.errors import QuerycrewError
 from actors.inbox import Inbox
 from actors.job import Job
-from actors.member import Member
+from actors.member import Member, MemberState
 from actors.messages import Request
 from actors.restart import RestartPolicy
 from actors.result import Result
@@ -34,8 +34,8 @@ class Paused(BaseException):
 class SteppedDispatcher(Dispatcher):
     """Tells what it hands out, and hands a worker that was paused the job that it had."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.on_submit: Callable[[Job, QuerycrewError | None], object] = lambda job, refusal: None
         self.on_start: Callable[[Job], object] = lambda job: None
         self.paused: set[int] = set()
@@ -80,7 +80,10 @@ class SteppedConnection:
         return outcome
 
     def interrupt(self) -> None:
-        assert self.worker.is_paused, "an interrupt hit a worker that runs nothing"
+        # Given up by its supervisor, it may be interrupted once more on its way out.
+        assert self.worker.is_paused or self.worker.member.state is MemberState.GONE, (
+            "an interrupt hit a worker that runs nothing"
+        )
         self.interrupts += 1
 
     def close(self) -> None:

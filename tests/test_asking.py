@@ -42,7 +42,7 @@ def test_asking_without_blocking_gives_a_reply(start, path):
     assert reply.exception() is None
 
 
-def test_asking_with_a_timeout_raises_pykkas_and_the_job_goes_on(start):
+def test_asking_with_a_timeout_raises_pykkas_and_cancels_the_job(start):
     gate = Gate()
     db = start(FakeDatabase({"wait": gate}), size=1)
     with pytest.raises(pykka.Timeout):
@@ -50,7 +50,8 @@ def test_asking_with_a_timeout_raises_pykkas_and_the_job_goes_on(start):
     assert gate.entered.wait(PATIENCE)
     gate.opened.set()
     assert db.ask(Query("next"), timeout=PATIENCE).scalar() == "next"
-    assert db.ask(Status()).answered == 2
+    status = db.ask(Status())
+    assert (status.answered, status.cancelled) == (1, 1)
 
 
 def test_what_one_worker_writes_all_others_read(start, path):
@@ -137,7 +138,7 @@ def test_what_is_told_to_a_full_or_stopped_crew_is_logged(start, caplog):
 @pytest.mark.parametrize("message", ["SELECT 1", None, 7, {"sql": "SELECT 1"}, Query, object(), b"SELECT 1"])
 def test_what_is_no_request_is_a_type_error_in_the_caller(start, message):
     db = start()
-    with pytest.raises(TypeError, match=f"Query, Script and Status, not {type(message).__name__}"):
+    with pytest.raises(TypeError, match=f"Query, Script, Status and Subscribe, not {type(message).__name__}"):
         db.ask(message)
     with pytest.raises(TypeError, match=type(message).__name__):
         db.ask(message, block=False)
@@ -204,7 +205,7 @@ def test_a_status_tells_everything_and_is_frozen(start, path):
     assert (status.name, status.state, status.cause, status.size) == ("payroll", "up", None, 2)
     assert status.database == f"SQLite({str(path)!r})"
     assert (status.submitted, status.answered, status.failed) == (2, 1, 1)
-    assert (status.queued, status.running, status.died, status.rejected, status.withdrawn) == (0, 0, 0, 0, 0)
+    assert (status.queued, status.running, status.died, status.rejected, status.cancelled) == (0, 0, 0, 0, 0)
     assert (status.restarts, status.failed_starts) == (0, 0)
     for times in (status.wait, status.run):
         assert type(times) is Durations
@@ -251,7 +252,7 @@ def test_the_counters_of_a_status_add_up_while_jobs_come_and_go(start, path):
     seen = 0
     while not finished.is_set() or seen == 0:
         status = db.ask(Status())
-        settled = status.answered + status.failed + status.died + status.rejected + status.withdrawn
+        settled = status.answered + status.failed + status.died + status.rejected + status.cancelled + status.timed_out
         assert status.submitted == status.queued + status.running + settled
         seen += 1
     asker.join()

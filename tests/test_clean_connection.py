@@ -12,7 +12,7 @@ from tests.support import SQLiteWith, can_lock, error_of
 from tests.unhurt import run_python, same_workers
 
 FRESH = {
-    "busy_timeout": 5000,
+    "busy_timeout": 0,
     "cache_size": -2000,
     "defer_foreign_keys": 0,
     "foreign_keys": 1,

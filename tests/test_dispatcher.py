@@ -160,7 +160,7 @@ def test_a_job_that_nobody_has_started_can_be_taken_back_once():
     assert desk.dispatcher.withdraw(first) is False
     assert desk.dispatcher.queued == 1
     assert desk.dispatcher.take(desk.worker()) is second
-    assert desk.status().withdrawn == 1
+    assert desk.status().cancelled == 1
 
 
 def test_a_job_that_runs_or_was_never_accepted_cannot_be_taken_back():
@@ -172,7 +172,7 @@ def test_a_job_that_runs_or_was_never_accepted_cannot_be_taken_back():
     desk.dispatcher.finish(worker, ok=True, more=True)
     assert desk.dispatcher.withdraw(job) is False
     assert desk.dispatcher.withdraw(desk.job()) is False
-    assert desk.status().withdrawn == 0
+    assert desk.status().cancelled == 0
 
 
 def test_the_memory_of_withdrawn_jobs_is_given_back_and_the_others_keep_their_order():
@@ -189,7 +189,7 @@ def test_the_memory_of_withdrawn_jobs_is_given_back_and_the_others_keep_their_or
     while (job := desk.dispatcher.finish(worker, ok=True, more=True)) is not None:
         taken.append(job)
     assert taken == kept
-    assert desk.status().withdrawn == 990
+    assert desk.status().cancelled == 990
 
 
 def test_a_queue_of_withdrawn_jobs_is_empty():
@@ -212,10 +212,10 @@ def test_an_interrupt_reaches_the_worker_of_the_job_and_no_other():
     for worker in workers:
         desk.dispatcher.take(worker)
     assert desk.dispatcher.running() == jobs[:2]
-    assert desk.dispatcher.interrupt(jobs[1]) is True
-    assert desk.dispatcher.interrupt(jobs[2]) is False
+    assert desk.dispatcher.cancel_running(jobs[1]) is True
+    assert desk.dispatcher.cancel_running(jobs[2]) is False
     desk.dispatcher.finish(workers[0], ok=True, more=False)
-    assert desk.dispatcher.interrupt(jobs[0]) is False
+    assert desk.dispatcher.cancel_running(jobs[0]) is False
     assert desk.interrupted == [workers[1]]
 
 

@@ -76,7 +76,7 @@ def test_a_job_whose_wake_was_cut_off_can_be_withdrawn():
         desk.dispatcher.submit(job)
     assert desk.dispatcher.withdraw(job) is True
     assert desk.dispatcher.take(worker) is None
-    assert desk.status().withdrawn == 1
+    assert desk.status().cancelled == 1
 
 
 def test_a_worker_that_was_woken_before_the_cut_is_not_idle_twice():

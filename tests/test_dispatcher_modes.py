@@ -68,7 +68,7 @@ def test_suspending_hands_back_the_queue_in_its_order_and_leaves_what_runs():
     assert desk.dispatcher.running() == [running]
     assert desk.dispatcher.withdraw(queued[0]) is False
     status = desk.status()
-    assert (status.queued, status.running, status.rejected, status.withdrawn) == (0, 1, 2, 1)
+    assert (status.queued, status.running, status.rejected, status.cancelled) == (0, 1, 2, 1)
 
 
 def test_a_suspended_crew_refuses_with_its_latest_cause():

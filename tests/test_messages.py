@@ -5,7 +5,7 @@ from collections import ChainMap, UserList, namedtuple
 
 import pytest
 
-from actors.messages import Query, Script, Shutdown, Status, WorkerDown, WorkerUp, shorten
+from actors.messages import Query, Script, Shutdown, Status, WorkerDown, shorten
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024  # a tuple that is not exactly a tuple
 
@@ -115,7 +115,6 @@ def test_a_statement_is_shortened_to_one_line(sql, shown):
         (Query("SELECT 1", [1]), "params"),
         (Script("SELECT 1"), "sql"),
         (Status(), "anything"),
-        (WorkerUp(1), "worker_id"),
         (WorkerDown(1, None), "cause"),
         (Shutdown(cancel_pending=True, timeout=None), "timeout"),
     ],

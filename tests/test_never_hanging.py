@@ -116,7 +116,7 @@ def traced(actor_class, killer, which=1):
 
 
 def adds_up(status):
-    settled = status.answered + status.failed + status.died + status.rejected + status.withdrawn
+    settled = status.answered + status.failed + status.died + status.rejected + status.cancelled + status.timed_out
     return status.submitted == status.queued + status.running + settled
 
 

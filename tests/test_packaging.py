@@ -38,7 +38,7 @@ def plain_environment():
 
 @pytest.mark.parametrize("module", ["supervisor", "actors.console.main"])
 def test_importing_pulls_in_no_machinery_that_the_crew_does_not_use(module):
-    unwanted = "{'asyncio', 'concurrent.futures', 'multiprocessing', 'sqlite3', 'html', 'ctypes'}"
+    unwanted = "{'asyncio', 'concurrent.futures.thread', 'multiprocessing', 'sqlite3', 'html', 'ctypes'}"
     program = f"import sys, {module}; print(sorted({unwanted} & set(sys.modules)), 'supervisor' in sys.modules)"
     found, _, supervisor = run(sys.executable, "-c", program, env=plain_environment()).strip().rpartition(" ")
     assert found == "[]"

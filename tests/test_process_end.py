@@ -106,7 +106,7 @@ def test_ctrl_c_while_a_job_waits_takes_it_back(path):
     assert done.stdout.splitlines() == [
         *["interrupted True", "queued 0"] * 20,
         "slow passed",
-        "withdrawn 20",
+        "cancelled 20",
         "ran slow",
     ]
 

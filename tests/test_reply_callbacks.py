@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from actors.reply import Rejection, Reply
+from actors.rejection import Rejection
+from actors.reply import Reply
 
 # --- errors and their tracebacks ----------------------------------------------------------
 

@@ -27,7 +27,7 @@ def raiser(kind):
 
 
 def add_up(status):
-    settled = status.answered + status.failed + status.died + status.rejected + status.withdrawn
+    settled = status.answered + status.failed + status.died + status.rejected + status.cancelled + status.timed_out
     return status.submitted == status.queued + status.running + settled
 
 

@@ -73,10 +73,10 @@ def test_an_option_out_of_its_range_is_refused_by_name(arguments, error, text):
 @pytest.mark.parametrize(
     ("options", "settings"),
     [
-        ({}, {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}),
+        ({}, {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}),
         (
             {"journal_mode": "DELETE", "synchronous": "OFF", "foreign_keys": False, "busy_timeout": 0.25},
-            {"journal_mode": "delete", "synchronous": 0, "foreign_keys": 0, "busy_timeout": 250},
+            {"journal_mode": "delete", "synchronous": 0, "foreign_keys": 0},
         ),
     ],
 )

@@ -7,7 +7,8 @@ import pykka
 import pytest
 from pykka._envelope import Envelope
 
-from actors.messages import WorkerDown, WorkerUp
+from actors.events import WorkerUp
+from actors.messages import WorkerDown
 from supervisor import Query, RestartPolicy, Status, SupervisorStopped
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
@@ -133,7 +134,14 @@ def test_a_worker_that_dies_after_it_still_answers_its_orphan(start):
 def test_old_news_and_messages_of_strangers_are_ignored(start):
     db = start(FakeDatabase(), size=1)
     assert db.ask(Query("a"), timeout=PATIENCE).scalar() == "a"
-    for message in (WorkerUp(999), WorkerDown(999, None), WorkerDown(999, OSError()), WorkerUp(1), object(), None):
+    for message in (
+        WorkerUp("fake", 999),
+        WorkerDown(999, None),
+        WorkerDown(999, OSError()),
+        WorkerUp("fake", 1),
+        object(),
+        None,
+    ):
         db.actor_inbox.put(Envelope(message))
     assert db.ask(Query("b"), timeout=PATIENCE).scalar() == "b"
     answer = pykka.ThreadingFuture()

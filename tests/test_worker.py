@@ -7,8 +7,9 @@ import pykka
 import pytest
 
 from actors.dispatcher import Dispatcher
+from actors.events import WorkerUp
 from actors.job import Job
-from actors.messages import Query, WorkerDown, WorkerUp
+from actors.messages import Query, WorkerDown
 from actors.reply import Reply
 from actors.worker import Worker
 from supervisor import Result, WorkerDied
@@ -66,7 +67,7 @@ def one(database):
 
 def test_a_worker_opens_says_so_and_answers(one):
     one.launch()
-    assert one.hears() == WorkerUp(1)
+    assert one.hears() == WorkerUp("one", 1)
     assert one.ask("a").get(timeout=PATIENCE).scalar() == "a"
 
 
@@ -84,7 +85,7 @@ def test_an_exception_of_a_statement_goes_to_its_caller_and_the_worker_lives(one
     for _ in range(100):
         assert error_of(one.ask("bad")) is failure
         assert one.ask("good").get(timeout=PATIENCE).scalar() == "good"
-    assert one.hears() == WorkerUp(1)
+    assert one.hears() == WorkerUp("one", 1)
     assert one.news.empty()
     assert len(database.connections) == 1
 
@@ -95,7 +96,7 @@ def test_a_base_exception_of_a_statement_answers_its_caller_and_ends_this_worker
     database.statements["bad"] = cause
     with bystander():
         one.launch()
-        assert one.hears() == WorkerUp(1)
+        assert one.hears() == WorkerUp("one", 1)
         error = error_of(one.ask("bad"))
         assert isinstance(error, WorkerDied)
         assert error.__cause__ is cause
@@ -125,7 +126,7 @@ def test_a_lost_connection_is_told_as_the_drivers_error_behind_it(one, database)
     error = error_of(one.ask("bad"))
     assert isinstance(error, WorkerDied)
     assert error.__cause__ is cause
-    assert one.hears() == WorkerUp(1)
+    assert one.hears() == WorkerUp("one", 1)
     assert one.hears() == WorkerDown(1, cause)
     assert one.is_gone()
 
@@ -135,7 +136,7 @@ def test_a_job_that_a_dead_worker_had_not_started_stays_in_the_queue(one, databa
     orphan, waiting = one.ask("bad"), one.ask("next")
     one.launch()
     assert isinstance(error_of(orphan), WorkerDied)
-    assert one.hears() == WorkerUp(1)
+    assert one.hears() == WorkerUp("one", 1)
     assert isinstance(one.hears(), WorkerDown)
     assert one.is_gone()
     assert not waiting.done()
@@ -167,7 +168,7 @@ def test_an_answer_after_the_rejection_is_dropped_and_the_worker_lives(one, data
 
 def test_stopped_from_outside_it_ends_without_a_cause_and_only_once(one, database):
     one.launch()
-    assert one.hears() == WorkerUp(1)
+    assert one.hears() == WorkerUp("one", 1)
     assert one.worker.actor_ref.stop(timeout=PATIENCE) is True
     assert one.hears() == WorkerDown(1, None)
     assert one.worker.actor_ref.stop(timeout=PATIENCE) is False
@@ -184,7 +185,7 @@ def test_stopped_by_its_own_job_it_answers_that_job_and_leaves_the_next_in_the_q
     own, waiting = one.ask("stop me"), one.ask("next")
     one.launch()
     assert own.get(timeout=PATIENCE).scalar() == 1
-    assert one.hears() == WorkerUp(1)
+    assert one.hears() == WorkerUp("one", 1)
     assert one.hears() == WorkerDown(1, None)
     assert one.is_gone()
     assert not waiting.done()
@@ -229,7 +230,7 @@ def test_a_worker_that_opens_too_late_closes_and_takes_no_job(one, database):
 def test_it_closes_its_connection_where_it_opened_it(database):
     where = []
     one = OneWorker(database).launch()
-    assert one.hears() == WorkerUp(1)
+    assert one.hears() == WorkerUp("one", 1)
     database.connections[0].close = lambda: where.append(threads("querycrew-one-"))
     one.retire()
     assert len(where) == 1
@@ -242,7 +243,7 @@ def test_killed_while_it_is_idle_it_loses_no_job(one, database):
     kill(threads("querycrew-one-")[0])
     # The exception comes as the thread wakes; where that is decides between these two.
     reply = one.ask("b")
-    assert one.hears() == WorkerUp(1)
+    assert one.hears() == WorkerUp("one", 1)
     assert isinstance(one.hears(), WorkerDown)
     assert one.is_gone()
     if reply.done():
@@ -262,7 +263,7 @@ def test_a_dead_worker_can_be_woken_and_interrupted_for_nothing(one):
 
 def test_retired_from_another_thread_while_it_is_idle_it_ends(one, database):
     one.launch()
-    assert one.hears() == WorkerUp(1)
+    assert one.hears() == WorkerUp("one", 1)
     assert one.ask("a").get(timeout=PATIENCE).scalar() == "a"
     assert eventually(lambda: one.dispatcher.status().workers[0].state == "idle")
     one.worker.retire()

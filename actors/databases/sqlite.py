@@ -2,6 +2,8 @@
 
 import os
 import re
+import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -188,6 +190,9 @@ class SQLiteConnection:
         self._reading: dict[str, tuple[str, ...]] = {}
         # Whether the engine has prepared a statement since this was last set to False.
         self._prepared = False
+        # Set by `interrupt`, for a wait for a lock, which the engine's own interrupt does not end.
+        self._interrupted = threading.Event()
+        self._busy_since = 0.0
         # Whether the job has changed something of the connection that the next one would see.
         self._stateful = False
         self._open()
@@ -201,7 +206,7 @@ class SQLiteConnection:
             _explain(error, database.path)
             raise
         try:
-            connection.set_busy_timeout(round(database.busy_timeout * 1000))
+            connection.set_busy_handler(self._on_busy)
             mode = connection.pragma("journal_mode")
             if not database.in_memory and mode != database.journal_mode.lower():
                 connection.pragma("journal_mode", database.journal_mode)
@@ -217,6 +222,20 @@ class SQLiteConnection:
         self._connection = connection
         self._cursor = connection.cursor()
         self._stateful = False
+
+    def _on_busy(self, attempts: int) -> bool:
+        """Wait a little for a lock of another connection; say whether to try again.
+
+        SQLite's own timeout does not end at an interrupt, so that a deadline could not end it.
+        """
+        now = time.monotonic()
+        if attempts == 0:
+            self._busy_since = now
+        left = self._database.busy_timeout - (now - self._busy_since)
+        if left <= 0 or self._interrupted.is_set():
+            return False
+        # Short at first, since most locks are; then as seldom as an interrupt may be late.
+        return not self._interrupted.wait(min(left, 0.001 * (attempts + 1), 0.025))
 
     # --- called by the engine -------------------------------------------------------------
 
@@ -238,6 +257,8 @@ class SQLiteConnection:
 
     def execute(self, request: Request) -> Result:
         """Run `request`; see `Connection`."""
+        if self._interrupted.is_set():
+            self._interrupted.clear()  # it was meant for the last job, which was done by then
         try:
             known = self._reading.get(request.sql)
             if known is not None and isinstance(request, Query):
@@ -261,6 +282,7 @@ class SQLiteConnection:
 
     def interrupt(self) -> None:
         """End what is running; see `Connection`."""
+        self._interrupted.set()
         with suppress(apsw.Error):  # it may have been closed meanwhile
             self._connection.interrupt()
 

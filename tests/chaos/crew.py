@@ -4,7 +4,8 @@ import threading
 import time
 from typing import Any, ClassVar
 
-from actors.messages import WorkerDown, WorkerUp
+from actors.events import WorkerUp
+from actors.messages import WorkerDown
 from actors.reply import Reply
 from actors.seat import SeatState
 from actors.worker import Worker
@@ -56,8 +57,8 @@ class ChaosSupervisor(Supervisor):
 
     worker_class = ChaosWorker
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.recoveries: list[float] = []
         self.hard_recoveries: list[float] = []
         self._heard: dict[tuple[type, int], float] = {}
@@ -66,7 +67,8 @@ class ChaosSupervisor(Supervisor):
         self._hard: set[int] = set()
 
     def _hear(self, news: Any) -> None:
-        self._heard[type(news), news.worker_id] = time.monotonic()
+        if hasattr(news, "worker_id"):
+            self._heard[type(news), news.worker_id] = time.monotonic()
         super()._hear(news)
 
     def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:

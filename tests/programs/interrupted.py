@@ -94,7 +94,7 @@ def queued() -> None:
             say("queued", db.ask(Status()).queued)
         gate.opened.set()
         say("slow", slow.get(timeout=20).scalar())
-        say("withdrawn", db.ask(Status()).withdrawn)
+        say("cancelled", db.ask(Status()).cancelled)
     say("ran", *database.ran)
 
 
@@ -124,7 +124,7 @@ def anywhere() -> None:
             assert db.ask(Query("after"), timeout=20).scalar() == "after"
         say("idle", eventually(lambda: db.ask(Status()).queued == 0))
         status = db.ask(Status())
-    settled = status.answered + status.failed + status.died + status.rejected + status.withdrawn
+    settled = status.answered + status.failed + status.died + status.rejected + status.cancelled + status.timed_out
     say("hits", hits)
     say("adds up", status.submitted - settled)
 

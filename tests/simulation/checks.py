@@ -62,7 +62,7 @@ def _check_counters(world: "World") -> None:
     status = world.dispatcher.status()
     parts = {
         name: getattr(status, name)
-        for name in ("queued", "running", "answered", "failed", "died", "rejected", "withdrawn")
+        for name in ("queued", "running", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
     }
     if status.submitted != sum(parts.values()) or min(parts.values()) < 0:
         world.blame(f"{status.submitted} submitted, but {parts}")

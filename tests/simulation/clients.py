@@ -199,7 +199,7 @@ class Client:
         dispatcher = self._world.dispatcher
         try:
             if not dispatcher.withdraw(entry.job):
-                dispatcher.interrupt(entry.job)
+                dispatcher.cancel_running(entry.job)
                 return
             entry.own_answer = entry.withdrawn = True
             entry.job.reply.settle("withdrawn")

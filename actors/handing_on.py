@@ -1,0 +1,82 @@
+"""Handing a reply's outcome on: to another actor as a message, to code that knows only executors as a future."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pykka
+
+from actors.errors import QueryCancelled
+from actors.frozen import Frozen
+from actors.log import log
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future as ConcurrentFuture
+
+__all__ = ["Outcome", "linked_future", "tell_outcome"]
+
+
+class Outcome(Frozen):
+    """What became of a request, as `Reply.pipe_to` sends it."""
+
+    value: Any
+    """The result, or `None`."""
+    error: BaseException | None
+    """The error, or `None`."""
+
+    def get(self) -> Any:
+        """Return the value or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class _Settled(Protocol):
+    """What this module needs of a reply."""
+
+    def get(self, *, timeout: float | None = None) -> Any: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def cancel(self) -> bool: ...
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None: ...
+
+
+def _outcome(reply: _Settled) -> Outcome:
+    error = reply.exception()
+    return Outcome(reply.get(), None) if error is None else Outcome(None, error)
+
+
+def tell_outcome(reply: _Settled, actor_ref: pykka.ActorRef[Any], wrap: Callable[[Outcome], object] | None) -> None:
+    """Tell an actor what became of a settled reply."""
+    outcome = _outcome(reply)
+    message = outcome if wrap is None else wrap(outcome)
+    try:
+        actor_ref.tell(message)
+    except pykka.ActorDeadError as error:
+        log(__name__, "warning", "outcome_undelivered", actor=actor_ref.actor_urn, error=error)
+
+
+def linked_future(reply: _Settled) -> "ConcurrentFuture[Any]":
+    """Return a future that is settled with `reply`, and whose cancelling cancels it."""
+    from concurrent.futures import Future, InvalidStateError
+
+    future: Future[Any] = Future()
+
+    def settle(settled: _Settled) -> None:
+        outcome = _outcome(settled)
+        with suppress(InvalidStateError):  # it was cancelled from its own side in this very moment
+            if isinstance(outcome.error, QueryCancelled):
+                future.cancel()
+            if not future.set_running_or_notify_cancel():
+                return
+            if outcome.error is None:
+                future.set_result(outcome.value)
+            else:
+                future.set_exception(outcome.error)
+
+    def pass_on(future: "ConcurrentFuture[Any]") -> None:
+        if future.cancelled():
+            reply.cancel()
+
+    future.add_done_callback(pass_on)
+    reply.add_done_callback(settle)
+    return future

@@ -1,0 +1,96 @@
+"""What a crew tells the callers of jobs that it does not run, or not to their end.
+
+A new error for each caller, since raising one writes its traceback into it. Every text says which crew,
+what happened, with the numbers, and what to change.
+"""
+
+from actors.errors import (
+    DatabaseUnavailable,
+    Overloaded,
+    QueryCancelled,
+    QueryTimeout,
+    QueueFull,
+    SupervisorStopped,
+)
+from actors.job import STARTED, Job
+
+__all__ = ["cancelled", "overloaded", "queue_full", "shut_down", "stopped", "timed_out", "unavailable", "why"]
+
+
+def unavailable(crew: str, database: str, cause: BaseException | None) -> DatabaseUnavailable:
+    """Return the error of a job that a suspended crew refuses."""
+    error = DatabaseUnavailable(
+        f"crew {crew!r} is suspended: no worker can open {database} ({why(cause)}); "
+        "it goes on trying and resumes by itself"
+    )
+    error.__cause__ = cause
+    return error
+
+
+def stopped(crew: str, state: str, cause: BaseException | None) -> SupervisorStopped:
+    """Return the error of a job that a stopping or stopped crew refuses."""
+    because = "" if cause is None else f" ({why(cause)})"
+    error = SupervisorStopped(f"crew {crew!r} is {state}{because}, and takes no more jobs")
+    error.__cause__ = cause
+    return error
+
+
+def shut_down(crew: str, executed: bool | None) -> SupervisorStopped:
+    """Return the error of a job that ran when the time limit of a shutdown came."""
+    error = SupervisorStopped(f"crew {crew!r} was shut down while this job ran, and interrupted it at its time limit")
+    error.executed = executed
+    return error
+
+
+def queue_full(crew: str, queued: int, max_queue: int, size: int) -> QueueFull:
+    """Return the error of a job for which there is no place."""
+    return QueueFull(
+        f"crew {crew!r} has {queued} jobs queued, and max_queue is {max_queue}; ask later, "
+        f"ask less at once, or start the crew with more workers (size is {size}) or a larger max_queue"
+    )
+
+
+def overloaded(crew: str, waited: float, shed_after: float, size: int) -> Overloaded:
+    """Return the error of a job that is shed."""
+    return Overloaded(
+        f"crew {crew!r} is asked more than it can do: this job waited {waited:.3f} seconds, every job of late "
+        f"waited longer than shed_after ({shed_after:g}), and so the oldest are rejected; ask less, or start the "
+        f"crew with more workers (size is {size})"
+    )
+
+
+def cancelled(crew: str, job: Job, executed: bool | None) -> QueryCancelled:
+    """Return the error of a job that was cancelled."""
+    error = QueryCancelled(f"crew {crew!r}: {job.request} was cancelled {_how_far(job)}")
+    error.executed = executed
+    return error
+
+
+def timed_out(crew: str, job: Job, executed: bool | None, *, queued: int, size: int) -> QueryTimeout:
+    """Return the error of a job whose deadline has passed."""
+    assert job.deadline is not None
+    if job.state is not STARTED:
+        remedy = "ask less at once, or start the crew with more workers"
+    elif executed is None:
+        remedy = (
+            "if it ignored its interrupt, its worker was replaced; make the statement faster, or its timeout longer"
+        )
+    else:
+        remedy = "make the statement faster, or its timeout longer"
+    error = QueryTimeout(
+        f"crew {crew!r}: {job.request} had {job.deadline - job.submitted_at:g} seconds, and they ended "
+        f"{_how_far(job)} ({queued} queued, size {size}); {remedy}"
+    )
+    error.executed = executed
+    return error
+
+
+def why(cause: BaseException | None) -> str:
+    """Return a cause as a text, with its notes."""
+    if cause is None:
+        return "no cause is known"
+    return "; ".join([f"{type(cause).__name__}: {cause}", *getattr(cause, "__notes__", ())])
+
+
+def _how_far(job: Job) -> str:
+    return "while it ran" if job.state is STARTED else "before it was started"
