@@ -13,10 +13,10 @@ The lock is re-entrant and every step inside it is ordered so that it can be cut
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
+from itertools import takewhile
 
 from actors import refusals
 from actors.deadlines import Deadlines
@@ -30,9 +30,11 @@ from actors.errors import (
     SupervisorStopped,
 )
 from actors.job import NEW, QUEUED, STARTED, WITHDRAWN, Abort, Job
+from actors.lane import Lane
 from actors.member import Member, MemberState
 from actors.shedding import Shedding
-from actors.status import CrewStatus, Histogram, WorkerStatus
+from actors.status import CrewStatus, WorkerStatus
+from actors.tally import Tally
 
 __all__ = ["Dispatcher", "Mode"]
 
@@ -89,61 +91,54 @@ class Dispatcher:
         self._mode = Mode.UP
         # Why it is suspended or stopped, for the errors of the jobs that are refused.
         self._cause: BaseException | None = None
-        # First in, first out. Holds withdrawn jobs too; they are counted and skipped.
-        self._queue: deque[Job] = deque()
-        self._withdrawn_in_queue = 0
+        self._lane = Lane()
         # Those that left the queue to be rejected, and may not have been yet.
         self._dropped: list[Job] = []
         # Every worker that is starting or up, by its id.
         self._members: dict[int, Member] = {}
-        # Those that wait to be woken, the last one to become idle at the end: it is woken first.
-        self._idle: list[Member] = []
         self._deadlines = Deadlines()
         # Running jobs that were interrupted on purpose, until they are done.
         self._aborted: dict[Job, Abort] = {}
         # Monotonic seconds at which the supervisor will look by itself.
         self._armed = float("inf")
         self._shedding = None if shed_after is None else Shedding(shed_after)
-        self._submitted = self._answered = self._failed = self._died = 0
-        self._rejected = self._cancelled = self._timed_out = self._shed = 0
+        self._tally = Tally()
         self.stuck = 0
         """Threads of workers that were given up and have not come back."""
         self.restarts = 0
         self.failed_starts = 0
-        self._wait_times = Histogram()
-        self._run_times = Histogram()
 
     # --- jobs -----------------------------------------------------------------------------
 
     def submit(self, job: Job) -> QuerycrewError | None:
         """Accept `job` and wake a worker for it, or return why it is refused."""
         with self._lock:
-            self._submitted += 1
+            self._tally.submitted += 1
             if self._mode is not _UP or self.max_queue is not None:
                 refusal = self._refusal()
                 if refusal is not None:
-                    self._rejected += 1
+                    self._tally.rejected += 1
                     return refusal
-            self._queue.append(job)
+            self._lane.jobs.append(job)
             job.state = QUEUED
             if job.deadline is not None:
                 self._deadlines.add(job)
                 self._arm(job.deadline)
             if self._shedding is not None:
                 self._arm(job.submitted_at + 2 * self._shedding.target)
-            if self._idle:
-                self._wake_one()
+            if self._lane.idle:
+                self._lane.wake_one()
             return None
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job that nobody has started; say whether that was so."""
         with self._lock:
             # Its caller may have been interrupted in the middle of `submit`: make good the waking.
-            self._match()
-            if job.state is not QUEUED and not (job.state is NEW and job in self._queue):
+            self._lane.match()
+            if job.state is not QUEUED and not (job.state is NEW and job in self._lane.jobs):
                 return False
             self._take_back(job)
-            self._cancelled += 1
+            self._tally.cancelled += 1
             return True
 
     def take(self, member: Member) -> Job | None:
@@ -163,12 +158,12 @@ class Dispatcher:
                 if job.deadline is not None:
                     self._deadlines.discard(job)
                 if ok:
-                    self._answered += 1
+                    self._tally.answered += 1
                 elif job.abort is None:
-                    self._failed += 1
+                    self._tally.failed += 1
                 else:
                     self._count_aborted(job, job.abort)
-                self._run_times.record(now - job.started_at)
+                self._tally.run_times.record(now - job.started_at)
             if more:
                 return self._assign(member, now)
             member.state = _AWAKE
@@ -206,8 +201,8 @@ class Dispatcher:
             times = [] if (due := self._deadlines.next()) is None else [due]
             if self._aborted:
                 times.append(self.clock() + _INTERRUPT_AGAIN)
-            if self._shedding is not None and self._queue:
-                times.append(self._queue[0].submitted_at + 2 * self._shedding.target)
+            if self._shedding is not None and (oldest := self._lane.first()) is not None:
+                times.append(oldest.submitted_at + 2 * self._shedding.target)
             self._armed = min(times, default=float("inf"))
             return min(times, default=None)
 
@@ -222,7 +217,7 @@ class Dispatcher:
                 if job.state is QUEUED:
                     self._dropped.append(job)
                     self._take_back(job)
-                    self._timed_out += 1
+                    self._tally.timed_out += 1
                     expired.append((job, self.timed_out(job, False)))
                 else:
                     self.interrupt(job, Abort("timed_out", partial(self.timed_out, job), now + self.grace))
@@ -265,20 +260,21 @@ class Dispatcher:
         with self._lock:
             # Each step may be repeated: whoever cuts this off, the next one who buries makes it good.
             if member.state is not _GONE:
-                if member.state is MemberState.IDLE and member in self._idle:
-                    self._idle.remove(member)
+                self._lane.strike(member)
                 member.state = _GONE
                 if member.job is not None:
                     if member.job.deadline is not None:
                         self._deadlines.discard(member.job)
                     if member.job.abort is None:
-                        self._died += 1
+                        self._tally.died += 1
                     else:
                         self._count_aborted(member.job, member.job.abort)
-            if member.job is not None and self._queue and self._queue[0] is member.job:
-                self._queue.popleft()
+            for job, _ in member.dropped:
+                if job.state is QUEUED:
+                    self._lane.withdraw(job)
+            self._lane.first()  # a job that is written down at its worker leaves the lane at last
             self._members.pop(member.id, None)
-            self._match()
+            self._lane.match()
             return member.job
 
     def dismiss(self, member: Member) -> bool:
@@ -311,7 +307,7 @@ class Dispatcher:
         with self._lock:
             if self._mode in (Mode.UP, Mode.SUSPENDED):
                 self._mode = Mode.STOPPING
-            self._wake_all()
+            self._lane.wake_all()
 
     def cancel_pending(self) -> list[Job]:
         """Empty the queue; return what was in it, for the caller to reject."""
@@ -332,7 +328,7 @@ class Dispatcher:
         with self._lock:
             self._mode = Mode.STOPPED
             self._cause = cause or self._cause
-            self._wake_all()
+            self._lane.wake_all()
             return self._drop_queue()
 
     def forget_the_parent(self) -> list[Job]:
@@ -342,9 +338,9 @@ class Dispatcher:
         """
         self._lock = threading.RLock()
         running = [member.job for member in self._members.values() if member.job is not None]
-        self._died += len(running)
+        self._tally.died += len(running)
         self._members.clear()
-        self._idle.clear()
+        self._lane.idle.clear()
         queued = self.close(RuntimeError("this process was forked from the one that runs the crew"))
         return running + queued
 
@@ -376,7 +372,7 @@ class Dispatcher:
     @property
     def queued(self) -> int:
         """How many jobs wait."""
-        return len(self._queue) - self._withdrawn_in_queue
+        return len(self._lane)
 
     def is_mine(self) -> bool:
         """Say whether this thread is inside one of these methods: code that interrupted it must not wait."""
@@ -404,19 +400,12 @@ class Dispatcher:
                 workers=workers,
                 queued=self.queued,
                 running=sum(member.job is not None for member in self._members.values()),
-                submitted=self._submitted,
-                answered=self._answered,
-                failed=self._failed,
-                died=self._died,
-                rejected=self._rejected,
-                cancelled=self._cancelled,
-                timed_out=self._timed_out,
-                shed=self._shed,
+                **self._tally.counts(),
                 stuck=self.stuck,
                 restarts=self.restarts,
                 failed_starts=self.failed_starts,
-                wait=self._wait_times.summary(),
-                run=self._run_times.summary(),
+                wait=self._tally.wait_times.summary(),
+                run=self._tally.run_times.summary(),
             )
 
     def __repr__(self) -> str:
@@ -426,7 +415,7 @@ class Dispatcher:
             up = len(states) - states.count(MemberState.STARTING)
             return (
                 f"{self.name!r} {self._mode.value}: {up} of {self.size} workers "
-                f"({busy} busy, {idle} idle), {self.queued} queued, {self._answered} answered"
+                f"({busy} busy, {idle} idle), {self.queued} queued, {self._tally.answered} answered"
             )
 
     # --- inside the lock ------------------------------------------------------------------
@@ -453,72 +442,59 @@ class Dispatcher:
         if member.state is not _BUSY:
             if member.state is _GONE:
                 return None
-            if member.state is MemberState.IDLE and member in self._idle:
-                self._idle.remove(member)  # it was woken by hand, or the waking was cut off half-way
-        while queue := self._queue:
-            job = queue[0]
-            if job.state is QUEUED or job.state is NEW:
-                if job.deadline is not None or self._shedding is not None:
-                    error = self._reason_to_drop(job, now)
-                    if error is not None:
-                        member.dropped.append((job, error))
-                        job.state = WITHDRAWN
-                        self._withdrawn_in_queue += 1  # skipped, and struck off, by the next turn of the loop
-                        continue
-                job.state = STARTED
-                job.started_at = member.since = now
-                job.member = member
-                member.job = job
-                queue.popleft()
-                member.state = _BUSY
-                self._wait_times.record(now - job.submitted_at)
-                return job
-            queue.popleft()
-            if job.state is WITHDRAWN:
-                self._withdrawn_in_queue -= 1
-        self._withdrawn_in_queue = 0
+            self._lane.strike(member)  # it was woken by hand, or the waking was cut off half-way
+        lane = self._lane
+        while (job := lane.first()) is not None:
+            if job.deadline is not None or self._shedding is not None:
+                error = self._reason_to_drop(job, now)
+                if error is not None:
+                    member.dropped.append((job, error))
+                    lane.withdraw(job)
+                    continue
+            job.state = STARTED
+            job.started_at = member.since = now
+            job.member = member
+            member.job = job
+            lane.jobs.popleft()
+            member.state = _BUSY
+            self._tally.wait_times.record(now - job.submitted_at)
+            return job
         member.since = now
         if self._mode in (Mode.STOPPING, Mode.STOPPED):
             member.state = MemberState.RETIRED
         else:
             member.state = MemberState.IDLE
-            self._idle.append(member)
+            self._lane.idle.append(member)
         return None
 
     def _take_back(self, job: Job) -> None:
-        """Take a queued job out of the queue: its place is free at once, its memory soon."""
-        job.state = WITHDRAWN
+        self._lane.withdraw(job)
         if job.deadline is not None:
             self._deadlines.discard(job)
-        self._withdrawn_in_queue += 1
-        if self._withdrawn_in_queue * 2 > len(self._queue) + 16:
-            # A sweep costs as much as there were withdrawals since the last one.
-            self._queue = deque(kept for kept in self._queue if kept.state is not WITHDRAWN)
-            self._withdrawn_in_queue = 0
 
     def _reason_to_drop(self, job: Job, now: float) -> BaseException | None:
         """Return why a job at the head of the queue is not to be run, if so, and count it."""
         if job.deadline is not None and job.deadline <= now:
             self._deadlines.discard(job)
-            self._timed_out += 1
+            self._tally.timed_out += 1
             return self.timed_out(job, False)
         waited = now - job.submitted_at
         if self._shedding is None or not self._shedding.stands(waited, now) or waited <= self._shedding.target:
             return None
         if job.deadline is not None:
             self._deadlines.discard(job)
-        self._shed += 1
+        self._tally.shed += 1
         return self._overloaded(waited, self._shedding.target)
 
     def _shed_head(self, now: float, target: float, shed: list[tuple[Job, BaseException]]) -> None:
         """If nobody has taken the oldest job for twice the target, take out all that waited longer than it."""
-        oldest = next((job for job in self._queue if job.state is QUEUED), None)
+        oldest = self._lane.first()
         if oldest is None or now - oldest.submitted_at < 2 * target:
             return
-        for job in [job for job in self._queue if job.state is QUEUED and now - job.submitted_at > target]:
+        for job in takewhile(lambda job: now - job.submitted_at > target, self._lane.waiting()):
             self._dropped.append(job)
             self._take_back(job)
-            self._shed += 1
+            self._tally.shed += 1
             shed.append((job, self._overloaded(now - job.submitted_at, target)))
 
     def _overloaded(self, waited: float, target: float) -> Overloaded:
@@ -526,13 +502,7 @@ class Dispatcher:
 
     def _count_aborted(self, job: Job, abort: Abort) -> None:
         self._aborted.pop(job, None)
-        match abort.kind:
-            case "timed_out":
-                self._timed_out += 1
-            case "cancelled":
-                self._cancelled += 1
-            case _:
-                self._rejected += 1
+        self._tally.count(abort.kind)
 
     def _arm(self, at: float) -> None:
         """See to it that the supervisor looks at that time."""
@@ -540,33 +510,12 @@ class Dispatcher:
             self._armed = at
             self.ring()
 
-    def _match(self) -> None:
-        """Wake as many workers as there are jobs; what was cut off half-way is made good here."""
-        for _ in range(min(self.queued, len(self._idle))):
-            self._wake_one()
-
-    def _wake_all(self) -> None:
-        while self._idle:
-            self._wake_one()
-
-    def _wake_one(self) -> None:
-        if not self._idle:  # a finalizer may have come in since the caller looked
-            return
-        member = self._idle[-1]
-        # Woken before it is struck off: a spurious wake is harmless, one that is missing is not.
-        member.wake()
-        if self._idle and self._idle[-1] is member:  # a finalizer may have come in between
-            self._idle.pop()
-        member.state = _AWAKE
-
     def _drop_queue(self) -> list[Job]:
-        dropped = [job for job in self._queue if job.state is QUEUED or job.state is NEW]
+        dropped = self._lane.waiting()
         # Remembered until `forget_dropped`: whoever has to reject them may be killed before it is done.
         self._dropped = self._dropped + dropped
-        self._queue = deque()
-        self._withdrawn_in_queue = 0
-        count = len(dropped)
-        self._rejected += count  # in one step: nothing is called in between
+        self._lane.clear()
+        self._tally.rejected += len(dropped)
         for job in dropped:
             job.state = WITHDRAWN
             if job.deadline is not None:

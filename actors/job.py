@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from actors.messages import Request
 from actors.reply import Reply
 
 if TYPE_CHECKING:
     from actors.member import Member
+    from actors.tally import Ending
 
 __all__ = ["NEW", "QUEUED", "STARTED", "WITHDRAWN", "Abort", "Job", "JobState"]
 
@@ -33,7 +34,7 @@ class Abort:
 
     def __init__(
         self,
-        kind: Literal["timed_out", "cancelled", "rejected"],
+        kind: "Ending",
         error: Callable[[bool | None], BaseException],
         give_up_at: float,
         *,

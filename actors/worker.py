@@ -210,8 +210,8 @@ class Worker(CrewActor):
             reply, outcome = self._unsettled
             reply.settle(outcome)
             self._unsettled = None
-        self._reject_dropped()
         orphan = self._dispatcher.bury(self.member)
+        self._reject_dropped()
         if orphan is not None:
             orphan.reply.reject(self._death(orphan, cause))
         if self._connection is not None:

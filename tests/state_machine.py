@@ -248,8 +248,8 @@ class CrewMachine(RuleBasedStateMachine):
 
     def no_job_waits_while_a_worker_that_could_run_it_sleeps(self) -> None:
         states = Counter(member.state for member in self.dispatcher._members.values())
-        assert states[MemberState.IDLE] == len(self.dispatcher._idle)
-        if self.dispatcher._idle:
+        assert states[MemberState.IDLE] == len(self.dispatcher._lane.idle)
+        if self.dispatcher._lane.idle:
             assert self.dispatcher.queued <= states[MemberState.AWAKE], "a job waits while a worker sleeps"
         for worker in self.up():
             if worker.member.state is MemberState.AWAKE:

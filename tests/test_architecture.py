@@ -34,7 +34,11 @@ MAY_IMPORT = {
     "actors.refusals": {"errors", "job"},
     "actors.deadlines": {"job"},
     "actors.shedding": set(),
-    "actors.dispatcher": {"deadlines", "errors", "job", "member", "refusals", "shedding", "status"},
+    "actors.lane": {"job", "member"},
+    "actors.tally": {"status"},
+    "actors.dispatcher": {
+        *{"deadlines", "errors", "job", "lane", "member", "refusals", "shedding", "status", "tally"},
+    },
     # Actors.
     "actors.inbox": set(),
     "actors.actor": {"inbox", "log", "reply", "waiting"},

@@ -183,7 +183,7 @@ def test_the_memory_of_withdrawn_jobs_is_given_back_and_the_others_keep_their_or
         if job not in kept:
             assert desk.dispatcher.withdraw(job)
     assert desk.dispatcher.queued == len(kept)
-    assert len(desk.dispatcher._queue) < 5 * len(kept)
+    assert len(desk.dispatcher._lane.jobs) < 5 * len(kept)
     worker = desk.worker()
     taken = [desk.dispatcher.take(worker)]
     while (job := desk.dispatcher.finish(worker, ok=True, more=True)) is not None:

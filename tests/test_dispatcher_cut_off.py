@@ -49,7 +49,7 @@ class CutQueue(deque):
 
 
 def cut(desk, method, **how):
-    desk.dispatcher._queue = CutQueue(desk.dispatcher._queue, method, **how)
+    desk.dispatcher._lane.jobs = CutQueue(desk.dispatcher._lane.jobs, method, **how)
 
 
 # --- waking -------------------------------------------------------------------------------
@@ -88,9 +88,9 @@ def test_a_worker_that_was_woken_before_the_cut_is_not_idle_twice():
         desk.dispatcher.submit(job)
     assert desk.woken == [worker]
     assert desk.dispatcher.take(worker) is job
-    assert desk.dispatcher._idle == []
+    assert desk.dispatcher._lane.idle == []
     assert desk.dispatcher.finish(worker, ok=True, more=True) is None
-    assert desk.dispatcher._idle == [worker]
+    assert desk.dispatcher._lane.idle == [worker]
 
 
 def test_stopping_that_was_cut_off_wakes_the_others_when_it_is_repeated():
@@ -109,7 +109,7 @@ def test_a_finalizer_may_wake_everybody_in_the_middle_of_a_wake():
     wake = late.wake
     late.wake = lambda: (wake(), setattr(late, "wake", wake), desk.dispatcher.stop_accepting())
     job = desk.submit()
-    assert desk.dispatcher._idle == []
+    assert desk.dispatcher._lane.idle == []
     assert set(desk.woken) == {early, late}
     assert desk.dispatcher.take(early) is job
 
@@ -160,14 +160,14 @@ def half_taken():
     cut(desk, "popleft", before=True)
     with pytest.raises(KeyboardInterrupt):
         desk.dispatcher.take(worker)
-    assert (job.state, worker.job, desk.dispatcher._queue[0]) == (STARTED, job, job)
+    assert (job.state, worker.job, desk.dispatcher._lane.jobs[0]) == (STARTED, job, job)
     return desk, job, waiting, worker
 
 
 def test_a_half_taken_job_is_the_orphan_of_its_worker_and_leaves_the_queue(half_taken):
     desk, job, waiting, worker = half_taken
     assert desk.dispatcher.bury(worker) is job
-    assert list(desk.dispatcher._queue) == [waiting]
+    assert list(desk.dispatcher._lane.jobs) == [waiting]
     assert desk.status().died == 1
 
 

@@ -39,15 +39,15 @@ def test_whatever_happens_to_a_crew_nobody_is_left_waiting():
 
 class LosesWakes(SteppedDispatcher):
     def submit(self, job):
-        idle, self._idle = self._idle, []
+        idle, self._lane.idle = self._lane.idle, []
         refusal = super().submit(job)
-        self._idle = idle
+        self._lane.idle = idle
         return refusal
 
 
 class ServesTheLastFirst(SteppedDispatcher):
     def take(self, member):
-        self._queue.rotate(1)
+        self._lane.jobs.rotate(1)
         return super().take(member)
 
 
