@@ -367,7 +367,6 @@ class Supervisor(CrewActor):
         self._stuck.add(member.id)
         self._dispatcher.stuck = len(self._stuck)
         self._vacate(seat, TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt"), now)
-        job.reply.reject(job.abort.error(None))
 
     def _vacate(self, seat: Seat, cause: BaseException | None, now: float) -> None:
         """Strike off the worker of a seat, and note when the next one may be started."""
@@ -428,24 +427,24 @@ class Supervisor(CrewActor):
         self._reject_stopped(self._dispatcher.cancel_pending())
         if self._give_up_at is None:
             self._give_up_at = now + _GRACE
+            abort = Abort("rejected", partial(shut_down, self._dispatcher.name), self._give_up_at)
             for job in self._dispatcher.running():
-                self._dispatcher.interrupt(
-                    job, Abort("rejected", partial(shut_down, self._dispatcher.name), self._give_up_at)
-                )
+                self._dispatcher.interrupt(job, abort)
         if now >= self._give_up_at:
             for seat in self._seats:
-                orphan = self._leave(seat)
-                if orphan is not None:
-                    orphan.reply.reject(shut_down(self._dispatcher.name, None))
+                self._leave(seat)
 
     def on_end(self, cause: BaseException | None) -> None:
         """Reject what is still queued; workers finish what they run, and retire."""
         if cause is not None:
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._reject_stopped(self._dispatcher.close(cause))
-        for seat in self._starting():
-            # One that has come up with its news unread finishes what it runs, and retires.
-            if seat.worker is not None and self._dispatcher.dismiss(seat.worker.member):
+        for seat in self._seats:
+            # One that has come up with its news unread finishes what it runs, and retires. One that is gone
+            # already was being given up when this end came.
+            if seat.worker is not None and (
+                self._dispatcher.dismiss(seat.worker.member) or seat.worker.member.state is MemberState.GONE
+            ):
                 self._leave(seat)
 
     def on_gone(self, cause: BaseException | None) -> None:
@@ -474,15 +473,17 @@ class Supervisor(CrewActor):
                 del self._subscribers[urn]
                 log(__name__, "info", "subscriber_forgotten", crew=self._dispatcher.name, actor=urn, error=error)
 
-    def _leave(self, seat: Seat) -> Job | None:
-        """Empty a seat for good, whether its worker has ended or not; return the job that it was running."""
-        worker, seat.worker = seat.worker, None
+    def _leave(self, seat: Seat) -> None:
+        """Empty a seat for good, whether its worker has ended or not; may be called again if it was cut off."""
+        worker = seat.worker
+        if worker is not None:
+            orphan = self._dispatcher.bury(worker.member)
+            # Without an abort its worker is about to reject it, and knows why.
+            if orphan is not None and orphan.abort is not None:
+                orphan.reply.reject(orphan.abort.error(None))
+            worker.retire()
+        seat.worker = None
         seat.state = SeatState.WAITING
-        if worker is None:
-            return None
-        orphan = self._dispatcher.bury(worker.member)
-        worker.retire()
-        return orphan
 
     def _seat_of(self, worker_id: int) -> Seat | None:
         for seat in self._seats:

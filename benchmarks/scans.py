@@ -17,7 +17,7 @@ from benchmarks.peers import Crew, Direct, Executor
 from benchmarks.rounds import Effort, alternate, ratio
 from supervisor import Query
 
-__all__ = ["run"]
+__all__ = ["calibrated", "run"]
 
 _SECONDS = 0.05  # that one scan takes
 
@@ -34,7 +34,7 @@ def run(effort: Effort) -> Iterator[Figure]:
 
 def _compared(path: str, workers: int, scans: int, rounds: int) -> Iterator[Figure]:
     direct, crew, executor = Direct(path), Crew(path, workers), Executor(workers, partial(apsw.Connection, path))
-    steps = _calibrated(direct)
+    steps = calibrated(direct, _SECONDS)
 
     def ask_crew(count: int = scans) -> None:
         for reply in [crew.ref.ask(Query(SCAN, (steps,)), block=False) for _ in range(count)]:
@@ -67,12 +67,12 @@ def _compared(path: str, workers: int, scans: int, rounds: int) -> Iterator[Figu
     )
 
 
-def _calibrated(direct: Direct) -> int:
-    """Return how many steps make a scan that takes as long as it should here."""
+def calibrated(direct: Direct, seconds: float) -> int:
+    """Return how many steps make a scan that takes so long here."""
     steps = 100_000
     start = time.perf_counter()
     direct.ask(SCAN, (steps,))
-    return max(1, round(steps * _SECONDS / (time.perf_counter() - start)))
+    return max(1, round(steps * seconds / (time.perf_counter() - start)))
 
 
 def _bare_threads(path: str, count: int, steps: int, scans: int) -> None:
