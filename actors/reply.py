@@ -4,7 +4,6 @@ import functools
 import queue
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -312,132 +311,25 @@ class Reply(pykka.Future[T]):
 
     def map(self, func: Callable[[T], M]) -> "Reply[M]":
         """Return a reply with `func(value)`; `func` runs once, in the first thread that asks."""
-        return _Derived([self], lambda values: func(values[0]))
+        return _derived([self], lambda values: func(values[0]))
 
     def filter(self: "Reply[Any]", func: Callable[[J], bool]) -> "Reply[Iterable[J]]":
         """Return a reply with the list of those items of the value for which `func` is true."""
-        return _Derived([self], lambda values: list(filter(func, values[0])))
+        return _derived([self], lambda values: list(filter(func, values[0])))
 
     def join(self: "Reply[Any]", *futures: pykka.Future[Any]) -> "Reply[Iterable[Any]]":
         """Return a reply with the list of the values of this one and of all `futures`."""
-        return _Derived([self, *futures], list)
+        return _derived([self, *futures], list)
 
     def reduce(self: "Reply[Any]", func: Callable[[R, J], R], *args: R) -> "Reply[R]":
         """Return a reply with `functools.reduce(func, value, *args)`."""
-        return _Derived([self], lambda values: functools.reduce(func, values[0], *args))
+        return _derived([self], lambda values: functools.reduce(func, values[0], *args))
 
 
-class _Derived(Reply[T]):
-    """A reply computed from others once all of them are settled, in the thread that asks first."""
+def _derived(sources: "list[pykka.Future[Any]]", compute: Callable[[list[Any]], Any]) -> "Reply[Any]":
+    from actors.derived import Derived  # which is a reply itself
 
-    __slots__ = ("_compute", "_computing", "_sources")
-
-    def __init__(self, sources: list[pykka.Future[Any]], compute: Callable[[list[Any]], T]) -> None:
-        super().__init__()
-        self._sources = [_as_reply(source) for source in sources]
-        self._compute = compute
-        self._computing = threading.RLock()
-
-    def cancel(self) -> bool:
-        """Cancel all the jobs that it is computed from; say whether any of them will be."""
-        return sum(source.cancel() for source in self._sources) > 0
-
-    def cancelled(self) -> bool:
-        return self.done() and isinstance(self.exception(), QueryCancelled)
-
-    def done(self) -> bool:
-        return super().done() or all(source.done() for source in self._sources)
-
-    def _wait(self, timeout: float | None) -> bool:
-        if super().done():
-            return True
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for source in self._sources:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not source._wait(left):
-                return super().done()
-        self._finish()
-        return True
-
-    def _finish(self) -> None:
-        """Compute the value, once; all sources are settled."""
-        with self._computing:
-            if super().done():
-                return
-            try:
-                value = self._compute([source.get() for source in self._sources])
-            except Exception as error:  # noqa: BLE001  # the error is the outcome, as in Pykka
-                self.reject(error)
-            else:
-                self.settle(value)
-
-    def add_done_callback(self, callback: Callable[[Reply[T]], object]) -> None:
-        if self.done():
-            self._call(callback)
-            return
-        self._expect_callbacks()
-        super().add_done_callback(callback)
-        self._listen()
-
-    def _expect_callbacks(self) -> None:
-        super()._expect_callbacks()
-        for source in self._sources:
-            source._expect_callbacks()
-
-    def _add_waker(self, waker: Callable[[], object]) -> bool:
-        if self.done() or not super()._add_waker(waker):
-            return False
-        self._listen()
-        return True
-
-    def _listen(self) -> None:
-        """Be told when the sources are settled; told twice does no harm."""
-        for source in self._sources:
-            source._remove_waker(self._on_source_settled)
-            source._add_waker(self._on_source_settled)
-        self._on_source_settled()
-
-    def _on_source_settled(self) -> None:
-        if self.done():
-            self._release()
-
-
-class _Foreign(Reply[T]):
-    """A future of plain Pykka, which tells nobody that it is settled: a thread has to wait for it."""
-
-    __slots__ = ("_future", "_watched")
-
-    def __init__(self, future: pykka.Future[T]) -> None:
-        super().__init__()
-        self._future = future
-        self._watched = False
-
-    def done(self) -> bool:
-        if not super().done():
-            if getattr(self._future, "_result", None) is not None:
-                self._take()
-            else:
-                self._watch()
-        return super().done()
-
-    def _wait(self, timeout: float | None) -> bool:
-        return self.done() or super()._wait(timeout)
-
-    def _watch(self) -> None:
-        with self._lock:
-            started, self._watched = self._watched, True
-        if not started:
-            threading.Thread(target=self._take, name="querycrew-foreign-future", daemon=True).start()
-
-    def _take(self) -> None:
-        try:
-            self.settle(self._future.get())
-        except BaseException as error:  # noqa: BLE001  # the error is the outcome
-            self.reject(error)
-
-
-def _as_reply(future: pykka.Future[Any]) -> Reply[Any]:
-    return future if isinstance(future, Reply) and future._get_hook is None else _Foreign(future)
+    return Derived(sources, compute)
 
 
 def _full() -> queue.Full:

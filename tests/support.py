@@ -15,7 +15,8 @@ from typing import Any
 import apsw
 import pykka
 
-from actors.databases.sqlite import SQLite, SQLiteConnection
+from actors.databases.sqlite import SQLite
+from actors.databases.sqlite_connection import SQLiteConnection
 from supervisor import Query, Reply, Status, Supervisor, SupervisorRef, SupervisorStopped
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate

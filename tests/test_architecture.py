@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "actors.waiting": set(),
     # A job on its way.
     "actors.handing_on": {"errors", "frozen", "log"},
-    "actors.reply": {"errors", "handing_on", "log", "rejection", "waiting"},
+    "actors.reply": {"derived", "errors", "handing_on", "log", "rejection", "waiting"},
+    "actors.derived": {"errors", "reply"},
     "actors.job": {"messages", "reply"},
     "actors.member": {"job"},
     "actors.refusals": {"errors", "job"},
@@ -55,7 +56,7 @@ MAY_IMPORT = {
 
 # What each outside library is used for stands in one place.
 OUTSIDE = {
-    "apsw": {"actors.databases.sqlite"},
+    "apsw": {"actors.databases.sqlite_connection"},
     "asyncio": {"actors.waiting"},
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actors.databases.sqlite import SQLiteConnection
+from actors.databases.sqlite_connection import SQLiteConnection
 from supervisor import Query, Script, SQLite, Status, TransactionLeftOpen, WorkerDied
 from tests.support import SQLiteWith, can_lock, error_of
 from tests.unhurt import run_python, same_workers

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actors.databases.sqlite import SQLiteConnection
+from actors.databases.sqlite_connection import SQLiteConnection
 from supervisor import DatabaseUnavailable, Query, RestartPolicy, Script, SQLite, Status, WorkerDied
 from tests.support import PATIENCE, SQLiteWith, error_of
 from tests.unhurt import run_python, same_workers

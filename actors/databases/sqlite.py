@@ -1,57 +1,11 @@
-"""SQLite, on APSW."""
+"""SQLite: a file, or memory."""
 
 import os
-import re
-import threading
-import time
-from contextlib import suppress
-from typing import Any
 
-import apsw
-
-from actors.errors import ConnectionLost, TransactionLeftOpen
+from actors.databases.sqlite_connection import SQLiteConnection, without_query
 from actors.frozen import Frozen, store
-from actors.log import log
-from actors.messages import Query, Request, Script
-from actors.result import Result
 
 __all__ = ["SQLite"]
-
-_LOST = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.ConnectionClosedError)
-"""After these, nothing more can be trusted of the connection."""
-
-_REMEMBERED = 256  # texts of statements that a connection remembers
-
-_NO_ROWID = -(2**63)  # the last inserted rowid is set to this first, to tell whether there was one
-
-# Pragmas that take an argument and yet change nothing of the connection.
-_READING_PRAGMAS = frozenset(
-    {
-        "foreign_key_check",
-        "foreign_key_list",
-        "function_list",
-        "index_info",
-        "index_list",
-        "index_xinfo",
-        "integrity_check",
-        "optimize",
-        "quick_check",
-        "table_info",
-        "table_list",
-        "table_xinfo",
-        "wal_checkpoint",
-    }
-)
-_STATEFUL_ACTIONS = frozenset(
-    {
-        apsw.SQLITE_ATTACH,
-        apsw.SQLITE_DETACH,
-        apsw.SQLITE_CREATE_TEMP_INDEX,
-        apsw.SQLITE_CREATE_TEMP_TABLE,
-        apsw.SQLITE_CREATE_TEMP_TRIGGER,
-        apsw.SQLITE_CREATE_TEMP_VIEW,
-    }
-)
 
 
 class SQLite(Frozen):
@@ -117,7 +71,7 @@ class SQLite(Frozen):
         """The file's name without its ending."""
         if self.in_memory:
             return "memory"
-        return os.path.splitext(os.path.basename(_without_query(self.path)))[0]
+        return os.path.splitext(os.path.basename(without_query(self.path)))[0]
 
     @property
     def max_size(self) -> int | None:
@@ -126,7 +80,7 @@ class SQLite(Frozen):
 
     def __str__(self) -> str:
         # A URI may carry a key in its query.
-        return f"SQLite({_without_query(self.path)!r})"
+        return f"SQLite({without_query(self.path)!r})"
 
     def connect(self) -> "SQLiteConnection":
         """Open the database, and read its schema: a file that is none is found out here.
@@ -135,283 +89,6 @@ class SQLite(Frozen):
             apsw.Error: with a note that says what may be wrong with the path.
         """
         return SQLiteConnection(self)
-
-
-class _Trace:
-    """What the engine tells of a statement just before its first step.
-
-    That is the only moment at which the columns of a statement without rows can be read, and
-    the last at which a second statement can be refused before the first has run.
-    """
-
-    __slots__ = ("_connection", "_go_on", "_owner", "_seen", "_sql", "changes_before", "columns")
-
-    def __init__(self, owner: "SQLiteConnection", sql: str, *, go_on: bool = True) -> None:
-        self._owner = owner
-        self._connection = owner._connection
-        self._sql = sql
-        self._go_on = go_on
-        self._seen = False
-        self.columns: tuple[str, ...] = ()
-        self.changes_before: int | None = None
-        """The connection's count of changes, of a statement that writes."""
-
-    def __call__(self, cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
-        del bindings
-        if self._seen:
-            return self._go_on  # a comment behind the statement
-        self._seen = True
-        if len(sql) != len(self._sql) and not _is_blank(self._sql[len(sql) :]):
-            message = "the query holds more than one statement; send them as Script(sql), or one by one"
-            raise ValueError(message)
-        self.columns = _names(cursor.get_description())
-        self._owner._prepared = False
-        if not cursor.is_readonly:
-            self.changes_before = self._connection.total_changes()
-            self._connection.set_last_insert_rowid(_NO_ROWID)
-        return self._go_on
-
-
-def _names(description: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple([column[0] for column in description])
-
-
-class SQLiteConnection:
-    """One APSW connection, which every job finds clean.
-
-    A job that attaches a database, creates something temporary or sets a pragma (the engine's
-    authorizer tells, as the statement is prepared) makes the connection be opened anew after it.
-    Not so in memory, where that would lose the data.
-    """
-
-    def __init__(self, database: SQLite) -> None:
-        self._database = database
-        # Text → columns, of statements that are known to be single and only to read.
-        self._reading: dict[str, tuple[str, ...]] = {}
-        # Whether the engine has prepared a statement since this was last set to False.
-        self._prepared = False
-        # Set by `interrupt`, for a wait for a lock, which the engine's own interrupt does not end.
-        self._interrupted = threading.Event()
-        self._busy_since = 0.0
-        # Whether the job has changed something of the connection that the next one would see.
-        self._stateful = False
-        self._open()
-
-    def _open(self) -> None:
-        database = self._database
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
-        try:
-            connection = apsw.Connection(database.path, flags=flags)
-        except apsw.Error as error:
-            _explain(error, database.path)
-            raise
-        try:
-            connection.set_busy_handler(self._on_busy)
-            mode = connection.pragma("journal_mode")
-            if not database.in_memory and mode != database.journal_mode.lower():
-                connection.pragma("journal_mode", database.journal_mode)
-            connection.pragma("synchronous", database.synchronous)
-            connection.pragma("foreign_keys", database.foreign_keys)
-            # A file that is not a database passes everything up to the first read of the schema.
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-        except apsw.Error as error:
-            connection.close(True)
-            _explain(error, database.path)
-            raise
-        connection.authorizer = self._authorize
-        self._connection = connection
-        self._cursor = connection.cursor()
-        self._stateful = False
-
-    def _on_busy(self, attempts: int) -> bool:
-        """Wait a little for a lock of another connection; say whether to try again.
-
-        SQLite's own timeout does not end at an interrupt, so that a deadline could not end it.
-        """
-        now = time.monotonic()
-        if attempts == 0:
-            self._busy_since = now
-        left = self._database.busy_timeout - (now - self._busy_since)
-        if left <= 0 or self._interrupted.is_set():
-            return False
-        # Short at first, since most locks are; then as seldom as an interrupt may be late.
-        return not self._interrupted.wait(min(left, 0.001 * (attempts + 1), 0.025))
-
-    # --- called by the engine -------------------------------------------------------------
-
-    def _authorize(
-        self, action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None
-    ) -> int:
-        del trigger
-        self._prepared = True
-        if (
-            action in _STATEFUL_ACTIONS
-            or (action == apsw.SQLITE_PRAGMA and second is not None and str(first).lower() not in _READING_PRAGMAS)
-            # Without the word TEMP, as in "CREATE TABLE temp.t", this is all that tells.
-            or (action == apsw.SQLITE_INSERT and schema == "temp" and first in ("sqlite_master", "sqlite_temp_master"))
-        ):
-            self._stateful = True
-        return apsw.SQLITE_OK
-
-    # --- Connection -----------------------------------------------------------------------
-
-    def execute(self, request: Request) -> Result:
-        """Run `request`; see `Connection`."""
-        if self._interrupted.is_set():
-            self._interrupted.clear()  # it was meant for the last job, which was done by then
-        try:
-            known = self._reading.get(request.sql)
-            if known is not None and isinstance(request, Query):
-                result = self._query(request, known)
-                if self._connection.txn_state() == apsw.SQLITE_TXN_NONE:
-                    return result
-            else:
-                result = self._query_traced(request) if isinstance(request, Query) else self._script(request)
-            _check_closed(self._connection, request)
-            if self._connection.txn_state() != apsw.SQLITE_TXN_NONE:
-                self._stateful = True  # a cursor is open that is not ours
-        except _LOST as error:
-            raise ConnectionLost(str(error)) from error
-        except Exception:
-            self._reading.pop(request.sql, None)  # it may have been prepared anew
-            self._clean_up()
-            raise
-        if self._stateful:
-            self._renew()
-        return result
-
-    def interrupt(self) -> None:
-        """End what is running; see `Connection`."""
-        self._interrupted.set()
-        with suppress(apsw.Error):  # it may have been closed meanwhile
-            self._connection.interrupt()
-
-    def close(self) -> None:
-        """Close, whatever is still open on it; see `Connection`."""
-        try:
-            self._connection.authorizer = None
-            if self._connection.is_interrupted:
-                # The next statement clears that; otherwise the write-back of the log would be interrupted.
-                self._connection.execute("SELECT 1").fetchall()
-            self._connection.close(True)
-        except Exception as error:  # noqa: BLE001  # nothing more can be done about it
-            log(__name__, "debug", "close_failed", database=self._database, error=error)
-
-    # --- running --------------------------------------------------------------------------
-
-    def _query(self, query: Query, columns: tuple[str, ...]) -> Result:
-        """Run a single statement that only reads, as is known from before: without the trace, 1.2 µs less of 4.
-
-        Its columns are those of before unless it is prepared anew, as SQLite does after a change of
-        the schema; that goes through the authorizer.
-        """
-        self._prepared = False
-        cursor = self._cursor.execute(query.sql, query.params)
-        if self._prepared:
-            columns = self._columns_now(query, cursor)
-        rows = cursor.fetchall()
-        return Result(columns, rows, len(rows))
-
-    def _columns_now(self, query: Query, cursor: apsw.Cursor) -> tuple[str, ...]:
-        try:
-            columns = _names(cursor.get_description())
-        except apsw.ExecutionCompleteError:  # it gave no rows, and the cursor has forgotten all
-            columns = self._columns_traced(query)
-        self._reading[query.sql] = columns
-        return columns
-
-    def _columns_traced(self, query: Query) -> tuple[str, ...]:
-        """Return the columns of a statement that has just been run, without running it again."""
-        trace = _Trace(self, query.sql, go_on=False)
-        self._cursor.exec_trace = trace
-        with suppress(apsw.ExecTraceAbort):
-            self._cursor.execute(query.sql, query.params)
-        self._cursor.exec_trace = None
-        return trace.columns
-
-    def _query_traced(self, query: Query) -> Result:
-        """Run a statement of which nothing is known yet, or one that writes."""
-        trace = _Trace(self, query.sql)
-        self._cursor.exec_trace = trace
-        rows = self._cursor.execute(query.sql, query.params).fetchall()
-        self._cursor.exec_trace = None
-        changes = None if trace.changes_before is None else self._changes(trace.changes_before)
-        columns = trace.columns
-        if columns and self._prepared:  # anew, after the trace: the schema has changed
-            columns = self._columns_traced(query)
-        if changes is not None:
-            return Result(columns, rows, *changes)
-        if columns and not self._stateful:
-            if len(self._reading) >= _REMEMBERED:
-                self._reading.clear()
-            self._reading[query.sql] = columns
-        return Result(columns, rows, len(rows))
-
-    def _script(self, script: Script) -> Result:
-        connection = self._connection
-        self._reading.pop(script.sql, None)  # it may be prepared anew here
-        before = connection.total_changes()
-        connection.set_last_insert_rowid(_NO_ROWID)
-        for _ in self._cursor.execute(script.sql):
-            pass
-        _, rowid = self._changes(before)
-        return Result((), [], connection.total_changes() - before, rowid)
-
-    def _changes(self, before: int) -> tuple[int, int | None]:
-        """Return the rows that the last statement changed, and the rowid that it inserted, if any."""
-        connection = self._connection
-        changed = connection.changes() if connection.total_changes() != before else 0
-        rowid = connection.last_insert_rowid()
-        return changed, None if rowid == _NO_ROWID else rowid
-
-    def _clean_up(self) -> None:
-        """After an error: leave no cursor, no lock, no transaction and no setting behind.
-
-        Raises:
-            ConnectionLost: that did not work.
-        """
-        try:
-            # Closed by hand: the error's traceback may keep the cursor, and it a lock on the database.
-            self._cursor.close(True)
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            self._cursor = self._connection.cursor()
-        except apsw.Error as error:
-            raise ConnectionLost(str(error)) from error
-        if self._stateful:
-            self._renew()
-
-    def _renew(self) -> None:
-        if self._database.in_memory:
-            self._stateful = False
-            return
-        self.close()
-        try:
-            self._open()
-        except apsw.Error as error:
-            raise ConnectionLost(str(error)) from error
-
-
-def _check_closed(connection: apsw.Connection, request: Request) -> None:
-    """Raise `TransactionLeftOpen` if the request did not end the transaction that it began."""
-    if not connection.in_transaction:
-        return
-    error = TransactionLeftOpen(
-        f"{request} ended inside a transaction, which was rolled back; a transaction cannot span "
-        "requests: write BEGIN, the statements and COMMIT into one Script"
-    )
-    if isinstance(request, Script):
-        error.executed = None  # what it committed before stays
-    raise error
-
-
-# What may stand behind a statement. Atomic: with backtracking a comment could swallow the statement behind it.
-_BLANK = re.compile(r"(?>[ \t\n\f\r;]+|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z))*")
-
-
-def _is_blank(sql: str) -> bool:
-    """Say whether `sql` holds nothing but what SQLite takes for white space, semicolons and comments."""
-    return _BLANK.fullmatch(sql) is not None
 
 
 def _absolute(path: object) -> str:
@@ -424,21 +101,3 @@ def _absolute(path: object) -> str:
     if text in ("", ":memory:") or text.startswith("file:"):
         return text
     return os.path.abspath(text)
-
-
-def _without_query(path: str) -> str:
-    return path.partition("?")[0] if path.startswith("file:") else path
-
-
-def _explain(error: apsw.Error, text: str) -> None:
-    """Add to the driver's error what is wrong with the path, as far as one can see from here."""
-    path = _without_query(text).removeprefix("file:")
-    folder = os.path.dirname(path) or "."
-    if isinstance(error, apsw.NotADBError):
-        error.add_note(f"{path} is not a SQLite database, or it is encrypted")
-    elif os.path.isdir(path):
-        error.add_note(f"{path} is a directory")
-    elif not os.path.isdir(folder):
-        error.add_note(f"there is no directory {folder}")
-    elif not os.access(wanted := path if os.path.exists(path) else folder, os.W_OK):
-        error.add_note(f"this process may not write to {wanted}")
