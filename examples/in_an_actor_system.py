@@ -1,114 +1,180 @@
-"""In a system of Pykka actors: an actor that asks a crew never blocks, and gets the answer as a message.
+"""In a system of Pykka actors: they ask a crew and hear of it in messages, and none ever waits for it.
 
-The librarian asks with `block=False` and lets the reply send it a message. While a slow query runs,
-it answers whatever else it is asked. A `reply.get()` in a handler would make every other message wait.
+A reporter is driven through its proxy. It asks with `block=False`, and the answer comes to it as one more message:
+while a slow query runs, it does whatever else it is told. A `reply.get()` in there would make all of that wait.
+A monitor hears what becomes of the crew. When the database is back, it lets the reporter ask again.
 """
 
+import logging
+import tempfile
+import threading
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pykka
 
-from supervisor import Query, Reply, Result, Script, Supervisor, SupervisorRef
+from supervisor import (
+    Connection,
+    DatabaseUnavailable,
+    Outcome,
+    Query,
+    RestartPolicy,
+    Resumed,
+    Script,
+    SQLite,
+    Status,
+    Subscribe,
+    Supervisor,
+    SupervisorRef,
+    Suspended,
+    WorkerLost,
+    WorkerUp,
+)
 
 SETUP = """
 CREATE TABLE books (title TEXT, pages INTEGER);
 INSERT INTO books VALUES ('Emma', 474), ('Dracula', 418), ('Ulysses', 730);
 """
 # Slow on purpose: it counts to three million for each book.
-SLOW = """
+THICKEST = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000)
 SELECT title FROM books WHERE (SELECT count(*) FROM n WHERE i > pages) ORDER BY pages DESC LIMIT 1
 """
-
-
-@dataclass(frozen=True)
-class FindThickest:
-    """To the librarian: tell `reader` which book is the thickest."""
-
-    reader: pykka.ActorRef[Any]
-
-
-@dataclass(frozen=True)
-class HowManySearches:
-    """To the librarian: how many searches are under way?"""
+PAGES = "SELECT sum(pages) FROM books"
 
 
 @dataclass(frozen=True)
 class Found:
-    """From a reply to the librarian: the database has answered, for `reader`."""
+    """From a reply to the reporter that asked."""
 
-    reader: pykka.ActorRef[Any]
-    reply: Reply[Result]
-
-
-@dataclass(frozen=True)
-class Book:
-    """From the librarian to a reader."""
-
-    title: str
+    sql: str
+    promise: pykka.Future[Any]
+    outcome: Outcome
 
 
-@dataclass(frozen=True)
-class NoBook:
-    """From the librarian to a reader: the search failed."""
-
-    why: str
-
-
-class Librarian(pykka.ThreadingActor):
-    """Answers questions about books; asks the crew, and never waits for it."""
+class Reporter(pykka.ThreadingActor):
+    """Finds out what it is asked for; what cannot be found out now is postponed until the database is back."""
 
     def __init__(self, db: SupervisorRef) -> None:
         super().__init__()
         self._db = db
-        self._searches = 0
+        # What to ask, and the promise to keep.
+        self._postponed: list[tuple[str, pykka.Future[Any]]] = []
+        self.under_way = 0
+        self.postponed = 0
 
-    def on_receive(self, message: object) -> object:
+    def find(self, sql: str) -> pykka.Future[Any]:
+        """Return at once, with a promise of the one value that `sql` finds."""
+        promise: pykka.Future[Any] = pykka.ThreadingFuture()
+        self._ask(sql, promise)
+        return promise
+
+    def ask_again(self) -> None:
+        postponed, self._postponed, self.postponed = self._postponed, [], 0
+        for sql, promise in postponed:
+            self._ask(sql, promise)
+
+    def _ask(self, sql: str, promise: pykka.Future[Any]) -> None:
+        self.under_way += 1
+        reply = self._db.ask(Query(sql, timeout=30), block=False)
+        # It is called on a worker's thread, so all that it does is to make the message.
+        reply.pipe_to(self.actor_ref, wrap=partial(Found, sql, promise))
+
+    def on_receive(self, message: Found) -> None:
+        self.under_way -= 1
         match message:
-            case FindThickest(reader):
-                self._searches += 1
-                reply = self._db.ask(Query(SLOW), block=False)
-                # The callback runs in a worker's thread, so all it does is to send a message.
-                reply.add_done_callback(lambda reply: self.actor_ref.tell(Found(reader, reply)))
-            case Found(reader, reply):
-                self._searches -= 1
-                # It is settled, so neither call waits. An error that is raised here would end the librarian.
-                error = reply.exception()
-                reader.tell(NoBook(str(error)) if error else Book(reply.get().scalar()))
-            case HowManySearches():
-                return self._searches
-        return None
+            case Found(sql, promise, Outcome(error=DatabaseUnavailable())):
+                # It may be back already, and the monitor's word of that have come before this message.
+                if self._db.ask(Status()).state == "suspended":
+                    self._postponed.append((sql, promise))
+                    self.postponed += 1
+                else:
+                    self._ask(sql, promise)
+            case Found(_, promise, Outcome(value, None)):
+                promise.set(value.scalar())
+            case Found(_, promise, Outcome(error=BaseException() as error)):
+                # Raised here, it would end the reporter; it belongs to the one who waits.
+                promise.set_exception((type(error), error, None))
 
 
-class Reader(pykka.ThreadingActor):
-    """Passes on what it was told."""
+class Monitor(pykka.ThreadingActor):
+    """Knows which workers there are, and has the reporter ask again when the database is back."""
 
-    def __init__(self, told: pykka.Future[str]) -> None:
+    def __init__(self, db: SupervisorRef, reporter: pykka.ActorProxy[Reporter]) -> None:
         super().__init__()
-        self._told = told
+        self._db = db
+        self._reporter = reporter
+        self.workers: frozenset[int] = frozenset()
+        self.history: tuple[str, ...] = ()
 
-    def on_receive(self, message: Book | NoBook) -> None:
-        match message:
-            case Book(title):
-                self._told.set(title)
-            case NoBook(why):
-                self._told.set(f"not found ({why})")
+    def on_start(self) -> None:
+        # In this order, so that nobody who comes or goes in between is missed. Neither waits.
+        self._db.ask(Subscribe(self.actor_ref), block=False)
+        self.workers |= {worker.id for worker in self._db.ask(Status()).workers if worker.state != "starting"}
+
+    def on_receive(self, event: WorkerUp | WorkerLost | Suspended | Resumed) -> None:
+        self.history += (type(event).__name__,)
+        match event:
+            case WorkerUp(worker_id=worker_id):
+                self.workers |= {worker_id}
+            case WorkerLost(worker_id=worker_id):
+                self.workers -= {worker_id}
+            case Resumed():
+                self._reporter.ask_again.defer()  # does not wait for the reporter either
 
 
-def main() -> None:
-    told: pykka.Future[str] = pykka.ThreadingFuture()
-    with Supervisor.start() as db:
+class Unpluggable:
+    """A database that this program can take away, to show what happens then."""
+
+    name = "library"
+    max_size = None
+
+    def __init__(self, path: Path) -> None:
+        self.plugged = threading.Event()
+        self._file = SQLite(path)
+
+    def __str__(self) -> str:
+        return "the library's books"
+
+    def connect(self) -> Connection:
+        if not self.plugged.is_set():
+            raise OSError("unplugged")
+        return self._file.connect()
+
+
+def main(path: Path) -> None:
+    books = Unpluggable(path)
+    books.plugged.set()
+    restart = RestartPolicy(backoff_initial=0.05, backoff_max=0.05)
+    with Supervisor.start(books, size=1, restart=restart) as db:
         db.ask(Script(SETUP))
-        librarian = Librarian.start(db)
-        reader = Reader.start(told)
-        librarian.tell(FindThickest(reader))
-        print("searches under way:", librarian.ask(HowManySearches()))
-        print("the thickest book:", told.get())
-        print("searches under way:", librarian.ask(HowManySearches()))
-        reader.stop()
-        librarian.stop()
+        reporter = Reporter.start(db).proxy()
+        monitor = Monitor.start(db, reporter).proxy()
+
+        thickest = reporter.find(THICKEST).get()
+        print("the only worker is busy; under way:", reporter.under_way.get(), "workers:", *monitor.workers.get())
+        print("the thickest book:", thickest.get())
+
+        books.plugged.clear()
+        pykka.ActorRegistry.get_by_class_name("Worker")[0].stop()
+        try:
+            db.ask(Query(PAGES))  # this thread is no actor's: it may wait
+        except DatabaseUnavailable as error:
+            print(error)
+        pages = reporter.find(PAGES).get()
+        print("postponed:", reporter.postponed.get())
+
+        books.plugged.set()
+        print("all pages:", pages.get())
+        print("heard:", *monitor.history.get())
 
 
 if __name__ == "__main__":
-    main()
+    logging.disable()  # what the crew logs, this program shows
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            main(Path(folder) / "books.db")
+        finally:
+            pykka.ActorRegistry.stop_all()

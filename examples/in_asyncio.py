@@ -1,8 +1,8 @@
-"""In asyncio: `await` a reply; the event loop goes on meanwhile."""
+"""In asyncio: `await` a reply; the event loop goes on meanwhile, and a task that is cancelled cancels its job."""
 
 import asyncio
 
-from supervisor import Query, Supervisor, SupervisorRef
+from supervisor import Query, Status, Supervisor, SupervisorRef
 
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
 
@@ -22,9 +22,20 @@ async def tick(ticks: list[float]) -> None:
 async def main(db: SupervisorRef) -> None:
     ticks: list[float] = []
     ticking = asyncio.create_task(tick(ticks))
-    # Starting and stopping wait, so they stand outside; `asyncio.to_thread` would do as well.
-    print("counted:", await asyncio.gather(count(db, 2_000_000), count(db, 1_000_000), count(db, 10)))
+
+    # If one of them failed, the group would cancel the others, and with them their jobs.
+    async with asyncio.TaskGroup() as group:
+        counting = [group.create_task(count(db, upto)) for upto in (2_000_000, 1_000_000, 10)]
+    print("counted:", [task.result() for task in counting])
     print("the event loop ran meanwhile:", len(ticks) > 1)
+
+    try:
+        async with asyncio.timeout(0.1):
+            await count(db, 10**15)
+    except TimeoutError:
+        print("too slow; the only worker is free for the next one:", await count(db, 10))
+    print("cancelled:", db.ask(Status()).cancelled)
+
     try:
         await db.ask(Query("SELECT 1 FROM nowhere"), block=False)
     except Exception as error:  # noqa: BLE001  # the driver's own class, here apsw.SQLError
@@ -33,5 +44,7 @@ async def main(db: SupervisorRef) -> None:
 
 
 if __name__ == "__main__":
+    # Starting takes no time, but the end of the block waits, so it stands outside;
+    # inside, `await db.stop(block=False)` would do.
     with Supervisor.start() as db:
         asyncio.run(main(db))
