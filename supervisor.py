@@ -227,7 +227,7 @@ class Supervisor(CrewActor):
             case Shutdown(cancel_pending, timeout):
                 self._on_shutdown(cancel_pending, timeout)
             case Subscribe(actor_ref):
-                self._subscribers[actor_ref.actor_urn] = actor_ref
+                self._on_subscribe(actor_ref)
             case Unsubscribe(actor_ref):
                 self._subscribers.pop(actor_ref.actor_urn, None)
             case Alarm():
@@ -242,6 +242,20 @@ class Supervisor(CrewActor):
         """Begin to stop; the asker is answered at the end, when the mailbox closes."""
         self._dispatcher.stop_accepting()
         self._staff()
+
+    def _on_subscribe(self, actor_ref: "pykka.ActorRef[Any]") -> None:
+        """Tell an actor how things are, and from then on what changes."""
+        name = self._dispatcher.name
+        now: list[Event] = [
+            WorkerUp(name, seat.worker.member.id)
+            for seat in self._seats
+            if seat.state is SeatState.UP and seat.worker is not None
+        ]
+        if self._dispatcher.mode is Mode.SUSPENDED:
+            now.append(Suspended(name, self._last_cause))
+        self._subscribers[actor_ref.actor_urn] = actor_ref
+        for event in now:
+            self._tell(actor_ref, event)
 
     def _on_worker_up(self, worker_id: int) -> None:
         seat = self._seat_of(worker_id)
@@ -466,12 +480,16 @@ class Supervisor(CrewActor):
 
     def _publish(self, event: Event) -> None:
         """Tell all subscribers; those that have ended are forgotten."""
-        for urn, actor_ref in list(self._subscribers.items()):
-            try:
-                actor_ref.tell(event)
-            except Exception as error:  # noqa: BLE001  # whatever a foreign mailbox raises
-                del self._subscribers[urn]
-                log(__name__, "info", "subscriber_forgotten", crew=self._dispatcher.name, actor=urn, error=error)
+        for actor_ref in list(self._subscribers.values()):
+            self._tell(actor_ref, event)
+
+    def _tell(self, actor_ref: "pykka.ActorRef[Any]", event: Event) -> None:
+        try:
+            actor_ref.tell(event)
+        except Exception as error:  # noqa: BLE001  # whatever a foreign mailbox raises
+            urn = actor_ref.actor_urn
+            self._subscribers.pop(urn, None)
+            log(__name__, "info", "subscriber_forgotten", crew=self._dispatcher.name, actor=urn, error=error)
 
     def _leave(self, seat: Seat) -> None:
         """Empty a seat for good, whether its worker has ended or not; may be called again if it was cut off."""

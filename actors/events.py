@@ -1,4 +1,7 @@
-"""What the crew tells those who subscribed: public, frozen messages to other actors."""
+"""What the crew tells those who subscribed: public, frozen messages to other actors.
+
+An actor meets them in its `on_receive`: `match message: case WorkerUp(crew, worker_id): …`.
+"""
 
 from actors.frozen import Frozen
 

@@ -47,8 +47,13 @@ def _outcome(reply: _Settled) -> Outcome:
 
 def tell_outcome(reply: _Settled, actor_ref: pykka.ActorRef[Any], wrap: Callable[[Outcome], object] | None) -> None:
     """Tell an actor what became of a settled reply."""
-    outcome = _outcome(reply)
-    message = outcome if wrap is None else wrap(outcome)
+    message: object = _outcome(reply)
+    if wrap is not None:
+        try:
+            message = wrap(_outcome(reply))
+        except Exception as error:  # noqa: BLE001  # whoever waits for the message is told at least that
+            log(__name__, "error", "wrap_failed", actor=actor_ref.actor_urn, error=error)
+            message = Outcome(None, error)
     try:
         actor_ref.tell(message)
     except pykka.ActorDeadError as error:

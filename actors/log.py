@@ -13,6 +13,8 @@ _loggers: dict[str, logging.Logger] = {}
 def log(logger: str, level: Literal["debug", "info", "warning", "error"], event: str, **fields: Any) -> None:
     """Log `event key=value …` and never raise.
 
+    The logger of `actors.worker` is `querycrew.worker`: one name to configure all of the library.
+
     A filter or handler that raises would otherwise end the thread of an actor. Callers
     pass no parameters, passwords or results. An exception is shown by class and text.
     """
@@ -20,7 +22,7 @@ def log(logger: str, level: Literal["debug", "info", "warning", "error"], event:
         number = getattr(logging, level.upper())
         target = _loggers.get(logger)
         if target is None:
-            target = _loggers[logger] = logging.getLogger(logger)
+            target = _loggers[logger] = logging.getLogger(f"querycrew.{logger.removeprefix('actors.')}")
         if target.isEnabledFor(number):
             target.log(number, "%s %s", event, " ".join(f"{key}={_shown(value)}" for key, value in fields.items()))
     except BaseException:  # noqa: BLE001  # see above; there is nowhere left to say it

@@ -83,7 +83,9 @@ class Status(Frozen):
 class Subscribe(Frozen):
     """Asks that an actor be told `WorkerUp`, `WorkerLost`, `Suspended` and `Resumed`; answered by `None`.
 
-    An actor that has ended is forgotten by itself.
+    It is told at once which workers are up, and whether the crew is suspended; then what changes. A job's
+    `DatabaseUnavailable` comes another way, and may come after the `Resumed` that ends its reason. An actor that
+    has ended is forgotten by itself.
     """
 
     actor_ref: pykka.ActorRef[Any]

@@ -11,7 +11,7 @@ from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.job import Job
 from actors.log import log
-from actors.messages import Query, Request, Script, Shutdown, Status, Subscribe, Unsubscribe
+from actors.messages import Query, Request, Script, Shutdown, Status, Subscribe, Unsubscribe, check_timeout
 from actors.reply import Reply
 from actors.result import Result
 from actors.status import CrewStatus
@@ -28,7 +28,8 @@ __all__ = ["SupervisorRef"]
 class SupervisorRef(pykka.ActorRef["Supervisor"]):
     """A reference to a running crew; every method may be called from any thread.
 
-    As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`.
+    As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`, or
+    `async with`, which does not block the event loop meanwhile.
     """
 
     def __init__(self, actor: "Supervisor", dispatcher: Dispatcher, timeout: float | None = None) -> None:
@@ -67,8 +68,9 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         Args:
             message: a `Query`, a `Script`, `Status()`, `Subscribe(actor_ref)` or `Unsubscribe(actor_ref)`.
             block: whether to wait for the answer.
-            timeout: seconds to wait for it; then the job is cancelled. A request's own `timeout` says more:
-                it is an error that tells whether the statement ran.
+            timeout: seconds to wait for it; then the job is cancelled. With `block=False` nobody waits, and it is
+                the request's deadline, if that has none that comes earlier. A request's own `timeout` says more: it
+                is an error that tells whether the statement ran.
 
         Raises:
             TypeError: `message` is not a request.
@@ -87,7 +89,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             return reply.get(timeout=timeout) if block else reply
         if block and self._must_not_wait():
             raise WouldDeadlock(_WOULD_DEADLOCK.format(dispatcher.name))
-        job = self._job(message, reply)
+        job = self._job(message, reply, None if block else timeout)
         try:
             refusal = dispatcher.submit(job)
             if refusal is not None:
@@ -98,9 +100,12 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             reply.cancel()
             raise
 
-    def _job(self, request: Request, reply: Reply[Any]) -> Job:
+    def _job(self, request: Request, reply: Reply[Any], at_most: float | None = None) -> Job:
         now = self._dispatcher.clock()
         timeout = self._timeout if request.timeout is None else request.timeout
+        if at_most is not None:
+            check_timeout("ask", at_most)
+            timeout = at_most if timeout is None else min(timeout, at_most)
         return Job(request, reply, now, None if timeout is None or timeout == _NEVER else now + timeout)
 
     def _ask_the_supervisor(self, message: object, reply: Reply[Any]) -> None:
@@ -199,6 +204,14 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
+    ) -> None:
+        await self.stop(block=False)
 
     def __repr__(self) -> str:
         return f"<SupervisorRef {self._dispatcher!r}>"

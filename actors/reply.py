@@ -279,7 +279,8 @@ class Reply(pykka.Future[T]):
 
         Args:
             actor_ref: who is told.
-            wrap: makes the message from the `Outcome`; it runs on the thread that settles.
+            wrap: makes the message from the `Outcome`; it runs on the thread that settles. If it raises, the
+                message is an `Outcome` of that error.
         """
         self.add_done_callback(lambda reply: tell_outcome(reply, actor_ref, wrap))
 

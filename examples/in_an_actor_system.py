@@ -86,7 +86,8 @@ class Reporter(pykka.ThreadingActor):
         self.under_way -= 1
         match message:
             case Found(sql, promise, Outcome(error=DatabaseUnavailable())):
-                # It may be back already, and the monitor's word of that have come before this message.
+                # It may be back already, and the monitor's word of that have come before this message. A
+                # snapshot of the crew is there at once.
                 if self._db.ask(Status()).state == "suspended":
                     self._postponed.append((sql, promise))
                     self.postponed += 1
@@ -102,17 +103,11 @@ class Reporter(pykka.ThreadingActor):
 class Monitor(pykka.ThreadingActor):
     """Knows which workers there are, and has the reporter ask again when the database is back."""
 
-    def __init__(self, db: SupervisorRef, reporter: pykka.ActorProxy[Reporter]) -> None:
+    def __init__(self, reporter: pykka.ActorProxy[Reporter]) -> None:
         super().__init__()
-        self._db = db
         self._reporter = reporter
         self.workers: frozenset[int] = frozenset()
         self.history: tuple[str, ...] = ()
-
-    def on_start(self) -> None:
-        # In this order, so that nobody who comes or goes in between is missed. Neither waits.
-        self._db.ask(Subscribe(self.actor_ref), block=False)
-        self.workers |= {worker.id for worker in self._db.ask(Status()).workers if worker.state != "starting"}
 
     def on_receive(self, event: WorkerUp | WorkerLost | Suspended | Resumed) -> None:
         self.history += (type(event).__name__,)
@@ -151,7 +146,8 @@ def main(path: Path) -> None:
     with Supervisor.start(books, size=1, restart=restart) as db:
         db.ask(Script(SETUP))
         reporter = Reporter.start(db).proxy()
-        monitor = Monitor.start(db, reporter).proxy()
+        monitor = Monitor.start(reporter).proxy()
+        db.ask(Subscribe(monitor.actor_ref))  # it is told at once who is up
 
         thickest = reporter.find(THICKEST).get()
         print("the only worker is busy; under way:", reporter.under_way.get(), "workers:", *monitor.workers.get())

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from supervisor import Query, QueryCancelled, Status
+from supervisor import Query, QueryCancelled, Status, Supervisor
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
 
@@ -142,3 +142,17 @@ def test_the_loop_runs_on_while_a_reply_is_awaited(start):
         return turns, await task
 
     assert asyncio.run(main()) == (1000, "slow")
+
+
+def test_a_crew_is_stopped_by_async_with_without_blocking_the_loop():
+    gate = Gate()
+
+    async def program():
+        async with Supervisor.start(FakeDatabase({"wait": gate}), size=1) as db:
+            reply = db.ask(Query("wait"), block=False)
+            asyncio.get_running_loop().call_later(0.01, gate.opened.set)
+        return db, reply
+
+    db, reply = asyncio.run(program())
+    assert reply.get().scalar() == "passed"
+    assert not db.is_alive()

@@ -180,3 +180,22 @@ def test_discarded_deadlines_are_forgotten_and_leave_nothing():
 
 def test_events_of_the_same_worker_compare_by_value():
     assert WorkerUp("a", 1) == WorkerUp("a", 1) != WorkerUp("a", 2)
+
+
+def test_the_timeout_of_an_ask_that_does_not_wait_is_its_deadline(start):
+    gate = Gate()
+    db = start(FakeDatabase({"wait": gate}), size=1)
+    running = db.ask(Query("wait"), block=False)
+    with pytest.raises(QueryTimeout, match=r"had 0\.01 seconds"):
+        db.ask(Query("queued", timeout=60), block=False, timeout=0.01).get()
+    with pytest.raises(QueryTimeout, match=r"had 0\.01 seconds"):
+        db.ask(Query("queued", timeout=0.01), block=False, timeout=60).get()
+    gate.opened.set()
+    running.get()
+
+
+@pytest.mark.parametrize(("timeout", "error"), [("1", TypeError), (-1, ValueError), (float("nan"), ValueError)])
+def test_a_timeout_that_cannot_pass_is_refused_by_an_ask_that_does_not_wait(start, timeout, error):
+    db = start(FakeDatabase(), size=1)
+    with pytest.raises(error, match=r"ask\(timeout"):
+        db.ask(Query("anything"), block=False, timeout=timeout)

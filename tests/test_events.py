@@ -6,6 +6,7 @@ import pykka
 import pytest
 
 from supervisor import (
+    DatabaseUnavailable,
     Outcome,
     Query,
     RestartPolicy,
@@ -67,6 +68,7 @@ def test_a_subscriber_hears_of_workers_and_suspensions(start, listener):
     assert db.ask(Subscribe(listener)) is None
     database.opening.extend([OSError("away")] * 2)
     assert db.ask(Query("die"), block=False).exception(10) is not None
+    assert isinstance(listener.heard.get(timeout=10), WorkerUp)
     heard = [listener.heard.get(timeout=10) for _ in range(4)]
     assert isinstance(heard[0], WorkerLost)
     assert heard[0].crew == "crew"
@@ -81,8 +83,10 @@ def test_a_subscriber_that_left_or_died_hears_nothing_more(start, listener):
     dead = Listener.start(queue.Queue())
     db.ask(Subscribe(dead))
     dead.stop()
+    db.ask(Query("warm"))
     db.ask(Subscribe(listener))
     db.ask(Unsubscribe(listener))
+    assert listener.heard.get(timeout=10) == WorkerUp("fake", 1)
     assert db.ask(Query("die"), block=False).exception(10) is not None
     assert db.ask(Query("served")).scalar() == "served"
     assert listener.heard.empty()
@@ -99,3 +103,32 @@ def test_subscribing_to_a_stopped_crew_is_refused(start, listener):
 def test_only_an_actor_can_subscribe(kind):
     with pytest.raises(TypeError, match="actor_ref"):
         kind("nobody")
+
+
+def test_a_subscriber_is_told_at_once_how_things_are(start, listener):
+    db = start(FakeDatabase(), size=2, name="app")
+    db.ask(Subscribe(listener))
+    assert {listener.heard.get(timeout=10) for _ in range(2)} == {WorkerUp("app", 1), WorkerUp("app", 2)}
+
+
+def test_a_subscriber_is_told_at_once_that_the_crew_is_suspended(start, listener):
+    closed = OSError("closed")
+    database = FakeDatabase()
+    database.opening.extend([closed] * 2)
+    db = start(database, size=1, name="app", restart=RestartPolicy(backoff_initial=3600, backoff_max=3600))
+    with pytest.raises(DatabaseUnavailable):
+        db.ask(Query("anything"))
+    db.ask(Subscribe(listener))
+    assert listener.heard.get(timeout=10) == Suspended("app", closed)
+
+
+def test_a_wrap_that_raises_is_told_as_an_outcome(start, listener, caplog):
+    db = start(FakeDatabase(), size=1)
+    error = LookupError("no wrap today")
+
+    def wrap(outcome):
+        raise error
+
+    db.ask(Query("good"), block=False).pipe_to(listener, wrap=wrap)
+    assert listener.heard.get(timeout=10) == Outcome(None, error)
+    assert "wrap_failed" in caplog.text

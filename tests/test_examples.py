@@ -36,7 +36,7 @@ crew 'library' is suspended: no worker can open the library's books (OSError: un
 it goes on trying and resumes by itself
 postponed: 1
 all pages: 1622
-heard: WorkerLost Suspended WorkerUp Resumed
+heard: WorkerUp WorkerLost Suspended WorkerUp Resumed
 """,
 }
 

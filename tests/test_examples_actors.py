@@ -4,7 +4,17 @@ import pykka
 import pytest
 
 from examples.in_an_actor_system import Found, Monitor, Reporter
-from supervisor import DatabaseUnavailable, Outcome, Query, QueueFull, RestartPolicy, Resumed, WorkerLost, WorkerUp
+from supervisor import (
+    DatabaseUnavailable,
+    Outcome,
+    Query,
+    QueueFull,
+    RestartPolicy,
+    Resumed,
+    Subscribe,
+    WorkerLost,
+    WorkerUp,
+)
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate, lost
 from tests.support import PATIENCE, up
@@ -20,7 +30,8 @@ def act():
     def start_actors(db):
         actors.append(Reporter.start(db))
         reporter = actors[0].proxy()
-        actors.append(Monitor.start(db, reporter))
+        actors.append(Monitor.start(reporter))
+        db.ask(Subscribe(actors[1]))
         return reporter, actors[1].proxy()
 
     yield start_actors
@@ -52,7 +63,7 @@ def test_neither_actor_blocks_while_the_only_worker_is_busy(act, busy):
     assert len(monitor.workers.get(timeout=PATIENCE)) == 1
     for event in (WorkerUp("fake", 8), WorkerLost("fake", 8, None), Resumed("fake")):
         monitor.actor_ref.tell(event)
-    assert monitor.history.get(timeout=PATIENCE) == ("WorkerUp", "WorkerLost", "Resumed")
+    assert monitor.history.get(timeout=PATIENCE) == ("WorkerUp", "WorkerUp", "WorkerLost", "Resumed")
     reporter.ask_again().get(timeout=PATIENCE)
     assert not gate.opened.is_set()
     gate.opened.set()
@@ -82,7 +93,6 @@ def test_what_is_asked_while_the_database_is_away_is_found_when_it_is_back(act, 
     db = start(database, size=1, restart=QUICKLY)
     assert eventually(lambda: up(db))
     reporter, monitor = act(db)
-    assert monitor.workers.get(timeout=PATIENCE)  # it has subscribed
     database.opening.extend([OSError("away"), back])
     with pytest.raises(pykka.ActorDeadError):
         db.ask(Query("die"))
@@ -92,7 +102,7 @@ def test_what_is_asked_while_the_database_is_away_is_found_when_it_is_back(act, 
     assert monitor.workers.get(timeout=PATIENCE) == frozenset()
     back.opened.set()
     assert [promise.get(timeout=PATIENCE) for promise in found] == [f"book {n}" for n in range(10)]
-    assert monitor.history.get(timeout=PATIENCE) == ("WorkerLost", "Suspended", "WorkerUp", "Resumed")
+    assert monitor.history.get(timeout=PATIENCE) == ("WorkerUp", "WorkerLost", "Suspended", "WorkerUp", "Resumed")
 
 
 def test_a_refusal_that_is_told_after_the_database_is_back_is_not_postponed_for_ever(act, start):

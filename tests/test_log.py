@@ -6,7 +6,8 @@ import pytest
 
 from actors.log import log
 
-NAME = "actors.test_log"
+MODULE = "actors.test_log"
+NAME = "querycrew.test_log"
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def logger():
 
 def test_an_event_is_one_line_of_keys_and_values(caplog, logger):
     with caplog.at_level(logging.DEBUG, NAME):
-        log(NAME, "info", "worker_lost", crew="app", worker=7, cause=OSError("no disk"), after=None)
+        log(MODULE, "info", "worker_lost", crew="app", worker=7, cause=OSError("no disk"), after=None)
     assert caplog.record_tuples == [
         (NAME, logging.INFO, "worker_lost crew='app' worker=7 cause=OSError('no disk') after=None")
     ]
@@ -30,7 +31,7 @@ def test_an_event_is_one_line_of_keys_and_values(caplog, logger):
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
 def test_an_event_has_its_level(caplog, logger, level):
     with caplog.at_level(logging.DEBUG, NAME):
-        log(NAME, level, "happened")
+        log(MODULE, level, "happened")
     assert [record.levelname for record in caplog.records] == [level.upper()]
 
 
@@ -41,13 +42,13 @@ class Explosive:
 
 def test_a_level_that_is_off_costs_no_text(caplog, logger):
     logger.setLevel(logging.ERROR)
-    log(NAME, "info", "happened", value=Explosive())
+    log(MODULE, "info", "happened", value=Explosive())
     assert caplog.records == []
 
 
 def test_a_value_that_cannot_be_shown_harms_nobody(caplog, logger):
     with caplog.at_level(logging.DEBUG, NAME):
-        log(NAME, "info", "happened", value=Explosive())
+        log(MODULE, "info", "happened", value=Explosive())
     assert caplog.records == []
 
 
@@ -60,7 +61,7 @@ def test_a_filter_that_raises_harms_nobody(caplog, logger, error):
         raise error
 
     logger.addFilter(refuse)
-    log(NAME, "error", "happened")
+    log(MODULE, "error", "happened")
     assert len(calls) == 1
 
 
@@ -73,11 +74,11 @@ def test_a_handler_that_raises_harms_nobody(logger):
             raise OSError("the disk is full")
 
     logger.addHandler(Broken())
-    log(NAME, "error", "happened")
+    log(MODULE, "error", "happened")
     assert Broken.calls == 1
 
 
 def test_percent_signs_in_a_value_are_no_format(caplog, logger):
     with caplog.at_level(logging.DEBUG, NAME):
-        log(NAME, "info", "happened", sql="LIKE '%s%d'")
+        log(MODULE, "info", "happened", sql="LIKE '%s%d'")
     assert caplog.messages == ["""happened sql="LIKE '%s%d'\""""]

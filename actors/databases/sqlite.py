@@ -1,6 +1,7 @@
 """SQLite: a file, or memory."""
 
 import os
+from typing import final
 
 from actors.databases.sqlite_connection import SQLiteConnection, without_query
 from actors.frozen import Frozen, store
@@ -8,11 +9,15 @@ from actors.frozen import Frozen, store
 __all__ = ["SQLite"]
 
 
+@final
 class SQLite(Frozen):
     """A SQLite database: a file, or `:memory:`.
 
     A file is created if there is none. Its path is made absolute at once, so a later change
     of the current folder does not matter. A path that starts with `file:` is a SQLite URI.
+
+    To change how it connects, wrap it in a database of your own instead of deriving from it: a `name`, a
+    `max_size` and a `connect` that calls this one's.
 
     An in-memory database is one connection and so one worker: when that worker dies, its
     content is gone.

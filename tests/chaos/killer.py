@@ -13,7 +13,7 @@ import pykka
 from tests.chaos.crew import ChaosWorker
 from tests.chaos.databases import Killed
 
-LOGGERS = ("supervisor", "actors.worker", "actors.reply", "actors.ref", "actors.actor", "pykka")
+LOGGERS = (*(f"querycrew.{name}" for name in ("supervisor", "worker", "reply", "ref", "actor")), "pykka")
 
 
 class Killer(threading.Thread):
