@@ -295,7 +295,7 @@ class Supervisor(CrewActor):
         now = self.clock()
         if expired := self._dispatcher.expire(now):
             for job, error in expired:
-                job.reply.reject(error)
+                job.reply.reject(error())
             self._dispatcher.forget_dropped()
         for member in self._dispatcher.follow_up(now):
             self._give_up(member, now)
@@ -380,7 +380,11 @@ class Supervisor(CrewActor):
         ran = now - job.started_at
         self._stuck.add(member.id)
         self._dispatcher.stuck = len(self._stuck)
-        self._vacate(seat, TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt"), now)
+        ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
+        self._vacate(seat, ignored, now)
+        # Nothing is wrong with the database: only the window of restarts may make the next worker wait.
+        seat.failures = 0
+        seat.due = self._deaths.free_at(now)
 
     def _vacate(self, seat: Seat, cause: BaseException | None, now: float) -> None:
         """Strike off the worker of a seat, and note when the next one may be started."""

@@ -13,10 +13,12 @@ The lock is re-entrant and every step inside it is ordered so that it can be cut
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from actors import refusals
 from actors.deadlines import Deadlines
@@ -34,7 +36,7 @@ from actors.lane import Lane
 from actors.member import Member, MemberState
 from actors.shedding import Shedding
 from actors.status import CrewStatus, WorkerStatus
-from actors.tally import Tally
+from actors.tally import Ending, Tally
 
 __all__ = ["Dispatcher", "Mode"]
 
@@ -58,6 +60,8 @@ class Mode(Enum):
 # A global is found in a third of the time that a member of an enum takes.
 _UP = Mode.UP
 _INTERRUPT_AGAIN = 0.02  # seconds
+_PORTION = 1000  # jobs that are taken out of the queue at once
+_NEVER = float("inf")
 
 _AWAKE = MemberState.AWAKE
 _BUSY = MemberState.BUSY
@@ -96,11 +100,14 @@ class Dispatcher:
         self._dropped: list[Job] = []
         # Every worker that is starting or up, by its id.
         self._members: dict[int, Member] = {}
+        # Those of the jobs that were still waiting or running when they were looked at; most are done before.
         self._deadlines = Deadlines()
+        # The earliest deadline of those that were not looked at yet; or an earlier one, of a job that is done.
+        self._unseen = _NEVER
         # Running jobs that were interrupted on purpose, until they are done.
         self._aborted: dict[Job, Abort] = {}
         # Monotonic seconds at which the supervisor will look by itself.
-        self._armed = float("inf")
+        self._armed = _NEVER
         self._shedding = None if shed_after is None else Shedding(shed_after)
         self._tally = Tally()
         self.stuck = 0
@@ -119,11 +126,11 @@ class Dispatcher:
                 if refusal is not None:
                     self._tally.rejected += 1
                     return refusal
-            self._lane.jobs.append(job)
+            self._lane.jobs[job] = None
             job.state = QUEUED
-            if job.deadline is not None:
-                self._deadlines.add(job)
+            if job.deadline is not None and job.deadline < self._unseen:
                 self._arm(job.deadline)
+                self._unseen = job.deadline
             if self._shedding is not None:
                 self._arm(job.submitted_at + 2 * self._shedding.target)
             if self._lane.idle:
@@ -137,7 +144,8 @@ class Dispatcher:
             self._lane.match()
             if job.state is not QUEUED and not (job.state is NEW and job in self._lane.jobs):
                 return False
-            self._take_back(job)
+            if not self._take_back(job):
+                return False
             self._tally.cancelled += 1
             return True
 
@@ -155,14 +163,15 @@ class Dispatcher:
             job = member.job
             if job is not None:
                 member.job = None
-                if job.deadline is not None:
+                if job.seen:
                     self._deadlines.discard(job)
-                if ok:
+                if job.abort is not None:
+                    # A result that came in time is given after all, unless nobody wants it.
+                    self._count_aborted(job, "answered" if ok and not job.abort.wins else job.abort.kind)
+                elif ok:
                     self._tally.answered += 1
-                elif job.abort is None:
-                    self._tally.failed += 1
                 else:
-                    self._count_aborted(job, job.abort)
+                    self._tally.failed += 1
                 self._tally.run_times.record(now - job.started_at)
             if more:
                 return self._assign(member, now)
@@ -198,27 +207,32 @@ class Dispatcher:
     def next_due(self) -> float | None:
         """Return when the supervisor has to call `expire` and `follow_up` again; it is rung if that changes."""
         with self._lock:
-            times = [] if (due := self._deadlines.next()) is None else [due]
+            times = [self._unseen]
+            if (due := self._deadlines.next()) is not None:
+                times.append(due)
             if self._aborted:
                 times.append(self.clock() + _INTERRUPT_AGAIN)
             if self._shedding is not None and (oldest := self._lane.first()) is not None:
                 times.append(oldest.submitted_at + 2 * self._shedding.target)
-            self._armed = min(times, default=float("inf"))
-            return min(times, default=None)
+            self._armed = min(times)
+            return None if self._armed == _NEVER else self._armed
 
-    def expire(self, now: float) -> list[tuple[Job, BaseException]]:
+    def expire(self, now: float) -> list[tuple[Job, Callable[[], BaseException]]]:
         """Interrupt the running jobs whose deadline has passed; return the queued ones, for the caller to reject.
 
-        With shedding, also those that stand at the head of a queue from which nobody takes.
+        With shedding, also those that stand at the head of a queue from which nobody takes. The errors are to be
+        made by the caller, and of very many jobs only some are returned: nobody is to wait for the lock so long.
         """
         with self._lock:
-            expired: list[tuple[Job, BaseException]] = []
-            for job in self._deadlines.due(now):
+            expired: list[tuple[Job, Callable[[], BaseException]]] = []
+            if self._unseen <= now:
+                self._see()
+            for job in self._deadlines.due(now, _PORTION):
                 if job.state is QUEUED:
                     self._dropped.append(job)
-                    self._take_back(job)
-                    self._tally.timed_out += 1
-                    expired.append((job, self.timed_out(job, False)))
+                    if self._take_back(job):
+                        self._tally.timed_out += 1
+                        expired.append((job, partial(self.timed_out, job, False)))
                 else:
                     self.interrupt(job, Abort("timed_out", partial(self.timed_out, job), now + self.grace))
             if self._shedding is not None:
@@ -229,10 +243,12 @@ class Dispatcher:
         """Interrupt again what was interrupted and still runs; return the workers to be given up."""
         with self._lock:
             given_up: list[Member] = []
-            for job, abort in self._aborted.items():
+            for job, abort in list(self._aborted.items()):  # a finalizer may cancel another one meanwhile
                 member = job.member
-                assert member is not None
-                if now >= abort.give_up_at:
+                if member is None or member.job is not job:
+                    del self._aborted[job]  # its worker was killed in the middle of `finish`
+                elif now >= abort.give_up_at:
+                    self.bury(member)  # here: in the next moment it might be done, and run another job
                     given_up.append(member)
                 else:
                     member.interrupt()
@@ -263,12 +279,12 @@ class Dispatcher:
                 self._lane.strike(member)
                 member.state = _GONE
                 if member.job is not None:
-                    if member.job.deadline is not None:
+                    if member.job.seen:
                         self._deadlines.discard(member.job)
                     if member.job.abort is None:
                         self._tally.died += 1
                     else:
-                        self._count_aborted(member.job, member.job.abort)
+                        self._count_aborted(member.job, member.job.abort.kind)
             for job, _ in member.dropped:
                 if job.state is QUEUED:
                     self._lane.withdraw(job)
@@ -445,17 +461,19 @@ class Dispatcher:
             self._lane.strike(member)  # it was woken by hand, or the waking was cut off half-way
         lane = self._lane
         while (job := lane.first()) is not None:
-            if job.deadline is not None or self._shedding is not None:
+            if self._shedding is not None or (job.deadline is not None and job.deadline <= now):
                 error = self._reason_to_drop(job, now)
                 if error is not None:
                     member.dropped.append((job, error))
-                    lane.withdraw(job)
-                    continue
+                    if self._take_back(job):
+                        self._tally.count("timed_out" if isinstance(error, QueryTimeout) else "shed")
+            if job.state is WITHDRAWN:  # here, or by a finalizer meanwhile
+                continue
             job.state = STARTED
             job.started_at = member.since = now
             job.member = member
             member.job = job
-            lane.jobs.popleft()
+            lane.jobs.pop(job, None)
             member.state = _BUSY
             self._tally.wait_times.record(now - job.submitted_at)
             return job
@@ -467,57 +485,75 @@ class Dispatcher:
             self._lane.idle.append(member)
         return None
 
-    def _take_back(self, job: Job) -> None:
-        self._lane.withdraw(job)
-        if job.deadline is not None:
+    def _see(self) -> None:
+        """Note the deadlines of all jobs that came since the last time and are not done."""
+        self._unseen = _NEVER
+        for running in self.running():
+            self._see_one(running)
+        waiting, unseen = reversed(self._lane.jobs), list[Job]()
+        with suppress(RuntimeError):  # a signal handler or a finalizer asked in between: look again
+            while (job := next(waiting, None)) is not None and not job.seen:
+                unseen.append(job)
+            for job in reversed(unseen):  # in the order of the asking
+                self._see_one(job)
+            return
+        self._unseen = 0.0
+
+    def _see_one(self, job: Job) -> None:
+        if not job.seen:
+            if job.deadline is not None:
+                self._deadlines.add(job)
+            job.seen = True
+
+    def _take_back(self, job: Job) -> bool:
+        taken = self._lane.withdraw(job)
+        if job.seen:
             self._deadlines.discard(job)
+        return taken
 
     def _reason_to_drop(self, job: Job, now: float) -> BaseException | None:
-        """Return why a job at the head of the queue is not to be run, if so, and count it."""
+        """Return why a job at the head of the queue is not to be run, if so."""
         if job.deadline is not None and job.deadline <= now:
-            self._deadlines.discard(job)
-            self._tally.timed_out += 1
             return self.timed_out(job, False)
         waited = now - job.submitted_at
         if self._shedding is None or not self._shedding.stands(waited, now) or waited <= self._shedding.target:
             return None
-        if job.deadline is not None:
-            self._deadlines.discard(job)
-        self._tally.shed += 1
         return self._overloaded(waited, self._shedding.target)
 
-    def _shed_head(self, now: float, target: float, shed: list[tuple[Job, BaseException]]) -> None:
+    def _shed_head(self, now: float, target: float, shed: list[tuple[Job, Callable[[], BaseException]]]) -> None:
         """If nobody has taken the oldest job for twice the target, take out all that waited longer than it."""
         oldest = self._lane.first()
-        if oldest is None or now - oldest.submitted_at < 2 * target:
+        if oldest is None or now < oldest.submitted_at + 2 * target:  # as `next_due` has it
             return
-        for job in takewhile(lambda job: now - job.submitted_at > target, self._lane.waiting()):
+        waited = takewhile(lambda job: now - job.submitted_at > target, self._lane.waiting())
+        for job in islice(waited, _PORTION):
             self._dropped.append(job)
-            self._take_back(job)
-            self._tally.shed += 1
-            shed.append((job, self._overloaded(now - job.submitted_at, target)))
+            if self._take_back(job):
+                self._tally.shed += 1
+                shed.append((job, partial(self._overloaded, now - job.submitted_at, target)))
 
     def _overloaded(self, waited: float, target: float) -> Overloaded:
         return refusals.overloaded(self.name, waited, target, self.size)
 
-    def _count_aborted(self, job: Job, abort: Abort) -> None:
+    def _count_aborted(self, job: Job, ending: Ending) -> None:
         self._aborted.pop(job, None)
-        self._tally.count(abort.kind)
+        self._tally.count(ending)
 
     def _arm(self, at: float) -> None:
         """See to it that the supervisor looks at that time."""
         if at < self._armed:
+            self.ring()  # first: to be rung once more is harmless, never is not
             self._armed = at
-            self.ring()
 
     def _drop_queue(self) -> list[Job]:
         dropped = self._lane.waiting()
         # Remembered until `forget_dropped`: whoever has to reject them may be killed before it is done.
         self._dropped = self._dropped + dropped
-        self._lane.clear()
-        self._tally.rejected += len(dropped)
+        self._lane.jobs = OrderedDict()
         for job in dropped:
-            job.state = WITHDRAWN
-            if job.deadline is not None:
+            if job.state is not WITHDRAWN:  # a finalizer may have cancelled it meanwhile
+                job.state = WITHDRAWN
+                self._tally.rejected += 1
+            if job.seen:
                 self._deadlines.discard(job)
         return list(self._dropped)

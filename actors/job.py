@@ -64,7 +64,7 @@ class Job:
     | STARTED | on exactly one worker, or done | |
     """
 
-    __slots__ = ("abort", "deadline", "member", "reply", "request", "started_at", "state", "submitted_at")
+    __slots__ = ("abort", "deadline", "member", "reply", "request", "seen", "started_at", "state", "submitted_at")
 
     def __init__(self, request: Request, reply: Reply[Any], submitted_at: float, deadline: float | None = None) -> None:
         self.request = request
@@ -75,9 +75,16 @@ class Job:
         self.started_at = 0.0
         """Monotonic seconds; 0 until it is started."""
         self.state = NEW
+        self.seen = False
+        """Whether the dispatcher has noted its deadline, if it has one."""
         self.deadline = deadline
         """Monotonic seconds; `None` for never."""
         self.member: Member | None = None
         """The worker that it was given to."""
         self.abort: Abort | None = None
         """Set when the job was interrupted on purpose."""
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether it was taken out of the queue, and will never run."""
+        return self.state is WITHDRAWN

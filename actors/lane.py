@@ -1,6 +1,7 @@
 """Lane: the jobs that wait, and the workers that wait for one. Used under the dispatcher's lock only."""
 
-from collections import deque
+from collections import OrderedDict
+from contextlib import suppress
 
 from actors.job import NEW, QUEUED, WITHDRAWN, Job
 from actors.member import Member, MemberState
@@ -11,53 +12,45 @@ __all__ = ["Lane"]
 class Lane:
     """Jobs, first in first out; idle workers, last in first out, since the last one's caches are warm.
 
-    Any step may be cut off, or interrupted by a finalizer that uses the lane as well: see `Dispatcher`.
+    Any step may be cut off, or interrupted by a finalizer or a signal handler that uses the lane as well: see
+    `Dispatcher`. So each change of `jobs` and `idle` is a single one.
     """
 
-    __slots__ = ("_withdrawn", "idle", "jobs")
+    __slots__ = ("idle", "jobs")
 
     def __init__(self) -> None:
-        self.jobs: deque[Job] = deque()
-        """Holds withdrawn jobs too; they are counted and skipped."""
-        self._withdrawn = 0
+        self.jobs: OrderedDict[Job, None] = OrderedDict()
+        """The jobs that wait, oldest first. One that was cut off on its way to a worker may be here as well."""
         self.idle: list[Member] = []
         """Those that wait to be woken, the last one to become idle at the end."""
 
     def __len__(self) -> int:
         """Say how many jobs wait."""
-        return len(self.jobs) - self._withdrawn
+        return len(self.jobs)
 
     # --- jobs -----------------------------------------------------------------------------
 
     def first(self) -> Job | None:
         """Return the oldest job that waits; it stays in its place."""
-        while jobs := self.jobs:
-            job = jobs[0]
-            if job.state is QUEUED or job.state is NEW:
-                return job
-            jobs.popleft()
-            if job.state is WITHDRAWN:
-                self._withdrawn -= 1
-        self._withdrawn = 0
+        while self.jobs:
+            with suppress(RuntimeError):  # something was asked between the two steps of this line
+                job = next(iter(self.jobs), None)
+                if job is not None and (job.state is QUEUED or job.state is NEW):
+                    return job
+                self.jobs.pop(job, None)  # type: ignore[arg-type]
         return None
 
-    def withdraw(self, job: Job) -> None:
-        """Take out a job that waits here: its place is free at once, its memory soon."""
+    def withdraw(self, job: Job) -> bool:
+        """Take out a job that waits here; say whether it waited."""
+        if job.state is WITHDRAWN:
+            return False  # a finalizer has just cancelled it
         job.state = WITHDRAWN
-        self._withdrawn += 1
-        if self._withdrawn * 2 > len(self.jobs) + 16:
-            # A sweep costs as much as there were withdrawals since the last one.
-            self.jobs = deque(kept for kept in self.jobs if kept.state is not WITHDRAWN)
-            self._withdrawn = 0
+        self.jobs.pop(job, None)
+        return True
 
     def waiting(self) -> list[Job]:
         """Return all jobs that wait, oldest first."""
-        return [job for job in self.jobs if job.state is QUEUED or job.state is NEW]
-
-    def clear(self) -> None:
-        """Let go of all jobs, whatever their state."""
-        self.jobs = deque()
-        self._withdrawn = 0
+        return [job for job in list(self.jobs) if job.state is QUEUED or job.state is NEW]
 
     # --- workers --------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ from actors.databases.base import Database
 
 __all__ = ["check_database", "check_shed_after", "check_type", "check_whole", "usable_size"]
 
+_LONGEST = 1e9  # seconds
+
 
 def check_database(database: object) -> None:
     """Raise `TypeError` unless `database` looks like one."""
@@ -43,8 +45,8 @@ def check_shed_after(seconds: object) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         message = f"Supervisor.start(shed_after) must be a number of seconds, not {type(seconds).__name__}"
         raise TypeError(message)
-    if not 0 < seconds < float("inf"):
-        message = f"Supervisor.start(shed_after={seconds}) must be more than 0 seconds, and finite"
+    if not 0 < seconds < _LONGEST:
+        message = f"Supervisor.start(shed_after={seconds}) must be more than 0 seconds, and less than 1e9"
         raise ValueError(message)
 
 

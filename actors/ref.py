@@ -89,14 +89,17 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             return reply.get(timeout=timeout) if block else reply
         if block and self._must_not_wait():
             raise WouldDeadlock(_WOULD_DEADLOCK.format(dispatcher.name))
+        if timeout is not None:
+            check_timeout("ask", timeout)
         job = self._job(message, reply, None if block else timeout)
         try:
             refusal = dispatcher.submit(job)
             if refusal is not None:
                 reply.reject(refusal)
             return reply.get(timeout=timeout) if block else reply
-        except (pykka.Timeout, KeyboardInterrupt, SystemExit):
-            # Nobody will take the answer any more: the job shall cost nothing more.
+        except BaseException:
+            # Whatever it is, even a signal handler's own exception: nobody will take the answer any more, and the
+            # job shall cost nothing more.
             reply.cancel()
             raise
 
@@ -104,19 +107,16 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         now = self._dispatcher.clock()
         timeout = self._timeout if request.timeout is None else request.timeout
         if at_most is not None:
-            check_timeout("ask", at_most)
             timeout = at_most if timeout is None else min(timeout, at_most)
-        return Job(request, reply, now, None if timeout is None or timeout == _NEVER else now + timeout)
+        return Job(request, reply, now, None if timeout is None or timeout >= _FOREVER else now + timeout)
 
     def _ask_the_supervisor(self, message: object, reply: Reply[Any]) -> None:
         if isinstance(message, Status):
             reply.settle(self._dispatcher.status())
         elif isinstance(message, (Subscribe, Unsubscribe)):
-            try:
-                self.actor_inbox.put(Envelope(message, reply_to=reply))
-            finally:
-                if not self.is_alive():
-                    reply.reject(self._dispatcher.stopped())
+            if not self.is_alive():
+                reply.reject(self._dispatcher.stopped())
+            self.actor_inbox.put(Envelope(message, reply_to=reply))
         else:
             raise TypeError(_not_a_request(message))
 
@@ -234,7 +234,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         return here.crew is self._dispatcher or self._dispatcher.is_mine()
 
 
-_NEVER = float("inf")
+_FOREVER = 1e9  # seconds: thirty years are as good as never, and overflow nothing
 
 _WOULD_DEADLOCK = (
     "this thread belongs to crew {0!r}, and would wait for itself; use block=False here with "

@@ -53,7 +53,8 @@ class Reply(pykka.Future[T]):
     _get_hook: Any = None
 
     def __init__(self, crew: Any = None) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler or a finalizer may cancel a reply in the middle of a wait for it.
+        self._lock = threading.RLock()
         self._crew = crew
         self.job: Any = None
         """The job that will settle it, for `cancel`; `None` once it is settled, so that neither keeps the other."""
@@ -143,7 +144,7 @@ class Reply(pykka.Future[T]):
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: the thread that held the lock may not be here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     # --- asking ---------------------------------------------------------------------------
 
@@ -223,6 +224,8 @@ class Reply(pykka.Future[T]):
                 if self.callbacks is None:
                     self.callbacks = []
                 self.callbacks.append(callback)
+                if self._outcome is not _PENDING:  # settled in between, in this very thread
+                    self._release()
                 return
         self._call(callback)
 
@@ -240,7 +243,7 @@ class Reply(pykka.Future[T]):
             if self._wakers is None:
                 self._wakers = []
             self._wakers.append(waker)
-            return True
+            return self._outcome is _PENDING  # it may have been settled in between, in this very thread
 
     def _remove_waker(self, waker: Callable[[], object]) -> None:
         with self._lock:
@@ -261,9 +264,15 @@ class Reply(pykka.Future[T]):
         job = self.job
         if job is None:
             return False
-        if self._crew.withdraw(job):
-            return self.reject(self._crew.cancelled(job, False))
-        return self._crew.cancel_running(job)  # type: ignore[no-any-return]
+        try:
+            if self._crew.withdraw(job):
+                return self.reject(self._crew.cancelled(job, False))
+            return self._crew.cancel_running(job)  # type: ignore[no-any-return]
+        except BaseException:
+            # Ctrl-C came in between: nobody else will reject what was taken out of the queue here.
+            if job.is_withdrawn:
+                self.reject(self._crew.cancelled(job, False))
+            raise
 
     def cancelled(self) -> bool:
         """Say whether the reply was rejected because its job was cancelled."""

@@ -2,12 +2,15 @@
 
 import sys
 import threading
+import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, Future
 
 __all__ = ["Latch", "here", "running_loop", "settled_on"]
 
@@ -43,21 +46,61 @@ def settled_on(
 ) -> Generator[Any, None, None]:
     """Wait on `loop`, without blocking it, until the waker that `add_waker` was given is called."""
     settled = loop.create_future()
-
-    def finish() -> None:
-        if not settled.done():
-            settled.set_result(None)
+    bell = _bells.get(loop)
+    if bell is None:
+        bell = _bells[loop] = _Bell(loop)
 
     def wake() -> None:
-        # A loop that was closed meanwhile raises RuntimeError: nobody waits there any more.
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(finish)
+        bell.ring(settled)
 
     if add_waker(wake):
         try:
             yield from settled
         finally:
             remove_waker(wake)
+
+
+class _Bell:
+    """Wakes an event loop for all that was settled since it last looked.
+
+    Waking it once for each reply costs a system call each, and the loop a turn each.
+    """
+
+    def __init__(self, loop: "AbstractEventLoop") -> None:
+        self._loop = weakref.ref(loop)
+        self._settled: deque[Future[None]] = deque()
+        # Monotonic seconds of the call that the loop has not answered yet.
+        self._rung_at: float | None = None
+
+    def ring(self, settled: "Future[None]") -> None:
+        """Let `settled` have a result, on its loop. From any thread; may be called again."""
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            self._settled.clear()  # nobody waits there any more; and these would keep the loop
+            return
+        self._settled.append(settled)
+        rung_at, now = self._rung_at, time.monotonic()
+        # Again after a while: whoever rang may have been killed before the loop could hear it.
+        if rung_at is None or now - rung_at > _RING_AGAIN:
+            try:
+                self._rung_at = now
+                loop.call_soon_threadsafe(self._answer)
+            except BaseException as error:
+                self._rung_at = None
+                if isinstance(error, RuntimeError):  # it was closed in this very moment
+                    self._settled.clear()
+                raise
+
+    def _answer(self) -> None:
+        self._rung_at = None  # first: what comes from here on rings again
+        while self._settled:
+            settled = self._settled.popleft()
+            if not settled.done():
+                settled.set_result(None)
+
+
+_RING_AGAIN = 0.05  # seconds
+_bells: "weakref.WeakKeyDictionary[AbstractEventLoop, _Bell]" = weakref.WeakKeyDictionary()
 
 
 class Latch:

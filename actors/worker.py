@@ -18,7 +18,6 @@ from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import Script, WorkerDown
 from actors.rejection import Rejection
-from actors.reply import Reply
 from actors.result import Result
 from actors.waiting import here
 
@@ -94,7 +93,7 @@ class Worker(CrewActor):
         self._notify = notify
         self._connection: Connection | None = None
         # The answer that is about to be given: a death between two steps must not lose it.
-        self._unsettled: tuple[Reply[Any], Result | Rejection] | None = None
+        self._unsettled: tuple[Job, Result | Rejection] | None = None
         self.member = Member(worker_id, self._wake, self._interrupt)
 
     @property
@@ -113,7 +112,10 @@ class Worker(CrewActor):
     def _interrupt(self) -> None:
         connection = self._connection
         if connection is not None:
-            connection.interrupt()
+            try:
+                connection.interrupt()
+            except Exception as error:  # noqa: BLE001  # a database of somebody else's; here the lock is held
+                log(__name__, "error", "interrupt_failed", worker=self.member.id, error=error)
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: leave the parent's connection alone, for ever.
@@ -150,18 +152,16 @@ class Worker(CrewActor):
         if member.dropped:
             self._reject_dropped()
         while job is not None:
-            reply = job.reply
             outcome: Any = self._run(job)
-            job = None
             if type(outcome) is not Result:
                 outcome = Rejection(_detached(outcome))
-            self._unsettled = (reply, outcome)
+            self._unsettled = done = (job, outcome)
             # Done before it is answered: whoever asks again at once meets an idle worker. Not so
             # where a callback runs first, which might keep this thread from its next job.
-            quick = reply.callbacks is None
+            quick = job.reply.callbacks is None
             job = dispatcher.finish(member, type(outcome) is Result, quick and inbox.empty())
-            reply.settle(outcome)
-            self._unsettled = reply = outcome = None  # type: ignore[assignment]  # hold nothing
+            _settle(*done)
+            self._unsettled = done = outcome = None  # type: ignore[assignment]  # hold nothing
             if member.dropped:
                 self._reject_dropped()
             if not quick and inbox.empty():
@@ -190,14 +190,9 @@ class Worker(CrewActor):
         except ConnectionLost:
             raise
         except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
-            if job.abort is not None:
-                # The statements of a script that came before the interrupted one stay done.
-                return _caused(job.abort.error(None if isinstance(job.request, Script) else False), error)
             error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
             return error
         if type(result) is Result:
-            if job.abort is not None and job.abort.wins:
-                return job.abort.error(True)
             return result
         return TypeError(
             f"{type(self._connection).__name__}.execute() must return a Result, not {type(result).__name__}: "
@@ -207,8 +202,7 @@ class Worker(CrewActor):
     def on_end(self, cause: BaseException | None) -> None:
         """Settle what this worker holds, reject its orphan, close the connection."""
         if self._unsettled is not None:
-            reply, outcome = self._unsettled
-            reply.settle(outcome)
+            _settle(*self._unsettled)
             self._unsettled = None
         orphan = self._dispatcher.bury(self.member)
         self._reject_dropped()
@@ -242,6 +236,20 @@ def _reason(cause: BaseException | None) -> BaseException | None:
         return None
     _detached(cause)
     return cause.__cause__ if isinstance(cause, ConnectionLost) and cause.__cause__ is not None else cause
+
+
+def _settle(job: Job, outcome: "Result | Rejection") -> None:
+    """Answer a job that the dispatcher holds to be done: from then on nobody can abort it any more."""
+    abort = job.abort
+    if abort is not None:
+        if type(outcome) is Rejection:
+            # The statements of a script that came before the interrupted one stay done.
+            executed = None if isinstance(job.request, Script) else False
+            outcome = Rejection(_caused(abort.error(executed), outcome.error))
+        elif abort.wins:
+            outcome = Rejection(abort.error(True))
+    job.reply.settle(outcome)
+    job.abort = None  # which holds the job
 
 
 def _caused(error: BaseException, cause: BaseException | None) -> BaseException:

@@ -6,15 +6,20 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import crew_size, depth, idling, points, scans, starting
+from benchmarks import cancelling, crew_size, deadlines, depth, idling, overload, points, scans, starting, ticks
 from benchmarks.figures import Figure, table
 from benchmarks.machine import describe
+from benchmarks.plot import Waits, draw, draw_waits
 from benchmarks.rounds import Effort
 
-BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure]]] = {
+BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "points": points.outstanding,
     "one-by-one": points.one_by_one,
     "scans": scans.run,
+    "deadlines": deadlines.run,
+    "ticks": ticks.run,
+    "overload": overload.run,
+    "cancel": cancelling.run,
     "depth": depth.run,
     "memory": depth.memory,
     "workers": crew_size.run,
@@ -23,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure]]] = {
     "idle": idling.run,
 }
 README = Path(__file__).with_name("README.md")
+WAITS = Path(__file__).with_name("overload.svg")
 BEGIN, END = "<!-- table -->", "<!-- end -->"
 
 
@@ -30,18 +36,22 @@ def main() -> None:
     """Measure, print the table, and write or draw it if asked."""
     options = _options()
     effort = Effort(quick=options.quick)
-    figures: list[Figure] = []
+    found: list[Figure | Waits] = []
     for name in options.only or BENCHMARKS:
         start = time.perf_counter()
         print(f"{name} …", end=" ", file=sys.stderr, flush=True)
-        figures += BENCHMARKS[name](effort)
+        found += BENCHMARKS[name](effort)
         print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr)
+    figures = [figure for figure in found if isinstance(figure, Figure)]
     text = f"{describe()}\n\n{table(figures)}"
     print(text)
     if options.write:
         _write(text)
+        for waits in found:
+            if isinstance(waits, Waits):
+                _plot(lambda waits=waits: draw_waits(waits, WAITS, describe()))
     if options.plot is not None:
-        _plot(figures, options.plot)
+        _plot(lambda: draw(figures, options.plot, describe()))
 
 
 def _options() -> argparse.Namespace:
@@ -49,7 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="measure for a tenth of the time, and more roughly")
     parser.add_argument("--plot", metavar="FILE.png", help="draw a picture; needs matplotlib")
-    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
+    parser.add_argument("--write", action="store_true", help="put table and picture into benchmarks/README.md")
     return parser.parse_args()
 
 
@@ -62,11 +72,9 @@ def _write(text: str) -> None:
     README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
-def _plot(figures: list[Figure], file: str) -> None:
-    from benchmarks.plot import draw
-
+def _plot(draw_it: Callable[[], None]) -> None:
     try:
-        draw(figures, file, describe())
+        draw_it()
     except ImportError:
         print("no picture: matplotlib is not installed", file=sys.stderr)
 

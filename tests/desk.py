@@ -26,9 +26,9 @@ class Clock:
 class Desk:
     """A dispatcher, the clock it looks at, and what it has done to its workers."""
 
-    def __init__(self, *, size: int = 2, max_queue: int | None = None) -> None:
+    def __init__(self, *, size: int = 2, max_queue: int | None = None, shed_after: float | None = None) -> None:
         self.clock = Clock()
-        self.dispatcher = Dispatcher("app", "Database()", size, max_queue, self.clock)
+        self.dispatcher = Dispatcher("app", "Database()", size, max_queue, self.clock, shed_after=shed_after)
         self.woken: list[Member] = []
         self.interrupted: list[Member] = []
         self._ids = count(1)

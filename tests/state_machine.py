@@ -1,145 +1,134 @@
 """A hypothesis state machine over the dispatcher and the unstarted supervisor.
 
-Every rule is something that may happen to a crew. After each of them `everything_holds` looks at
+Every rule is something that may happen to a crew. After each of them `state_machine_checks` looks at
 the whole crew; at the end it is stopped and drained, and nobody may be left waiting.
 """
 
 import sys
-from collections import Counter
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pykka
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.dispatcher import Mode
-from actors.errors import ConnectionLost, QuerycrewError, SupervisorStopped, WorkerDied
-from actors.job import QUEUED, STARTED, Job
-from actors.member import MemberState
+from actors.errors import ConnectionLost, QueryCancelled, QuerycrewError, SupervisorStopped
+from actors.job import QUEUED, STARTED
 from actors.messages import Query, Status
 from actors.reply import Reply
 from actors.restart import RestartPolicy
 from actors.result import Result
-from actors.seat import SeatState
-from tests.stepped import CLOCK, SteppedSupervisor, SteppedWorker
+from tests.state_machine_checks import everything_holds
+from tests.stepped import CLOCK, SteppedSupervisor
+from tests.watched import WatchedCrew, WithdrawnError
 
-POLICY = RestartPolicy(max_restarts=3, within=10, backoff_initial=0.05, backoff_max=5, quiet_period=5, start_timeout=30)
+POLICY = RestartPolicy(
+    max_restarts=3, within=10, backoff_initial=0.05, backoff_max=5, quiet_period=5, start_timeout=30, grace=0.5
+)
 
 pick = st.integers(0, 5)
 """Which one of several: taken modulo their number."""
 
-
-class WithdrawnError(Exception):
-    """What a caller that has withdrawn its job settles the reply with."""
-
-
-class Watched:
-    """A job that was submitted, and all that came of it."""
-
-    def __init__(self, job: Job, number: int) -> None:
-        self.job = job
-        self.number = number
-        self.started = False
-        self.answer: object = None
-        self.calls = 0
-
-    @property
-    def reply(self) -> Reply[Any]:
-        return self.job.reply
-
-    def note(self, reply: Reply[Any]) -> None:
-        self.calls += 1
-
-    def fate(self) -> str:
-        """Return the counter in which it belongs."""
-        if not self.reply.done():
-            return "running" if self.started else "queued"
-        error = self.reply.exception(0)
-        if error is None:
-            return "answered"
-        if not self.started:
-            return "cancelled" if isinstance(error, WithdrawnError) else "rejected"
-        if isinstance(error, SupervisorStopped):
-            return "rejected"
-        return "died" if isinstance(error, WorkerDied) else "failed"
-
-    def check_answer(self) -> None:
-        """Once there is an answer it stays; whoever wants to be told of it is told once."""
-        if self.reply.done():
-            answer = self.reply._outcome
-            self.answer = self.answer or answer
-            assert self.answer is answer, "an answer was changed"
-        assert self.calls <= self.reply.done(), "a caller was told twice"
+timeouts = st.sampled_from([None, None, 0, 0.03, 0.2, 1.0])
+"""Seconds; short ones end while a job waits, longer ones while it runs."""
 
 
-class CrewMachine(RuleBasedStateMachine):
+class CrewMachine(WatchedCrew, RuleBasedStateMachine):
     """Everything that may happen to a crew, in any order."""
 
     crew_class: ClassVar[type[SteppedSupervisor]] = SteppedSupervisor
 
     def __init__(self) -> None:
         super().__init__()
-        self.jobs: dict[int, Watched] = {}
-        self.last_started = 0
         self.stops: list[Reply[bool]] = []
         self.steps = 0
+        self.failed_in_callback: AssertionError | None = None
         self.exception_outside = sys.exc_info()[1]
 
     @initialize(
         size=st.integers(1, 3),
         max_queue=st.sampled_from([None, None, 0, 2]),
         lives_for=st.sampled_from([0, 10, 20, 30, 1000]),
+        timeout=st.sampled_from([None, None, 0.1]),
+        shed_after=st.sampled_from([None, None, 0.05]),
     )
-    def start(self, size: int, max_queue: int | None, lives_for: int) -> None:
+    def start(
+        self, size: int, max_queue: int | None, lives_for: int, timeout: float | None, shed_after: float | None
+    ) -> None:
         self.lives_for = lives_for  # steps until it may be stopped: most bugs need a while
-        self.crew = self.crew_class(size, max_queue, POLICY)
-        self.ref = self.crew.actor_ref
-        self.dispatcher = self.crew.dispatcher
-        self.dispatcher.on_submit = self.submitted
-        self.dispatcher.on_start = self.started
+        self.watch(self.crew_class(size, max_queue, POLICY, timeout=timeout, shed_after=shed_after), shed_after)
         self.crew.launch()
         self.crew.run(self.crew.on_start)
 
-    # --- what the dispatcher tells --------------------------------------------------------
-
-    def submitted(self, job: Job, refusal: QuerycrewError | None) -> None:
-        self.jobs[id(job)] = Watched(job, len(self.jobs) + 1)
-
-    def started(self, job: Job) -> None:
-        watched = self.jobs[id(job)]
-        assert not watched.started, "a job was started twice"
-        assert not watched.reply.done(), "a job was started that is settled"
-        assert watched.number > self.last_started, "a job overtook another"
-        watched.started = True
-        self.last_started = watched.number
-
     # --- callers --------------------------------------------------------------------------
 
-    @rule(number=st.integers(1, 3), watch=st.booleans())
-    def ask(self, number: int, watch: bool) -> None:
+    @rule(number=st.integers(1, 3), watch=st.booleans(), timeout=timeouts)
+    def ask(self, number: int, watch: bool, timeout: float | None) -> None:
         for _ in range(number):
-            reply = self.ref.ask(Query("SELECT 1"), block=False)
+            reply = self.ref.ask(Query("SELECT 1", timeout=timeout), block=False)
             if watch:  # a callback also changes the order in which a worker answers and takes its next job
-                watched = next(each for each in self.jobs.values() if each.reply is reply)
-                reply.add_done_callback(watched.note)
+                reply.add_done_callback(self.watched(reply).note)
 
-    @rule()
-    def tell(self) -> None:
-        self.ref.tell(Query("SELECT 1"))
+    @rule(pick=pick)
+    def ask_with_a_callback_that_cancels_another(self, pick: int) -> None:
+        reply = self.ref.ask(Query("SELECT 1"), block=False)
 
-    @precondition(lambda self: self.in_state(QUEUED))
+        def cancel_another(_: object) -> None:
+            pending = self.pending()
+            try:
+                if pending:
+                    self.cancel(self.one_of(pending, pick))
+            except AssertionError as error:  # what a callback raises is logged, and no more
+                self.failed_in_callback = error
+
+        reply.add_done_callback(cancel_another)
+
+    @precondition(lambda self: self.steps % 3 == 0)
+    @rule(timeout=timeouts)
+    def ask_and_give_up_at_once(self, timeout: float | None) -> None:
+        before = len(self.jobs)
+        with pytest.raises((pykka.Timeout, QuerycrewError)) as caught:
+            self.ref.ask(Query("SELECT 1", timeout=timeout), timeout=0)
+        (watched,) = list(self.jobs.values())[before:]
+        watched.cancelled = type(caught.value) is pykka.Timeout
+        assert watched.reply.done()
+
+    @rule(timeout=timeouts)
+    def tell(self, timeout: float | None) -> None:
+        self.ref.tell(Query("SELECT 1", timeout=timeout))
+
+    @precondition(lambda self: self.steps % 3 == 0 and self.in_state(QUEUED))  # most jobs are wanted
+    @rule(pick=pick)
+    def cancel_a_job_that_waits(self, pick: int) -> None:
+        watched = self.one_of(self.in_state(QUEUED), pick)
+        assert self.cancel(watched) is True, "cancel said False of a job that waits"
+        error = watched.reply.exception(0)
+        assert isinstance(error, QueryCancelled)
+        assert error.executed is False
+
+    @precondition(lambda self: self.steps % 3 == 0 and self.in_state(STARTED))
+    @rule(pick=pick)
+    def cancel_a_job_that_runs(self, pick: int) -> None:
+        watched = self.one_of(self.in_state(STARTED), pick)
+        assert self.cancel(watched) is True, "cancel said False of a job that runs"
+        assert watched.interrupted_at is not None, "a job was cancelled and not interrupted"
+
+    @precondition(lambda self: self.steps % 5 == 0 and self.done())
+    @rule(pick=pick)
+    def cancel_a_job_that_is_done(self, pick: int) -> None:
+        assert self.one_of(self.done()[-6:], pick).reply.cancel() is False
+
+    @precondition(lambda self: self.steps % 5 == 0 and self.in_state(QUEUED))
     @rule(pick=pick)
     def withdraw(self, pick: int) -> None:
-        waiting = self.in_state(QUEUED)
-        job = waiting[pick % len(waiting)].job
+        job = self.one_of(self.in_state(QUEUED), pick).job
         assert self.dispatcher.withdraw(job)
         assert job.reply.reject(WithdrawnError())
 
     @precondition(lambda self: self.in_state(STARTED))
     @rule(pick=pick)
     def withdraw_too_late(self, pick: int) -> None:
-        begun = self.in_state(STARTED)
-        assert not self.dispatcher.withdraw(begun[pick % len(begun)].job)
+        assert not self.dispatcher.withdraw(self.one_of(self.in_state(STARTED), pick).job)
 
     @rule()
     def look(self) -> None:
@@ -160,11 +149,12 @@ class CrewMachine(RuleBasedStateMachine):
     def a_worker_opens_the_database(self, pick: int) -> None:
         self.one_of(self.launched(), pick).open()
 
-    @precondition(lambda self: self.launched())
+    @precondition(lambda self: self.steps % 3 == 0 and self.launched())
     @rule(pick=pick, error=st.sampled_from([OSError("no"), SystemExit()]))
     def a_worker_fails_to_open_the_database(self, pick: int, error: BaseException) -> None:
         self.one_of(self.launched(), pick).open(error)
 
+    @precondition(lambda self: self.steps % 3 == 0)
     @rule(number=st.integers(1, 3))
     def the_system_gives_no_more_threads(self, number: int) -> None:
         self.crew.database.failing_launches = number
@@ -177,7 +167,12 @@ class CrewMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.paused())
     @rule(pick=pick, outcome=st.sampled_from([Result(), Result(), ValueError("no such table"), ConnectionLost("gone")]))
     def a_job_ends(self, pick: int, outcome: Result | BaseException) -> None:
-        self.one_of(self.paused(), pick).end_job(outcome)
+        self.end_job(self.one_of(self.paused(), pick), outcome)
+
+    @precondition(lambda self: self.interrupted_workers())
+    @rule(pick=pick)
+    def a_statement_heeds_its_interrupt(self, pick: int) -> None:
+        self.end_job(self.one_of(self.interrupted_workers(), pick), InterruptedError())
 
     @precondition(lambda self: self.up())
     @rule(pick=pick, cause=st.sampled_from([OSError("died"), SystemExit(), KeyboardInterrupt()]))
@@ -191,11 +186,11 @@ class CrewMachine(RuleBasedStateMachine):
     def the_supervisor_reads_its_mail(self) -> None:
         self.crew.read()
 
-    @rule(seconds=st.sampled_from([0.02, 0.1, 1.0, 6.0, 31.0]))
+    @rule(seconds=st.sampled_from([0.02, 0.05, 0.1, 0.3, 1.0, 6.0, 31.0]))
     def time_passes(self, seconds: float) -> None:
         CLOCK.now += seconds
 
-    @rule(turns=st.integers(1, 3), seconds=st.sampled_from([0.0, 0.0, 0.11, 6.0]))
+    @rule(turns=st.integers(1, 3), seconds=st.sampled_from([0.0, 0.0, 0.02, 0.11, 0.6, 6.0]))
     def everybody_but_the_running_jobs_goes_on(self, turns: int, seconds: float) -> None:
         for _ in range(turns):
             CLOCK.now += seconds
@@ -209,6 +204,7 @@ class CrewMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.steps > self.lives_for)
     @rule(cancel_pending=st.booleans(), timeout=st.sampled_from([None, 0, 5]))
     def shutdown(self, cancel_pending: bool, timeout: float | None) -> None:
+        self.forced |= timeout is not None
         self.ref.shutdown(wait=False, cancel_pending=cancel_pending, timeout=timeout)
 
     @precondition(lambda self: self.steps > self.lives_for and not self.crew.ended)
@@ -219,60 +215,11 @@ class CrewMachine(RuleBasedStateMachine):
     # --- what always holds ----------------------------------------------------------------
 
     @invariant()
-    def everything_holds(self) -> None:
+    def it_holds(self) -> None:
         self.steps += 1
-        self.counters_add_up()
-        self.answers_stay_as_they_are()
-        self.a_job_is_on_one_worker_at_most()
-        self.no_job_waits_while_a_worker_that_could_run_it_sleeps()
-        self.it_is_suspended_only_while_nobody_is_up()
-        self.the_supervisor_sleeps_only_if_something_will_wake_it()
-        self.a_worker_that_has_ended_has_closed_its_connection()
-
-    def counters_add_up(self) -> None:
-        fates = Counter(watched.fate() for watched in self.jobs.values())
-        status = self.dispatcher.status()
-        assert status.submitted == len(self.jobs) == sum(fates.values())
-        for name in ("queued", "running", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed"):
-            assert getattr(status, name) == fates[name], f"the counter {name} is wrong"
-
-    def answers_stay_as_they_are(self) -> None:
-        for watched in self.jobs.values():
-            watched.check_answer()
-
-    def a_job_is_on_one_worker_at_most(self) -> None:
-        running = [id(worker.member.job) for worker in self.paused()]
-        assert len(running) == len(set(running)), "a job runs twice"
-        known = {id(job) for job in self.dispatcher.running()}
-        assert known <= set(running)
-
-    def no_job_waits_while_a_worker_that_could_run_it_sleeps(self) -> None:
-        states = Counter(member.state for member in self.dispatcher._members.values())
-        assert states[MemberState.IDLE] == len(self.dispatcher._lane.idle)
-        if self.dispatcher._lane.idle:
-            assert self.dispatcher.queued <= states[MemberState.AWAKE], "a job waits while a worker sleeps"
-        for worker in self.up():
-            if worker.member.state is MemberState.AWAKE:
-                assert worker.has_mail, "it was woken, and nothing makes it look for a job"
-
-    def it_is_suspended_only_while_nobody_is_up(self) -> None:
-        if self.dispatcher.mode is Mode.SUSPENDED:
-            assert self.dispatcher.queued == 0
-            assert not any(seat.state is SeatState.UP for seat in self.crew._seats), "suspended for no reason"
-
-    def the_supervisor_sleeps_only_if_something_will_wake_it(self) -> None:
-        if self.crew.ended or not self.crew.actor_inbox.empty():
-            return
-        states = {seat.state for seat in self.crew._seats}
-        alarm = self.crew.actor_inbox.alarm
-        if states != {SeatState.UP} and self.dispatcher.mode in (Mode.UP, Mode.SUSPENDED):
-            assert alarm is not None, "nothing will start the missing workers"
-        assert alarm is not None or SeatState.UP in states, "the supervisor sleeps for ever"
-
-    def a_worker_that_has_ended_has_closed_its_connection(self) -> None:
-        for worker in self.crew.database.workers:
-            open_still = worker._connection is not None and not worker._connection.closed
-            assert not (worker.ended and open_still), "a connection was left open"
+        if self.failed_in_callback is not None:
+            raise self.failed_in_callback
+        everything_holds(self)
 
     # --- the end --------------------------------------------------------------------------
 
@@ -307,7 +254,7 @@ class CrewMachine(RuleBasedStateMachine):
         """Let every running job end; say whether there was any."""
         paused = self.paused()
         for worker in paused:
-            worker.end_job(Result())
+            self.end_job(worker, Result())
         return bool(paused)
 
     def check_that_all_is_over(self) -> None:
@@ -319,27 +266,3 @@ class CrewMachine(RuleBasedStateMachine):
         assert isinstance(self.ref.ask(Query("SELECT 1"), block=False).exception(0), SupervisorStopped)
         ours = {self.crew.actor_urn, *(worker.actor_urn for worker in self.crew.database.workers)}
         assert not ours & {ref.actor_urn for ref in pykka.ActorRegistry.get_all()}
-
-    # --- who there is ---------------------------------------------------------------------
-
-    def in_state(self, state: object) -> list[Watched]:
-        return [each for each in self.jobs.values() if each.job.state is state and not each.reply.done()]
-
-    def alive(self) -> list[SteppedWorker]:
-        return [worker for worker in self.crew.database.workers if not worker.ended]
-
-    def launched(self) -> list[SteppedWorker]:
-        return [worker for worker in self.alive() if not worker.opened]
-
-    def up(self) -> list[SteppedWorker]:
-        return [worker for worker in self.alive() if worker.opened]
-
-    def paused(self) -> list[SteppedWorker]:
-        return [worker for worker in self.up() if worker.is_paused]
-
-    def reading(self) -> list[SteppedWorker]:
-        return [worker for worker in self.up() if not worker.is_paused and worker.has_mail]
-
-    @staticmethod
-    def one_of(workers: list[SteppedWorker], pick: int) -> SteppedWorker:
-        return workers[pick % len(workers)]

@@ -38,6 +38,7 @@ class SteppedDispatcher(Dispatcher):
         super().__init__(*arguments, **options)
         self.on_submit: Callable[[Job, QuerycrewError | None], object] = lambda job, refusal: None
         self.on_start: Callable[[Job], object] = lambda job: None
+        self.on_interrupt: Callable[[Job], object] = lambda job: None
         self.paused: set[int] = set()
 
     def submit(self, job: Job) -> QuerycrewError | None:
@@ -80,10 +81,10 @@ class SteppedConnection:
         return outcome
 
     def interrupt(self) -> None:
-        # Given up by its supervisor, it may be interrupted once more on its way out.
-        assert self.worker.is_paused or self.worker.member.state is MemberState.GONE, (
-            "an interrupt hit a worker that runs nothing"
-        )
+        job = self.worker.member.job
+        assert job is not None, "an interrupt hit a worker that runs nothing"
+        assert self.worker.member.state is not MemberState.GONE, "an interrupt hit a worker that was given up"
+        self.worker._dispatcher.on_interrupt(job)  # type: ignore[attr-defined]
         self.interrupts += 1
 
     def close(self) -> None:
@@ -103,6 +104,10 @@ class SteppedWorker(Worker):
     def _start_actor_loop(self) -> None:
         assert isinstance(self._database, SteppedDatabase)
         self._database.launch(self)
+
+    def _interrupt(self) -> None:
+        if self._connection is not None:
+            self._connection.interrupt()  # unguarded: what the scripted connection asserts is for the test
 
     @property
     def is_paused(self) -> bool:
@@ -193,14 +198,11 @@ class SteppedSupervisor(Supervisor):
     dispatcher_class = SteppedDispatcher
     clock = staticmethod(CLOCK)
 
-    def __init__(self, size: int, max_queue: int | None, policy: RestartPolicy) -> None:
+    def __init__(self, size: int, max_queue: int | None, policy: RestartPolicy, **options: float | None) -> None:
         CLOCK.now = 1000.0
         self.database = SteppedDatabase()
         self.ended = False
-        super().__init__(self.database, size, max_queue, policy, "app")
-
-    def _chance(self) -> float:
-        return 0.5
+        super().__init__(self.database, size, max_queue, policy, "app", **options)
 
     @staticmethod
     def _create_actor_inbox() -> Inbox:

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "actors.actor": {"inbox", "log", "reply", "waiting"},
     "actors.worker": {
         *VALUES,
-        *{"actor", "databases.base", "dispatcher", "events", "job", "member", "rejection", "reply", "waiting"},
+        *{"actor", "databases.base", "dispatcher", "events", "job", "member", "rejection", "waiting"},
     },
     "actors.seat": {"worker"},
     # What a program holds.

@@ -6,6 +6,9 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from actors.deadlines import Deadlines
+from actors.job import WITHDRAWN
+from actors.member import MemberState
 from tests.state_machine import CrewMachine
 from tests.stepped import CLOCK, SteppedDispatcher, SteppedSupervisor, SteppedWorker
 
@@ -15,7 +18,7 @@ LOOK = settings(
 )
 # Always the same examples, so that a planted bug is found in each run or in none.
 FIND = settings(
-    max_examples=300,
+    max_examples=1000,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
@@ -47,7 +50,9 @@ class LosesWakes(SteppedDispatcher):
 
 class ServesTheLastFirst(SteppedDispatcher):
     def take(self, member):
-        self._lane.jobs.rotate(1)
+        jobs = self._lane.jobs
+        if jobs:
+            jobs.move_to_end(next(reversed(jobs)), last=False)
         return super().take(member)
 
 
@@ -95,6 +100,95 @@ class NeverWakesUp(SteppedSupervisor):
         return None
 
 
+class RunsWhatIsTooLate(SteppedDispatcher):
+    def _reason_to_drop(self, job, now):
+        return None
+
+
+class ForgetsDeadlines(SteppedDispatcher):
+    def _arm(self, at):
+        self._armed = at
+
+
+class KeepsTheDeadlinesOfTheDead(SteppedDispatcher):
+    def bury(self, member):
+        job, deadlines = member.job, self._deadlines
+        if job is not None:
+            self._deadlines = Deadlines()
+        orphan = super().bury(member)
+        self._deadlines = deadlines
+        return orphan
+
+
+class KeepsThePlaceOfTheWithdrawn(SteppedDispatcher):
+    def _take_back(self, job):
+        job.state = WITHDRAWN
+        return True
+
+
+class InterruptsTheNextJob(SteppedDispatcher):
+    """Once more for each interrupt, whatever that worker runs by then."""
+
+    late = ()
+
+    def interrupt(self, job, abort):
+        self.late = {job.member}
+        return super().interrupt(job, abort)
+
+    def _assign(self, member, now):
+        job = super()._assign(member, now)
+        if job is not None and member in self.late:
+            member.interrupt()
+        return job
+
+
+class CancelsNothingThatRuns(SteppedDispatcher):
+    def cancel_running(self, job):
+        return False
+
+
+class GivesWhatNobodyWants(SteppedDispatcher):
+    def interrupt(self, job, abort):
+        abort.wins = False
+        return super().interrupt(job, abort)
+
+
+class TimesOutTooEarly(SteppedDispatcher):
+    def expire(self, now):
+        return super().expire(now + 0.05)
+
+
+class ShedsWhatHasJustCome(SteppedDispatcher):
+    def _shed_head(self, now, target, shed):
+        super()._shed_head(now, 0.001, shed)
+
+
+class NeverGivesUp(SteppedDispatcher):
+    def follow_up(self, now):
+        for job in self._aborted:
+            job.member.interrupt()
+        return []
+
+
+class CountsALateAnswer(SteppedDispatcher):
+    def finish(self, member, ok, more):
+        if member.state is MemberState.GONE:
+            self._tally.answered += 1
+        return super().finish(member, ok, more)
+
+
+class LeavesTheStuckInTheirSeats(SteppedSupervisor):
+    def _give_up(self, member, now):
+        member.job.reply.reject(member.job.abort.error(None))
+
+
+class ForgetsWhoIsStuck(SteppedSupervisor):
+    def _give_up(self, member, now):
+        super()._give_up(member, now)
+        self._stuck.clear()
+        self._dispatcher.stuck = 0
+
+
 @pytest.mark.parametrize(
     ("bug", "found"),
     [
@@ -107,6 +201,19 @@ class NeverWakesUp(SteppedSupervisor):
         (LeavesItsConnectionOpen, "a connection was left open"),
         (DiesInSilence, "the crew never ends|the supervisor sleeps for ever"),
         (NeverSleeps, "never sleep"),
+        (RunsWhatIsTooLate, "a job was started after its deadline"),
+        (ForgetsDeadlines, "nobody looks at"),
+        (KeepsTheDeadlinesOfTheDead, "a deadline outlives its job"),
+        (KeepsThePlaceOfTheWithdrawn, "the counter queued is wrong"),
+        (InterruptsTheNextJob, "a job was interrupted that was to go on"),
+        (CancelsNothingThatRuns, "cancel said False of a job that runs"),
+        (GivesWhatNobodyWants, "cancel said True, and its caller got"),
+        (TimesOutTooEarly, "a job timed out before its deadline|a job was interrupted that was to go on"),
+        (ShedsWhatHasJustCome, "a job was shed that had not waited so long"),
+        (NeverGivesUp, "a statement that ignores its interrupt was not given up"),
+        (CountsALateAnswer, "the counter answered is wrong|^assert"),
+        (LeavesTheStuckInTheirSeats, "the counter running is wrong|the number of stuck threads is wrong|^assert"),
+        (ForgetsWhoIsStuck, "the number of stuck threads is wrong"),
         (NeverWakesUp, "nothing will start the missing workers|the supervisor sleeps for ever"),
     ],
 )

@@ -2,7 +2,6 @@
 
 import os
 import re
-import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -110,8 +109,11 @@ class SQLiteConnection:
         # Whether the engine has prepared a statement since this was last set to False.
         self._prepared = False
         # Set by `interrupt`, for a wait for a lock, which the engine's own interrupt does not end.
-        self._interrupted = threading.Event()
+        # Not an event: a thread that is killed in the middle of setting one leaves its lock held.
+        self._interrupted = False
         self._busy_since = 0.0
+        # The job is done, and whoever still interrupts it comes too late.
+        self._renewing = False
         # Whether the job has changed something of the connection that the next one would see.
         self._stateful = False
         self._open()
@@ -151,10 +153,11 @@ class SQLiteConnection:
         if attempts == 0:
             self._busy_since = now
         left = self._database.busy_timeout - (now - self._busy_since)
-        if left <= 0 or self._interrupted.is_set():
+        if left <= 0 or (self._interrupted and not self._renewing):
             return False
         # Short at first, since most locks are; then as seldom as an interrupt may be late.
-        return not self._interrupted.wait(min(left, 0.001 * (attempts + 1), 0.025))
+        time.sleep(min(left, 0.001 * (attempts + 1), 0.025))
+        return self._renewing or not self._interrupted
 
     # --- called by the engine -------------------------------------------------------------
 
@@ -176,8 +179,7 @@ class SQLiteConnection:
 
     def execute(self, request: Request) -> Result:
         """Run `request`; see `Connection`."""
-        if self._interrupted.is_set():
-            self._interrupted.clear()  # it was meant for the last job, which was done by then
+        self._interrupted = False  # it was meant for the last job, which was done by then
         try:
             known = self._reading.get(request.sql)
             if known is not None and isinstance(request, Query):
@@ -201,7 +203,7 @@ class SQLiteConnection:
 
     def interrupt(self) -> None:
         """End what is running; see `Connection`."""
-        self._interrupted.set()
+        self._interrupted = True
         with suppress(apsw.Error):  # it may have been closed meanwhile
             self._connection.interrupt()
 
@@ -292,8 +294,9 @@ class SQLiteConnection:
         try:
             # Closed by hand: the error's traceback may keep the cursor, and it a lock on the database.
             self._cursor.close(True)
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            while self._connection.in_transaction:
+                with suppress(apsw.InterruptError):  # it was meant for what is over
+                    self._connection.execute("ROLLBACK")
             self._cursor = self._connection.cursor()
         except apsw.Error as error:
             raise ConnectionLost(str(error)) from error
@@ -304,11 +307,14 @@ class SQLiteConnection:
         if self._database.in_memory:
             self._stateful = False
             return
+        self._renewing = True
         self.close()
         try:
             self._open()
         except apsw.Error as error:
             raise ConnectionLost(str(error)) from error
+        finally:
+            self._renewing = False
 
 
 def _check_closed(connection: apsw.Connection, request: Request) -> None:

@@ -12,6 +12,7 @@ import pykka
 
 from actors.errors import DatabaseUnavailable, WorkerDied
 from supervisor import Reply, Status, SupervisorRef
+from tests.chaos.hurried_callers import on_a_loop_with_time_limits, with_deadlines, with_second_thoughts
 from tests.conftest import eventually
 
 _EXPECTED = (WorkerDied, DatabaseUnavailable)
@@ -38,6 +39,13 @@ class Tally:
         self.unexpected: list[str] = []
         self.acknowledged: set[int] = set()
         self.callbacks_missed = 0
+        self.denied: set[int] = set()
+        """Of which it was said that they have not taken effect."""
+        self.cancelled: set[int] = set()
+        """Of which `cancel` has said that it takes effect."""
+        self.given_up: list[tuple[int, Reply[Any]]] = []
+        self.lateness: list[float] = []
+        """Seconds from each deadline until the answer."""
         self._seen_unavailable = 0
 
     def windows(self, ref: SupervisorRef, size: int) -> Iterator[list[int]]:
@@ -49,14 +57,15 @@ class Tally:
                 self._seen_unavailable = self.outcomes["DatabaseUnavailable"]
                 eventually(lambda: ref.ask(Status()).state == "up", self.patience)
 
-    def note(self, number: int, get: Callable[[], Any]) -> None:
+    def note(self, number: int, get: Callable[[], Any], *expected: type[BaseException]) -> None:
         """Take note of what `get` returns or raises."""
         try:
             result = get()
-        except pykka.Timeout:
-            self.unanswered += 1
         except Exception as error:
-            self.note_error(number, error)
+            if type(error) is pykka.Timeout:
+                self.unanswered += 1
+            else:
+                self.note_error(number, error, *expected)
         else:
             self.note_result(number, result)
 
@@ -65,15 +74,22 @@ class Tally:
         self.acknowledged.add(number)
         if getattr(result, "rows", None) != [(number,)]:
             self.unexpected.append(f"{number} got the answer {result!r}")
+        if number in self.cancelled:
+            self.unexpected.append(f"{number} was cancelled, and answered")
 
-    def note_error(self, number: int, error: BaseException) -> None:
+    def note_error(self, number: int, error: BaseException | None, *expected: type[BaseException]) -> None:
         self.outcomes[type(error).__name__] += 1
         own = self.database.must_fail(number)
-        if not isinstance(error, _EXPECTED) and not own:
+        if not isinstance(error, (*_EXPECTED, *expected)) and not own:
             self.unexpected.append(f"{number} got {error!r}")
+        executed = getattr(error, "executed", None)
+        if executed is False:
+            self.denied.add(number)
+        elif executed:
+            self.acknowledged.add(number)
 
-    def wait_for(self, number: int, reply: Any) -> None:
-        self.note(number, partial(reply.get, timeout=self.patience))
+    def wait_for(self, number: int, reply: Any, *expected: type[BaseException]) -> None:
+        self.note(number, partial(reply.get, timeout=self.patience), *expected)
 
 
 def one_by_one(ref: SupervisorRef, tally: Tally) -> None:
@@ -160,4 +176,5 @@ def by_derived_replies(ref: SupervisorRef, tally: Tally) -> None:
 CALLERS = (
     *(one_by_one, one_by_one, in_windows, in_large_windows),
     *(by_telling, from_callbacks, on_a_loop, by_derived_replies),
+    *(with_deadlines, with_second_thoughts, on_a_loop_with_time_limits),
 )

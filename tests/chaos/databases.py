@@ -1,6 +1,7 @@
 """Databases that write down which statement ran where, and break when the killer wants it."""
 
 import sqlite3
+import threading
 from asyncio import CancelledError
 from collections import deque
 from contextlib import closing, suppress
@@ -13,6 +14,13 @@ from actors.errors import ConnectionLost
 from actors.messages import Query, Request
 from actors.result import Result
 
+GRACE = 0.05  # seconds until a worker is given up
+
+# Takes some milliseconds.
+_COUNTING = (
+    "FROM (WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 30000) "
+    "SELECT max(i) AS largest FROM n) WHERE largest > 0"
+)
 _ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError)
 
 
@@ -22,6 +30,10 @@ class Killed(BaseException):
 
 class StatementFailed(Exception):
     """A statement's own error."""
+
+
+class StatementInterrupted(Exception):
+    """A statement has heeded its interrupt."""
 
 
 class Scripted:
@@ -53,9 +65,17 @@ class Scripted:
     def open(self) -> Any:
         return ScriptedConnection()
 
-    def request(self, number: int) -> Query:
+    def request(self, number: int, timeout: float | None = None) -> Query:
         """Return a statement that answers its number; one in fifty fails."""
-        return Query("fail" if self.must_fail(number) else "answer", (number,))
+        return Query("fail" if self.must_fail(number) else "answer", (number,), timeout)
+
+    def lasting(self, number: int, timeout: float | None) -> Query:
+        """Return a statement that takes some milliseconds, unless it is interrupted."""
+        return Query("last", (number,), timeout)
+
+    def deaf(self, number: int, timeout: float | None) -> Query:
+        """Return a statement that ignores its interrupt until its worker is given up."""
+        return Query("deaf", (number,), timeout)
 
     def must_fail(self, number: int) -> bool:
         return number % 50 == 49
@@ -67,6 +87,10 @@ class Scripted:
     def never_ran(self, acknowledged: set[int]) -> list[str]:
         """Say which statements were answered, and have not run."""
         return [f"{number} was answered and never ran" for number in acknowledged.difference(self.ran())]
+
+    def not_undone(self, denied: set[int]) -> list[str]:
+        """Say which statements have taken effect, though their callers were told that they have not."""
+        return []
 
 
 class NumberedSQLite(Scripted):
@@ -80,14 +104,24 @@ class NumberedSQLite(Scripted):
             connection.execute("CREATE TABLE written(number INTEGER)")
 
     def open(self) -> Any:
-        return self._database.connect()
+        connection = self._database.connect()
+        connection._connection.create_scalar_function("pause", _pause)
+        return connection
 
-    def request(self, number: int) -> Query:
+    def request(self, number: int, timeout: float | None = None) -> Query:
         if self.must_fail(number):
-            return Query("SELECT no_such_column, ?", (number,))
+            return Query("SELECT no_such_column, ?", (number,), timeout)
         if _writes(number):
-            return Query("INSERT INTO written VALUES (?) RETURNING number", (number,))
-        return Query("SELECT ?", (number,))
+            return Query("INSERT INTO written VALUES (?) RETURNING number", (number,), timeout)
+        return Query("SELECT ?", (number,), timeout)
+
+    def lasting(self, number: int, timeout: float | None) -> Query:
+        if _writes(number):
+            return Query(f"INSERT INTO written SELECT ? {_COUNTING} RETURNING number", (number,), timeout)
+        return Query(f"SELECT ? {_COUNTING}", (number,), timeout)
+
+    def deaf(self, number: int, timeout: float | None) -> Query:
+        return Query("SELECT pause(?)", (number,), timeout)
 
     def never_ran(self, acknowledged: set[int]) -> list[str]:
         with closing(sqlite3.connect(self._path)) as connection:
@@ -102,6 +136,11 @@ class NumberedSQLite(Scripted):
         if checked != "ok":
             wrong.append(checked)
         return wrong
+
+    def not_undone(self, denied: set[int]) -> list[str]:
+        with closing(sqlite3.connect(self._path)) as connection:
+            written = {number for (number,) in connection.execute("SELECT number FROM written")}
+        return [f"{number} is there, and was said to be undone" for number in denied & written]
 
 
 class NumberedConnection:
@@ -130,16 +169,41 @@ class NumberedConnection:
 
 
 class ScriptedConnection:
+    def __init__(self) -> None:
+        # Not an event: a thread that is killed in the middle of setting one leaves it locked.
+        self._interrupted = False
+
     def execute(self, request: Query) -> Result:
-        if request.sql == "fail":
-            raise StatementFailed(request.params)
+        self._interrupted = False
+        match request.sql:
+            case "fail":
+                raise StatementFailed(request.params)
+            case "deaf":
+                _pause()
+            case "last":
+                for _ in range(20):
+                    _wait(0.001)
+                    if self._interrupted:
+                        raise StatementInterrupted(request.params)
         return Result(("number",), [request.params], 1)
 
     def interrupt(self) -> None:
-        pass
+        self._interrupted = True
 
     def close(self) -> None:
         pass
+
+
+def _wait(seconds: float) -> None:
+    gate = threading.Lock()
+    gate.acquire()
+    gate.acquire(timeout=seconds)
+
+
+def _pause(number: int = 0) -> int:
+    """Do nothing, for longer than a worker may ignore its interrupt."""
+    _wait(2 * GRACE)
+    return number
 
 
 def _writes(number: int) -> bool:

@@ -17,6 +17,10 @@ class Findings:
     kills: Counter[str]
     restarts: int
     full_size: bool
+    miscounted: int
+    """By how much the counters do not add up: a kill may hit as it counts."""
+    kept: int
+    """Deadlines and interrupts that outlive their jobs."""
     leaks: list[str]
     recoveries: list[float]
     """Seconds from a worker's death notice until its replacement was up, where that could open the database."""
@@ -24,6 +28,8 @@ class Findings:
     """The same, where the database could not be opened at first."""
     unanswered: int = 0
     callbacks_missed: int = 0
+    lateness: list[float] = field(default_factory=list)
+    """Seconds from each deadline until the answer, where it came later."""
     outcomes: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
 
@@ -32,6 +38,7 @@ class Findings:
         self.unanswered += tally.unanswered
         self.callbacks_missed += tally.callbacks_missed
         self.outcomes += tally.outcomes
+        self.lateness += [seconds for seconds in tally.lateness if seconds > 0]
         self.unexpected += tally.unexpected
 
     @property
@@ -44,6 +51,8 @@ class Findings:
             "unexpected": not self.unexpected,
             # A kill that hits a callback ends that callback, and no other.
             "callbacks missed": self.callbacks_missed <= self.kills["interrupt"],
+            "miscounted": abs(self.miscounted) <= self.kills["interrupt"],
+            "kept": self.kept == 0,
             "full size": self.full_size,
             "leaks": not self.leaks,
         }
@@ -60,8 +69,11 @@ class Findings:
             "ran twice": self.ran_twice,
             "unexpected": self.unexpected[:5] or 0,
             "callbacks missed": self.callbacks_missed,
+            "miscounted": self.miscounted,
+            "kept": self.kept,
             "leaks": self.leaks or 0,
             "full size": self.full_size,
+            "after a deadline": _milliseconds(self.lateness),
             "recovery": _milliseconds(self.recoveries),
             "…opening failed": _milliseconds(self.hard_recoveries),
             "verdict": "BROKEN: " + ", ".join(self.broken) if self.broken else "all invariants hold",

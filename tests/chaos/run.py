@@ -15,15 +15,15 @@ import pykka
 
 import actors.ref
 from actors.reply import Reply
-from supervisor import RestartPolicy, Status, SupervisorRef
+from supervisor import CrewStatus, RestartPolicy, Status, SupervisorRef
 from tests.chaos.callers import CALLERS, Tally
 from tests.chaos.crew import ChaosSupervisor, ChaosWorker, CountingReply
-from tests.chaos.databases import Killed
+from tests.chaos.databases import GRACE, Killed
 from tests.chaos.findings import Findings
 from tests.chaos.killer import LOGGERS, Killer, be_rude
 from tests.conftest import eventually, open_descriptors
 
-_POLICY = RestartPolicy(max_restarts=10**6, quiet_period=0, backoff_initial=0.001, backoff_max=0.01)
+_POLICY = RestartPolicy(max_restarts=10**6, quiet_period=0, backoff_initial=0.001, backoff_max=0.01, grace=GRACE)
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
         database.doomed.clear()
         database.doomed_openings.clear()
         full_size = eventually(lambda: _is_full(ref, workers), 20)
-        restarts = ref.ask(Status()).restarts
+        status, kept = ref.ask(Status()), _kept(ref)
         stopped = _stop(ref, patience)
     recoveries, hard_recoveries = supervisor.recoveries, supervisor.hard_recoveries
     del supervisor
@@ -60,7 +60,9 @@ def run(
         answered_twice=len(CountingReply.answered_twice),
         ran_twice=sum(count > 1 for count in Counter(database.ran()).values()),
         kills=killer.kills,
-        restarts=restarts,
+        restarts=status.restarts,
+        miscounted=_miscounted(status),
+        kept=kept,
         full_size=full_size,
         leaks=_leaks(before, descriptors) if stopped else ["the crew did not stop"],
         recoveries=recoveries,
@@ -69,6 +71,7 @@ def run(
     for tally in tallies:
         findings.add(tally)
     findings.unexpected += database.never_ran(set().union(*(tally.acknowledged for tally in tallies)))
+    findings.unexpected += database.not_undone(set().union(*(tally.denied for tally in tallies)))
     return findings
 
 
@@ -110,10 +113,26 @@ def _hooks() -> Iterator[None]:
             logging.getLogger(name).setLevel(logging.NOTSET)
 
 
+def _miscounted(status: CrewStatus) -> int:
+    """Return by how much the counters do not add up."""
+    ends = (status.answered, status.failed, status.died, status.rejected, status.cancelled, status.timed_out)
+    return status.submitted - sum(ends) - status.shed - status.queued - status.running
+
+
+def _kept(ref: SupervisorRef) -> int:
+    """Return how many deadlines and interrupts have outlived their jobs."""
+    dispatcher = ref._dispatcher
+    return len(dispatcher._aborted) + sum(map(len, dispatcher._deadlines._slots.values()))
+
+
 def _is_full(ref: SupervisorRef, size: int) -> bool:
     status = ref.ask(Status())
     alive = [thread for thread in threading.enumerate() if thread.name.startswith("querycrew-chaos-worker-")]
-    settled = status.state == "up" and status.queued == 0 and all(worker.state == "idle" for worker in status.workers)
+    settled = (
+        status.state == "up"
+        and status.queued == status.stuck == 0
+        and all(worker.state == "idle" for worker in status.workers)
+    )
     return settled and len(status.workers) == sum(thread.is_alive() for thread in alive) == size
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from actors.deadlines import Deadlines
 from actors.dispatcher import Dispatcher
 from actors.reply import Reply
 from actors.worker import Worker
@@ -17,7 +18,7 @@ _PAUSE = 0.0005  # seconds between two kills: more than a test needs, so that so
 def test_nothing_is_lost_and_nothing_runs_twice_whatever_is_killed():
     findings = run(_ASKS, 1, Scripted(), pause=_PAUSE)
     assert not findings.broken, findings.table()
-    assert findings.outcomes["answered"] > 0
+    assert min(findings.outcomes[name] for name in ("answered", "QueryTimeout", "QueryCancelled")) > 0
     assert findings.restarts > 0
     assert min(findings.kills[way] for way in ("interrupt", "stop", "doom")) > 0
 
@@ -72,6 +73,17 @@ def test_a_second_answer_is_found(monkeypatch):
     monkeypatch.setattr(Dispatcher, "take", take_and_answer_again)
     monkeypatch.setattr(Reply, "settle", accept_every_answer)
     assert "answered twice" in run(_ASKS // 4, 1, Scripted()).broken
+
+
+def test_a_cancel_that_is_promised_and_not_kept_is_found(monkeypatch):
+    monkeypatch.setattr(Dispatcher, "withdraw", lambda dispatcher, job: False)
+    monkeypatch.setattr(Dispatcher, "cancel_running", lambda dispatcher, job: True)
+    assert "unexpected" in run(_ASKS // 4, 1, Scripted()).broken
+
+
+def test_a_deadline_that_outlives_its_job_is_found(monkeypatch):
+    monkeypatch.setattr(Deadlines, "discard", lambda deadlines, job: None)
+    assert "kept" in run(_ASKS // 4, 1, Scripted()).broken
 
 
 def test_the_command_prints_a_table_and_ends_with_0_if_nothing_is_broken():

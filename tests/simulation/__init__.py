@@ -14,5 +14,6 @@ seed decides who takes the next step, when time passes, and what goes wrong; the
 | `luck.py` | how likely each fault is in this world; what strikes in the middle of a method |
 | `database.py` | the scripted database |
 | `clients.py` | what programs do with a crew |
+| `listener.py` | another actor that is told of workers and suspensions |
 | `ledger.py` | what was asked, run and answered, and the invariants |
 """

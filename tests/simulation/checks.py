@@ -1,21 +1,32 @@
 """The invariants of a whole world; those of single requests are in `ledger.py`."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pykka
 
 from actors import process
 from actors.dispatcher import Mode
-from actors.errors import ConnectionLost
+from actors.errors import (
+    ConnectionLost,
+    Overloaded,
+    QueryCancelled,
+    QuerycrewError,
+    QueryTimeout,
+    WorkerDied,
+)
 from actors.seat import SeatState
 from actors.worker import Worker
 from tests.simulation.crew import SimSupervisor, SimWorker
 from tests.simulation.database import OpeningFailed
+from tests.simulation.ledger import Entry
 from tests.simulation.life import Life, Phase
 from tests.simulation.luck import Killed
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+_FATES = ("answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
 
 
 def check_suspension(world: "World") -> None:
@@ -51,6 +62,8 @@ def check_rest(world: "World") -> None:
         world.blame(what)
     if not world.miscounted:
         _check_counters(world)
+    for what in world.listener.check():
+        world.blame(f"to a listener: {what}")
     life = _supervisor(world)
     if life is None:
         _check_gone(world)
@@ -60,12 +73,36 @@ def check_rest(world: "World") -> None:
 
 def _check_counters(world: "World") -> None:
     status = world.dispatcher.status()
-    parts = {
-        name: getattr(status, name)
-        for name in ("queued", "running", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
-    }
+    parts = {name: getattr(status, name) for name in ("queued", "running", *_FATES)}
     if status.submitted != sum(parts.values()) or min(parts.values()) < 0:
         world.blame(f"{status.submitted} submitted, but {parts}")
+    if world.killed or any(entry.own_answer for entry in world.ledger.entries):
+        return  # what a caller was told need not be what the crew has counted
+    fates = Counter(_fate(entry) for entry in world.ledger.entries if entry.job is not None)
+    told = {name: fates[name] for name in ("queued", "running", *_FATES)}
+    if told != parts:
+        world.blame(f"told {told}, but counted {parts}")
+
+
+def _fate(entry: Entry) -> str:
+    """Return the counter in which a request belongs, by what its caller was told."""
+    assert entry.reply is not None
+    if not entry.reply.done():
+        return "running" if entry.runs else "queued"
+    match entry.reply.exception(0):
+        case None:
+            return "answered"
+        case QueryTimeout():
+            return "timed_out"
+        case QueryCancelled():
+            return "cancelled"
+        case Overloaded():
+            return "shed"
+        case WorkerDied():
+            return "died"
+        case QuerycrewError():
+            return "rejected"
+    return "failed"
 
 
 def _check_crew(world: "World", life: Life) -> None:
@@ -77,6 +114,12 @@ def _check_crew(world: "World", life: Life) -> None:
             world.blame(f"a seat stays empty: {seat.state}, {seat.worker and seat.worker.thread_name}")
     if len(world.lives) != world.size + 1:
         world.blame(f"{len(world.lives) - 1} workers, not {world.size}: {[life.name for life in world.lives]}")
+    if world.listener.up() != {seat.worker.member.id for seat in life.actor._seats if seat.worker is not None}:
+        world.blame(f"a listener believes that these workers are up: {world.listener.up()}")
+    if world.dispatcher.status().stuck:
+        world.blame("a thread counts as stuck, and all have come back")
+    if world.dispatcher._aborted or any(world.dispatcher._deadlines._slots.values()):
+        world.blame("a deadline or an interrupt outlives its job")
     if len(world.dispatcher._members) != world.size:
         world.blame(f"the dispatcher knows of {len(world.dispatcher._members)} workers, not of {world.size}")
 

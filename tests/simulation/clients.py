@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pykka
 
 from actors.errors import QuerycrewError, WouldDeadlock
-from actors.messages import Status
+from actors.messages import Status, Subscribe, Unsubscribe
 from actors.waiting import here
 from tests.simulation.database import Interrupted
 from tests.simulation.ledger import Entry
@@ -55,7 +55,9 @@ class Client:
         if chance < luck.end:
             self.end()
         elif chance < luck.end + luck.trouble:
-            self._world.random.choice((self._trouble_a_worker, self._answer_myself, self._withdraw))()
+            self._world.random.choice((self._trouble_a_worker, self._answer_myself, self._subscribe))()
+        elif chance < luck.end + luck.trouble + luck.second_thoughts:
+            self._cancel()
         else:
             self._world.random.choice(_ASKING)(self)
 
@@ -86,8 +88,8 @@ class Client:
             entry.cut_off = True
             raise
         except _EXPECTED as error:
-            # A timeout leaves the job alone; all else is the answer, and the reply is done.
-            if entry.reply is not None and not isinstance(error, pykka.Timeout) and not entry.reply.done():
+            # A timeout cancels the job, which may still run; all else is the answer, and the reply is done.
+            if entry.reply is not None and type(error) is not pykka.Timeout and not entry.reply.done():
                 self._world.blame(f"ask raised {error!r} with an open reply")
 
     def _tell(self) -> None:
@@ -108,6 +110,8 @@ class Client:
 
     def new_entry(self, verb: str) -> Entry:
         entry = self._world.ledger.new()
+        if self._world.chance() < self._world.luck.hurry:
+            entry.timeout = self._world.random.choice(_TIMEOUTS)
         self._world.say(f"{verb} {entry.number}")
         return entry
 
@@ -188,29 +192,26 @@ class Client:
             entry.own_answer = True  # or not; who knows
             raise
 
-    def _withdraw(self) -> None:
-        """Do what cancelling does: take the job back, or else interrupt it."""
+    def _cancel(self) -> None:
         if not self._mine:
             return
-        entry = self._world.random.choice(self._mine)
-        if entry.job is None:
-            return
-        self._world.say(f"withdraws {entry.number}")
-        dispatcher = self._world.dispatcher
-        try:
-            if not dispatcher.withdraw(entry.job):
-                dispatcher.cancel_running(entry.job)
-                return
-            entry.own_answer = entry.withdrawn = True
-            entry.job.reply.settle("withdrawn")
-        except KeyboardInterrupt:
-            entry.cut_off = True
-            raise
+        entry = self._world.random.choice([entry for entry in self._mine if entry.is_in_hand()] or self._mine)
+        self._world.say(f"cancels {entry.number}")
+        assert entry.reply is not None
+        one = entry.reply if self._world.chance() < 0.8 else entry.reply.map(lambda value: value)
+        one.cancel()
+
+    def _subscribe(self) -> None:
+        world = self._world
+        message = world.random.choice((Subscribe, Subscribe, Unsubscribe))(world.fickle)
+        world.fickle.ended |= world.chance() < 0.2
+        world.say(f"sends {message}")
+        world.ledger.asked_to_stop.append(world.ref.ask(message, block=False))
 
     def finalize(self) -> None:
         """Do what code may do that the garbage collector runs in the middle of anything."""
         try:
-            self._world.random.choice((self.ask, self._tell, self._look, self.end))()
+            self._world.random.choice((self.ask, self._tell, self._look, self._cancel, self.end))()
         except pykka.ActorDeadError:
             pass
         except BaseException as error:
@@ -226,6 +227,7 @@ class Client:
             case 2:
                 cancel, timeout = world.chance() < 0.5, world.random.choice((None, 0, 0.05, 1.0))
                 world.say(f"shuts the crew down, {cancel=}, {timeout=}")
+                world.ledger.forced |= timeout is not None
                 world.ref.shutdown(wait=False, cancel_pending=cancel, timeout=timeout)
             case 3:
                 world.say("stops all actors")
@@ -234,7 +236,8 @@ class Client:
 
 
 _ASKING = (Client.ask, Client.ask, Client._ask_with_callback, Client._ask_and_wait, Client._tell, Client._look)
+_TIMEOUTS = (0, 0.01, 0.1, 0.1, 0.5, 2.0)
 _CALLBACKS = (
-    *(Client._do_nothing, Client._do_nothing, Client._raise, Client._raise),
+    *(Client._do_nothing, Client._do_nothing, Client._raise, Client._raise, Client._cancel),
     *(Client.ask, Client.ask, Client._wait_for_itself, Client._wait_for_itself, Client.end),
 )

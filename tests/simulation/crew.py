@@ -10,7 +10,9 @@ import pykka
 import actors.ref
 from actors import process
 from actors.dispatcher import Dispatcher
+from actors.errors import QueryTimeout
 from actors.inbox import Inbox
+from actors.rejection import Rejection
 from actors.reply import Reply
 from actors.waiting import here
 from actors.worker import Worker
@@ -46,7 +48,10 @@ class SimReply(Reply[Any]):
     def settle(self, outcome: Any) -> bool:
         world = stage.world
         world.pause("settle")
+        job = self.job
         first = super().settle(outcome)
+        if first and type(outcome) is Rejection and isinstance(outcome.error, QueryTimeout):
+            world.ledger.note_timeout(job, world.now)
         self.accepted += first
         if self.first_outcome is None:
             self.first_outcome = self._outcome
@@ -54,6 +59,19 @@ class SimReply(Reply[Any]):
             world.blame("a reply was answered twice")
         world.pause("settled")
         return first
+
+    def cancel(self) -> bool:
+        job, ledger = self.job, stage.world.ledger
+        if job is None:
+            if super().cancel():
+                stage.world.blame("cancelling a reply that is done has said True")
+            return False
+        entry = ledger.entry_of(job.request)
+        entry.cancelling = True
+        with stage.world.cutting_off_once():
+            said = super().cancel()
+        ledger.note_cancel(entry, said)
+        return said
 
     def _wait(self, timeout: float | None) -> bool:
         """Let others run meanwhile. A waiter that they cannot release gives up, as with Ctrl-C."""
@@ -76,7 +94,7 @@ def _with_pauses(name: str) -> Any:
         world.pause(name)
         # Looked up now: a test may have planted a bug there.
         answer = getattr(Dispatcher, name)(self, *args, **options)
-        world.ledger.note(name, args, answer)
+        world.ledger.note(name, args, answer, world.now)
         world.pause(name + " done")
         return answer
 
@@ -84,7 +102,7 @@ def _with_pauses(name: str) -> Any:
 
 
 # Not these: they decide nothing, and some are called where the lock is held.
-_QUIET = {"unavailable", "stopped", "is_mine", "forget_the_parent"}
+_QUIET = {"unavailable", "stopped", "cancelled", "timed_out", "is_mine", "forget_the_parent"}
 for _name, _method in vars(Dispatcher).items():
     if callable(_method) and not _name.startswith("_") and _name not in _QUIET:
         setattr(SimDispatcher, _name, _with_pauses(_name))
@@ -98,6 +116,10 @@ class SimWorker(Worker):
     def _start_actor_loop(self) -> None:
         stage.world.adopt(self, f"worker {self.member.id}")
 
+    def _interrupt(self) -> None:
+        stage.world.ledger.note_interrupt(self.member.job, stage.world.now)
+        super()._interrupt()
+
 
 class SimSupervisor(Supervisor):
     worker_class = SimWorker
@@ -107,9 +129,6 @@ class SimSupervisor(Supervisor):
     @staticmethod
     def _create_actor_inbox() -> Inbox:
         return Inbox(virtual_time)
-
-    def _chance(self) -> float:
-        return stage.world.chance()
 
     def _start_actor_loop(self) -> None:
         stage.world.adopt(self, "supervisor")

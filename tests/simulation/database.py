@@ -68,11 +68,11 @@ class SimConnection:
 
     def _outcome(self, request: Request, entry: Any) -> Any:
         world, luck = self._world, self._world.luck
+        deaf = world.happens(luck.statement_is_deaf)
         if world.happens(luck.statement_hangs):
-            world.say(f"{request} hangs")
-            deaf = world.chance() < 0.3
+            world.say(f"{request} hangs{', and is deaf' if deaf else ''}")
             world.hang(lambda: self._interrupted and not deaf, turns=world.random.randrange(_LONG), seconds=0.3)
-        if self._interrupted:
+        if self._interrupted and not deaf:
             entry.undone = True
             raise Interrupted
         if world.happens(luck.connection_lost):

@@ -5,8 +5,9 @@ from typing import Any
 
 import pykka
 
-from actors.errors import QuerycrewError, WorkerDied
-from actors.job import Job
+from actors.errors import QueryCancelled, QuerycrewError, QueryTimeout, WorkerDied
+from actors.job import QUEUED, STARTED, Job
+from actors.member import MemberState
 from actors.messages import Query, Request
 from actors.result import Result
 from tests.simulation.crew import SimReply
@@ -29,13 +30,28 @@ class Entry:
         self.own_answer = False
         """Its client settled the reply itself."""
         self.told = False
-        self.withdrawn = False
+        self.timeout: float | None = None
+        self.seconds_late = 0.0
+        """Since its deadline, while nothing kept the supervisor from looking."""
+        self.cancelling = False
+        """Somebody has begun to cancel it."""
+        self.cancelled = False
+        """Somebody was told that cancelling takes effect."""
         self.cut_off = False
-        """Its client was killed as it asked, or as it withdrew: nobody waits for the reply."""
+        """Its client was killed as it asked: nobody waits for the reply."""
         self.calls = [0, 0]
         """Callbacks given, and called."""
         self.wakers = [0, 0]
         """Waiters given, and woken at least once."""
+
+    def is_in_hand(self) -> bool:
+        """Say whether it waits in the queue, or runs: nobody is about to answer it."""
+        job = self.job
+        if job is None or job.reply.done():
+            return False
+        member = job.member
+        runs = job.state is STARTED and member is not None and member.job is job
+        return job.state is QUEUED or (runs and member.state is not MemberState.GONE)  # type: ignore[union-attr]
 
 
 class Ledger:
@@ -46,6 +62,10 @@ class Ledger:
         self.wrong: list[str] = []
         self.asked_to_stop: list[pykka.Future[Any]] = []
         """What stopping, or asking an actor directly, has returned: must be answered too."""
+        self.hurried: list[Entry] = []
+        """Those with a deadline, until they are done."""
+        self.forced = False
+        """A shutdown has a time limit: what runs may be interrupted."""
         self.in_order = True
         """Whether jobs are accepted one after the other: a finalizer may ask in the middle of an ask."""
         self._accepted = 0
@@ -57,23 +77,27 @@ class Ledger:
         return entry
 
     def request(self, entry: Entry) -> Query:
-        return Query(f"SELECT {entry.number}")
+        return Query(f"SELECT {entry.number}", timeout=entry.timeout)
 
     def entry_of(self, request: Request) -> Entry:
         return self.entries[int(request.sql[7:])]
 
     # --- as it happens --------------------------------------------------------------------
 
-    def note(self, method: str, args: tuple[Any, ...], answer: object) -> None:
+    def note(self, method: str, args: tuple[Any, ...], answer: object, now: float) -> None:
         """Take note of what the dispatcher has just decided."""
         if method == "submit":
             entry = self.entry_of(args[0].request)
             entry.job, entry.reply = args[0], args[0].reply
+            if entry.job.deadline is not None:
+                self.hurried.append(entry)
             if answer is None:
                 entry.order = self._accepted
                 self._accepted += 1
         elif isinstance(answer, Job) and method in ("take", "finish"):
             self._note_start(self.entry_of(answer.request))
+            if answer.deadline is not None and answer.deadline <= now:
+                self.wrong.append(f"{answer.request} was started after its deadline")
 
     def _note_start(self, entry: Entry) -> None:
         if entry.order is None or not self.in_order:
@@ -81,6 +105,34 @@ class Ledger:
         if entry.order <= self._last_started:
             self.wrong.append(f"job {entry.number} was started after a younger one")
         self._last_started = entry.order
+
+    def note_interrupt(self, job: Job | None, now: float) -> None:
+        """Take note that a worker that runs `job` is interrupted."""
+        if job is None:
+            self.wrong.append("a worker that runs nothing was interrupted")
+        elif not (self.forced or self.entry_of(job.request).cancelling or _is_due(job, now)):
+            self.wrong.append(f"{job.request} was interrupted for no reason")
+
+    def note_timeout(self, job: Job, now: float) -> None:
+        """Take note that a reply was rejected with `QueryTimeout`."""
+        if not _is_due(job, now):
+            self.wrong.append(f"{job.request} timed out before its deadline")
+
+    def note_cancel(self, entry: Entry, said: bool) -> None:
+        """Take note of what cancelling has said."""
+        entry.cancelled |= said
+        if not said and entry.is_in_hand():
+            self.wrong.append(f"request {entry.number} was to be cancelled, and goes on")
+
+    def note_time(self, before: float, now: float, limit: float) -> None:
+        """Take note that time has passed, in which the supervisor slept and nothing kept it from waking up."""
+        for entry in self.hurried:
+            assert entry.job is not None
+            assert entry.job.deadline is not None
+            entry.seconds_late += max(0.0, now - max(before, entry.job.deadline))
+            if entry.seconds_late > limit and entry.is_in_hand():
+                self.wrong.append(f"request {entry.number} goes on {entry.seconds_late:.3f} s after its deadline")
+        self.hurried = [entry for entry in self.hurried if entry.is_in_hand()]
 
     def started(self, request: Request) -> Entry:
         """Take note that a statement starts."""
@@ -118,8 +170,6 @@ def _check(entry: Entry, killed: bool) -> Iterator[str]:
             return  # whoever was about to say that it is refused was killed; nobody waits
         yield f"was never answered (it ran {entry.runs} times)"
         return
-    if entry.withdrawn and entry.runs:
-        yield "ran, and was withdrawn"
     if reply.accepted > 1:
         yield f"was answered {reply.accepted} times"
     if not entry.own_answer:
@@ -133,7 +183,17 @@ def _check(entry: Entry, killed: bool) -> Iterator[str]:
         yield f"was answered, and left {given - woken} of {given} waiters asleep"
 
 
+def _is_due(job: Job, now: float) -> bool:
+    return job.deadline is not None and job.deadline <= now
+
+
 def _check_outcome(entry: Entry, error: BaseException | None, killed: bool) -> Iterator[str]:
+    if isinstance(error, QueryCancelled) and not entry.cancelling:
+        yield "was cancelled by nobody"
+    if entry.cancelled and not isinstance(error, QueryCancelled) and not killed:
+        yield f"was cancelled, and ended with {error!r}"
+    if isinstance(error, QueryTimeout) and entry.job is not None and entry.job.deadline is None:
+        yield "timed out without a deadline"
     if error is None:
         assert entry.reply is not None
         result = entry.reply.get()

@@ -59,6 +59,10 @@ class Life:
         alarm = self.actor.actor_inbox.alarm
         return alarm is not None and alarm <= now
 
+    def sleeps(self, now: float) -> bool:
+        """Say whether it waits, and has nothing to do."""
+        return self.phase is Phase.WAITING and not self.on_stack and not self.is_ready(now)
+
     def turn(self) -> None:
         crew, here.crew = here.crew, self.crew
         try:

@@ -33,7 +33,13 @@ class Luck:
         self.opening_hangs = one_of(0.0, 0.0, 0.0, 0.0, 0.2)
         self.connection_lost = one_of(0.0, 0.0, 0.1, 0.3)
         self.statement_fails = one_of(0.0, 0.1, 0.3)
-        self.statement_hangs = one_of(0.0, 0.0, 0.2, 0.5)
+        self.statement_hangs = one_of(0.0, 0.0, 0.3, 0.8)
+        self.statement_is_deaf = one_of(0.0, 0.0, 0.3, 0.8)
+        """It ignores its interrupt."""
+        self.hurry = one_of(0.0, 0.3, 0.9)
+        """A request: it has a deadline."""
+        self.second_thoughts = one_of(0.0, 0.1, 0.4)
+        """A client's turn: it cancels what it has asked."""
         self.trouble = one_of(0.0, 0.1, 0.4)
         """A client's turn: it stops a worker, or sends it nonsense, or settles a reply itself."""
         self.end = one_of(0.0, 0.0, 0.0, 0.03, 0.1)

@@ -4,15 +4,19 @@ from typing import Any
 
 from actors.actor import CrewActor
 from actors.dispatcher import Dispatcher, Mode
+from actors.events import Event, WorkerLost
 from actors.inbox import Inbox
-from actors.job import Job
+from actors.job import Abort, Job
 from actors.member import Member
 from actors.reply import Reply
 from actors.worker import Worker
 from supervisor import Supervisor
 
 _bury, _finish, _submit, _take = Dispatcher.bury, Dispatcher.finish, Dispatcher.submit, Dispatcher.take
-_on_end, _close, _settle = Worker.on_end, Inbox.close, Reply.settle
+_interrupt = Dispatcher.interrupt
+_on_end, _close, _settle, _cancel, _publish = (
+    *(Worker.on_end, Inbox.close, Reply.settle, Reply.cancel, Supervisor._publish),
+)
 
 
 def _orphans_are_forgotten(self: Dispatcher, member: Member) -> None:
@@ -20,11 +24,11 @@ def _orphans_are_forgotten(self: Dispatcher, member: Member) -> None:
 
 
 def _nobody_is_woken(self: Dispatcher, job: Job) -> Any:
-    idle, self._idle = self._idle, []
+    idle, self._lane.idle = self._lane.idle, []
     try:
         return _submit(self, job)
     finally:
-        self._idle = idle
+        self._lane.idle = idle
 
 
 def _the_same_job_again(self: Dispatcher, member: Member, ok: bool, more: bool) -> Job | None:
@@ -37,7 +41,9 @@ def _the_same_job_again(self: Dispatcher, member: Member, ok: bool, more: bool) 
 
 
 def _the_youngest_first(self: Dispatcher, member: Member) -> Job | None:
-    self._queue.rotate(1)
+    jobs = self._lane.jobs
+    if jobs:
+        jobs.move_to_end(next(reversed(jobs)), last=False)
     return _take(self, member)
 
 
@@ -63,7 +69,7 @@ def _stays_suspended(self: Dispatcher) -> None:
 
 
 def _withdrawn_jobs_run(self: Dispatcher, job: Job) -> bool:
-    return job in self._queue
+    return job in self._lane.jobs
 
 
 def _the_dead_are_not_missed(self: Supervisor, worker_id: int, cause: BaseException | None) -> None:
@@ -86,6 +92,54 @@ def _stays_registered(self: CrewActor) -> None:
     self.actor_inbox.close()
 
 
+def _cancelling_is_refused(self: Dispatcher, job: Job) -> bool:
+    return False
+
+
+def _deadlines_wake_nobody(self: Dispatcher, at: float) -> None:
+    self._armed = at
+
+
+def _too_late_and_run_all_the_same(self: Dispatcher, job: Job, now: float) -> None:
+    return None
+
+
+def _whoever_runs_there_is_hit(self: Dispatcher, job: Job, abort: Abort) -> bool:
+    if job.member is None:
+        return False
+    job.member.interrupt()
+    return _interrupt(self, job, abort)
+
+
+def _the_next_one_is_hit_too(self: Dispatcher, member: Member, ok: bool, more: bool) -> Job | None:
+    aborted = member.job is not None and member.job.abort is not None
+    following = _finish(self, member, ok, more)
+    if aborted and following is not None:
+        member.interrupt()
+    return following
+
+
+def _what_is_stuck_is_left_alone(self: Dispatcher, now: float) -> list[Member]:
+    for job in self._aborted:
+        assert job.member is not None
+        job.member.interrupt()
+    return []
+
+
+def _nobody_hears_of_losses(self: Supervisor, event: Event) -> None:
+    if not isinstance(event, WorkerLost):
+        _publish(self, event)
+
+
+def _what_came_too_late_is_not_told(self: Worker) -> None:
+    self.member.dropped.clear()
+
+
+def _cancelling_always_works(self: Reply[Any]) -> bool:
+    _cancel(self)
+    return True
+
+
 PLANTS = [
     (Dispatcher, "bury", _orphans_are_forgotten),
     (Dispatcher, "submit", _nobody_is_woken),
@@ -95,6 +149,15 @@ PLANTS = [
     (Dispatcher, "stop_accepting", _the_idle_sleep_on),
     (Dispatcher, "resume", _stays_suspended),
     (Dispatcher, "withdraw", _withdrawn_jobs_run),
+    (Dispatcher, "cancel_running", _cancelling_is_refused),
+    (Dispatcher, "_arm", _deadlines_wake_nobody),
+    (Dispatcher, "_reason_to_drop", _too_late_and_run_all_the_same),
+    (Dispatcher, "interrupt", _whoever_runs_there_is_hit),
+    (Dispatcher, "finish", _the_next_one_is_hit_too),
+    (Dispatcher, "follow_up", _what_is_stuck_is_left_alone),
+    (Supervisor, "_publish", _nobody_hears_of_losses),
+    (Worker, "_reject_dropped", _what_came_too_late_is_not_told),
+    (Reply, "cancel", _cancelling_always_works),
     (Worker, "on_end", _the_answer_in_hand_is_lost),
     (Supervisor, "_on_worker_down", _the_dead_are_not_missed),
     (Reply, "settle", _the_last_answer_counts),

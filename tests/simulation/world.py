@@ -1,21 +1,24 @@
 """World: a crew and its clients, and a scheduler that decides with a seed what happens next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from random import Random
 
 from actors.actor import CrewActor
 from actors.dispatcher import Dispatcher
-from supervisor import RestartPolicy, SupervisorRef
+from supervisor import RestartPolicy, Subscribe, SupervisorRef
 from tests.simulation.checks import check_death, check_end, check_rest, check_suspension
 from tests.simulation.clients import Client
 from tests.simulation.crew import SimReply, SimSupervisor, on_stage
 from tests.simulation.database import SimDatabase
 from tests.simulation.ledger import Ledger
 from tests.simulation.life import Life, Phase
+from tests.simulation.listener import Listener
 from tests.simulation.locks import release_left_locks
 from tests.simulation.luck import Killed, Luck, Strike
 
 _DEPTH = 5  # actors and clients that are in the middle of something, at most
+_SLACK = 0.05  # seconds: deadlines are looked at by the 10 ms, and what was interrupted every 20 ms
 _TURNS = 2000  # a world that takes more never comes to rest
 
 
@@ -43,6 +46,8 @@ class World:
         self._trace = trace
         # A finalizer runs: it is in the middle of anything, and nobody else may run there.
         self._in_finalizer = False
+        # Who is in the middle of a cancel, with whether that was cut off already.
+        self._cancelling: dict[Life | Client, bool] = {}
         self.miscounted = False
         """A kill hit inside the dispatcher, where it counts."""
         self.turns = 0
@@ -54,12 +59,17 @@ class World:
             backoff_max=self.random.choice((0.1, 2.0)),
             quiet_period=self.random.choice((0.0, 5.0)),
             start_timeout=1.0,
+            grace=self.random.choice((0.05, 0.5)),
         )
         self.size = self.random.choice((1, 1, 2, 2, 3))
         self._clients = [
             Client(self, f"client {number}", self.random.randrange(1, 11))
             for number in range(1, self.random.choice((2, 3, 4)))
         ]
+        self.listener = Listener("the listener")
+        """Is told everything, from the beginning."""
+        self.fickle = Listener("the fickle listener")
+        """Comes and goes, and ends when luck wants."""
         self.ref: SupervisorRef
 
     def run(self) -> list[str]:
@@ -71,7 +81,10 @@ class World:
                 max_queue=self.random.choice((None, None, None, 0, 3)),
                 restart=self.policy,
                 name="sim",
+                timeout=self.random.choice((None, None, None, 0.5)),
+                shed_after=self.random.choice((None, None, None, 0.1)),
             )
+            self.ledger.asked_to_stop.append(self.ref.ask(Subscribe(self.listener), block=False))
             self._run()
         return self.ledger.wrong
 
@@ -126,8 +139,16 @@ class World:
         alarms = [life.alarm for life in self.lives if life.alarm is not None and not life.on_stack]
         if not alarms:
             return False
-        self.now = max(self.now, min(alarms)) if until_alarm else self.now + 0.2 * self.chance()
+        self._advance(max(self.now, min(alarms)) if until_alarm else self.now + 0.2 * self.chance())
         return True
+
+    def _advance(self, now: float) -> None:
+        before, self.now = self.now, now
+        supervisor = self.lives[0] if self.lives else None
+        # That others are slow is nobody's fault, but a supervisor that sleeps must have said when to wake it.
+        if supervisor is not None and supervisor.sleeps(before) and supervisor.kind == "supervisor":
+            slept_until = now if supervisor.alarm is None else min(now, supervisor.alarm)
+            self.ledger.note_time(before, slept_until, self.policy.grace + _SLACK)
 
     def _turn(self, one: Life | Client) -> None:
         self.turns += 1
@@ -187,7 +208,7 @@ class World:
             if until() or len(self.stack) >= _DEPTH or not self._step():
                 break
         if not self.calm:
-            self.now += seconds
+            self._advance(self.now + seconds)
         if len(self.stack) < _DEPTH:
             self._step()
 
@@ -214,10 +235,27 @@ class World:
             one.cut_off = True
         elif one.defenceless:
             return
+        if self._cancelling.get(one, False):
+            return
+        if one in self._cancelling:
+            self._cancelling[one] = True
         self.killed = self._just_killed = True
         self.miscounted |= self.dispatcher.is_mine()
         self.say(f"killed at {where}")
         raise KeyboardInterrupt if isinstance(one, Client) else Killed(where)
+
+    @contextmanager
+    def cutting_off_once(self) -> Iterator[None]:
+        """While somebody cancels, kill him once at most: to be hit again while clearing up is not promised."""
+        one = self.stack[-1] if self.stack else None
+        if one is None or one in self._cancelling:
+            yield
+            return
+        self._cancelling[one] = False
+        try:
+            yield
+        finally:
+            del self._cancelling[one]
 
     def _prepare_strike(self) -> None:
         self._strike = None
