@@ -1,7 +1,6 @@
 """Lane: the jobs that wait, and the workers that wait for one. Used under the dispatcher's lock only."""
 
 from collections import OrderedDict
-from contextlib import suppress
 
 from actors.job import NEW, QUEUED, WITHDRAWN, Job
 from actors.member import Member, MemberState
@@ -32,12 +31,14 @@ class Lane:
 
     def first(self) -> Job | None:
         """Return the oldest job that waits; it stays in its place."""
-        while self.jobs:
-            with suppress(RuntimeError):  # something was asked between the two steps of this line
-                job = next(iter(self.jobs), None)
-                if job is not None and (job.state is QUEUED or job.state is NEW):
-                    return job
-                self.jobs.pop(job, None)  # type: ignore[arg-type]
+        while jobs := self.jobs:
+            try:
+                job = next(iter(jobs))
+            except (RuntimeError, StopIteration):  # something was asked or taken between the two steps of that line
+                continue
+            if job.state is QUEUED or job.state is NEW:
+                return job
+            jobs.pop(job, None)
         return None
 
     def withdraw(self, job: Job) -> bool:

@@ -21,9 +21,9 @@ class Query(Frozen):
     Lists and dictionaries are copied, so a caller may go on changing its own.
 
     Raises:
-        TypeError: `sql` is not a string, or `params` is neither a sequence of
-            values nor a mapping of names to values.
-        ValueError: `sql` is empty, or `timeout` is negative or not a number.
+        TypeError: `sql` is not a string, `params` is neither a sequence of values nor a
+            mapping of names to values, or `timeout` is no number.
+        ValueError: `sql` is empty, or `timeout` is negative or NaN.
     """
 
     sql: str
@@ -31,7 +31,8 @@ class Query(Frozen):
     params: Parameters = ()
     """Never shown in a `repr`, a log, an error or a status."""
     timeout: float | None = None
-    """Seconds from the asking until the answer: queue, lock and run together. `None` means the crew's default."""
+    """Seconds from the asking until the answer: queue, lock and run together. `None` means the crew's default, and
+    infinity none, whatever the crew's is."""
 
     _hidden = frozenset({"params"})
 

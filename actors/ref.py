@@ -46,6 +46,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     @overload
     def ask(self, message: Request, *, block: Literal[False], timeout: float | None = None) -> Reply[Result]: ...
     @overload
+    def ask(self, message: Request, *, block: bool, timeout: float | None = None) -> Result | Reply[Result]: ...
+    @overload
     def ask(self, message: Status, *, block: Literal[True] = True, timeout: float | None = None) -> CrewStatus: ...
     @overload
     def ask(self, message: Status, *, block: Literal[False], timeout: float | None = None) -> Reply[CrewStatus]: ...
@@ -91,7 +93,9 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             raise WouldDeadlock(_WOULD_DEADLOCK.format(dispatcher.name))
         if timeout is not None:
             check_timeout("ask", timeout)
-        job = self._job(message, reply, None if block else timeout)
+        now = dispatcher.clock()
+        limited = self._timeout is not None or message.timeout is not None or timeout is not None
+        job = Job(message, reply, now, self._deadline(now, message, None if block else timeout) if limited else None)
         try:
             refusal = dispatcher.submit(job)
             if refusal is not None:
@@ -103,12 +107,11 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             reply.cancel()
             raise
 
-    def _job(self, request: Request, reply: Reply[Any], at_most: float | None = None) -> Job:
-        now = self._dispatcher.clock()
+    def _deadline(self, now: float, request: Request, at_most: float | None = None) -> float | None:
         timeout = self._timeout if request.timeout is None else request.timeout
         if at_most is not None:
             timeout = at_most if timeout is None else min(timeout, at_most)
-        return Job(request, reply, now, None if timeout is None or timeout >= _FOREVER else now + timeout)
+        return None if timeout is None or timeout >= _FOREVER else now + timeout
 
     def _ask_the_supervisor(self, message: object, reply: Reply[Any]) -> None:
         if isinstance(message, Status):
@@ -133,7 +136,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             raise TypeError(_not_a_request(message))
         reply: Reply[Any] = Reply(self._dispatcher)
         reply.add_done_callback(lambda reply: _log_failure(self._dispatcher.name, message, reply))
-        refusal = self._dispatcher.submit(self._job(message, reply))
+        now = self._dispatcher.clock()
+        refusal = self._dispatcher.submit(Job(message, reply, now, self._deadline(now, message)))
         if refusal is not None:
             reply.reject(refusal)
 

@@ -4,6 +4,7 @@ import functools
 import queue
 import sys
 import threading
+from _thread import RLock  # threading.RLock is a function that calls this one
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -54,7 +55,7 @@ class Reply(pykka.Future[T]):
 
     def __init__(self, crew: Any = None) -> None:
         # Re-entrant: a signal handler or a finalizer may cancel a reply in the middle of a wait for it.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._crew = crew
         self.job: Any = None
         """The job that will settle it, for `cancel`; `None` once it is settled, so that neither keeps the other."""
@@ -144,7 +145,7 @@ class Reply(pykka.Future[T]):
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: the thread that held the lock may not be here."""
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     # --- asking ---------------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class Reply(pykka.Future[T]):
             raise pykka.Timeout(message)
         outcome = self._outcome
         if type(outcome) is not Rejection:
-            return cast("T", outcome)
+            return outcome  # type: ignore[no-any-return]  # anything but a Rejection is the value
         try:
             raise outcome.error.with_traceback(outcome.traceback)
         finally:
@@ -216,8 +217,8 @@ class Reply(pykka.Future[T]):
     def add_done_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
         """Call `callback(reply)` once the reply is settled; at once if it is.
 
-        It runs on the thread that settles, mostly a worker's: keep it short. What it
-        raises is logged and harms nobody.
+        It runs on the thread that settles, mostly a worker's, for a job that timed out in the queue the
+        supervisor's: keep it short, since others wait for that thread. What it raises is logged and harms nobody.
         """
         with self._lock:
             if self._outcome is _PENDING:

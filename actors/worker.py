@@ -155,12 +155,15 @@ class Worker(CrewActor):
             outcome: Any = self._run(job)
             if type(outcome) is not Result:
                 outcome = Rejection(_detached(outcome))
-            self._unsettled = done = (job, outcome)
+            self._unsettled = (job, outcome)
             # Done before it is answered: whoever asks again at once meets an idle worker. Not so
             # where a callback runs first, which might keep this thread from its next job.
-            quick = job.reply.callbacks is None
+            done, quick = job, job.reply.callbacks is None
             job = dispatcher.finish(member, type(outcome) is Result, quick and inbox.empty())
-            _settle(*done)
+            if done.abort is None:
+                done.reply.settle(outcome)
+            else:
+                _settle(done, outcome)
             self._unsettled = done = outcome = None  # type: ignore[assignment]  # hold nothing
             if member.dropped:
                 self._reject_dropped()

@@ -19,8 +19,8 @@ class SQLite(Frozen):
     To change how it connects, wrap it in a database of your own instead of deriving from it: a `name`, a
     `max_size` and a `connect` that calls this one's.
 
-    An in-memory database is one connection and so one worker: when that worker dies, its
-    content is gone.
+    An in-memory database is one connection and so one worker: when that worker dies, or is given up since a
+    statement ignored its interrupt, its content is gone.
 
     Raises:
         TypeError: `path` is not a path.
