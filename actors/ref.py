@@ -7,6 +7,7 @@ import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
+from actors.derived import Derived
 from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.job import Job
@@ -166,7 +167,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         alive = self.is_alive()
         # A mailbox that is closed already answers at once.
         self.actor_inbox.put(Envelope(_ActorStop(), reply_to=asked))
-        stopped = asked.map(lambda _: alive)
+        stopped = Derived([asked], lambda _: alive)
         if not block:
             return stopped
         return alive if self._must_not_wait() else stopped.get(timeout=timeout)

@@ -338,7 +338,7 @@ class Reply(pykka.Future[T]):
 
 
 def _derived(sources: "list[pykka.Future[Any]]", compute: Callable[[list[Any]], Any]) -> "Reply[Any]":
-    from actors.derived import Derived  # which is a reply itself
+    from actors.derived import Derived  # which is a reply itself, and was imported with the rest by now
 
     return Derived(sources, compute)
 

@@ -49,7 +49,7 @@ MAY_IMPORT = {
     },
     "actors.seat": {"worker"},
     # What a program holds.
-    "actors.ref": {*VALUES, "dispatcher", "job", "reply", "status", "waiting"},
+    "actors.ref": {*VALUES, "derived", "dispatcher", "job", "reply", "status", "waiting"},
     "actors.options": {"databases.base"},
     "actors.process": {"waiting"},
 }
