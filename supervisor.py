@@ -12,6 +12,7 @@ Everything public is imported from here; `docs/architecture.md` tells the guaran
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -341,9 +342,7 @@ class Supervisor(CrewActor):
         if self._dispatcher.mode is Mode.UP:
             log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=self._last_cause)
             self._publish(Suspended(self._dispatcher.name, self._last_cause))
-        for job in self._dispatcher.suspend(self._last_cause):
-            job.reply.reject(self._dispatcher.unavailable())
-        self._dispatcher.forget_dropped()
+        self._reject(self._dispatcher.suspend(self._last_cause), self._dispatcher.unavailable)
         if self._dispatcher.mode is Mode.STOPPING:
             self.actor_stopped.set()  # nobody is up, and now nothing is queued: it is over
 
@@ -536,8 +535,11 @@ class Supervisor(CrewActor):
         return min(times, default=None)
 
     def _reject_stopped(self, jobs: list[Job]) -> None:
+        self._reject(jobs, self._dispatcher.stopped)
+
+    def _reject(self, jobs: list[Job], error: Callable[[], BaseException]) -> None:
         for job in jobs:
-            job.reply.reject(self._dispatcher.stopped())
+            job.reply.reject(error())
         self._dispatcher.forget_dropped()
 
     # --- the end of the program, and forks ------------------------------------------------

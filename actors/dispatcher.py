@@ -551,9 +551,6 @@ class Dispatcher:
         self._dropped = self._dropped + dropped
         self._lane.jobs = OrderedDict()
         for job in dropped:
-            if job.state is not WITHDRAWN:  # a finalizer may have cancelled it meanwhile
-                job.state = WITHDRAWN
+            if self._take_back(job):  # unless a finalizer has cancelled it meanwhile
                 self._tally.rejected += 1
-            if job.seen:
-                self._deadlines.discard(job)
         return list(self._dropped)

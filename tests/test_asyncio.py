@@ -8,8 +8,7 @@ import pytest
 from supervisor import Query, QueryCancelled, Status, Supervisor
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
-
-RUNAWAY = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+from tests.support import RUNAWAY
 
 
 def gated(start):

@@ -11,8 +11,7 @@ from actors.reply import Reply
 from supervisor import Query, QueryTimeout, Script, Status, Supervisor, WorkerUp
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
-
-RUNAWAY = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+from tests.support import RUNAWAY
 
 
 def worker_ids(db):

@@ -127,6 +127,7 @@ def test_a_job_that_leaves_the_queue_makes_room():
     desk.dispatcher.take(desk.worker())
     desk.submit()
     desk.refused()
+    assert desk.status().rejected == 3
 
 
 def test_without_a_queue_a_job_is_accepted_only_for_a_free_worker():
@@ -140,6 +141,7 @@ def test_without_a_queue_a_job_is_accepted_only_for_a_free_worker():
     desk.refused()
     desk.dispatcher.finish(worker, ok=True, more=True)
     desk.submit()
+    assert desk.status().rejected == 3
 
 
 def test_free_workers_come_on_top_of_the_queues_limit():
@@ -148,6 +150,7 @@ def test_free_workers_come_on_top_of_the_queues_limit():
     for _ in range(3):
         desk.submit()
     desk.refused()
+    assert desk.status().rejected == 1
 
 
 # --- withdrawing --------------------------------------------------------------------------
