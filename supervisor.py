@@ -24,16 +24,20 @@ from pykka._envelope import Envelope
 from actors import process
 from actors.actor import CrewActor
 from actors.databases.base import Connection, Database
+from actors.databases.child_process import ChildProcess
 from actors.databases.sqlite import SQLite
 from actors.dispatcher import Dispatcher, Mode
 from actors.errors import (
+    ChildProcessEnded,
     ConnectionLost,
     DatabaseUnavailable,
     Overloaded,
+    PoisonQuery,
     QueryCancelled,
     QuerycrewError,
     QueryTimeout,
     QueueFull,
+    RemoteError,
     SupervisorStopped,
     TransactionLeftOpen,
     WorkerDied,
@@ -47,6 +51,7 @@ from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import Query, Script, Shutdown, Status, Subscribe, Unsubscribe, WorkerDown, check_timeout
 from actors.options import check_database, check_shed_after, check_type, check_whole, usable_size
+from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
 from actors.refusals import shut_down
 from actors.reply import Reply
@@ -58,6 +63,8 @@ from actors.waiting import here
 from actors.worker import Worker
 
 __all__ = [
+    "ChildProcess",
+    "ChildProcessEnded",
     "Connection",
     "ConnectionLost",
     "CrewStatus",
@@ -66,11 +73,13 @@ __all__ = [
     "Durations",
     "Outcome",
     "Overloaded",
+    "PoisonQuery",
     "Query",
     "QueryCancelled",
     "QueryTimeout",
     "QuerycrewError",
     "QueueFull",
+    "RemoteError",
     "Reply",
     "RestartPolicy",
     "Result",
@@ -124,7 +133,10 @@ class Supervisor(CrewActor):
         shed_after: float | None = None,
     ) -> None:
         self._dispatcher = self.dispatcher_class(
-            name, str(database), size, max_queue, self.clock, grace=policy.grace, shed_after=shed_after
+            *(name, str(database), size, max_queue, self.clock),
+            grace=policy.grace,
+            shed_after=shed_after,
+            quarantine=Quarantine(policy.poison_after, policy.within),
         )
         super().__init__()
         self._database = database
@@ -498,11 +510,14 @@ class Supervisor(CrewActor):
         """Empty a seat for good, whether its worker has ended or not; may be called again if it was cut off."""
         worker = seat.worker
         if worker is not None:
-            orphan = self._dispatcher.bury(worker.member)
-            # Without an abort its worker is about to reject it, and knows why.
-            if orphan is not None and orphan.abort is not None:
-                orphan.reply.reject(orphan.abort.error(None))
+            for orphan in self._dispatcher.bury(worker.member):
+                # Without an abort its worker is about to reject it, and knows why.
+                if orphan.abort is not None:
+                    orphan.reply.reject(orphan.abort.error(None))
+            for job, error in list(worker.member.dropped):
+                job.reply.reject(error)
             worker.retire()
+            worker.abandon()
         seat.worker = None
         seat.state = SeatState.WAITING
 

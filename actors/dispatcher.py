@@ -14,26 +14,29 @@ The lock is re-entrant and every step inside it is ordered so that it can be cut
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
 from functools import partial
 from itertools import islice, takewhile
 
 from actors import refusals
+from actors.ahead import Ahead
 from actors.deadlines import Deadlines
 from actors.errors import (
     DatabaseUnavailable,
     Overloaded,
+    PoisonQuery,
     QueryCancelled,
     QuerycrewError,
     QueryTimeout,
     QueueFull,
     SupervisorStopped,
 )
-from actors.job import NEW, QUEUED, STARTED, WITHDRAWN, Abort, Job
+from actors.job import NEW, QUEUED, SENT, STARTED, WITHDRAWN, Abort, Job
 from actors.lane import Lane
 from actors.member import Member, MemberState
+from actors.quarantine import Quarantine
 from actors.shedding import Shedding
 from actors.status import CrewStatus, WorkerStatus
 from actors.tally import Ending, Tally
@@ -81,6 +84,7 @@ class Dispatcher:
         *,
         grace: float = 0.5,
         shed_after: float | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self.name = name
         self.database = database
@@ -102,6 +106,8 @@ class Dispatcher:
         self._members: dict[int, Member] = {}
         # Those of the jobs that were still waiting or running when they were looked at; most are done before.
         self._deadlines = Deadlines()
+        self._ahead = Ahead(self._lane, self._members, self._begin, self._put_back)
+        self._quarantine = Quarantine(3, 10.0) if quarantine is None else quarantine
         # The earliest deadline of those that were not looked at yet; or an earlier one, of a job that is done.
         self._unseen = _NEVER
         # Running jobs that were interrupted on purpose, until they are done.
@@ -121,8 +127,8 @@ class Dispatcher:
         """Accept `job` and wake a worker for it, or return why it is refused."""
         with self._lock:
             self._tally.submitted += 1
-            if self._mode is not _UP or self.max_queue is not None:
-                refusal = self._refusal()
+            if self._mode is not _UP or self.max_queue is not None or self._quarantine.deaths:
+                refusal = self._refusal(job)
                 if refusal is not None:
                     self._tally.rejected += 1
                     return refusal
@@ -141,6 +147,7 @@ class Dispatcher:
         """Take back a job that nobody has started; say whether that was so."""
         with self._lock:
             # Its caller may have been interrupted in the middle of `submit`: make good the waking.
+            self._take_back_from_worker(job)
             self._lane.match()
             if job.state is not QUEUED and not (job.state is NEW and job in self._lane.jobs):
                 return False
@@ -162,22 +169,38 @@ class Dispatcher:
             now = self.clock()
             job = member.job
             if job is not None:
-                member.job = None
-                if job.seen:
-                    self._deadlines.discard(job)
-                if job.abort is not None:
-                    # A result that came in time is given after all, unless nobody wants it.
-                    self._count_aborted(job, "answered" if ok and not job.abort.wins else job.abort.kind)
-                elif ok:
-                    self._tally.answered += 1
-                else:
-                    self._tally.failed += 1
-                self._tally.run_times.record(now - job.started_at)
+                self._note_end(member, job, ok, now - job.started_at)
             if more:
                 return self._assign(member, now)
             member.state = _AWAKE
             member.since = now
             return None
+
+    def exchange(self, member: Member, done: Iterable[tuple[Job, bool, float]], more: bool) -> list[Job]:
+        """As `finish`, for a member whose connection takes jobs ahead.
+
+        Args:
+            member: whose.
+            done: jobs that were answered, in that order, each with whether by a result, and the seconds that it ran.
+            more: whether it is to be given jobs.
+
+        Returns:
+            The jobs to be sent now, in that order, each with its ticket.
+        """
+        with self._lock:
+            if member.state is _GONE:
+                return []
+            now = self.clock()
+            for job, ok, seconds in done:
+                if self._ahead.land(member, job):
+                    self._note_end(member, job, ok, seconds)
+                    self._ahead.advance(member)
+            if not more:
+                if member.job is None:
+                    member.state = _AWAKE
+                    member.since = now
+                return []
+            return self._give(member, now)
 
     def cancel_running(self, job: Job) -> bool:
         """Interrupt `job` because nobody wants its answer; say whether it ran."""
@@ -192,13 +215,13 @@ class Dispatcher:
         """
         with self._lock:
             member = job.member
-            if member is None or member.job is not job or member.state is _GONE:
+            if member is None or not _runs(member, job) or member.state is _GONE:
                 return False
             if job.abort is None or abort.wins:
                 if job.abort is not None:
                     abort.give_up_at = min(abort.give_up_at, job.abort.give_up_at)
                 job.abort = self._aborted[job] = abort
-            member.interrupt()
+            _interrupt(member, job)
             self._arm(self.clock() + _INTERRUPT_AGAIN)
             return True
 
@@ -227,7 +250,14 @@ class Dispatcher:
             expired: list[tuple[Job, Callable[[], BaseException]]] = []
             if self._unseen <= now:
                 self._see()
+            for job, abort in list(self._aborted.items()):
+                if job.state is QUEUED:  # it was taken back from its worker meanwhile
+                    self._dropped.append(job)
+                    if self._take_back(job):
+                        self._count_aborted(job, abort.kind)
+                        expired.append((job, partial(abort.error, False)))
             for job in self._deadlines.due(now, _PORTION):
+                self._take_back_from_worker(job)
                 if job.state is QUEUED:
                     self._dropped.append(job)
                     if self._take_back(job):
@@ -237,6 +267,8 @@ class Dispatcher:
                     self.interrupt(job, Abort("timed_out", partial(self.timed_out, job), now + self.grace))
             if self._shedding is not None:
                 self._shed_head(now, self._shedding.target, expired)
+            if self._ahead.members:
+                self._lane.match()
             return expired
 
     def follow_up(self, now: float) -> list[Member]:
@@ -245,13 +277,15 @@ class Dispatcher:
             given_up: list[Member] = []
             for job, abort in list(self._aborted.items()):  # a finalizer may cancel another one meanwhile
                 member = job.member
-                if member is None or member.job is not job:
+                if job.state is QUEUED:
+                    continue  # `expire` takes it out
+                if member is None or not _runs(member, job):
                     del self._aborted[job]  # its worker was killed in the middle of `finish`
                 elif now >= abort.give_up_at:
                     self.bury(member)  # here: in the next moment it might be done, and run another job
                     given_up.append(member)
                 else:
-                    member.interrupt()
+                    _interrupt(member, job)
             return given_up
 
     # --- workers --------------------------------------------------------------------------
@@ -269,29 +303,43 @@ class Dispatcher:
                 return False
             member.state = _AWAKE
             member.since = self.clock()
+            if member.pipeline is not None:
+                self._ahead.members.append(member)
             return True
 
-    def bury(self, member: Member) -> Job | None:
-        """Strike a worker off and return the job that it was running; may be called again."""
+    def bury(self, member: Member) -> list[Job]:
+        """Strike a worker off and return its orphans, one at most as a rule; may be called again.
+
+        Jobs that it was sent ahead and had not begun wait again.
+        """
         with self._lock:
             # Each step may be repeated: whoever cuts this off, the next one who buries makes it good.
             if member.state is not _GONE:
                 self._lane.strike(member)
+                self._ahead.recall(member, all_of_them=True)
+                orphans = member.in_hand()
                 member.state = _GONE
-                if member.job is not None:
-                    if member.job.seen:
-                        self._deadlines.discard(member.job)
-                    if member.job.abort is None:
+                for orphan in orphans:
+                    if orphan.abort is None:
                         self._tally.died += 1
+                        self._quarantine.record(orphan.request, self.clock())
                     else:
-                        self._count_aborted(member.job, member.job.abort.kind)
+                        self._count_aborted(orphan, orphan.abort.kind)
+                    if orphan.seen:
+                        self._deadlines.discard(orphan)
+            with suppress(ValueError):
+                self._ahead.members.remove(member)
+            if self._mode is Mode.STOPPED and not self._members.keys() - {member.id}:
+                for job in self._lane.waiting():  # what it has put back, nobody will take any more
+                    member.dropped.append((job, self.stopped()))
+                    self._tally.rejected += 1
             for job, _ in member.dropped:
                 if job.state is QUEUED:
                     self._lane.withdraw(job)
             self._lane.first()  # a job that is written down at its worker leaves the lane at last
             self._members.pop(member.id, None)
             self._lane.match()
-            return member.job
+            return member.in_hand()
 
     def dismiss(self, member: Member) -> bool:
         """Strike off a worker that is still starting; say whether it was."""
@@ -328,12 +376,13 @@ class Dispatcher:
     def cancel_pending(self) -> list[Job]:
         """Empty the queue; return what was in it, for the caller to reject."""
         with self._lock:
+            self._ahead.recall_everything()
             return self._drop_queue()
 
     def running(self) -> list[Job]:
-        """Return the jobs that run now."""
+        """Return the jobs that run now, or may."""
         with self._lock:
-            return [member.job for member in self._members.values() if member.job is not None]
+            return [job for member in self._members.values() for job in member.in_hand()]
 
     def forget_dropped(self) -> None:
         """For whoever has rejected all the jobs that it was given: let go of them."""
@@ -345,6 +394,7 @@ class Dispatcher:
             self._mode = Mode.STOPPED
             self._cause = cause or self._cause
             self._lane.wake_all()
+            self._ahead.recall_everything()
             return self._drop_queue()
 
     def forget_the_parent(self) -> list[Job]:
@@ -353,9 +403,10 @@ class Dispatcher:
         The lock may have been held by a thread that does not exist here.
         """
         self._lock = threading.RLock()
-        running = [member.job for member in self._members.values() if member.job is not None]
+        running = self.running()
         self._tally.died += len(running)
         self._members.clear()
+        self._ahead.members.clear()
         self._lane.idle.clear()
         queued = self.close(RuntimeError("this process was forked from the one that runs the crew"))
         return running + queued
@@ -387,8 +438,8 @@ class Dispatcher:
 
     @property
     def queued(self) -> int:
-        """How many jobs wait."""
-        return len(self._lane)
+        """How many jobs wait, those included that a worker was sent ahead."""
+        return len(self._lane) + len(self._ahead) if self._ahead.members else len(self._lane)
 
     def is_mine(self) -> bool:
         """Say whether this thread is inside one of these methods: code that interrupted it must not wait."""
@@ -404,6 +455,7 @@ class Dispatcher:
                     member.state.value,
                     str(member.job.request) if member.job is not None else None,
                     max(0.0, now - member.since),
+                    member.pid,
                 )
                 for member in sorted(self._members.values(), key=lambda member: member.id)
             )
@@ -436,10 +488,11 @@ class Dispatcher:
 
     # --- inside the lock ------------------------------------------------------------------
 
-    def _refusal(self) -> QuerycrewError | None:
+    def _refusal(self, job: Job) -> QuerycrewError | None:
         match self._mode:
             case Mode.UP:
-                return self._queue_full() if self.max_queue is not None else None
+                full = self._queue_full() if self.max_queue is not None else None
+                return full or self._poison(job, job.submitted_at)
             case Mode.SUSPENDED:
                 return self.unavailable()
             case _:
@@ -461,22 +514,14 @@ class Dispatcher:
             self._lane.strike(member)  # it was woken by hand, or the waking was cut off half-way
         lane = self._lane
         while (job := lane.first()) is not None:
-            if self._shedding is not None or (job.deadline is not None and job.deadline <= now):
-                error = self._reason_to_drop(job, now)
-                if error is not None:
-                    member.dropped.append((job, error))
-                    if self._take_back(job):
-                        self._tally.count("timed_out" if isinstance(error, QueryTimeout) else "shed")
-            if job.state is WITHDRAWN:  # here, or by a finalizer meanwhile
+            if self._is_to_be_dropped(member, job, now):
                 continue
-            job.state = STARTED
-            job.started_at = member.since = now
-            job.member = member
-            member.job = job
+            self._begin(member, job, now)
             lane.jobs.pop(job, None)
             member.state = _BUSY
-            self._tally.wait_times.record(now - job.submitted_at)
             return job
+        if self._ahead.members and self._ahead.steal():
+            return self._assign(member, now)
         member.since = now
         if self._mode in (Mode.STOPPING, Mode.STOPPED):
             member.state = MemberState.RETIRED
@@ -484,6 +529,79 @@ class Dispatcher:
             member.state = MemberState.IDLE
             self._lane.idle.append(member)
         return None
+
+    def _begin(self, member: Member, job: Job, now: float | None = None) -> None:
+        """Note that `member` runs `job`."""
+        if now is None:
+            now = self.clock()
+        job.state = STARTED
+        job.started_at = member.since = now
+        job.member = member
+        member.job = job
+        self._tally.wait_times.record(now - job.submitted_at)
+
+    def _give(self, member: Member, now: float) -> list[Job]:
+        """Give `member` a job, if it has none, and others ahead; return them with their tickets."""
+        given: list[Job] = []
+        if member.job is None:
+            if (first := self._assign(member, now)) is None:
+                return given
+            given.append(first)
+        for _ in range(self._ahead.room(member)):
+            job = self._lane.first()
+            while job is not None and self._is_to_be_dropped(member, job, now):
+                job = self._lane.first()
+            if job is None:
+                break
+            self._ahead.give(member, job)
+            given.append(job)
+        for job in given:
+            member.tickets += 1
+            job.ticket = member.tickets
+        return given
+
+    def _is_to_be_dropped(self, member: Member, job: Job, now: float) -> bool:
+        """Say whether the first of the queue is not to be run, and let the member reject it in that case."""
+        if (
+            self._shedding is not None
+            or self._quarantine.deaths
+            or job.abort is not None
+            or (job.deadline is not None and job.deadline <= now)
+        ):
+            reason = self._reason_to_drop(job, now)
+            if reason is not None:
+                error, ending = reason
+                member.dropped.append((job, error))
+                if self._take_back(job):
+                    self._count_aborted(job, ending)
+        return job.state is WITHDRAWN  # here, or by a finalizer meanwhile
+
+    def _put_back(self, job: Job) -> None:
+        """Let a job that a worker was given and has not begun wait again, before all others."""
+        job.member = None
+        self._lane.put_back(job)
+        self._see_one(job)  # `_see` looks at the end of the queue only
+
+    def _take_back_from_worker(self, job: Job) -> None:
+        """If `job` was sent ahead and is not begun, let it wait in the queue again."""
+        if job.state is SENT and job.member is not None and job in job.member.ahead:
+            self._ahead.recall(job.member)
+
+    def _note_end(self, member: Member, job: Job, ok: bool, seconds: float) -> None:
+        """Note that the job of `member` is done."""
+        member.job = None  # here: no call, at which this could be cut off, stands before it is counted
+        if job.seen:
+            self._deadlines.discard(job)
+        if ok and self._quarantine.deaths:
+            self._quarantine.clear(job.request)
+        if job.abort is not None:
+            # A result that came in time is given after all, unless nobody wants it.
+            self._count_aborted(job, "answered" if ok and not job.abort.wins else job.abort.kind)
+        elif ok:
+            self._tally.answered += 1
+        else:
+            self._tally.failed += 1
+        self._tally.run_times.record(seconds)
 
     def _see(self) -> None:
         """Note the deadlines of all jobs that came since the last time and are not done."""
@@ -511,14 +629,22 @@ class Dispatcher:
             self._deadlines.discard(job)
         return taken
 
-    def _reason_to_drop(self, job: Job, now: float) -> BaseException | None:
-        """Return why a job at the head of the queue is not to be run, if so."""
+    def _reason_to_drop(self, job: Job, now: float) -> tuple[BaseException, Ending] | None:
+        """Return why a job at the head of the queue is not to be run, if so, and as what it counts."""
+        if job.abort is not None:  # it was interrupted, and then taken back from its worker
+            return job.abort.error(False), job.abort.kind
         if job.deadline is not None and job.deadline <= now:
-            return self.timed_out(job, False)
+            return self.timed_out(job, False), "timed_out"
+        if (poison := self._poison(job, now)) is not None:
+            return poison, "rejected"
         waited = now - job.submitted_at
         if self._shedding is None or not self._shedding.stands(waited, now) or waited <= self._shedding.target:
             return None
-        return self._overloaded(waited, self._shedding.target)
+        return self._overloaded(waited, self._shedding.target), "shed"
+
+    def _poison(self, job: Job, now: float) -> PoisonQuery | None:
+        deaths = self._quarantine.deaths_of(job.request, now) if self._quarantine.deaths else 0
+        return refusals.poison(self.name, job, deaths) if deaths else None
 
     def _shed_head(self, now: float, target: float, shed: list[tuple[Job, Callable[[], BaseException]]]) -> None:
         """If nobody has taken the oldest job for twice the target, take out all that waited longer than it."""
@@ -554,3 +680,15 @@ class Dispatcher:
             if self._take_back(job):  # unless a finalizer has cancelled it meanwhile
                 self._tally.rejected += 1
         return list(self._dropped)
+
+
+def _runs(member: Member, job: Job) -> bool:
+    """Say whether `member` has `job` in hand."""
+    return member.job is job or job in member.ahead
+
+
+def _interrupt(member: Member, job: Job) -> None:
+    if member.pipeline is None:
+        member.interrupt()
+    else:
+        member.pipeline.interrupt(job.ticket)

@@ -5,13 +5,16 @@ from concurrent.futures import CancelledError
 import pykka
 
 __all__ = [
+    "ChildProcessEnded",
     "ConnectionLost",
     "DatabaseUnavailable",
     "Overloaded",
+    "PoisonQuery",
     "QueryCancelled",
     "QueryTimeout",
     "QuerycrewError",
     "QueueFull",
+    "RemoteError",
     "SupervisorStopped",
     "TransactionLeftOpen",
     "WorkerDied",
@@ -62,6 +65,20 @@ class WorkerDied(QuerycrewError, pykka.ActorDeadError):
     """
 
     executed = None
+
+
+class PoisonQuery(QuerycrewError):
+    """This statement has killed several workers of late: it was rejected before it could kill another."""
+
+
+class ChildProcessEnded(QuerycrewError):
+    """A child process ended that was to serve; the text says how. The cause of a `WorkerDied`."""
+
+    executed = None
+
+
+class RemoteError(QuerycrewError):
+    """An error of a class that cannot be sent from a child process; the text says what it was."""
 
 
 class DatabaseUnavailable(QuerycrewError, ConnectionError):

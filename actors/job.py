@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from actors.member import Member
     from actors.tally import Ending
 
-__all__ = ["NEW", "QUEUED", "STARTED", "WITHDRAWN", "Abort", "Job", "JobState"]
+__all__ = ["NEW", "QUEUED", "SENT", "STARTED", "WITHDRAWN", "Abort", "Job", "JobState"]
 
 
 class JobState(Enum):
@@ -19,12 +19,13 @@ class JobState(Enum):
 
     NEW = "new"
     QUEUED = "queued"
+    SENT = "sent"
     STARTED = "started"
     WITHDRAWN = "withdrawn"
 
 
 # A global is found in a third of the time that a member of an enum takes, and every job needs four.
-NEW, QUEUED, STARTED, WITHDRAWN = JobState
+NEW, QUEUED, SENT, STARTED, WITHDRAWN = JobState
 
 
 class Abort:
@@ -59,12 +60,15 @@ class Job:
     | state | where it is | next |
     |---|---|---|
     | NEW | with its caller | QUEUED; or it is refused |
-    | QUEUED | in the dispatcher's queue | STARTED, WITHDRAWN |
+    | QUEUED | in the dispatcher's queue | STARTED, SENT, WITHDRAWN |
+    | SENT | with a worker's connection, behind another job | STARTED; QUEUED again, if it was taken back |
     | WITHDRAWN | perhaps still in the queue, where it is skipped | |
     | STARTED | on exactly one worker, or done | |
     """
 
-    __slots__ = ("abort", "deadline", "member", "reply", "request", "seen", "started_at", "state", "submitted_at")
+    __slots__ = (
+        *("abort", "deadline", "member", "reply", "request", "seen", "started_at", "state", "submitted_at", "ticket"),
+    )
 
     def __init__(self, request: Request, reply: Reply[Any], submitted_at: float, deadline: float | None = None) -> None:
         self.request = request
@@ -81,6 +85,8 @@ class Job:
         """Monotonic seconds; `None` for never."""
         self.member: Member | None = None
         """The worker that it was given to."""
+        self.ticket = 0
+        """Its number with that worker's connection, if that takes jobs ahead."""
         self.abort: Abort | None = None
         """Set when the job was interrupted on purpose."""
 

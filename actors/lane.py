@@ -49,6 +49,12 @@ class Lane:
         self.jobs.pop(job, None)
         return True
 
+    def put_back(self, job: Job) -> None:
+        """Let a job that was taken out too early wait again, before all others."""
+        self.jobs[job] = None
+        job.state = QUEUED
+        self.jobs.move_to_end(job, last=False)
+
     def waiting(self) -> list[Job]:
         """Return all jobs that wait, oldest first."""
         return [job for job in list(self.jobs) if job.state is QUEUED or job.state is NEW]

@@ -1,8 +1,10 @@
 """Member: a worker as the dispatcher knows it."""
 
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
+from actors.databases.base import Pipelined
 from actors.job import Job
 
 __all__ = ["Member", "MemberState"]
@@ -33,7 +35,7 @@ class MemberState(Enum):
 class Member:
     """A worker as the dispatcher knows it: written to under the dispatcher's lock only."""
 
-    __slots__ = ("dropped", "id", "interrupt", "job", "since", "state", "wake")
+    __slots__ = ("ahead", "dropped", "id", "interrupt", "job", "pid", "pipeline", "since", "state", "tickets", "wake")
 
     def __init__(self, worker_id: int, wake: Callable[[], object], interrupt: Callable[[], object]) -> None:
         self.id = worker_id
@@ -43,8 +45,21 @@ class Member:
         """Ends the statement that it runs; never blocks, never raises."""
         self.job: Job | None = None
         """What it runs; of a worker that is gone, what it was running."""
+        self.ahead: deque[Job] = deque()
+        """What was sent to its connection behind `job`, in that order; the first may be there twice for a moment."""
+        self.pipeline: Pipelined | None = None
+        """Its connection, if that takes jobs ahead."""
+        self.tickets = 0
+        """How many jobs were given to that."""
+        self.pid: int | None = None
+        """The process in which its connection lives, if that is another one."""
         self.dropped: list[tuple[Job, BaseException]] = []
         """Jobs that it found in the queue and that nobody is to run: for the worker to reject."""
         self.state = MemberState.STARTING
         self.since = 0.0
         """Monotonic seconds."""
+
+    def in_hand(self) -> list[Job]:
+        """Return what it runs and what was sent ahead, in the order of the sending."""
+        jobs = dict.fromkeys((self.job, *self.ahead))
+        return [job for job in jobs if job is not None]

@@ -12,6 +12,7 @@ from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.job import Job
 from actors.log import log
+from actors.memory import with_memory
 from actors.messages import Query, Request, Script, Shutdown, Status, Subscribe, Unsubscribe, check_timeout
 from actors.reply import Reply
 from actors.result import Result
@@ -116,7 +117,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
 
     def _ask_the_supervisor(self, message: object, reply: Reply[Any]) -> None:
         if isinstance(message, Status):
-            reply.settle(self._dispatcher.status())
+            reply.settle(with_memory(self._dispatcher.status()))
         elif isinstance(message, (Subscribe, Unsubscribe)):
             if not self.is_alive():
                 reply.reject(self._dispatcher.stopped())

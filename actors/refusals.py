@@ -7,6 +7,7 @@ what happened, with the numbers, and what to change.
 from actors.errors import (
     DatabaseUnavailable,
     Overloaded,
+    PoisonQuery,
     QueryCancelled,
     QueryTimeout,
     QueueFull,
@@ -14,7 +15,7 @@ from actors.errors import (
 )
 from actors.job import STARTED, Job
 
-__all__ = ["cancelled", "overloaded", "queue_full", "shut_down", "stopped", "timed_out", "unavailable", "why"]
+__all__ = ["cancelled", "overloaded", "poison", "queue_full", "shut_down", "stopped", "timed_out", "unavailable", "why"]
 
 
 def unavailable(crew: str, database: str, cause: BaseException | None) -> DatabaseUnavailable:
@@ -56,6 +57,14 @@ def overloaded(crew: str, waited: float, shed_after: float, size: int) -> Overlo
         f"crew {crew!r} is asked more than it can do: this job waited {waited:.3f} seconds, every job of late "
         f"waited longer than shed_after ({shed_after:g}), and so the oldest are rejected; ask less, or start the "
         f"crew with more workers (size is {size})"
+    )
+
+
+def poison(crew: str, job: Job, deaths: int) -> PoisonQuery:
+    """Return the error of a job that is held back since it kills workers."""
+    return PoisonQuery(
+        f"crew {crew!r}: {job.request} has killed {deaths} workers of late, and is not run for now; look at the "
+        "WorkerDied errors of these to find out why, or set RestartPolicy(poison_after=…)"
     )
 
 

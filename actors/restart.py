@@ -38,6 +38,9 @@ class RestartPolicy(Frozen, kw_only=True):
     """A start that takes longer has failed."""
     grace: float = 0.5
     """A statement that goes on for so long after its interrupt loses its worker: another takes the seat."""
+    poison_after: int = 3
+    """A statement that killed so many workers `within` so many seconds is rejected with `PoisonQuery` until these
+    have passed; 0 never does."""
 
     def __post_init__(self) -> None:
         for name in self._fields:
@@ -48,9 +51,10 @@ class RestartPolicy(Frozen, kw_only=True):
             if not 0 <= value < float("inf"):
                 message = f"RestartPolicy({name}={value}) must be 0 or more, and finite"
                 raise ValueError(message)
-        if not isinstance(self.max_restarts, int):
-            message = f"RestartPolicy(max_restarts={self.max_restarts}) must be a whole number"
-            raise TypeError(message)
+        for name in ("max_restarts", "poison_after"):
+            if not isinstance(getattr(self, name), int):
+                message = f"RestartPolicy({name}={getattr(self, name)}) must be a whole number"
+                raise TypeError(message)
         if self.jitter > 1:
             message = f"RestartPolicy(jitter={self.jitter}) must be between 0 and 1"
             raise ValueError(message)

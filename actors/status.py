@@ -66,6 +66,10 @@ class WorkerStatus(Frozen):
     """The request it runs, shortened, without parameters."""
     seconds: float
     """How long it has been in this state, or has run this job."""
+    pid: int | None = None
+    """The child process in which its connection lives; `None` where that is this process."""
+    memory: int | None = None
+    """Bytes that only the child process uses, if the system tells."""
 
 
 class CrewStatus(Frozen):
@@ -131,11 +135,15 @@ class CrewStatus(Frozen):
             f"  wait  {_milliseconds(self.wait)}",
             f"  run   {_milliseconds(self.run)}",
         ]
-        lines += [
-            f"  worker {worker.id:<4} {worker.state:<8} {worker.seconds:8.3f} s  {worker.job or ''}".rstrip()
-            for worker in self.workers
-        ]
+        lines += [_line(worker) for worker in self.workers]
         return "\n".join(lines)
+
+
+def _line(worker: WorkerStatus) -> str:
+    child = "" if worker.pid is None else f"pid {worker.pid}  "
+    memory = "" if worker.memory is None else f"{worker.memory / 1e6:.1f} MB  "
+    state = f"worker {worker.id:<4} {worker.state:<8} {worker.seconds:8.3f} s"
+    return f"  {state}  {child}{memory}{worker.job or ''}".rstrip()
 
 
 def _milliseconds(times: Durations) -> str:

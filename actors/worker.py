@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pykka
 from pykka._envelope import Envelope
@@ -17,12 +17,15 @@ from actors.job import Job
 from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import Script, WorkerDown
+from actors.pipeline import Pipeline
 from actors.rejection import Rejection
 from actors.result import Result
 from actors.waiting import here
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from actors.databases.base import Pipelined
 
 __all__ = ["Wake", "Worker"]
 
@@ -94,6 +97,8 @@ class Worker(CrewActor):
         self._connection: Connection | None = None
         # The answer that is about to be given: a death between two steps must not lose it.
         self._unsettled: tuple[Job, Result | Rejection] | None = None
+        # Where the connection takes jobs ahead.
+        self._pipeline: Pipeline | None = None
         self.member = Member(worker_id, self._wake, self._interrupt)
 
     @property
@@ -117,6 +122,11 @@ class Worker(CrewActor):
             except Exception as error:  # noqa: BLE001  # a database of somebody else's; here the lock is held
                 log(__name__, "error", "interrupt_failed", worker=self.member.id, error=error)
 
+    def abandon(self) -> None:
+        """Let nobody wait for this worker: what it runs elsewhere is ended by force. From any thread; never raises."""
+        if self.member.pipeline is not None:
+            self.member.pipeline.abandon()
+
     def forget_the_parent(self) -> None:
         """In the child of a fork: leave the parent's connection alone, for ever.
 
@@ -133,7 +143,11 @@ class Worker(CrewActor):
     def on_start(self) -> None:
         """Open the connection, say so, and take the first jobs."""
         here.crew = self._dispatcher
-        self._connection = self._database.connect()
+        self._connection = connection = self._database.connect()
+        if getattr(connection, "depth", 0):
+            self.member.pipeline = cast("Pipelined", connection)
+            self.member.pid = self.member.pipeline.pid
+            self._pipeline = Pipeline(self.member.pipeline)
         if not self._dispatcher.report(self.member):
             self.actor_stopped.set()  # it took so long that nobody waits for it any more
             return
@@ -147,6 +161,14 @@ class Worker(CrewActor):
 
     def _work(self) -> None:
         """Take jobs until there are none, or there is mail to read first."""
+        if self._pipeline is None:
+            self._work_one_by_one()
+        else:
+            self._work_ahead(self._pipeline)
+        if self.member.state is MemberState.RETIRED or self.member.state is MemberState.GONE:
+            self.actor_stopped.set()
+
+    def _work_one_by_one(self) -> None:
         inbox, dispatcher, member = self.actor_inbox, self._dispatcher, self.member
         job = dispatcher.take(member)
         if member.dropped:
@@ -171,8 +193,40 @@ class Worker(CrewActor):
                 job = dispatcher.take(member)
                 if member.dropped:
                     self._reject_dropped()
-        if member.state is MemberState.RETIRED or member.state is MemberState.GONE:
-            self.actor_stopped.set()
+
+    def _work_ahead(self, pipeline: Pipeline) -> None:
+        """Send jobs, the next ones while the connection still works on the last, and settle what comes back."""
+        inbox, dispatcher, member, landed = self.actor_inbox, self._dispatcher, self.member, pipeline.landed
+        jobs = dispatcher.exchange(member, (), more=True)
+        while True:
+            if member.dropped:
+                self._reject_dropped()
+            if jobs:
+                pipeline.send(jobs)
+            if member.job is None or member.state is MemberState.GONE:
+                pipeline.forget()
+                return
+            jobs = None  # type: ignore[assignment]  # hold nothing
+            pipeline.receive()
+            # As one by one: done before it is answered, unless a callback runs first.
+            quick = all(job.reply.callbacks is None for job, _ in landed)
+            jobs = dispatcher.exchange(member, _endings(pipeline), quick and inbox.empty())
+            self._settle_landed(pipeline)
+            if not quick and inbox.empty():
+                jobs = dispatcher.exchange(member, (), more=True)
+
+    def _settle_landed(self, pipeline: Pipeline) -> None:
+        landed = pipeline.landed
+        while landed:
+            job, (_, outcome, _) = landed[0]
+            if type(outcome) is Result and job.abort is None:
+                job.reply.settle(outcome)
+            else:
+                if isinstance(outcome, Exception):
+                    self._note_where(outcome, job)
+                _settle(job, Rejection(_detached(outcome)) if isinstance(outcome, Exception) else outcome)
+            landed.popleft()
+            del job, outcome  # hold nothing
 
     def _reject_dropped(self) -> None:
         dropped = self.member.dropped
@@ -193,7 +247,7 @@ class Worker(CrewActor):
         except ConnectionLost:
             raise
         except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
-            error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
+            self._note_where(error, job)
             return error
         if type(result) is Result:
             return result
@@ -202,19 +256,27 @@ class Worker(CrewActor):
             "what belongs to a connection or a thread cannot be sent to another"
         )
 
+    def _note_where(self, error: Exception, job: Job) -> None:
+        error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
+
     def on_end(self, cause: BaseException | None) -> None:
         """Settle what this worker holds, reject its orphan, close the connection."""
         if self._unsettled is not None:
             _settle(*self._unsettled)
             self._unsettled = None
-        orphan = self._dispatcher.bury(self.member)
+        if self._pipeline is not None:
+            self._dispatcher.exchange(self.member, _endings(self._pipeline), more=False)
+            self._settle_landed(self._pipeline)
+            self._pipeline.forget()
+        orphans = self._dispatcher.bury(self.member)
         self._reject_dropped()
-        if orphan is not None:
+        for orphan in orphans:
             orphan.reply.reject(self._death(orphan, cause))
         if self._connection is not None:
             self._connection.close()
-        # It is rejected by now; through its frames the error that its caller keeps leads to this worker.
+        # They are rejected by now; through its frames the error that their callers keep leads to this worker.
         self.member.job = None
+        self.member.ahead.clear()
 
     def on_gone(self, cause: BaseException | None) -> None:
         """Tell the supervisor."""
@@ -239,6 +301,10 @@ def _reason(cause: BaseException | None) -> BaseException | None:
         return None
     _detached(cause)
     return cause.__cause__ if isinstance(cause, ConnectionLost) and cause.__cause__ is not None else cause
+
+
+def _endings(pipeline: Pipeline) -> list[tuple[Job, bool, float]]:
+    return [(job, type(answer.outcome) is Result, answer.seconds) for job, answer in pipeline.landed]
 
 
 def _settle(job: Job, outcome: "Result | Rejection") -> None:

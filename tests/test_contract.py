@@ -5,7 +5,7 @@ import pytest
 # Before the import: its assertions are to tell what they saw, like those of any test file.
 pytest.register_assert_rewrite("tests.contract")
 
-from supervisor import SQLite  # noqa: E402
+from supervisor import ChildProcess, SQLite  # noqa: E402
 from tests.contract import *  # noqa: E402, F403  # the tests
 from tests.contract import Subject  # noqa: E402
 
@@ -21,6 +21,12 @@ SUBJECTS = [
         unreachable=SQLite,
     ),
     Subject("SQLite memory", make=lambda _: SQLite(), shared=False),
+    Subject(
+        "SQLite file in a child process",
+        make=lambda folder: ChildProcess(SQLite(folder / "app.db", busy_timeout=0)),
+        unreachable=lambda folder: ChildProcess(folder / "no such folder" / "app.db"),
+    ),
+    Subject("SQLite memory in a child process", make=lambda _: ChildProcess(), shared=False),
 ]
 
 

@@ -255,7 +255,7 @@ def test_a_dead_workers_job_is_handed_back_and_the_queue_stays():
     orphan, waiting = desk.submit(), desk.submit()
     worker = desk.worker()
     desk.dispatcher.take(worker)
-    assert desk.dispatcher.bury(worker) is orphan
+    assert desk.dispatcher.bury(worker) == [orphan]
     assert worker.state is MemberState.GONE
     assert desk.dispatcher.queued == 1
     assert desk.dispatcher.take(desk.worker()) is waiting
@@ -267,9 +267,9 @@ def test_a_worker_is_buried_once():
     orphan = desk.submit()
     worker = desk.worker()
     desk.dispatcher.take(worker)
-    assert [desk.dispatcher.bury(worker) for _ in range(3)] == [orphan] * 3
+    assert [desk.dispatcher.bury(worker) for _ in range(3)] == [[orphan]] * 3
     assert desk.status().died == 1
-    assert desk.dispatcher.bury(Member(99, print, print)) is None
+    assert desk.dispatcher.bury(Member(99, print, print)) == []
 
 
 def test_a_dead_worker_takes_and_finishes_nothing():
@@ -290,7 +290,7 @@ def test_the_job_for_which_a_dead_worker_was_woken_wakes_another():
     early, late = desk.idle_workers(2)
     desk.submit()
     assert desk.woken == [late]
-    assert desk.dispatcher.bury(late) is None
+    assert desk.dispatcher.bury(late) == []
     assert desk.woken == [late, early]
 
 

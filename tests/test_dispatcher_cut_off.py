@@ -164,7 +164,7 @@ def half_taken():
 
 def test_a_half_taken_job_is_the_orphan_of_its_worker_and_leaves_the_queue(half_taken):
     desk, job, waiting, worker = half_taken
-    assert desk.dispatcher.bury(worker) is job
+    assert desk.dispatcher.bury(worker) == [job]
     assert list(desk.dispatcher._lane.jobs) == [waiting]
     assert desk.status().died == 1
 
@@ -172,21 +172,21 @@ def test_a_half_taken_job_is_the_orphan_of_its_worker_and_leaves_the_queue(half_
 def test_a_half_taken_job_is_given_to_nobody_else(half_taken):
     desk, job, waiting, worker = half_taken
     assert desk.dispatcher.take(desk.worker()) is waiting
-    assert desk.dispatcher.bury(worker) is job
+    assert desk.dispatcher.bury(worker) == [job]
     assert desk.dispatcher.queued == 0
 
 
 def test_a_half_taken_job_is_not_handed_back_with_the_queue(half_taken):
     desk, job, waiting, worker = half_taken
     assert desk.dispatcher.cancel_pending() == [waiting]
-    assert desk.dispatcher.bury(worker) is job
+    assert desk.dispatcher.bury(worker) == [job]
     desk.status()
 
 
 def test_a_half_taken_job_cannot_be_withdrawn(half_taken):
     desk, job, _, worker = half_taken
     assert desk.dispatcher.withdraw(job) is False
-    assert desk.dispatcher.bury(worker) is job
+    assert desk.dispatcher.bury(worker) == [job]
 
 
 def test_a_job_that_was_cut_off_just_after_it_left_the_queue_is_the_orphan_of_its_worker():
@@ -196,7 +196,7 @@ def test_a_job_that_was_cut_off_just_after_it_left_the_queue_is_the_orphan_of_it
     with pytest.raises(KeyboardInterrupt):
         desk.dispatcher.take(worker)
     assert desk.dispatcher.queued == 0
-    assert desk.dispatcher.bury(worker) is job
+    assert desk.dispatcher.bury(worker) == [job]
     assert desk.status().died == 1
 
 
@@ -230,7 +230,7 @@ def test_the_orphan_of_a_worker_whose_burial_was_cut_off_is_counted_once():
     desk.dispatcher._members = CutMembers(desk.dispatcher._members)
     with suppress(KeyboardInterrupt):
         desk.dispatcher.bury(worker)
-    assert desk.dispatcher.bury(worker) is job
+    assert desk.dispatcher.bury(worker) == [job]
     assert desk.status().died == 1
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from actors.dispatcher import Mode
 from actors.errors import DatabaseUnavailable, SupervisorStopped
-from actors.job import NEW, QUEUED, STARTED, WITHDRAWN, JobState
+from actors.job import NEW, QUEUED, SENT, STARTED, WITHDRAWN, JobState
 from actors.member import MemberState
 from tests.desk import Desk
 
@@ -254,7 +254,7 @@ def test_a_job_shows_where_it_is():
     desk.clock.now += 1
     desk.dispatcher.take(desk.worker())
     assert (job.state, job.started_at) == (STARTED, desk.clock.now)
-    assert list(JobState) == [NEW, QUEUED, STARTED, WITHDRAWN]
+    assert list(JobState) == [NEW, QUEUED, SENT, STARTED, WITHDRAWN]
 
 
 def test_the_thread_inside_the_dispatcher_knows_that_it_is():

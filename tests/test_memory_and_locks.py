@@ -167,7 +167,7 @@ def test_dead_workers_and_their_connections_are_collected(start):
 
     # A new error each time: one that is raised twice collects the frames of both.
     database = FakeDatabase({"bad": lambda: exec("raise SystemExit")})
-    db = Crew.start(database, size=2, restart=RestartPolicy(max_restarts=1000, backoff_initial=0.0))
+    db = Crew.start(database, size=2, restart=RestartPolicy(max_restarts=1000, backoff_initial=0.0, poison_after=0))
     with db:
         for _ in range(50):
             assert isinstance(error_of(db.ask(Query("bad"), block=False)), WorkerDied)

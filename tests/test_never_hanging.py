@@ -23,7 +23,7 @@ from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
 from tests.support import PATIENCE, KilledAt, bystander, error_of, nothing_left, up
 
-EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.001, backoff_max=0.001)
+EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.001, backoff_max=0.001, poison_after=0)
 
 # What an ask may end with when a part of the crew is killed: never anything else, never nothing.
 ENDS = (type(None), WorkerDied, DatabaseUnavailable, SupervisorStopped)

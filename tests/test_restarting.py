@@ -16,7 +16,7 @@ from tests.support import PATIENCE, bystander, error_of, kill, thread_of_a_worke
 BASE_EXCEPTIONS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
 
 # Replacements come at once, however many there were.
-EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.0, quiet_period=0.0)
+EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.0, quiet_period=0.0, poison_after=0)
 
 
 def raiser(kind):

@@ -97,7 +97,7 @@ def test_an_io_error_costs_one_job_and_one_worker_and_nothing_in_the_file(path, 
 
 # --- a damaged file -----------------------------------------------------------------------
 
-PATIENT = RestartPolicy(max_restarts=3, within=600, backoff_initial=0)
+PATIENT = RestartPolicy(max_restarts=3, within=600, backoff_initial=0, poison_after=0)
 """Three workers are replaced at once, and the fourth only after minutes."""
 
 

@@ -115,9 +115,9 @@ class KeepsTheDeadlinesOfTheDead(SteppedDispatcher):
         job, deadlines = member.job, self._deadlines
         if job is not None:
             self._deadlines = Deadlines()
-        orphan = super().bury(member)
+        orphans = super().bury(member)
         self._deadlines = deadlines
-        return orphan
+        return orphans
 
 
 class KeepsThePlaceOfTheWithdrawn(SteppedDispatcher):

@@ -153,7 +153,7 @@ def test_a_crew_whose_workers_all_die_and_cannot_be_replaced_is_suspended_and_re
 
 
 def test_more_deaths_than_allowed_make_replacements_wait_and_asks_refused(start):
-    policy = RestartPolicy(max_restarts=3, within=1000.0, backoff_initial=0.0, quiet_period=0.0)
+    policy = RestartPolicy(max_restarts=3, within=1000.0, backoff_initial=0.0, quiet_period=0.0, poison_after=0)
     db = start(FakeDatabase({"bad": SystemExit("worn out")}), size=1, restart=policy)
     for _ in range(4):
         error_of(db.ask(Query("bad"), block=False))

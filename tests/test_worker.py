@@ -218,7 +218,7 @@ def test_a_worker_that_opens_too_late_closes_and_takes_no_job(one, database):
     database.opening.append(gate)
     one.launch()
     assert gate.entered.wait(PATIENCE)
-    assert one.dispatcher.bury(one.worker.member) is None
+    assert one.dispatcher.bury(one.worker.member) == []
     waiting = one.ask("a")
     gate.opened.set()
     assert one.hears() == WorkerDown(1, None)
@@ -258,7 +258,7 @@ def test_a_dead_worker_can_be_woken_and_interrupted_for_nothing(one):
     one.worker.actor_ref.stop(timeout=PATIENCE)
     one.worker.member.wake()
     one.worker.member.interrupt()
-    assert one.dispatcher.bury(one.worker.member) is None
+    assert one.dispatcher.bury(one.worker.member) == []
 
 
 def test_retired_from_another_thread_while_it_is_idle_it_ends(one, database):

@@ -1,11 +1,12 @@
 """What a worker needs of a database: two protocols, nothing else."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from actors.messages import Request
 from actors.result import Result
 
-__all__ = ["Connection", "Database"]
+__all__ = ["Answer", "Connection", "Database", "Pipelined"]
 
 
 class Connection(Protocol):
@@ -26,6 +27,69 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Close. In the worker's thread; never raises; may be called twice."""
+        ...
+
+
+class Answer(NamedTuple):
+    """What became of a job that was sent."""
+
+    ticket: int
+    """The job's."""
+    outcome: Result | Exception
+    """Its result, or its error."""
+    seconds: float
+    """How long it ran."""
+
+
+class Pipelined(Connection, Protocol):
+    """A connection that lives elsewhere, and takes jobs ahead while it runs another.
+
+    Each job has a ticket, a number that grows. A job that was sent is *begun* there, or taken back here, never both:
+    what arbitrates that must hold whatever dies (see `child_host`). Jobs are begun in the order of their sending, and
+    answered in it; what was begun and not answered when the other end died is at most one.
+    """
+
+    @property
+    def depth(self) -> int:
+        """How many jobs it takes at most, the running one included; at most 128."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The process in which it lives, if that is on this machine."""
+        ...
+
+    def send(self, jobs: Sequence[tuple[int, Request]]) -> None:
+        """Send jobs, one at least, with their tickets. In the worker's thread.
+
+        What cannot be sent is answered in its turn, with that error.
+
+        Raises:
+            ConnectionLost: the other end is gone.
+        """
+        ...
+
+    def receive(self) -> Sequence[Answer]:
+        """Return one answer or more, waiting for the first. In the worker's thread.
+
+        Raises:
+            ConnectionLost: the other end is gone; all answers that it gave were received before.
+        """
+        ...
+
+    def recall(self, most: int) -> bytes:
+        """Take back so many jobs at most that are not begun; return the last byte of each one's ticket.
+
+        Those sent first are taken first. From any thread, under a lock of the caller's; never blocks, never raises.
+        """
+        ...
+
+    def interrupt(self, ticket: int | None = None) -> None:
+        """End the job with this ticket, soon, begun or not. From any thread; never blocks, never raises."""
+        ...
+
+    def abandon(self) -> None:
+        """End the other end by force: nobody waits for it any more. From any thread; never blocks, never raises."""
         ...
 
 

@@ -102,6 +102,9 @@ class SQLiteConnection:
     Not so in memory, where that would lose the data.
     """
 
+    plain_values = True
+    """Rows hold nothing but None, int, float, str and bytes."""
+
     def __init__(self, database: "SQLite") -> None:
         self._database = database
         # Text → columns, of statements that are known to be single and only to read.

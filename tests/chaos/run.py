@@ -23,7 +23,9 @@ from tests.chaos.findings import Findings
 from tests.chaos.killer import LOGGERS, Killer, be_rude
 from tests.conftest import eventually, open_descriptors
 
-_POLICY = RestartPolicy(max_restarts=10**6, quiet_period=0, backoff_initial=0.001, backoff_max=0.01, grace=GRACE)
+_POLICY = RestartPolicy(
+    max_restarts=10**6, quiet_period=0, backoff_initial=0.001, backoff_max=0.01, grace=GRACE, poison_after=0
+)
 
 
 def run(

@@ -46,10 +46,10 @@ def test_an_orphan_that_is_forgotten_is_found(monkeypatch):
     real, forgotten = Dispatcher.bury, []
 
     def forget_one(dispatcher, member):
-        orphan = real(dispatcher, member)
-        if orphan is not None and not forgotten:
-            forgotten.append(orphan)
-        return None if orphan in forgotten else orphan
+        orphans = real(dispatcher, member)
+        if not forgotten:
+            forgotten.extend(orphans)
+        return [orphan for orphan in orphans if orphan not in forgotten]
 
     monkeypatch.setattr(Dispatcher, "bury", forget_one)
     findings = run(_ASKS // 4, 1, Scripted(), pause=_PAUSE, patience=0.5)

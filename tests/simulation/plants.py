@@ -19,8 +19,9 @@ _on_end, _close, _settle, _cancel, _publish = (
 )
 
 
-def _orphans_are_forgotten(self: Dispatcher, member: Member) -> None:
+def _orphans_are_forgotten(self: Dispatcher, member: Member) -> list[Job]:
     _bury(self, member)
+    return []
 
 
 def _nobody_is_woken(self: Dispatcher, job: Job) -> Any:

@@ -1,0 +1,125 @@
+"""Ahead: the jobs that were sent to a connection behind the one that it runs. Used under the dispatcher's lock only.
+
+A connection that lives elsewhere would idle while an answer travels and the next job comes. So it takes jobs ahead,
+and two rules keep that harmless:
+
+1. *At most once.* A job that was sent ahead is taken back (`recall`) or begun, never both; the connection arbitrates.
+2. *No fast job waits behind a slow one while another worker is idle.* A worker that finds the queue empty takes back
+   half of what another one was sent ahead.
+
+A worker that has anything in hand keeps at least one job of it: its thread waits for an answer, and must get one.
+
+Steps may be cut off, as everywhere (see `Dispatcher`): a token that was drawn by a thread that was killed then leaves
+its job in the hands of a worker that will never answer it. The next answer of that worker, or its death, shows it.
+"""
+
+from collections.abc import Callable, Mapping
+
+from actors.job import SENT, Job
+from actors.lane import Lane
+from actors.member import Member, MemberState
+
+__all__ = ["Ahead"]
+
+_FREE = (MemberState.AWAKE, MemberState.IDLE)
+
+
+class Ahead:
+    """Gives jobs ahead, and takes them back into the lane."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        members: Mapping[int, Member],
+        begin: Callable[[Member, Job], object],
+        put_back: Callable[[Job], object],
+    ) -> None:
+        self._lane = lane
+        self._members = members
+        # Notes that a member runs a job.
+        self._begin = begin
+        # Puts a job into the lane again, before all others.
+        self._put_back = put_back
+        self.members: list[Member] = []
+        """Those whose connections take jobs ahead; empty in most crews."""
+
+    def __len__(self) -> int:
+        """Say how many jobs are ahead."""
+        return sum([len(member.ahead) for member in self.members])
+
+    def room(self, member: Member) -> int:
+        """Return how many jobs a busy member is to be given ahead now.
+
+        Its fair share of the queue, and only when half of what it had is done: each giving costs two system calls.
+        """
+        assert member.pipeline is not None
+        depth, in_hand = member.pipeline.depth, 1 + len(member.ahead)
+        waiting = len(self._lane)
+        if in_hand > depth // 2 or not waiting:
+            return 0
+        if not any(other.state in _FREE for other in self._members.values()):
+            waiting += len(self._members) - 1  # rounded up: nobody else is about to take it
+        return min(depth - in_hand, waiting // len(self._members))
+
+    def give(self, member: Member, job: Job) -> None:
+        """Note that `job`, the first of the lane, is sent to `member` behind what that has."""
+        job.member = member
+        job.state = SENT
+        member.ahead.append(job)
+        self._lane.jobs.pop(job, None)
+
+    def advance(self, member: Member) -> None:
+        """Let the first of those ahead be the one that runs, if there is no other."""
+        if member.ahead:
+            first = member.ahead[0]
+            if member.job is None:
+                self._begin(member, first)
+            if member.job is first:
+                member.ahead.popleft()
+
+    def recall(self, member: Member, most: int | None = None, *, all_of_them: bool = False) -> int:
+        """Take back so many jobs of `member` at most, or all that it has not begun; return how many.
+
+        Args:
+            member: whose.
+            most: how many; `None` for as many as leave it one.
+            all_of_them: take even the last: nobody waits for its answers any more.
+        """
+        if member.pipeline is None:
+            return 0
+        in_hand = member.in_hand()
+        limit = len(in_hand) if all_of_them else min(len(in_hand) - 1, len(in_hand) if most is None else most)
+        tokens = member.pipeline.recall(limit)
+        back = [job for job in in_hand if job.ticket & 0xFF in tokens]
+        for job in reversed(back):
+            self._put_back(job)
+            if job in member.ahead:
+                member.ahead.remove(job)
+            if member.job is job:
+                member.job = None
+        if not all_of_them:
+            self.advance(member)
+        return len(back)
+
+    def land(self, member: Member, job: Job) -> bool:
+        """Note that `job` was answered; what was before it never will be. Say whether it was in the member's hands."""
+        if job not in member.in_hand():
+            return False
+        while member.job is not job:
+            lost = member.job
+            if lost is not None:
+                self._put_back(lost)
+                member.job = None
+            self.advance(member)
+        return True
+
+    def steal(self) -> bool:
+        """Take back half of the jobs of whoever has most ahead; say whether there were any."""
+        rich = max(self.members, key=lambda member: len(member.ahead), default=None)
+        return rich is not None and bool(rich.ahead) and self.recall(rich, (len(rich.ahead) + 1) // 2) > 0
+
+    def recall_everything(self) -> None:
+        """Take back whatever nobody has begun."""
+        for member in list(self.members):
+            if member.ahead:
+                self.recall(member)

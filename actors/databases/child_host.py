@@ -1,0 +1,264 @@
+"""What runs in a child process: one connection, jobs from a pipe, answers into another.
+
+    parent ── jobs ────►  main thread: draw a token, run its job, write the answer, and again
+           ◄── answers ──
+           ── control ─►  a thread of its own: interrupts; its end is the end of the parent
+           ── lifeline ►  nothing is ever written: at its end the kernel kills this process
+
+**Whoever draws the token of a job has the job.** A token is one byte in a pipe that the parent, too, reads from: so the
+kernel decides whether a job that was sent ahead is run here or was taken back, even while this process is stopped, or
+dead. An answer is written before the next token is drawn: at most one job is ever in these hands.
+"""
+
+import fcntl
+import os
+import signal
+import struct
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from contextlib import suppress
+from typing import Final, NoReturn
+
+from actors.databases.base import Connection, Database
+from actors.databases.frames import (
+    ERROR,
+    FAILED,
+    HEAD,
+    LOST,
+    READY,
+    answer_frames,
+    error_frame,
+    frame,
+    load_request,
+    write,
+)
+from actors.errors import ConnectionLost
+
+__all__ = ["OUT_OF_MEMORY", "TICKET", "WHATEVER_RUNS", "main"]
+
+TICKET: Final = struct.Struct("<I")
+"""An interrupt on the control pipe: the ticket of the job that it is for."""
+WHATEVER_RUNS: Final = 0
+"""The ticket of an interrupt that is for whatever runs now. No job has it."""
+OUT_OF_MEMORY: Final = 70
+"""The exit code of a child that found no memory to say so."""
+
+_CHUNK = 1 << 16
+
+
+class Host:
+    """The child's end of a connection; see the head of this file."""
+
+    def __init__(self, jobs: int, answers: int, tokens: int, control: int) -> None:
+        self._jobs, self._answers, self._tokens, self._control = jobs, answers, tokens, control
+        self._buffer = b""
+        # Jobs that were read and not yet run, as ticket, kind, body; some of them may have been taken back.
+        self._read: deque[tuple[int, int, bytes]] = deque()
+        self._connection: Connection | None = None
+        # Of what runs, and the interrupts of what will.
+        self._lock = threading.Lock()
+        self._running = 0
+        self._interrupted: set[int] = set()
+
+    def serve(self, database: Database) -> None:
+        """Open the connection, and run jobs until the parent sends no more."""
+        threading.Thread(target=self._listen, name="querycrew-control", daemon=True).start()
+        try:
+            self._connection = database.connect()
+        except BaseException as error:  # noqa: BLE001  # the parent decides what it means
+            write(self._answers, error_frame(FAILED, 0, error))
+            return
+        self._plain = bool(getattr(self._connection, "plain_values", False))
+        write(self._answers, frame(READY, 0, b""))
+        try:
+            while (job := self._draw()) is not None:
+                self._run(*job)
+        finally:
+            self._connection.close()
+
+    def _draw(self) -> tuple[int, int, bytes] | None:
+        """Return the next job that is this process's, or `None` if the parent sends no more."""
+        while True:
+            if not self._read and not self._receive():
+                return None
+            try:
+                token = os.read(self._tokens, 1)
+            except BlockingIOError:
+                self._read.clear()  # a job's token is there before the job is: these were taken back
+                continue
+            if not token:
+                return None
+            while True:
+                if not self._read and not self._receive():
+                    return None
+                job = self._read.popleft()
+                if job[0] & 0xFF == token[0]:
+                    return job
+
+    def _receive(self) -> bool:
+        """Read what was sent, waiting for it; say whether there was any more."""
+        while True:
+            at = self._parse()
+            self._buffer = self._buffer[at:]
+            if self._read:
+                return True
+            more = os.read(self._jobs, _CHUNK)
+            if not more:
+                return False
+            parts, size = [self._buffer, more], len(self._buffer) + len(more)
+            if len(self._buffer) >= HEAD.size:
+                # A large one is put together once, not again for each part.
+                wanted = HEAD.size + HEAD.unpack_from(self._buffer)[0]
+                while size < wanted and (more := os.read(self._jobs, _CHUNK)):
+                    parts.append(more)
+                    size += len(more)
+            self._buffer = b"".join(parts)
+
+    def _parse(self) -> int:
+        buffer, at = self._buffer, 0
+        while len(buffer) - at >= HEAD.size:
+            length, ticket, kind, _ = HEAD.unpack_from(buffer, at)
+            end = at + HEAD.size + length
+            if end > len(buffer):
+                break
+            self._read.append((ticket, kind, buffer[at + HEAD.size : end]))
+            at = end
+        return at
+
+    def _run(self, ticket: int, kind: int, body: bytes) -> None:
+        with self._lock:
+            interrupted = ticket in self._interrupted
+            self._interrupted = {later for later in self._interrupted if later > ticket}
+            self._running = ticket
+        lost, began = False, time.perf_counter()
+        try:
+            if interrupted:
+                message = "interrupted before it was started"
+                raise InterruptedError(message)  # noqa: TRY301  # answered like any error
+            assert self._connection is not None
+            result = self._connection.execute(load_request(kind, body))
+            self._idle()
+            for data in answer_frames(ticket, result, time.perf_counter() - began, plain=self._plain):
+                write(self._answers, data)
+        except ConnectionLost as error:
+            lost, cause = True, error.__cause__ or error
+        except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
+            cause = error
+        except BaseException as error:  # noqa: BLE001  # as on a thread, it costs the worker
+            lost, cause = True, error
+        else:
+            return
+        self._idle()
+        _tell_where(cause)
+        write(self._answers, error_frame(LOST if lost else ERROR, ticket, cause, time.perf_counter() - began))
+        cause.__traceback__ = None  # its frames hold a cursor, and that a lock
+        if lost:
+            _end(1)
+
+    def _idle(self) -> None:
+        with self._lock:
+            self._running = 0
+
+    def _listen(self) -> NoReturn:
+        """Interrupt what the parent wants interrupted; when it is gone, be gone."""
+        while True:
+            data = os.read(self._control, TICKET.size)
+            if len(data) < TICKET.size:
+                _end(1)
+            (ticket,) = TICKET.unpack(data)
+            with self._lock:
+                if self._running and ticket in (WHATEVER_RUNS, self._running):
+                    assert self._connection is not None
+                    self._connection.interrupt()
+                elif ticket > self._running:
+                    self._interrupted.add(ticket)
+
+
+def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> NoReturn:
+    """Serve until the parent ends, or wants no more. In the main thread of a child process."""
+    _tie(lifeline)
+    host = Host(jobs, answers, tokens, control)
+    code = 0
+    try:
+        database, memory_limit = _specification(jobs)
+        _limit(memory_limit)
+        host.serve(database)
+    except MemoryError:
+        code = OUT_OF_MEMORY
+    except (BrokenPipeError, EOFError):
+        code = 1  # nobody is there any more
+    except BaseException:  # noqa: BLE001  # a fault of ours: for whoever looks at standard error
+        code = 1
+        with suppress(BaseException):
+            traceback.print_exc()
+    _end(code)
+
+
+def _tie(lifeline: int) -> None:
+    """See to it that this process ends with its parent, and not before it because of the terminal.
+
+    At the end of the lifeline's other side the kernel sends SIGIO, which ends a process, whatever this one does then:
+    no thread of it needs to run for that, and none could while a function keeps the interpreter to itself.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
+    try:
+        over = not os.read(lifeline, 1)
+    except BlockingIOError:
+        over = False
+    if over:  # it ended before the kernel was asked to tell
+        _end(1)
+
+
+def _specification(jobs: int) -> tuple[Database, int | None]:
+    import pickle
+
+    head = _read_exactly(jobs, HEAD.size)
+    body = _read_exactly(jobs, HEAD.unpack(head)[0])
+    database, memory_limit = pickle.loads(body)  # from our own parent
+    return database, memory_limit
+
+
+def _read_exactly(descriptor: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = os.read(descriptor, size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+def _limit(memory_limit: int | None) -> None:
+    if memory_limit is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
+
+
+def _tell_where(error: BaseException) -> None:
+    """Add to an error of a user's function where it came from: a traceback does not travel."""
+    frames = [
+        summary
+        for summary, (frame, _) in zip(
+            traceback.extract_tb(error.__traceback__), traceback.walk_tb(error.__traceback__), strict=True
+        )
+        # Neither ours nor those that APSW makes up for its own C code.
+        if not str(frame.f_globals.get("__name__")).startswith("actors.") and not summary.filename.endswith(".c")
+    ]
+    if frames:
+        with suppress(Exception):
+            error.add_note("in the child process:\n" + "".join(traceback.format_list(frames)).rstrip())
+
+
+def _end(code: int) -> NoReturn:
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

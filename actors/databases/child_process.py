@@ -1,0 +1,120 @@
+"""ChildProcess: another database, whose connections live in child processes."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, final
+
+from actors.databases.base import Database
+from actors.databases.sqlite import SQLite
+from actors.frozen import Frozen, store
+
+if TYPE_CHECKING:
+    from actors.databases.child_connection import ChildConnection
+
+__all__ = ["ChildProcess"]
+
+_LEAST_MEMORY = 16 << 20
+
+
+@final
+class ChildProcess(Frozen):
+    """A database whose connections live in child processes, one for each worker.
+
+    Rows are fetched there, without this process's GIL, on all cores. What kills a child, a crash of the driver or a
+    `kill -9`, costs one worker and the job that it ran; a statement that ignores its interrupt is ended with its child.
+    Children end with this process, however that ends. Needs POSIX (Linux, macOS), and no `__main__` guard.
+
+    Raises:
+        TypeError: the database cannot be sent to a child: it, or a part of it, is not importable there by name.
+        ValueError: an option is out of its range; the text names it.
+    """
+
+    database: Database
+    """What the children connect to; a path is a `SQLite` file."""
+    memory_limit: int | None
+    """Bytes of its own that a child may use (`RLIMIT_DATA`): a job that needs more gets a `MemoryError`, or loses
+    its child. An empty child needs about 15 MB. `None` is no limit."""
+    start_timeout: float
+    """Seconds after which a child that has not opened its connection is killed."""
+
+    def __init__(
+        self,
+        database: Database | str | os.PathLike[str] = ":memory:",
+        *,
+        memory_limit: int | None = None,
+        start_timeout: float = 20.0,
+    ) -> None:
+        if isinstance(database, (str, os.PathLike)):
+            database = SQLite(database)
+        store(self, "database", database)
+        store(self, "memory_limit", memory_limit)
+        store(self, "start_timeout", start_timeout)
+        if isinstance(database, ChildProcess) or not callable(getattr(database, "connect", None)):
+            message = f"ChildProcess(database) must be a path or a database, not {type(database).__name__}"
+            raise TypeError(message)
+        _check_number("memory_limit", memory_limit, int, _LEAST_MEMORY)
+        _check_number("start_timeout", start_timeout, (int, float), 0.0)
+        _check_sendable(database)
+
+    @property
+    def name(self) -> str:
+        """The name of the database in the children."""
+        return self.database.name
+
+    @property
+    def max_size(self) -> int | None:
+        """As of the database in the children."""
+        return self.database.max_size
+
+    def __str__(self) -> str:
+        return f"ChildProcess({self.database})"
+
+    def connect(self) -> "ChildConnection":
+        """Start a child and wait until its connection is open.
+
+        Raises:
+            ChildProcessEnded: it ended before that; the text says how.
+            TimeoutError: it took longer than `start_timeout`.
+            Exception: the database's own error.
+        """
+        if sys.platform == "win32":
+            message = "ChildProcess needs a POSIX system: on Windows use worker threads"
+            raise NotImplementedError(message)
+        from actors.databases.child_connection import ChildConnection  # it costs what only children need
+
+        return ChildConnection(self)
+
+
+def _check_number(name: str, value: Any, kinds: Any, least: float) -> None:
+    if value is None and name == "memory_limit":
+        return
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        message = f"ChildProcess({name}) must be a number, not {type(value).__name__}"
+        raise TypeError(message)
+    if not least <= value < float("inf"):
+        message = f"ChildProcess({name}={value}) must be {least:g} or more, and finite"
+        raise ValueError(message)
+
+
+def _check_sendable(database: Database) -> None:
+    """Raise `TypeError` unless `database` can be made again in another process."""
+    import pickle  # only children need it
+
+    class Sender(pickle.Pickler):
+        def reducer_override(self, value: Any) -> Any:
+            if getattr(value, "__module__", None) == "__main__" and hasattr(value, "__qualname__"):
+                message = f"{value.__qualname__} is defined in __main__, which a child process does not run"
+                raise TypeError(message)
+            return NotImplemented
+
+    try:
+        import io
+
+        Sender(io.BytesIO()).dump(database)
+    except Exception as error:
+        message = (
+            f"ChildProcess({type(database).__name__}) cannot be sent to a child process "
+            f"({type(error).__name__}: {error}); "
+            "make it of values, and of classes and functions that stand at the top level of a module"
+        )
+        raise TypeError(message) from error

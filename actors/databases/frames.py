@@ -1,0 +1,178 @@
+"""Frames: how requests travel to a child process, and answers back. Both ends of the pipes use this.
+
+A frame is a head (see `HEAD`) and a body. Values that `marshal` can carry
+without changing them travel so, since that takes half the time; everything else is pickled.
+"""
+
+import marshal
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any, Final
+
+from actors.errors import RemoteError
+from actors.messages import Query, Request
+from actors.result import Result
+
+__all__ = [
+    "ERROR",
+    "FAILED",
+    "HEAD",
+    "LOST",
+    "PICKLED",
+    "PICKLED_REQUEST",
+    "QUERY",
+    "READY",
+    "RESULT",
+    "ROWS",
+    "UNSENDABLE",
+    "answer_frames",
+    "error_frame",
+    "frame",
+    "load_error",
+    "load_request",
+    "load_result",
+    "request_frame",
+    "write",
+]
+
+HEAD: Final = struct.Struct("<QIBf")
+"""Length of the body in bytes, ticket of the job, kind, seconds that the job ran."""
+
+QUERY, PICKLED_REQUEST, UNSENDABLE = range(3)
+"""Kinds of requests. One that cannot be sent goes as the reason for that, and comes back in its turn as the error."""
+RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED = range(7)
+"""Kinds of answers: a whole result, or its end; rows that come before it; a result that was pickled; an error of the
+statement; the error after which the connection is of no more use; an open connection; why it could not be opened."""
+
+_PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the interpreter for some milliseconds
+_FEW = 256  # rows that are not worth measuring
+
+# What SQLite binds and `marshal` does not change. It would turn anything that has a buffer into bytes, and so
+# hide what the driver refuses.
+_PLAIN: Final = {int, float, str, bytes, bool, type(None)}
+
+
+def frame(kind: int, ticket: int, body: bytes, seconds: float = 0.0) -> bytes:
+    """Return a frame."""
+    return HEAD.pack(len(body), ticket, kind, seconds) + body
+
+
+def write(descriptor: int, data: bytes) -> None:
+    """Write all of `data` to a descriptor that blocks."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
+
+
+# --- requests -----------------------------------------------------------------------------
+
+
+def request_frame(ticket: int, request: Request) -> bytes:
+    """Return the frame of a request, or of the reason why it cannot be sent."""
+    if type(request) is Query and type(request.params) is tuple and _PLAIN.issuperset(map(type, request.params)):
+        return frame(QUERY, ticket, marshal.dumps((request.sql, request.params)))
+    import pickle  # few requests need it
+
+    try:
+        return frame(PICKLED_REQUEST, ticket, pickle.dumps(request))
+    except Exception as error:  # noqa: BLE001  # whatever the class of a parameter does there
+        reason = f"a parameter cannot be sent to a child process: {type(error).__name__}: {error}"
+        return frame(UNSENDABLE, ticket, reason.encode(errors="replace"))
+
+
+def load_request(kind: int, body: bytes) -> Request:
+    """Return the request of a frame.
+
+    Raises:
+        TypeError: it could not be sent.
+        Exception: a parameter cannot be put together here.
+    """
+    if kind == UNSENDABLE:
+        raise TypeError(body.decode())
+    if kind == QUERY:
+        return Query(*marshal.loads(body))
+    import pickle
+
+    request: Request = pickle.loads(body)  # from our own parent
+    return request
+
+
+# --- answers ------------------------------------------------------------------------------
+
+
+def answer_frames(ticket: int, result: Result, seconds: float, *, plain: bool) -> Iterator[bytes]:
+    """Yield the frames of a result: one, or several with some megabytes of rows each.
+
+    Args:
+        ticket: the job's.
+        result: what was answered.
+        seconds: how long that took.
+        plain: whether its rows hold nothing but None, int, float, str and bytes.
+
+    Raises:
+        TypeError: a value cannot be sent to another process.
+    """
+    if not plain:
+        yield _pickled(ticket, result, seconds)
+        return
+    rows, start = result.rows, 0
+    if len(rows) > _FEW:
+        portion = max(1, _PORTION * 64 // len(marshal.dumps(rows[:64])))
+        while len(rows) - start > portion:
+            yield frame(ROWS, ticket, marshal.dumps(rows[start : start + portion]))
+            start += portion
+    last = rows[start:] if start else rows
+    yield frame(RESULT, ticket, marshal.dumps((result.columns, last, result.rowcount, result.lastrowid)), seconds)
+
+
+def _pickled(ticket: int, result: Result, seconds: float) -> bytes:
+    import pickle
+
+    try:
+        return frame(PICKLED, ticket, pickle.dumps(result), seconds)
+    except Exception as error:
+        message = f"the result cannot be sent from a child process: {type(error).__name__}: {error}"
+        raise TypeError(message) from error
+
+
+def load_result(kind: int, body: Any) -> Result:
+    """Return the result of a frame."""
+    if kind == RESULT:
+        return Result(*marshal.loads(body))
+    import pickle
+
+    result: Result = pickle.loads(body)  # from our own child
+    return result
+
+
+def error_frame(kind: int, ticket: int, error: BaseException, seconds: float = 0.0) -> bytes:
+    """Return the frame of an error, which arrives as what it is, if its class allows that."""
+    import pickle
+
+    text = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+    try:
+        dumped = pickle.dumps(error)
+        pickle.loads(dumped)  # some classes can be taken apart and not be put together again
+    except Exception:  # noqa: BLE001  # whatever its class does there
+        dumped = b""
+    return frame(kind, ticket, pickle.dumps((text, getattr(error, "__notes__", []), dumped)), seconds)
+
+
+def load_error(body: Any) -> BaseException:
+    """Return the error of a frame, or a `RemoteError` that tells what it was."""
+    import pickle
+
+    text, notes, dumped = pickle.loads(body)  # from our own child
+    if dumped:
+        try:
+            error = pickle.loads(dumped)
+        except Exception as reason:  # noqa: BLE001  # a class that is only there, or cannot be put together here
+            text += f" (its class cannot be loaded here: {type(reason).__name__})"
+        else:
+            if isinstance(error, BaseException):
+                return error
+    remote = RemoteError(text)
+    for note in notes:
+        remote.add_note(note)
+    return remote

@@ -1,0 +1,80 @@
+"""Quarantine: which statements have killed workers of late. A pure value; time is an argument."""
+
+import marshal
+
+from actors.messages import Query, Request
+
+__all__ = ["Quarantine"]
+
+
+class _Death:
+    """One worker that died of a statement, or while it ran it."""
+
+    __slots__ = ("at", "cleared", "digest", "sql")
+
+    def __init__(self, request: Request, at: float) -> None:
+        self.sql = request.sql
+        self.digest = _digest(request)
+        """Of the parameters; `None` where they have none."""
+        self.at = at
+        """Monotonic seconds."""
+        self.cleared = False
+        """Whether the statement has been answered since, with other parameters."""
+
+
+class Quarantine:
+    """Remembers the deaths of a window of time, and decides which request must not be run again within it.
+
+    A request is held back once so many workers died of it: of the very same, or of the statement with any parameters,
+    if that was not answered a single time since. So a statement that everybody runs is not suspected because
+    workers are killed from outside.
+
+    It remembers no parameters, only a number made from them.
+    """
+
+    def __init__(self, deaths: int, within: float) -> None:
+        """Hold back what has killed so many workers `within` so many seconds; nothing at all for 0 deaths."""
+        self._allowed = deaths
+        self._within = within
+        self.deaths: list[_Death] = []
+        """Oldest first, for a look at whether there is any suspicion at all; a call would cost every job."""
+
+    def record(self, request: Request, now: float) -> None:
+        """Note that a worker died while it ran `request`."""
+        if self._allowed:
+            self._forget(now)
+            self.deaths.append(_Death(request, now))
+
+    def clear(self, request: Request) -> None:
+        """Note that `request` was answered."""
+        suspects = [death for death in self.deaths if death.sql == request.sql]
+        if suspects:
+            digest = _digest(request)
+            for death in suspects:
+                death.cleared = True
+                if death.digest == digest and death in self.deaths:
+                    self.deaths.remove(death)
+
+    def deaths_of(self, request: Request, now: float) -> int:
+        """Return how many workers a request has killed, if it is held back; else 0."""
+        self._forget(now)
+        suspects = [death for death in self.deaths if death.sql == request.sql]
+        if len(suspects) < self._allowed:
+            return 0
+        digest = _digest(request)
+        same = sum(death.digest == digest for death in suspects)
+        any_parameters = sum(not death.cleared for death in suspects)
+        return max(same, any_parameters) if max(same, any_parameters) >= self._allowed else 0
+
+    def _forget(self, now: float) -> None:
+        # A new list: a finalizer may come in between.
+        self.deaths = [death for death in self.deaths if now - death.at < self._within]
+
+
+def _digest(request: Request) -> int | None:
+    if not isinstance(request, Query):
+        return 0
+    try:
+        return hash(marshal.dumps(request.params))  # type: ignore[arg-type]  # what it cannot, it refuses
+    except ValueError:  # of a type of somebody's own; its methods have no place under a lock
+        return None
