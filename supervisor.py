@@ -385,13 +385,16 @@ class Supervisor(CrewActor):
     def _give_up(self, member: Member, now: float) -> None:
         """Replace a worker whose statement ignores its interrupt; its thread ends when it comes back."""
         seat = self._seat_of(member.id)
-        job = member.job
-        if seat is None or job is None or job.abort is None:
+        if seat is None:
             return
-        ran = now - job.started_at
+        job = member.job
         self._stuck.add(member.id)
         self._dispatcher.stuck = len(self._stuck)
-        ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
+        if job is None:  # it was given one, never began it, and lost it again
+            ignored = TimeoutError(f"worker {member.id} did not begin its job")
+        else:
+            ran = now - job.started_at
+            ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
         self._vacate(seat, ignored, now)
         # Nothing is wrong with the database: only the window of restarts may make the next worker wait.
         seat.failures = 0

@@ -19,6 +19,10 @@ class Pipeline:
         self.landed: deque[tuple[Job, Answer]] = deque()
         """Jobs that were answered and whose replies are not settled yet: a death in between must not lose them."""
 
+    def check(self) -> None:
+        """Raise `ConnectionLost` if there is nobody to send to."""
+        self._connection.check()
+
     def send(self, jobs: Sequence[Job]) -> None:
         """Send jobs, each with its ticket."""
         for job in jobs:

@@ -148,6 +148,7 @@ class Worker(CrewActor):
             self.member.pipeline = cast("Pipelined", connection)
             self.member.pid = self.member.pipeline.pid
             self._pipeline = Pipeline(self.member.pipeline)
+            self.member.pipeline.on_end = self._wake
         if not self._dispatcher.report(self.member):
             self.actor_stopped.set()  # it took so long that nobody waits for it any more
             return
@@ -197,6 +198,7 @@ class Worker(CrewActor):
     def _work_ahead(self, pipeline: Pipeline) -> None:
         """Send jobs, the next ones while the connection still works on the last, and settle what comes back."""
         inbox, dispatcher, member, landed = self.actor_inbox, self._dispatcher, self.member, pipeline.landed
+        pipeline.check()
         jobs = dispatcher.exchange(member, (), more=True)
         while True:
             if member.dropped:

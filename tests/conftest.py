@@ -52,16 +52,29 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
+def child_processes() -> set[int]:
+    """Return the numbers of all child processes, zombies included."""
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else []:
+        try:
+            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as children:
+                found |= set(map(int, children.read().split()))
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
     threads = set(threading.enumerate())
     actors = {ref.actor_urn for ref in pykka.ActorRegistry.get_all()}
-    descriptors = open_descriptors()
+    descriptors, children = open_descriptors(), child_processes()
     yield
 
     def left() -> list[object]:
         return [
             *(thread for thread in threading.enumerate() if thread not in threads),
+            *(f"child process {pid}" for pid in child_processes() - children),
             *(ref for ref in pykka.ActorRegistry.get_all() if ref.actor_urn not in actors),
         ]
 

@@ -1,6 +1,6 @@
 """What a worker needs of a database: two protocols, nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from actors.messages import Request
@@ -49,6 +49,9 @@ class Pipelined(Connection, Protocol):
     answered in it; what was begun and not answered when the other end died is at most one.
     """
 
+    on_end: Callable[[], object]
+    """To be set by the worker: called once the other end is gone, from any thread."""
+
     @property
     def depth(self) -> int:
         """How many jobs it takes at most, the running one included; at most 128."""
@@ -86,6 +89,10 @@ class Pipelined(Connection, Protocol):
 
     def interrupt(self, ticket: int | None = None) -> None:
         """End the job with this ticket, soon, begun or not. From any thread; never blocks, never raises."""
+        ...
+
+    def check(self) -> None:
+        """Raise `ConnectionLost` if the other end is gone, else return at once. In the worker's thread."""
         ...
 
     def abandon(self) -> None:

@@ -5,10 +5,11 @@ import marshal
 import os
 import select
 import sys
+import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +41,7 @@ __all__ = ["ChildConnection"]
 
 _DEPTH = 32  # jobs in the child's hands at most; far less than the tickets that a token can tell apart
 _PIPE = 1 << 20  # bytes that a pipe of answers holds, if the system allows: most results then travel at one go
+_ABSURD = 1 << 40  # bytes of a frame that no child has sent
 _CLOSING = 2.0  # seconds that a child has to close its connection before it is killed
 
 # The child's first words: it cannot import anything of ours before it has this process's path.
@@ -67,9 +69,9 @@ class _Ends:
 
     def pipe(self) -> tuple[int, int]:
         """Return a new pipe's reading and writing end."""
-        ends = os.pipe()
-        self._open += ends
-        return ends
+        reading, writing = map(_above_the_standard_streams, os.pipe())
+        self._open += (reading, writing)
+        return reading, writing
 
     def close(self, *ends: int) -> None:
         """Close those of `ends` that are open, all without any."""
@@ -77,6 +79,15 @@ class _Ends:
             if end in self._open:
                 self._open.remove(end)
                 os.close(end)
+
+
+def _above_the_standard_streams(end: int) -> int:
+    """Return `end`, or a copy of it where a program has closed its standard streams: the child is given others."""
+    if end > 2:
+        return end
+    copy = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(end)
+    return copy
 
 
 class ChildConnection:
@@ -103,12 +114,19 @@ class ChildConnection:
         self._answers: deque[Answer] = deque()
         # Of a result that comes in several frames.
         self._rows: list[tuple[Any, ...]] = []
+        self.on_end: Callable[[], object] = lambda: None
+        """Called once the child has ended, for whatever reason, in a thread of the child's own."""
         self._process = self._start()
+        self._watcher = threading.Thread(target=self._watch, name=f"querycrew-child-{self.pid}", daemon=True)
         _open.add(self)
         try:
+            self._watcher.start()
+            self._tell_what_to_do()
             self._await_ready(time.monotonic() + database.start_timeout)
         except BaseException:
             self._kill()
+            if self._watcher.ident is None:  # no thread could be started
+                self._process.wait()
             self.close()
             raise
 
@@ -120,7 +138,6 @@ class ChildConnection:
     # --- starting -------------------------------------------------------------------------
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        import pickle
         import subprocess
 
         ends = self._ends
@@ -135,18 +152,22 @@ class ChildConnection:
             with suppress(OSError, AttributeError):
                 fcntl.fcntl(self._replies, fcntl.F_SETPIPE_SZ, _PIPE)
             theirs = (jobs, answers, self._tokens_back, control, lifeline)
-            path = marshal.dumps([entry for entry in sys.path if isinstance(entry, str)])
+            self._path = marshal.dumps([entry for entry in sys.path if isinstance(entry, str)])
             command = [sys.executable, *(["-I"] if sys.flags.isolated else []), "-c", _BOOT]
-            command += map(str, [jobs, len(path), answers, self._tokens_back, control, lifeline])
+            command += map(str, [jobs, len(self._path), answers, self._tokens_back, control, lifeline])
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=theirs, process_group=0)
             ends.close(jobs, answers, control, lifeline)
         except BaseException:
             ends.close()
             raise
+        return process
+
+    def _tell_what_to_do(self) -> None:
+        import pickle
+
         specification = pickle.dumps((self._database.database, self._database.memory_limit))
         with suppress(BrokenPipeError):  # it has ended; the wait for its first word will tell how
-            self._write(path + frame(0, 0, specification))
-        return process
+            self._write(self._path + frame(0, 0, specification))
 
     def _await_ready(self, deadline: float) -> None:
         while True:
@@ -196,7 +217,8 @@ class ChildConnection:
             with suppress(OSError):
                 os.write(self._control, TICKET.pack(WHATEVER_RUNS))
             self._ends.close(self._jobs)
-            self._reap(_CLOSING)
+            if self._watcher.ident is not None:
+                self._reap()
             self._ends.close()
             _open.discard(self)
             self._closed = True
@@ -222,7 +244,12 @@ class ChildConnection:
         try:
             self._write(b"".join(frames))
         except BrokenPipeError:
-            raise self._lost() from None
+            raise self._lost() from self._reap()
+
+    def check(self) -> None:
+        """Raise `ConnectionLost` if the child has ended; see `Pipelined`."""
+        if self._ended is not None:
+            raise self._lost() from self._ended
 
     def receive(self) -> list[Answer]:
         """Return the answers that have come, waiting for one if there is none; see `Pipelined`."""
@@ -272,7 +299,7 @@ class ChildConnection:
         got = os.readv(self._replies, [room])
         room.release()
         if not got:
-            raise self._lost()
+            raise self._lost() from self._reap()
         self._filled += got
 
     def _parse(self) -> None:
@@ -291,7 +318,10 @@ class ChildConnection:
         rest = bytes(view[at:size])
         view.release()
         if wanted > len(self._buffer) or (len(self._buffer) > _PIPE and wanted <= _PIPE):
-            self._buffer = bytearray(max(wanted, _PIPE))
+            try:
+                self._buffer = bytearray(max(wanted, _PIPE))
+            except (MemoryError, OverflowError) as error:
+                raise self._lost() from (error if wanted < _ABSURD else _unreadable(self.pid))
         self._buffer[: len(rest)] = rest
         self._filled = len(rest)
 
@@ -301,51 +331,46 @@ class ChildConnection:
                 self._rows += marshal.loads(body)
                 return
             outcome = load_error(body) if kind in (ERROR, LOST) else load_result(kind, body)
-        except Exception as error:
-            raise self._lost(_unreadable(self.pid, error)) from error
+        except Exception as error:  # noqa: BLE001  # whatever cannot be loaded: nothing behind it can be trusted
+            raise self._lost() from _unreadable(self.pid, error)
         rows, self._rows = self._rows, []
         if kind == LOST:
             assert isinstance(outcome, BaseException)
-            raise self._lost(outcome)
+            raise self._lost() from outcome
         if isinstance(outcome, Result) and rows:
             rows += outcome.rows
             outcome.rows = rows
         if not isinstance(outcome, (Result, Exception)):
-            raise self._lost(_unreadable(self.pid))
+            raise self._lost() from _unreadable(self.pid)
         self._answers.append(Answer(ticket, outcome, seconds))
 
     # --- the end --------------------------------------------------------------------------
 
+    def _watch(self) -> None:
+        """Wait for the end of the child, in a thread of its own: an idle one that is killed is noticed at once."""
+        code = self._process.wait()
+        self._ended = ChildProcessEnded(_how(self.pid, code))
+        self.on_end()
+
     def _check_open(self) -> None:
         if self._closed:
-            raise self._lost()
+            raise self._lost() from self._reap()
 
-    def _lost(self, cause: BaseException | None = None) -> ConnectionLost:
-        error = ConnectionLost(f"child process {self.pid}")
-        error.__cause__ = cause or self._reap(_CLOSING)
-        return error
+    def _lost(self) -> ConnectionLost:
+        return ConnectionLost(f"child process {self.pid}")
 
     def _kill(self) -> None:
         with suppress(OSError):
             self._process.kill()
 
-    def _reap(self, patience: float) -> ChildProcessEnded:
-        """Wait for the end of the child, then kill it; say how it ended."""
-        if self._ended is None:
-            if not self._hung_up(patience):
-                log(__name__, "warning", "child_killed", pid=self.pid, database=self._database)
-                self._kill()
-            self._ended = ChildProcessEnded(_how(self.pid, self._process.wait()))
-        return self._ended
-
-    def _hung_up(self, patience: float) -> bool:
-        """Wait until the child has closed its end of the answers, which its death does; say whether it has."""
-        deadline = time.monotonic() + patience
-        trash = bytearray(1 << 16)
-        while (left := deadline - time.monotonic()) > 0:
-            if _wait(self._replies, select.POLLIN, left) and not os.readv(self._replies, [trash]):
-                return True
-        return False
+    def _reap(self) -> ChildProcessEnded:
+        """Wait for the end of the child, and help if it does not come; say how it ended."""
+        self._watcher.join(_CLOSING)
+        if self._watcher.is_alive():
+            log(__name__, "warning", "child_killed", pid=self.pid, database=self._database)
+            self._kill()
+            self._watcher.join()
+        return self._ended or ChildProcessEnded(f"child process {self.pid} ended, and nobody can say how")
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: let go of the pipes, whose ends here would keep the other side from noticing."""

@@ -200,13 +200,16 @@ def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> N
 def _tie(lifeline: int) -> None:
     """See to it that this process ends with its parent, and not before it because of the terminal.
 
-    At the end of the lifeline's other side the kernel sends SIGIO, which ends a process, whatever this one does then:
-    no thread of it needs to run for that, and none could while a function keeps the interpreter to itself.
+    At the end of the lifeline's other side the kernel sends SIGKILL (or SIGIO, where only that can be had, which ends
+    a process as well), whatever this one does then: no thread of it needs to run for that, and none could while a
+    function keeps the interpreter to itself, or while the process is stopped.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
     try:
         over = not os.read(lifeline, 1)

@@ -49,7 +49,7 @@ class ChildProcess(Frozen):
         store(self, "database", database)
         store(self, "memory_limit", memory_limit)
         store(self, "start_timeout", start_timeout)
-        if isinstance(database, ChildProcess) or not callable(getattr(database, "connect", None)):
+        if isinstance(database, (ChildProcess, type)) or not callable(getattr(database, "connect", None)):
             message = f"ChildProcess(database) must be a path or a database, not {type(database).__name__}"
             raise TypeError(message)
         _check_number("memory_limit", memory_limit, int, _LEAST_MEMORY)
