@@ -387,10 +387,10 @@ class Supervisor(CrewActor):
         seat = self._seat_of(member.id)
         if seat is None:
             return
-        job = member.job
+        job = next((job for job in member.in_hand() if job.abort is not None), None)
         self._stuck.add(member.id)
         self._dispatcher.stuck = len(self._stuck)
-        if job is None:  # it was given one, never began it, and lost it again
+        if job is None:  # it has not begun it, and lost it again
             ignored = TimeoutError(f"worker {member.id} did not begin its job")
         else:
             ran = now - job.started_at
@@ -557,7 +557,7 @@ class Supervisor(CrewActor):
 
     def _reject(self, jobs: list[Job], error: Callable[[], BaseException]) -> None:
         for job in jobs:
-            job.reply.reject(error())
+            job.reply.reject(error() if job.abort is None else job.abort.error(False))
         self._dispatcher.forget_dropped()
 
     # --- the end of the program, and forks ------------------------------------------------

@@ -9,12 +9,13 @@ and two rules keep that harmless:
 
 A worker that has anything in hand keeps at least one job of it: its thread waits for an answer, and must get one.
 
-Steps may be cut off, as everywhere (see `Dispatcher`): a token that was drawn by a thread that was killed then leaves
-its job in the hands of a worker that will never answer it. The next answer of that worker, or its death, shows it.
+Steps may be cut off, as everywhere (see `Dispatcher`): a token that was drawn by a thread that was killed before it had
+put the job back is drawn again by the next one (`Pipelined.recall`), at the latest when its worker asks for more.
 """
 
 from collections.abc import Callable, Mapping
 
+from actors.databases.base import token_of
 from actors.job import SENT, Job
 from actors.lane import Lane
 from actors.member import Member, MemberState
@@ -87,23 +88,35 @@ class Ahead:
         """
         if member.pipeline is None:
             return 0
-        in_hand = member.in_hand()
-        limit = len(in_hand) if all_of_them else min(len(in_hand) - 1, len(in_hand) if most is None else most)
-        tokens = member.pipeline.recall(limit)
-        back = [job for job in in_hand if job.ticket & 0xFF in tokens]
+        back = self._deal(member, 0)
+        in_hand = len(member.in_hand())
+        limit = in_hand if all_of_them else min(in_hand - 1, in_hand if most is None else most)
+        back += self._deal(member, limit)
+        if not all_of_them:
+            self.advance(member)
+        return back
+
+    def _deal(self, member: Member, most: int) -> int:
+        """Put back the jobs whose tokens are drawn now, or were by one who was cut off; return how many."""
+        assert member.pipeline is not None
+        tokens = member.pipeline.recall(most)
+        if not tokens:
+            return 0
+        back = [job for job in member.in_hand() if token_of(job.ticket) in tokens]
         for job in reversed(back):
             self._put_back(job)
             if job in member.ahead:
                 member.ahead.remove(job)
             if member.job is job:
                 member.job = None
-        if not all_of_them:
-            self.advance(member)
+        member.pipeline.recalled()
         return len(back)
 
     def land(self, member: Member, job: Job) -> bool:
         """Note that `job` was answered; what was before it never will be. Say whether it was in the member's hands."""
-        if job not in member.in_hand():
+        if member.job is job:
+            return True
+        if job not in member.ahead:
             return False
         while member.job is not job:
             lost = member.job
@@ -114,9 +127,11 @@ class Ahead:
         return True
 
     def steal(self) -> bool:
-        """Take back half of the jobs of whoever has most ahead; say whether there were any."""
-        rich = max(self.members, key=lambda member: len(member.ahead), default=None)
-        return rich is not None and bool(rich.ahead) and self.recall(rich, (len(rich.ahead) + 1) // 2) > 0
+        """Take back half of the jobs of whoever has most ahead, and is not about to begin them; say whether one has."""
+        for rich in sorted(self.members, key=lambda member: len(member.ahead), reverse=True):
+            if rich.ahead and self.recall(rich, (len(rich.ahead) + 1) // 2):
+                return True
+        return False
 
     def recall_everything(self) -> None:
         """Take back whatever nobody has begun."""

@@ -22,6 +22,7 @@ from itertools import islice, takewhile
 
 from actors import refusals
 from actors.ahead import Ahead
+from actors.databases.base import token_of
 from actors.deadlines import Deadlines
 from actors.errors import (
     DatabaseUnavailable,
@@ -176,7 +177,7 @@ class Dispatcher:
             member.since = now
             return None
 
-    def exchange(self, member: Member, done: Iterable[tuple[Job, bool, float]], more: bool) -> list[Job]:
+    def exchange(self, member: Member, done: Iterable[tuple[Job, bool, float]], more: bool) -> list[tuple[int, Job]]:
         """As `finish`, for a member whose connection takes jobs ahead.
 
         Args:
@@ -185,22 +186,26 @@ class Dispatcher:
             more: whether it is to be given jobs.
 
         Returns:
-            The jobs to be sent now, in that order, each with its ticket.
+            The jobs to be sent now, each with its ticket, in that order. One may have been taken back by then.
         """
         with self._lock:
             if member.state is _GONE:
                 return []
             now = self.clock()
+            self._ahead.recall(member, 0)
             for job, ok, seconds in done:
                 if self._ahead.land(member, job):
                     self._note_end(member, job, ok, seconds)
                     self._ahead.advance(member)
-            if not more:
-                if member.job is None:
-                    member.state = _AWAKE
-                    member.since = now
-                return []
-            return self._give(member, now)
+            given: list[tuple[int, Job]] = []
+            if more:
+                given = self._give(member, now)
+            elif member.job is None:
+                self._lane.strike(member)
+                member.state = _AWAKE
+                member.since = now
+            self._lane.match()
+            return given
 
     def cancel_running(self, job: Job) -> bool:
         """Interrupt `job` because nobody wants its answer; say whether it ran."""
@@ -331,8 +336,10 @@ class Dispatcher:
                 self._ahead.members.remove(member)
             if self._mode is Mode.STOPPED and not self._members.keys() - {member.id}:
                 for job in self._lane.waiting():  # what it has put back, nobody will take any more
-                    member.dropped.append((job, self.stopped()))
-                    self._tally.rejected += 1
+                    abort = job.abort
+                    member.dropped.append((job, self.stopped() if abort is None else abort.error(False)))
+                    if self._take_back(job):
+                        self._count_aborted(job, "rejected" if abort is None else abort.kind)
             for job, _ in member.dropped:
                 if job.state is QUEUED:
                     self._lane.withdraw(job)
@@ -540,12 +547,13 @@ class Dispatcher:
         member.job = job
         self._tally.wait_times.record(now - job.submitted_at)
 
-    def _give(self, member: Member, now: float) -> list[Job]:
+    def _give(self, member: Member, now: float) -> list[tuple[int, Job]]:
         """Give `member` a job, if it has none, and others ahead; return them with their tickets."""
+        assert member.pipeline is not None
         given: list[Job] = []
         if member.job is None:
             if (first := self._assign(member, now)) is None:
-                return given
+                return []
             given.append(first)
         for _ in range(self._ahead.room(member)):
             job = self._lane.first()
@@ -558,7 +566,9 @@ class Dispatcher:
         for job in given:
             member.tickets += 1
             job.ticket = member.tickets
-        return given
+        # Here, under the lock: from now on any of them may be taken back, whatever becomes of the thread that sends it.
+        member.pipeline.offer(bytes([token_of(job.ticket) for job in given]))
+        return [(job.ticket, job) for job in given]
 
     def _is_to_be_dropped(self, member: Member, job: Job, now: float) -> bool:
         """Say whether the first of the queue is not to be run, and let the member reject it in that case."""
@@ -678,7 +688,7 @@ class Dispatcher:
         self._lane.jobs = OrderedDict()
         for job in dropped:
             if self._take_back(job):  # unless a finalizer has cancelled it meanwhile
-                self._tally.rejected += 1
+                self._count_aborted(job, "rejected" if job.abort is None else job.abort.kind)
         return list(self._dropped)
 
 

@@ -91,6 +91,11 @@ class Job:
         """Set when the job was interrupted on purpose."""
 
     @property
+    def is_queued(self) -> bool:
+        """Whether it waits in the queue."""
+        return self.state is QUEUED
+
+    @property
     def is_withdrawn(self) -> bool:
         """Whether it was taken out of the queue, and will never run."""
         return self.state is WITHDRAWN

@@ -14,7 +14,7 @@ class Pipeline:
 
     def __init__(self, connection: Pipelined) -> None:
         self._connection = connection
-        # By ticket, in the order of the sending; those that were taken back stay until a later one is answered.
+        # By ticket; those that were taken back stay until there are too many, or nothing is in hand.
         self._sent: dict[int, Job] = {}
         self.landed: deque[tuple[Job, Answer]] = deque()
         """Jobs that were answered and whose replies are not settled yet: a death in between must not lose them."""
@@ -23,20 +23,19 @@ class Pipeline:
         """Raise `ConnectionLost` if there is nobody to send to."""
         self._connection.check()
 
-    def send(self, jobs: Sequence[Job]) -> None:
+    def send(self, jobs: Sequence[tuple[int, Job]]) -> None:
         """Send jobs, each with its ticket."""
-        for job in jobs:
-            self._sent[job.ticket] = job
-        self._connection.send([(job.ticket, job.request) for job in jobs])
+        self._sent.update(jobs)
+        self._connection.send([(ticket, job.request) for ticket, job in jobs])
 
     def receive(self) -> None:
         """Wait until a job is answered, and let all that are land."""
+        sent, landed = self._sent, self.landed
         for answer in self._connection.receive():
-            for earlier in list(self._sent):
-                job = self._sent.pop(earlier)
-                if earlier == answer.ticket:
-                    self.landed.append((job, answer))
-                    break
+            landed.append((sent.pop(answer[0]), answer))
+        if len(sent) > 2 * self._connection.depth:
+            for ticket in [earlier for earlier in sent if earlier < answer[0]]:
+                del sent[ticket]
 
     def forget(self) -> None:
         """Let go of what was taken back: nothing is in hand."""

@@ -75,6 +75,7 @@ def _digest(request: Request) -> int | None:
     if not isinstance(request, Query):
         return 0
     try:
-        return hash(marshal.dumps(request.params))  # type: ignore[arg-type]  # what it cannot, it refuses
+        # Version 2 writes the same for equal values, however they came about.
+        return hash(marshal.dumps(request.params, 2))  # type: ignore[arg-type]  # what it cannot, it refuses
     except ValueError:  # of a type of somebody's own; its methods have no place under a lock
         return None

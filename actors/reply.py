@@ -266,9 +266,13 @@ class Reply(pykka.Future[T]):
         if job is None:
             return False
         try:
-            if self._crew.withdraw(job):
-                return self.reject(self._crew.cancelled(job, False))
-            return self._crew.cancel_running(job)  # type: ignore[no-any-return]
+            while True:
+                if self._crew.withdraw(job):
+                    return self.reject(self._crew.cancelled(job, False))
+                if self._crew.cancel_running(job):
+                    return True
+                if not job.is_queued:  # else its worker died in between, and it waits again
+                    return False
         except BaseException:
             # Ctrl-C came in between: nobody else will reject what was taken out of the queue here.
             if job.is_withdrawn:

@@ -6,7 +6,19 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import cancelling, crew_size, deadlines, depth, idling, overload, points, scans, starting, ticks
+from benchmarks import (
+    cancelling,
+    children,
+    crew_size,
+    deadlines,
+    depth,
+    idling,
+    overload,
+    points,
+    scans,
+    starting,
+    ticks,
+)
 from benchmarks.figures import Figure, table
 from benchmarks.machine import describe
 from benchmarks.plot import Waits, draw, draw_waits
@@ -26,6 +38,10 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "start": starting.first_answer,
     "import": starting.importing,
     "idle": idling.run,
+    "child-rows": children.fetching,
+    "child-points": children.points,
+    "child-millions": children.millions,
+    "child-cost": children.cost,
 }
 README = Path(__file__).with_name("README.md")
 WAITS = Path(__file__).with_name("overload.svg")

@@ -16,7 +16,7 @@ import pykka
 from benchmarks import ways
 from benchmarks.data import POINT, key
 from benchmarks.plain_pykka import Job, PlainSupervisor
-from supervisor import Query, Supervisor
+from supervisor import Database, Query, Supervisor
 
 __all__ = [
     "AIOSQLITE",
@@ -58,8 +58,8 @@ class Peer(Protocol):
 class Crew:
     """Querycrew itself."""
 
-    def __init__(self, path: str, size: int) -> None:
-        self.ref = Supervisor.start(path, size=size)
+    def __init__(self, database: str | Database, size: int) -> None:
+        self.ref = Supervisor.start(database, size=size)
         self._runner = asyncio.Runner()
         self.ways = {
             "batches": partial(ways.batches, self._submit, _get),

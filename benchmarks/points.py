@@ -1,6 +1,6 @@
 """Point queries by primary key: 64 outstanding in several ways, and one by one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ from benchmarks.machine import cpus
 from benchmarks.peers import AIOSQLITE, CREW, DIRECT, EXECUTOR, PYKKA, SQLITE3, Peer, open_peers
 from benchmarks.rounds import Effort, alternate, ratio
 
-__all__ = ["one_by_one", "outstanding"]
+__all__ = ["compared", "one_by_one", "outstanding"]
 
 # What is wanted of the main way to keep 64 outstanding; the others are shown beside it.
 _MAIN = "batches"
@@ -32,7 +32,7 @@ def outstanding(effort: Effort) -> Iterator[Figure]:
         for way, text in _WAYS.items():
             wanted = {peer: at_least(times, TIMES) for peer, times in _WANTED.items()} if way == _MAIN else {}
             rounds = effort.pick(quick=5, full=15 if way == _MAIN else 9)
-            yield from _compared(f"64 outstanding, {text}", way, peers, count=count, rounds=rounds, wanted=wanted)
+            yield from compared(f"64 outstanding, {text}", way, peers, count=count, rounds=rounds, wanted=wanted)
 
 
 def one_by_one(effort: Effort) -> Iterator[Figure]:
@@ -41,12 +41,13 @@ def one_by_one(effort: Effort) -> Iterator[Figure]:
     rounds = effort.pick(quick=5, full=15)
     wanted = {EXECUTOR: at_least(1.0, TIMES)}
     with TemporaryDirectory() as folder, open_peers(create(Path(folder) / "points.db"), cpus()) as peers:
-        yield from _compared("one after the other", "one by one", peers, count=count, rounds=rounds, wanted=wanted)
+        yield from compared("one after the other", "one by one", peers, count=count, rounds=rounds, wanted=wanted)
 
 
-def _compared(
-    text: str, way: str, peers: dict[str, Peer], *, count: int, rounds: int, wanted: dict[str, Wanted]
+def compared(
+    text: str, way: str, peers: Mapping[str, Peer], *, count: int, rounds: int, wanted: dict[str, Wanted]
 ) -> Iterator[Figure]:
+    """Compare the crew with its peers at point queries, asked in one way."""
     asking = {name: peer.ways[way] for name, peer in peers.items() if way in peer.ways}
     for ask in asking.values():
         ask(count // 4)  # warm

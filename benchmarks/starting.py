@@ -13,7 +13,7 @@ from benchmarks.data import create
 from benchmarks.figures import TIMES, Figure, at_most
 from benchmarks.rounds import Effort, ratio
 
-__all__ = ["first_answer", "importing"]
+__all__ = ["first_answer", "importing", "seconds_of"]
 
 _TIMED = """
 import sys, time
@@ -36,7 +36,7 @@ def first_answer(effort: Effort) -> Iterator[Figure]:
         for turn in range(rounds):
             for case, file in cases.items():
                 start = _START.format(path=file or str(Path(folder) / f"new{turn}.db"))
-                seen[case].append(_seconds(folder, _BEFORE, start) * 1000)
+                seen[case].append(seconds_of(folder, _BEFORE, start) * 1000)
     for case, times in seen.items():
         value = median(times)
         yield Figure(f"start to first answer: {case}", f"{value:.1f} ms", value, at_most(20, "ms"))
@@ -49,17 +49,17 @@ def importing(effort: Effort) -> Iterator[Figure]:
     seen: dict[str, list[float]] = {name: [] for name in statements}
     with TemporaryDirectory() as folder:
         for statement in statements.values():
-            _seconds(folder, "", statement)  # compiles it
+            seconds_of(folder, "", statement)  # compiles it
         for turn in range(rounds):
             for name in statements if turn % 2 == 0 else reversed(statements):
-                seen[name].append(_seconds(folder, "", statements[name]))
+                seen[name].append(seconds_of(folder, "", statements[name]))
     times = ratio(seen["ours"], seen["theirs"])
     ours, theirs = (median(seen[name]) * 1000 for name in statements)
     text = f"{times:.2f} {TIMES} ({ours:.1f} ms against {theirs:.1f} ms)"
     yield Figure("import supervisor: import pykka, apsw", text, times, at_most(1.3, TIMES))
 
 
-def _seconds(folder: str, before: str, timed: str) -> float:
+def seconds_of(folder: str, before: str, timed: str) -> float:
     """Return how long a piece of code takes in a process of its own, by its own clock."""
     home = str(Path(supervisor.__file__).parent)
     environment = {**os.environ, "PYTHONPATH": home, "PYTHONPYCACHEPREFIX": str(Path(folder) / "compiled")}

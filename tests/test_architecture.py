@@ -33,14 +33,14 @@ MAY_IMPORT = {
     "actors.job": {"messages", "reply"},
     "actors.member": {"databases.base", "job"},
     "actors.quarantine": {"messages"},
-    "actors.ahead": {"job", "lane", "member"},
+    "actors.ahead": {"databases.base", "job", "lane", "member"},
     "actors.refusals": {"errors", "job"},
     "actors.deadlines": {"job"},
     "actors.shedding": set(),
     "actors.lane": {"job", "member"},
     "actors.tally": {"status"},
     "actors.dispatcher": {
-        *{"ahead", "deadlines", "errors", "job", "lane", "member"},
+        *{"ahead", "databases.base", "deadlines", "errors", "job", "lane", "member"},
         *{"quarantine", "refusals", "shedding", "status", "tally"},
     },
     # Actors.

@@ -6,7 +6,12 @@ from typing import NamedTuple, Protocol
 from actors.messages import Request
 from actors.result import Result
 
-__all__ = ["Answer", "Connection", "Database", "Pipelined"]
+__all__ = ["Answer", "Connection", "Database", "Pipelined", "token_of"]
+
+
+def token_of(ticket: int) -> int:
+    """Return the byte that stands for a ticket where jobs are claimed; never 0."""
+    return ticket % 255 + 1
 
 
 class Connection(Protocol):
@@ -62,8 +67,12 @@ class Pipelined(Connection, Protocol):
         """The process in which it lives, if that is on this machine."""
         ...
 
+    def offer(self, tokens: bytes) -> None:
+        """Let the jobs with these tokens be begun, once they are sent, or taken back. As `recall`."""
+        ...
+
     def send(self, jobs: Sequence[tuple[int, Request]]) -> None:
-        """Send jobs, one at least, with their tickets. In the worker's thread.
+        """Send jobs that were offered, one at least, with their tickets. In the worker's thread.
 
         What cannot be sent is answered in its turn, with that error.
 
@@ -81,10 +90,15 @@ class Pipelined(Connection, Protocol):
         ...
 
     def recall(self, most: int) -> bytes:
-        """Take back so many jobs at most that are not begun; return the last byte of each one's ticket.
+        """Take back so many jobs at most that are not begun; return their tokens.
 
-        Those sent first are taken first. From any thread, under a lock of the caller's; never blocks, never raises.
+        Those offered first are taken first. What was returned is returned again until `recalled`: whoever takes jobs
+        back may be cut off. From any thread, under a lock of the caller's; never blocks, never raises.
         """
+        ...
+
+    def recalled(self) -> None:
+        """Note that what was returned is dealt with. As `recall`."""
         ...
 
     def interrupt(self, ticket: int | None = None) -> None:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
+from actors.databases.quick import loads
 from actors.errors import RemoteError
 from actors.messages import Query, Request
 from actors.result import Result
@@ -17,6 +18,7 @@ from actors.result import Result
 __all__ = [
     "ERROR",
     "FAILED",
+    "FEW",
     "HEAD",
     "LOST",
     "PICKLED",
@@ -26,6 +28,7 @@ __all__ = [
     "RESULT",
     "ROWS",
     "UNSENDABLE",
+    "answer_frame",
     "answer_frames",
     "error_frame",
     "frame",
@@ -46,7 +49,8 @@ RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED = range(7)
 statement; the error after which the connection is of no more use; an open connection; why it could not be opened."""
 
 _PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the interpreter for some milliseconds
-_FEW = 256  # rows that are not worth measuring
+FEW: Final = 256
+"""Rows that are not worth measuring: they travel in one frame."""
 
 # What SQLite binds and `marshal` does not change. It would turn anything that has a buffer into bytes, and so
 # hide what the driver refuses.
@@ -101,6 +105,12 @@ def load_request(kind: int, body: bytes) -> Request:
 # --- answers ------------------------------------------------------------------------------
 
 
+def answer_frame(ticket: int, result: Result, seconds: float) -> bytes:
+    """Return the one frame of a result, which must be plain; see `answer_frames`."""
+    body = marshal.dumps((result.columns, result.rows, result.rowcount, result.lastrowid))
+    return HEAD.pack(len(body), ticket, RESULT, seconds) + body
+
+
 def answer_frames(ticket: int, result: Result, seconds: float, *, plain: bool) -> Iterator[bytes]:
     """Yield the frames of a result: one, or several with some megabytes of rows each.
 
@@ -117,13 +127,13 @@ def answer_frames(ticket: int, result: Result, seconds: float, *, plain: bool) -
         yield _pickled(ticket, result, seconds)
         return
     rows, start = result.rows, 0
-    if len(rows) > _FEW:
+    if len(rows) > FEW:
         portion = max(1, _PORTION * 64 // len(marshal.dumps(rows[:64])))
         while len(rows) - start > portion:
             yield frame(ROWS, ticket, marshal.dumps(rows[start : start + portion]))
             start += portion
     last = rows[start:] if start else rows
-    yield frame(RESULT, ticket, marshal.dumps((result.columns, last, result.rowcount, result.lastrowid)), seconds)
+    yield answer_frame(ticket, Result(result.columns, last, result.rowcount, result.lastrowid), seconds)
 
 
 def _pickled(ticket: int, result: Result, seconds: float) -> bytes:
@@ -139,7 +149,7 @@ def _pickled(ticket: int, result: Result, seconds: float) -> bytes:
 def load_result(kind: int, body: Any) -> Result:
     """Return the result of a frame."""
     if kind == RESULT:
-        return Result(*marshal.loads(body))
+        return Result(*loads(body))
     import pickle
 
     result: Result = pickle.loads(body)  # from our own child

@@ -1,0 +1,161 @@
+"""The state machine of jobs sent ahead runs clean, and finds bugs that are planted for it."""
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from actors.ahead import Ahead
+from actors.databases.base import token_of
+from actors.dispatcher import Dispatcher
+from actors.job import QUEUED
+from actors.lane import Lane
+from tests.ahead_machine import AheadMachine
+from tests.pipelined_desk import child_of
+
+# Without the phase that explains a failure: it traces every line.
+LOOK = settings(
+    max_examples=300, stateful_step_count=50, deadline=None, phases=(Phase.reuse, Phase.generate, Phase.shrink)
+)
+# Always the same examples, so that a planted bug is found in each run or in none.
+FIND = settings(
+    max_examples=1000,
+    stateful_step_count=50,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.generate,),
+    report_multiple_bugs=False,
+)
+
+
+def test_whatever_happens_to_jobs_that_are_sent_ahead_each_is_run_once_at_most_and_answered():
+    run_state_machine_as_test(AheadMachine, settings=LOOK)
+
+
+# --- bugs ---------------------------------------------------------------------------------
+
+
+class TakesBackWithoutATokenOfTheChild(Ahead):
+    """Whatever is ahead, whether the child has begun it or not."""
+
+    def recall(self, member, most=None, *, all_of_them=False):
+        child = child_of(member) if member.pipeline is not None else None
+        if child is None or all_of_them:
+            return super().recall(member, most, all_of_them=all_of_them)
+        child.tokens = type(child.tokens)(token_of(job.ticket) for job in member.in_hand())
+        return super().recall(member, most)
+
+
+class TakesBackTheLast(Ahead):
+    def recall(self, member, most=None, *, all_of_them=False):
+        return super().recall(member, None if all_of_them else most, all_of_them=True)
+
+
+class PutsBackAndKeeps(Ahead):
+    def recall(self, member, most=None, *, all_of_them=False):
+        ahead = member.ahead.copy()
+        number = super().recall(member, most, all_of_them=all_of_them)
+        if not all_of_them:
+            member.ahead.extend(job for job in ahead if job not in member.ahead and job is not member.job)
+        return number
+
+
+class NeverSteals(Ahead):
+    def steal(self):
+        return False
+
+
+class GivesMoreThanItTakes(Ahead):
+    def room(self, member):
+        return super().room(member) and len(self._lane)
+
+
+class ForgetsTheJobsOfTheDead(Ahead):
+    def recall(self, member, most=None, *, all_of_them=False):
+        return 0 if all_of_them else super().recall(member, most)
+
+
+class _NeverMatches(Lane):
+    __slots__ = ()
+
+    def match(self):
+        pass
+
+
+class PutsBackAtTheSideOfASleeper(Dispatcher):
+    def bury(self, member):
+        self._lane.__class__ = _NeverMatches
+        try:
+            return super().bury(member)
+        finally:
+            self._lane.__class__ = Lane
+
+
+class InterruptsTheNext(Dispatcher):
+    """Not the job that was meant, but the one behind it."""
+
+    def interrupt(self, job, abort):
+        job.ticket += 1
+        try:
+            return super().interrupt(job, abort)
+        finally:
+            job.ticket -= 1
+
+
+class LosesWhatTheLastOfAClosedCrewHadAhead(Dispatcher):
+    def bury(self, member):
+        orphans = super().bury(member)
+        member.dropped.clear()
+        return orphans
+
+
+class CountsTheOrphansOfTheDeadAgain(Dispatcher):
+    def bury(self, member):
+        orphans = super().bury(member)
+        self._tally.died += len(orphans)
+        return orphans
+
+
+class CancelsTooLittle(Dispatcher):
+    """Nothing that was sent ahead, begun or not."""
+
+    def _take_back_from_worker(self, job):
+        pass
+
+
+class ForgetsWhatItInterruptedAndTookBack(Dispatcher):
+    def expire(self, now):
+        for job in list(self._aborted):
+            if job.state is QUEUED:
+                del self._aborted[job]
+        return super().expire(now)
+
+
+@pytest.mark.parametrize(
+    ("bug", "found"),
+    [
+        (
+            TakesBackWithoutATokenOfTheChild,
+            "a job was begun twice|a job waits that was begun|says that it was not executed",
+        ),
+        (TakesBackTheLast, "a thread waits for ever"),
+        (PutsBackAndKeeps, "a job is in two hands|a job waits and is in|the counters do not add up"),
+        (NeverSteals, "a job waits behind another while a worker sleeps"),
+        (GivesMoreThanItTakes, "a connection was given more than it takes"),
+        (ForgetsTheJobsOfTheDead, "a job died that was not begun"),
+        (PutsBackAtTheSideOfASleeper, "a job waits while a worker sleeps"),
+        (InterruptsTheNext, "a job was interrupted that was to go on|a job was begun that nobody wants"),
+        (LosesWhatTheLastOfAClosedCrewHadAhead, "a job is nowhere"),
+        (CountsTheOrphansOfTheDeadAgain, "the counters do not add up"),
+        (CancelsTooLittle, "a job that waits was not cancelled at once"),
+        (
+            ForgetsWhatItInterruptedAndTookBack,
+            "nobody looks at a statement that was interrupted|a caller is left waiting",
+        ),
+    ],
+)
+def test_a_planted_bug_is_found(bug, found):
+    kind = "ahead_class" if issubclass(bug, Ahead) else "dispatcher_class"
+    machine = type("Planted", (AheadMachine,), {kind: bug})
+    with pytest.raises(AssertionError, match=found):
+        run_state_machine_as_test(machine, settings=FIND)
