@@ -36,10 +36,10 @@ from actors.errors import (
 )
 from actors.job import NEW, QUEUED, SENT, STARTED, WITHDRAWN, Abort, Job
 from actors.lane import Lane
-from actors.member import Member, MemberState
+from actors.member import Member, MemberState, in_words, statuses_of
 from actors.quarantine import Quarantine
 from actors.shedding import Shedding
-from actors.status import CrewStatus, WorkerStatus
+from actors.status import CrewStatus
 from actors.tally import Ending, Tally
 
 __all__ = ["Dispatcher", "Mode"]
@@ -220,13 +220,13 @@ class Dispatcher:
         """
         with self._lock:
             member = job.member
-            if member is None or not _runs(member, job) or member.state is _GONE:
+            if member is None or not member.has(job) or member.state is _GONE:
                 return False
             if job.abort is None or abort.wins:
                 if job.abort is not None:
                     abort.give_up_at = min(abort.give_up_at, job.abort.give_up_at)
                 job.abort = self._aborted[job] = abort
-            _interrupt(member, job)
+            member.end_job(job)
             self._arm(self.clock() + _INTERRUPT_AGAIN)
             return True
 
@@ -284,13 +284,13 @@ class Dispatcher:
                 member = job.member
                 if job.state is QUEUED:
                     continue  # `expire` takes it out
-                if member is None or not _runs(member, job):
+                if member is None or not member.has(job):
                     del self._aborted[job]  # its worker was killed in the middle of `finish`
                 elif now >= abort.give_up_at:
                     self.bury(member)  # here: in the next moment it might be done, and run another job
                     given_up.append(member)
                 else:
-                    _interrupt(member, job)
+                    member.end_job(job)
             return given_up
 
     # --- workers --------------------------------------------------------------------------
@@ -455,24 +455,13 @@ class Dispatcher:
     def status(self) -> CrewStatus:
         """Return a snapshot of everything."""
         with self._lock:
-            now = self.clock()
-            workers = tuple(
-                WorkerStatus(
-                    member.id,
-                    member.state.value,
-                    str(member.job.request) if member.job is not None else None,
-                    max(0.0, now - member.since),
-                    member.pid,
-                )
-                for member in sorted(self._members.values(), key=lambda member: member.id)
-            )
             return CrewStatus(
                 name=self.name,
                 database=self.database,
                 state=self._mode.value,
                 cause=None if self._cause is None else refusals.why(self._cause),
                 size=self.size,
-                workers=workers,
+                workers=statuses_of(self._members.values(), self.clock()),
                 queued=self.queued,
                 running=sum(member.job is not None for member in self._members.values()),
                 **self._tally.counts(),
@@ -485,13 +474,8 @@ class Dispatcher:
 
     def __repr__(self) -> str:
         with self._lock:
-            states = [member.state for member in self._members.values()]
-            busy, idle = states.count(MemberState.BUSY), states.count(MemberState.IDLE)
-            up = len(states) - states.count(MemberState.STARTING)
-            return (
-                f"{self.name!r} {self._mode.value}: {up} of {self.size} workers "
-                f"({busy} busy, {idle} idle), {self.queued} queued, {self._tally.answered} answered"
-            )
+            counts = in_words(self._members.values(), self.size)
+            return f"{self.name!r} {self._mode.value}: {counts}, {self.queued} queued, {self._tally.answered} answered"
 
     # --- inside the lock ------------------------------------------------------------------
 
@@ -690,15 +674,3 @@ class Dispatcher:
             if self._take_back(job):  # unless a finalizer has cancelled it meanwhile
                 self._count_aborted(job, "rejected" if job.abort is None else job.abort.kind)
         return list(self._dropped)
-
-
-def _runs(member: Member, job: Job) -> bool:
-    """Say whether `member` has `job` in hand."""
-    return member.job is job or job in member.ahead
-
-
-def _interrupt(member: Member, job: Job) -> None:
-    if member.pipeline is None:
-        member.interrupt()
-    else:
-        member.pipeline.interrupt(job.ticket)

@@ -1,13 +1,14 @@
 """Member: a worker as the dispatcher knows it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 
 from actors.databases.base import Pipelined
 from actors.job import Job
+from actors.status import WorkerStatus
 
-__all__ = ["Member", "MemberState"]
+__all__ = ["Member", "MemberState", "in_words", "statuses_of"]
 
 
 class MemberState(Enum):
@@ -63,3 +64,36 @@ class Member:
         """Return what it runs and what was sent ahead, in the order of the sending."""
         jobs = dict.fromkeys((self.job, *self.ahead))
         return [job for job in jobs if job is not None]
+
+    def has(self, job: Job) -> bool:
+        """Say whether it has `job` in hand."""
+        return self.job is job or job in self.ahead
+
+    def end_job(self, job: Job) -> None:
+        """Interrupt `job`, which it has in hand; never blocks, never raises."""
+        if self.pipeline is None:
+            self.interrupt()
+        else:
+            self.pipeline.interrupt(job.ticket)
+
+
+def statuses_of(members: Collection[Member], now: float) -> tuple[WorkerStatus, ...]:
+    """Return what a status tells of workers, in the order of their ids."""
+    return tuple(
+        WorkerStatus(
+            member.id,
+            member.state.value,
+            str(member.job.request) if member.job is not None else None,
+            max(0.0, now - member.since),
+            member.pid,
+        )
+        for member in sorted(members, key=lambda member: member.id)
+    )
+
+
+def in_words(members: Collection[Member], size: int) -> str:
+    """Return how many workers there are of `size`, and what they do."""
+    states = [member.state for member in members]
+    busy, idle = states.count(MemberState.BUSY), states.count(MemberState.IDLE)
+    up = len(states) - states.count(MemberState.STARTING)
+    return f"{up} of {size} workers ({busy} busy, {idle} idle)"

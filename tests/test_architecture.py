@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "actors.reply": {"derived", "errors", "handing_on", "log", "rejection", "waiting"},
     "actors.derived": {"errors", "reply"},
     "actors.job": {"messages", "reply"},
-    "actors.member": {"databases.base", "job"},
+    "actors.member": {"databases.base", "job", "status"},
     "actors.quarantine": {"messages"},
     "actors.ahead": {"databases.base", "job", "lane", "member"},
     "actors.refusals": {"errors", "job"},
