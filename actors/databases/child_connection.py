@@ -2,6 +2,7 @@
 
 import fcntl
 import marshal
+import mmap
 import os
 import select
 import sys
@@ -121,8 +122,8 @@ class ChildConnection:
         self._answered = 0
         self._seconds = 0.0
         # What was read and not looked at yet: a part of `_buffer`. Enough for most answers at one go, since each
-        # read may have to wait for the interpreter, for 5 ms if another thread computes.
-        self._buffer = bytearray(_PIPE)
+        # read may have to wait for the interpreter, for 5 ms if another thread computes. Mapped: only what is used costs.
+        self._buffer = mmap.mmap(-1, _PIPE)
         self._filled = 0
         self._answers: deque[Answer] = deque()
         # Of a result that comes in several frames.
@@ -339,7 +340,7 @@ class ChildConnection:
                 at = end
             rest = bytes(view[at:size])
             if wanted > len(self._buffer) or (len(self._buffer) > _PIPE and wanted <= _PIPE):
-                self._buffer = bytearray(max(wanted, _PIPE))
+                self._buffer = mmap.mmap(-1, max(wanted, _PIPE))
         except ConnectionLost:
             raise
         except Exception as error:  # noqa: BLE001  # whatever cannot be loaded: nothing behind it can be trusted
