@@ -39,6 +39,7 @@ from actors.errors import (
     QueueFull,
     RemoteError,
     SupervisorStopped,
+    TransactionBroken,
     TransactionLeftOpen,
     WorkerDied,
     WouldDeadlock,
@@ -49,7 +50,18 @@ from actors.inbox import ALARM, Alarm
 from actors.job import Abort, Job
 from actors.log import log
 from actors.member import Member, MemberState
-from actors.messages import Query, Script, Shutdown, Status, Subscribe, Unsubscribe, WorkerDown, check_timeout
+from actors.messages import (
+    Call,
+    Query,
+    Script,
+    Shutdown,
+    Status,
+    Subscribe,
+    Transaction,
+    Unsubscribe,
+    WorkerDown,
+    check_timeout,
+)
 from actors.options import check_database, check_shed_after, check_type, check_whole, usable_size
 from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
@@ -63,6 +75,7 @@ from actors.waiting import here
 from actors.worker import Worker
 
 __all__ = [
+    "Call",
     "ChildProcess",
     "ChildProcessEnded",
     "Connection",
@@ -93,6 +106,8 @@ __all__ = [
     "SupervisorRef",
     "SupervisorStopped",
     "Suspended",
+    "Transaction",
+    "TransactionBroken",
     "TransactionLeftOpen",
     "Unsubscribe",
     "WorkerDied",
@@ -245,7 +260,7 @@ class Supervisor(CrewActor):
                 self._subscribers.pop(actor_ref.actor_urn, None)
             case Alarm():
                 pass
-            case Query() | Script():
+            case Query() | Script() | Transaction() | Call():
                 self.actor_ref.tell(message)
             case _:
                 log(__name__, "warning", "message_ignored", crew=self._dispatcher.name, type=type(message).__name__)

@@ -16,6 +16,7 @@ __all__ = [
     "QueueFull",
     "RemoteError",
     "SupervisorStopped",
+    "TransactionBroken",
     "TransactionLeftOpen",
     "WorkerDied",
     "WouldDeadlock",
@@ -98,6 +99,10 @@ class TransactionLeftOpen(QuerycrewError):
     The next job gets a clean connection. `executed` is `None` after a `Script`,
     whose earlier statements may have been committed.
     """
+
+
+class TransactionBroken(QuerycrewError):
+    """A statement of a `Transaction`, or the function of a `Call`, ended it by hand: all of it was rolled back."""
 
 
 class WouldDeadlock(QuerycrewError, RuntimeError):

@@ -27,6 +27,7 @@ class Frozen:
     _hidden: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, *, kw_only: bool = False) -> None:
+        super().__init_subclass__()
         names = tuple(name for name in cls.__annotations__ if not name.startswith("_"))
         cls._fields = names
         cls._kw_only = kw_only

@@ -1,13 +1,28 @@
 """What is said to the crew, and inside it: frozen values, nothing else."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import pykka
 
 from actors.frozen import Frozen, store
 
-__all__ = ["Parameters", "Query", "Request", "Script", "Shutdown", "Status", "Subscribe", "Unsubscribe", "WorkerDown"]
+__all__ = [
+    "REQUESTS",
+    "Call",
+    "Parameters",
+    "Query",
+    "Request",
+    "Script",
+    "Shutdown",
+    "Status",
+    "Subscribe",
+    "Transaction",
+    "Unsubscribe",
+    "WorkerDown",
+]
+
+T = TypeVar("T")
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 """Positional values for `?`, or values by name for `:a`, `@a` and `$a`."""
@@ -22,8 +37,9 @@ class Query(Frozen):
 
     Raises:
         TypeError: `sql` is not a string, `params` is neither a sequence of values nor a
-            mapping of names to values, or `timeout` is no number.
-        ValueError: `sql` is empty, or `timeout` is negative or NaN.
+            mapping of names to values, `timeout` is no number, or `max_rows` no whole one.
+        ValueError: `sql` is empty, `timeout` is negative or NaN, `max_rows` is negative, or there are `params` and
+            `many`.
     """
 
     sql: str
@@ -33,10 +49,23 @@ class Query(Frozen):
     timeout: float | None = None
     """Seconds from the asking until the answer: queue, lock and run together. `None` means the crew's default, and
     infinity none, whatever the crew's is."""
+    many: tuple[Parameters, ...] | None = None
+    """Parameters for each of many runs, instead of `params`: all of them take effect, or none. The `rowcount` is the
+    sum."""
+    max_rows: int | None = None
+    """The most rows that the `Result` is to hold; it says whether there were more (`truncated`). `None` is no limit."""
 
-    _hidden = frozenset({"params"})
+    _hidden = frozenset({"params", "many"})
 
-    def __init__(self, sql: str, params: Parameters = (), timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        sql: str,
+        params: Parameters = (),
+        timeout: float | None = None,
+        *,
+        many: Iterable[Parameters] | None = None,
+        max_rows: int | None = None,
+    ) -> None:
         # By hand, since every job pays for it: the generated one and a __post_init__ take half as long again.
         if type(sql) is not str or not sql or sql.isspace():
             _check_sql("Query", sql)
@@ -45,6 +74,14 @@ class Query(Frozen):
         if timeout is not None:
             check_timeout("Query", timeout)
         store(self, "timeout", timeout)
+        if many is not None:
+            if self.params:
+                message = "Query(params, many) cannot have both"
+                raise ValueError(message)
+            store(self, "many", _all_copied(many))
+        if max_rows is not None:
+            _check_max_rows(max_rows)
+            store(self, "max_rows", max_rows)
 
     def __str__(self) -> str:
         return f"Query({shorten(self.sql)!r})"
@@ -77,6 +114,87 @@ class Script(Frozen):
         return f"Script({shorten(self.sql)!r})"
 
 
+class Transaction(Frozen):
+    """Queries that take effect together, or not at all; answered by the list of their results.
+
+    They run one after the other on one connection, in a transaction that has the right to write from its beginning
+    (`BEGIN IMMEDIATE`). After an error none of them has taken effect; a note of the error says which one it was.
+
+    Raises:
+        TypeError: `queries` is no sequence of `Query`.
+        ValueError: `queries` is empty, or one of them has a `timeout` of its own.
+    """
+
+    queries: tuple[Query, ...]
+    """What is run, in that order. None of them may begin or end a transaction."""
+    readonly: bool
+    """Whether they only read: all of them see the same state of the database, and nobody waits for them."""
+    timeout: float | None
+    """Seconds from the asking until the answer, as for `Query`."""
+
+    def __init__(self, queries: Iterable[Query], *, readonly: bool = False, timeout: float | None = None) -> None:
+        store(self, "queries", _checked_queries(queries))
+        store(self, "readonly", _checked_bool("Transaction", readonly))
+        if timeout is not None:
+            check_timeout("Transaction", timeout)
+        store(self, "timeout", timeout)
+
+    @property
+    def sql(self) -> str:
+        """The text of all statements."""
+        return ";\n".join(query.sql for query in self.queries)
+
+    def __str__(self) -> str:
+        count = len(self.queries)
+        return f"Transaction({count} {'query' if count == 1 else 'queries'}, {shorten(self.sql)!r})"
+
+
+class Call(Frozen, Generic[T]):
+    """A function that is called with the driver's connection, inside a transaction; answered by what it returns.
+
+    For work that needs Python between statements: `Call(move, 5, 7)` calls `move(connection, 5, 7)` on a worker. If it
+    raises, its caller gets that, and nothing has taken effect. What it changes of the connection itself is gone
+    afterwards. In a crew of child processes the function has to be importable there, and what it returns be sendable.
+
+    Raises:
+        TypeError: `function` cannot be called.
+    """
+
+    function: Callable[..., T]
+    """What is called. It must not end the transaction, nor keep the connection."""
+    args: tuple[Any, ...]
+    """What it is called with, behind the connection. Never shown."""
+    readonly: bool
+    """Whether it only reads."""
+    timeout: float | None
+    """Seconds from the asking until the answer, as for `Query`."""
+
+    _hidden = frozenset({"args"})
+
+    def __init__(
+        self, function: Callable[..., T], *args: Any, readonly: bool = False, timeout: float | None = None
+    ) -> None:
+        if not callable(function):
+            message = f"Call(function) must be callable, not {type(function).__name__}"
+            raise TypeError(message)
+        store(self, "function", function)
+        store(self, "args", args)
+        store(self, "readonly", _checked_bool("Call", readonly))
+        if timeout is not None:
+            check_timeout("Call", timeout)
+        store(self, "timeout", timeout)
+
+    @property
+    def sql(self) -> str:
+        """What stands for a statement where one is told: the function's name."""
+        function = self.function
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        return f"{getattr(function, '__module__', None)}.{name}"
+
+    def __str__(self) -> str:
+        return f"Call({self.sql})"
+
+
 class Status(Frozen):
     """Asks for a `CrewStatus`: a snapshot of the whole crew, taken at once."""
 
@@ -106,8 +224,11 @@ class Unsubscribe(Frozen):
         _check_ref("Unsubscribe", self.actor_ref)
 
 
-Request: TypeAlias = Query | Script
+Request: TypeAlias = Query | Script | Transaction | Call[Any]
 """What a worker runs on its connection."""
+
+REQUESTS = (Query, Script, Transaction, Call)
+"""The same, for `isinstance`."""
 
 
 class WorkerDown(Frozen):
@@ -149,6 +270,47 @@ def check_timeout(kind: str, timeout: object) -> None:
     if not timeout >= 0:
         message = f"{kind}(timeout={timeout}) must be 0 or more seconds"
         raise ValueError(message)
+
+
+def _check_max_rows(most: object) -> None:
+    if isinstance(most, bool) or not isinstance(most, int):
+        message = f"Query(max_rows) must be a whole number, not {type(most).__name__}"
+        raise TypeError(message)
+    if most < 0:
+        message = f"Query(max_rows={most}) must be 0 or more"
+        raise ValueError(message)
+
+
+def _checked_bool(kind: str, readonly: object) -> bool:
+    if not isinstance(readonly, bool):
+        message = f"{kind}(readonly) must be a bool, not {type(readonly).__name__}"
+        raise TypeError(message)
+    return readonly
+
+
+def _checked_queries(queries: object) -> tuple[Query, ...]:
+    if isinstance(queries, (str, Query)) or not isinstance(queries, Iterable):
+        message = f"Transaction(queries) must be a sequence of Query, not {type(queries).__name__}"
+        raise TypeError(message)
+    checked = tuple(queries)
+    for query in checked:
+        if not isinstance(query, Query):
+            message = f"Transaction(queries) must hold Query alone, not {type(query).__name__}"
+            raise TypeError(message)
+        if query.timeout is not None:
+            message = "a Query of a Transaction cannot have a timeout of its own: give it to the Transaction"
+            raise ValueError(message)
+    if not checked:
+        message = "Transaction(queries) is empty: it must hold a Query"
+        raise ValueError(message)
+    return checked
+
+
+def _all_copied(many: object) -> tuple[Any, ...]:
+    if isinstance(many, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(many, Iterable):
+        message = f"Query(many) must be a sequence of parameters, not {type(many).__name__}"
+        raise TypeError(message)
+    return tuple(params if type(params) is tuple else _copied(params) for params in many)
 
 
 def _check_ref(kind: str, ref: object) -> None:

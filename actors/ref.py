@@ -1,7 +1,7 @@
 """SupervisorRef: what a program holds of a crew."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, Never, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 import pykka
 from pykka._envelope import Envelope
@@ -13,7 +13,19 @@ from actors.errors import WouldDeadlock
 from actors.job import Job
 from actors.log import log
 from actors.memory import with_memory
-from actors.messages import Query, Request, Script, Shutdown, Status, Subscribe, Unsubscribe, check_timeout
+from actors.messages import (
+    REQUESTS,
+    Call,
+    Query,
+    Request,
+    Script,
+    Shutdown,
+    Status,
+    Subscribe,
+    Transaction,
+    Unsubscribe,
+    check_timeout,
+)
 from actors.reply import Reply
 from actors.result import Result
 from actors.status import CrewStatus
@@ -25,6 +37,8 @@ if TYPE_CHECKING:
     from supervisor import Supervisor
 
 __all__ = ["SupervisorRef"]
+
+T = TypeVar("T")
 
 
 class SupervisorRef(pykka.ActorRef["Supervisor"]):
@@ -44,11 +58,23 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
 
     # Pykka's own signatures take any message and any future; ours say what comes back.
     @overload  # type: ignore[override]
-    def ask(self, message: Request, *, block: Literal[True] = True, timeout: float | None = None) -> Result: ...
+    def ask(self, message: Query | Script, *, block: Literal[True] = True, timeout: float | None = None) -> Result: ...
     @overload
-    def ask(self, message: Request, *, block: Literal[False], timeout: float | None = None) -> Reply[Result]: ...
+    def ask(self, message: Query | Script, *, block: Literal[False], timeout: float | None = None) -> Reply[Result]: ...
     @overload
-    def ask(self, message: Request, *, block: bool, timeout: float | None = None) -> Result | Reply[Result]: ...
+    def ask(self, message: Query | Script, *, block: bool, timeout: float | None = None) -> Result | Reply[Result]: ...
+    @overload
+    def ask(
+        self, message: Transaction, *, block: Literal[True] = True, timeout: float | None = None
+    ) -> list[Result]: ...
+    @overload
+    def ask(
+        self, message: Transaction, *, block: Literal[False], timeout: float | None = None
+    ) -> Reply[list[Result]]: ...
+    @overload
+    def ask(self, message: Call[T], *, block: Literal[True] = True, timeout: float | None = None) -> T: ...
+    @overload
+    def ask(self, message: Call[T], *, block: Literal[False], timeout: float | None = None) -> Reply[T]: ...
     @overload
     def ask(self, message: Status, *, block: Literal[True] = True, timeout: float | None = None) -> CrewStatus: ...
     @overload
@@ -70,7 +96,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         nothing else ever waits for the crew.
 
         Args:
-            message: a `Query`, a `Script`, `Status()`, `Subscribe(actor_ref)` or `Unsubscribe(actor_ref)`.
+            message: a `Query`, `Script`, `Transaction` or `Call`; `Status()`, `Subscribe(actor_ref)` or
+                `Unsubscribe(actor_ref)`.
             block: whether to wait for the answer.
             timeout: seconds to wait for it; then the job is cancelled. With `block=False` nobody waits, and it is
                 the request's deadline, if that has none that comes earlier. A request's own `timeout` says more: it
@@ -88,7 +115,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         """
         dispatcher = self._dispatcher
         reply: Reply[Any] = Reply(dispatcher)
-        if not isinstance(message, (Query, Script)):
+        if not isinstance(message, REQUESTS):
             self._ask_the_supervisor(message, reply)
             return reply.get(timeout=timeout) if block else reply
         if block and self._must_not_wait():
@@ -134,7 +161,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if isinstance(message, _ActorStop):
             super().tell(message)
             return
-        if not isinstance(message, (Query, Script)):
+        if not isinstance(message, REQUESTS):
             raise TypeError(_not_a_request(message))
         reply: Reply[Any] = Reply(self._dispatcher)
         reply.add_done_callback(lambda reply: _log_failure(self._dispatcher.name, message, reply))
@@ -249,7 +276,7 @@ _WOULD_DEADLOCK = (
 
 
 def _not_a_request(message: object) -> str:
-    return f"a crew takes Query, Script, Status and Subscribe, not {type(message).__name__}"
+    return f"a crew takes Query, Script, Transaction, Call, Status and Subscribe, not {type(message).__name__}"
 
 
 def _log_failure(crew: str, request: Request, reply: Reply[Any]) -> None:

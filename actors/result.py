@@ -77,7 +77,7 @@ class Result(Sequence[Row]):
     A plain value: it belongs to no connection and no thread, and can be pickled.
     """
 
-    __slots__ = ("columns", "lastrowid", "rowcount", "rows")
+    __slots__ = ("columns", "lastrowid", "rowcount", "rows", "truncated")
 
     columns: tuple[str, ...]
     """The names of the columns; empty for a statement that returns no rows."""
@@ -87,6 +87,8 @@ class Result(Sequence[Row]):
     """Rows returned by a reading statement, or changed by a writing one."""
     lastrowid: int | None
     """The rowid of the last row that the statement inserted, if it did."""
+    truncated: bool
+    """Whether there were more rows than `max_rows`, which are left out."""
 
     def __init__(
         self,
@@ -94,11 +96,13 @@ class Result(Sequence[Row]):
         rows: list[tuple[Any, ...]] | None = None,
         rowcount: int = 0,
         lastrowid: int | None = None,
+        truncated: bool = False,
     ) -> None:
         self.columns = columns
         self.rows = [] if rows is None else rows
         self.rowcount = rowcount
         self.lastrowid = lastrowid
+        self.truncated = truncated
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -119,17 +123,15 @@ class Result(Sequence[Row]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result):
             return NotImplemented
-        return (self.columns, self.rows, self.rowcount, self.lastrowid) == (
-            other.columns,
-            other.rows,
-            other.rowcount,
-            other.lastrowid,
-        )
+        return self._values() == other._values()
 
     __hash__ = None  # type: ignore[assignment]  # mutable through `rows`
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Result, (self.columns, self.rows, self.rowcount, self.lastrowid)
+        return Result, self._values()
+
+    def _values(self) -> tuple[Any, ...]:
+        return self.columns, self.rows, self.rowcount, self.lastrowid, self.truncated
 
     def first(self) -> Row | None:
         """Return the first row, or `None` where there is none."""
@@ -192,6 +194,7 @@ class Result(Sequence[Row]):
     def _footer(self) -> str:
         rows = len(self.rows)
         more = f", the first {_SHOWN_ROWS} shown" if rows > _SHOWN_ROWS else ""
+        more += ", and there were more" if self.truncated else ""
         return f"({rows} {'row' if rows == 1 else 'rows'}{more})"
 
 

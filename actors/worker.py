@@ -16,7 +16,7 @@ from actors.events import WorkerUp
 from actors.job import Job
 from actors.log import log
 from actors.member import Member, MemberState
-from actors.messages import Script, WorkerDown
+from actors.messages import Call, Script, Transaction, WorkerDown
 from actors.pipeline import Pipeline
 from actors.rejection import Rejection
 from actors.result import Result
@@ -40,6 +40,15 @@ class Wake:
 
 
 _WAKE: Final = Envelope(Wake())
+
+
+class _Failed:
+    """What `_run` returns instead of a value: a function of a caller's may return an exception as its value."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 class WorkerRef(pykka.ActorRef["Worker"]):
@@ -96,7 +105,7 @@ class Worker(CrewActor):
         self._notify = notify
         self._connection: Connection | None = None
         # The answer that is about to be given: a death between two steps must not lose it.
-        self._unsettled: tuple[Job, Result | Rejection] | None = None
+        self._unsettled: tuple[Job, Any] | None = None
         # Where the connection takes jobs ahead.
         self._pipeline: Pipeline | None = None
         self.member = Member(worker_id, self._wake, self._interrupt)
@@ -176,13 +185,13 @@ class Worker(CrewActor):
             self._reject_dropped()
         while job is not None:
             outcome: Any = self._run(job)
-            if type(outcome) is not Result:
-                outcome = Rejection(_detached(outcome))
+            if type(outcome) is _Failed:
+                outcome = Rejection(_detached(outcome.error))
             self._unsettled = (job, outcome)
             # Done before it is answered: whoever asks again at once meets an idle worker. Not so
             # where a callback runs first, which might keep this thread from its next job.
             done, quick = job, job.reply.callbacks is None
-            job = dispatcher.finish(member, type(outcome) is Result, quick and inbox.empty())
+            job = dispatcher.finish(member, type(outcome) is not Rejection, quick and inbox.empty())
             if done.abort is None:
                 done.reply.settle(outcome)
             else:
@@ -220,15 +229,16 @@ class Worker(CrewActor):
     def _settle_landed(self, pipeline: Pipeline) -> None:
         landed = pipeline.landed
         while landed:
-            job, (_, outcome, _) = landed[0]
-            if type(outcome) is Result and job.abort is None:
-                job.reply.settle(outcome)
+            job, (_, value, error, _) = landed[0]
+            if error is not None:
+                self._note_where(error, job)
+                _settle(job, Rejection(_detached(error)))
+            elif job.abort is None:
+                job.reply.settle(value)
             else:
-                if isinstance(outcome, Exception):
-                    self._note_where(outcome, job)
-                _settle(job, Rejection(_detached(outcome)) if isinstance(outcome, Exception) else outcome)
+                _settle(job, value)
             landed.popleft()
-            del job, outcome  # hold nothing
+            del job, value, error  # hold nothing
 
     def _reject_dropped(self) -> None:
         dropped = self.member.dropped
@@ -237,8 +247,8 @@ class Worker(CrewActor):
             job.reply.reject(error)
             dropped.pop()
 
-    def _run(self, job: Job) -> Result | BaseException:
-        """Run one job to its result, or its statement's error.
+    def _run(self, job: Job) -> Any:
+        """Run one job to what it is answered by, or to a `_Failed` with its statement's error.
 
         Raises:
             ConnectionLost: the connection is of no more use.
@@ -250,12 +260,14 @@ class Worker(CrewActor):
             raise
         except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
             self._note_where(error, job)
-            return error
-        if type(result) is Result:
+            return _Failed(error)
+        if type(result) is Result or isinstance(job.request, (Transaction, Call)):
             return result
-        return TypeError(
-            f"{type(self._connection).__name__}.execute() must return a Result, not {type(result).__name__}: "
-            "what belongs to a connection or a thread cannot be sent to another"
+        return _Failed(
+            TypeError(
+                f"{type(self._connection).__name__}.execute() must return a Result, not {type(result).__name__}: "
+                "what belongs to a connection or a thread cannot be sent to another"
+            )
         )
 
     def _note_where(self, error: Exception, job: Job) -> None:
@@ -306,11 +318,11 @@ def _reason(cause: BaseException | None) -> BaseException | None:
 
 
 def _endings(pipeline: Pipeline) -> list[tuple[Job, bool, float]]:
-    return [(job, type(answer.outcome) is Result, answer.seconds) for job, answer in pipeline.landed]
+    return [(job, answer.error is None, answer.seconds) for job, answer in pipeline.landed]
 
 
-def _settle(job: Job, outcome: "Result | Rejection") -> None:
-    """Answer a job that the dispatcher holds to be done: from then on nobody can abort it any more."""
+def _settle(job: Job, outcome: Any) -> None:
+    """Answer a job that the dispatcher holds to be done, by a value or a `Rejection`: nobody can abort it any more."""
     abort = job.abort
     if abort is not None:
         if type(outcome) is Rejection:

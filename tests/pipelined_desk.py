@@ -107,7 +107,8 @@ class Child:
         """Answer the job that is begun."""
         assert self.alive
         assert self.running is not None
-        self.answers.append(Answer(self.running, outcome, 0.5))
+        value, error = (None, outcome) if isinstance(outcome, Exception) else (outcome, None)
+        self.answers.append(Answer(self.running, value, error, 0.5))
         self.running = None
 
     def die(self) -> None:
@@ -176,8 +177,7 @@ class PipelinedDesk(Desk):
         landed = self._pipelines[member.id].landed
         while landed:
             job, answer = landed.popleft()
-            outcome = answer.outcome
-            _settle(job, Rejection(outcome) if isinstance(outcome, Exception) else outcome)
+            _settle(job, answer.value if answer.error is None else Rejection(answer.error))
         self.reject_dropped(member)
 
     def reject_dropped(self, member: Member) -> list[Job]:

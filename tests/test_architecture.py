@@ -62,7 +62,7 @@ MAY_IMPORT = {
 
 # What each outside library is used for stands in one place.
 OUTSIDE = {
-    "apsw": {"actors.databases.sqlite_connection"},
+    "apsw": {"actors.databases.sqlite_connection", "actors.databases.sqlite_transactions"},
     "asyncio": {"actors.waiting"},
 }
 

@@ -138,7 +138,9 @@ def test_what_is_told_to_a_full_or_stopped_crew_is_logged(start, caplog):
 @pytest.mark.parametrize("message", ["SELECT 1", None, 7, {"sql": "SELECT 1"}, Query, object(), b"SELECT 1"])
 def test_what_is_no_request_is_a_type_error_in_the_caller(start, message):
     db = start()
-    with pytest.raises(TypeError, match=f"Query, Script, Status and Subscribe, not {type(message).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"Query, Script, Transaction, Call, Status and Subscribe, not {type(message).__name__}"
+    ):
         db.ask(message)
     with pytest.raises(TypeError, match=type(message).__name__):
         db.ask(message, block=False)

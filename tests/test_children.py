@@ -53,7 +53,7 @@ def workers(db):
 
 
 def pids(db):
-    return {worker.pid for worker in workers(db)}
+    return {worker.pid for worker in workers(db) if worker.pid is not None}
 
 
 def is_gone(pid):

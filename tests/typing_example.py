@@ -7,6 +7,8 @@ from typing import Any, Never, assert_type
 import pykka
 
 from supervisor import (
+    Call,
+    ChildProcess,
     CrewStatus,
     Durations,
     Query,
@@ -19,6 +21,7 @@ from supervisor import (
     Status,
     Supervisor,
     SupervisorRef,
+    Transaction,
     WorkerStatus,
 )
 
@@ -29,6 +32,7 @@ def start() -> None:
         Supervisor.start("app.db", size=8, max_queue=10_000, restart=RestartPolicy(), name="app"), SupervisorRef
     )
     assert_type(Supervisor.start(SQLite("app.db", journal_mode="wal")), SupervisorRef)
+    assert_type(Supervisor.start(ChildProcess("app.db", memory_limit=1 << 30), size=2), SupervisorRef)
     with Supervisor.start() as db:
         assert_type(db, SupervisorRef)
     Supervisor.start(5)  # type: ignore[arg-type]
@@ -40,10 +44,18 @@ def ask(db: SupervisorRef) -> None:
     assert_type(db.ask(Script("BEGIN; COMMIT"), block=True), Result)
     assert_type(db.ask(Query("SELECT 1"), block=False), Reply[Result])
     assert_type(db.ask(Script("BEGIN; COMMIT"), block=False), Reply[Result])
+    assert_type(db.ask(Transaction([Query("SELECT 1")])), list[Result])
+    assert_type(db.ask(Transaction([Query("SELECT 1")]), block=False), Reply[list[Result]])
+    assert_type(db.ask(Call(count, "t")), int)
+    assert_type(db.ask(Call(count, "t"), block=False), Reply[int])
     assert_type(db.ask(Status()), CrewStatus)
     assert_type(db.ask(Status(), block=False), Reply[CrewStatus])
     db.ask("SELECT 1")  # type: ignore[call-overload]
     db.tell(Status())  # type: ignore[arg-type]
+
+
+def count(connection: object, table: str) -> int:
+    return len(table)
 
 
 def stop(db: SupervisorRef) -> None:

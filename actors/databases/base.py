@@ -1,10 +1,9 @@
 """What a worker needs of a database: two protocols, nothing else."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from actors.messages import Request
-from actors.result import Result
 
 __all__ = ["Answer", "Connection", "Database", "Pipelined", "token_of"]
 
@@ -17,8 +16,11 @@ def token_of(ticket: int) -> int:
 class Connection(Protocol):
     """One open connection, used by one worker."""
 
-    def execute(self, request: Request) -> Result:
+    def execute(self, request: Request) -> Any:
         """Run `request` to its end and leave the connection clean. In the worker's thread.
+
+        Returns:
+            A `Result`; the list of them for a `Transaction`; whatever the function of a `Call` returned.
 
         Raises:
             ConnectionLost: nothing more can run here; the cause is the driver's error.
@@ -40,8 +42,10 @@ class Answer(NamedTuple):
 
     ticket: int
     """The job's."""
-    outcome: Result | Exception
-    """Its result, or its error."""
+    value: Any
+    """What it was answered by, as of `Connection.execute`."""
+    error: Exception | None
+    """Its error, if it failed."""
     seconds: float
     """How long it ran."""
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 from actors.databases.base import Answer, token_of
 from actors.databases.child_host import OUT_OF_MEMORY, TICKET, WHATEVER_RUNS
 from actors.databases.frames import (
-    ERROR,
     FAILED,
     HEAD,
     LOST,
+    PICKLED,
     READY,
     RESULT,
     ROWS,
     frame,
     load_error,
-    load_result,
+    load_pickled,
     request_frame,
 )
 from actors.databases.quick import Drawn, loads, quick_write
@@ -121,8 +121,8 @@ class ChildConnection:
         # The ticket of the last answer, and how long that job ran.
         self._answered = 0
         self._seconds = 0.0
-        # What was read and not looked at yet: a part of `_buffer`. Enough for most answers at one go, since each
-        # read may have to wait for the interpreter, for 5 ms if another thread computes. Mapped: only what is used costs.
+        # What was read and not looked at yet: a part of `_buffer`. Enough for most answers at one go, since each read
+        # may have to wait for the interpreter, for 5 ms if another thread computes. Mapped: what is unused is free.
         self._buffer = mmap.mmap(-1, _PIPE)
         self._filled = 0
         self._answers: deque[Answer] = deque()
@@ -214,15 +214,15 @@ class ChildConnection:
 
     # --- Connection -----------------------------------------------------------------------
 
-    def execute(self, request: Request) -> Result:
+    def execute(self, request: Request) -> Any:
         """Run `request`; see `Connection`."""
         ticket = self._ticket + 1
         self.offer(bytes([token_of(ticket)]))
         self.send([(ticket, request)])
         [answer] = self.receive()
-        if isinstance(answer.outcome, Exception):
-            raise answer.outcome
-        return answer.outcome
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
 
     def close(self) -> None:
         """Let the child close its connection and end; kill it if it does not. See `Connection`."""
@@ -275,7 +275,7 @@ class ChildConnection:
             self._read()
             self._parse()
         answers = list(self._answers)
-        self._answered, _, self._seconds = answers[-1]
+        self._answered, _, _, self._seconds = answers[-1]
         self._answers.clear()
         return answers
 
@@ -349,24 +349,24 @@ class ChildConnection:
         self._filled = len(rest)
 
     def _take(self, kind: int, ticket: int, body: memoryview, seconds: float) -> None:
-        if kind == RESULT and not self._rows:
-            outcome: Result | BaseException = Result(*loads(body))
+        value: Any = None
+        error: Exception | None = None
+        if kind == RESULT:
+            value = Result(*loads(body))
+            if self._rows:
+                value.rows = [*self._rows, *value.rows]
         elif kind == ROWS:
             self._rows += loads(body)
             return
-        elif kind == LOST:
-            raise self._lost() from load_error(body)
+        elif kind == PICKLED:
+            value = load_pickled(body)
         else:
-            outcome = load_error(body) if kind == ERROR else load_result(kind, body)
-        if self._rows:
-            rows, self._rows = self._rows, []
-            if isinstance(outcome, Result):
-                rows += outcome.rows
-                outcome.rows = rows
-        if not isinstance(outcome, (Result, Exception)):
-            message = f"an answer that is a {type(outcome).__name__}"
-            raise TypeError(message)
-        self._answers.append(Answer(ticket, outcome, seconds))
+            raised = load_error(body)
+            if kind == LOST or not isinstance(raised, Exception):
+                raise self._lost() from raised
+            error = raised
+        self._rows = []
+        self._answers.append(Answer(ticket, value, error, seconds))
 
     # --- the end --------------------------------------------------------------------------
 

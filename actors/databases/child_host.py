@@ -39,6 +39,7 @@ from actors.databases.frames import (
     write,
 )
 from actors.errors import ConnectionLost
+from actors.result import Result
 
 __all__ = ["OUT_OF_MEMORY", "TICKET", "WHATEVER_RUNS", "main"]
 
@@ -145,7 +146,7 @@ class Host:
             with self._lock:
                 self._running = 0
             seconds = time.perf_counter() - began
-            if self._plain and len(result.rows) <= FEW:
+            if self._plain and type(result) is Result and len(result.rows) <= FEW:
                 write(self._answers, answer_frame(ticket, result, seconds))
                 return
             for data in answer_frames(ticket, result, seconds, plain=self._plain):

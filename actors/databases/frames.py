@@ -10,7 +10,6 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
-from actors.databases.quick import loads
 from actors.errors import RemoteError
 from actors.messages import Query, Request
 from actors.result import Result
@@ -33,8 +32,8 @@ __all__ = [
     "error_frame",
     "frame",
     "load_error",
+    "load_pickled",
     "load_request",
-    "load_result",
     "request_frame",
     "write",
 ]
@@ -74,7 +73,13 @@ def write(descriptor: int, data: bytes) -> None:
 
 def request_frame(ticket: int, request: Request) -> bytes:
     """Return the frame of a request, or of the reason why it cannot be sent."""
-    if type(request) is Query and type(request.params) is tuple and _PLAIN.issuperset(map(type, request.params)):
+    if (
+        type(request) is Query
+        and type(request.params) is tuple
+        and request.many is None
+        and request.max_rows is None
+        and _PLAIN.issuperset(map(type, request.params))
+    ):
         return frame(QUERY, ticket, marshal.dumps((request.sql, request.params)))
     import pickle  # few requests need it
 
@@ -107,23 +112,23 @@ def load_request(kind: int, body: bytes) -> Request:
 
 def answer_frame(ticket: int, result: Result, seconds: float) -> bytes:
     """Return the one frame of a result, which must be plain; see `answer_frames`."""
-    body = marshal.dumps((result.columns, result.rows, result.rowcount, result.lastrowid))
+    body = marshal.dumps((result.columns, result.rows, result.rowcount, result.lastrowid, result.truncated))
     return HEAD.pack(len(body), ticket, RESULT, seconds) + body
 
 
-def answer_frames(ticket: int, result: Result, seconds: float, *, plain: bool) -> Iterator[bytes]:
-    """Yield the frames of a result: one, or several with some megabytes of rows each.
+def answer_frames(ticket: int, result: Any, seconds: float, *, plain: bool) -> Iterator[bytes]:
+    """Yield the frames of an answer: one, or of a result several with some megabytes of rows each.
 
     Args:
         ticket: the job's.
-        result: what was answered.
+        result: what was answered: a `Result`, or anything else.
         seconds: how long that took.
         plain: whether its rows hold nothing but None, int, float, str and bytes.
 
     Raises:
         TypeError: a value cannot be sent to another process.
     """
-    if not plain:
+    if not plain or type(result) is not Result:
         yield _pickled(ticket, result, seconds)
         return
     rows, start = result.rows, 0
@@ -133,10 +138,11 @@ def answer_frames(ticket: int, result: Result, seconds: float, *, plain: bool) -
             yield frame(ROWS, ticket, marshal.dumps(rows[start : start + portion]))
             start += portion
     last = rows[start:] if start else rows
-    yield answer_frame(ticket, Result(result.columns, last, result.rowcount, result.lastrowid), seconds)
+    rest = Result(result.columns, last, result.rowcount, result.lastrowid, result.truncated)
+    yield answer_frame(ticket, rest, seconds)
 
 
-def _pickled(ticket: int, result: Result, seconds: float) -> bytes:
+def _pickled(ticket: int, result: object, seconds: float) -> bytes:
     import pickle
 
     try:
@@ -146,14 +152,11 @@ def _pickled(ticket: int, result: Result, seconds: float) -> bytes:
         raise TypeError(message) from error
 
 
-def load_result(kind: int, body: Any) -> Result:
-    """Return the result of a frame."""
-    if kind == RESULT:
-        return Result(*loads(body))
+def load_pickled(body: Any) -> Any:
+    """Return the answer of a frame that was pickled."""
     import pickle
 
-    result: Result = pickle.loads(body)  # from our own child
-    return result
+    return pickle.loads(body)  # from our own child
 
 
 def error_frame(kind: int, ticket: int, error: BaseException, seconds: float = 0.0) -> bytes:

@@ -1,7 +1,8 @@
 """SQLite: a file, or memory."""
 
 import os
-from typing import final
+from collections.abc import Callable, Mapping
+from typing import Any, final
 
 from actors.databases.sqlite_connection import SQLiteConnection, without_query
 from actors.frozen import Frozen, store
@@ -37,6 +38,13 @@ class SQLite(Frozen):
     """Whether foreign keys are enforced."""
     busy_timeout: float
     """Seconds to wait for a lock that another connection holds."""
+    pragmas: tuple[tuple[str, Any], ...]
+    """More settings of each connection, by name, applied in this order. Never shown: one may be a key."""
+    on_connect: str | Callable[[Any], object] | None
+    """What each new connection begins with, also after a restart: SQL statements, or a function that is called with it
+    (an `apsw.Connection`), to register functions, attach databases or load extensions."""
+
+    _hidden = frozenset({"pragmas"})
 
     def __init__(
         self,
@@ -46,12 +54,16 @@ class SQLite(Frozen):
         synchronous: str = "full",
         foreign_keys: bool = True,
         busy_timeout: float = 5.0,
+        pragmas: Mapping[str, Any] | None = None,
+        on_connect: str | Callable[[Any], object] | None = None,
     ) -> None:
         store(self, "path", _absolute(path))
         store(self, "journal_mode", journal_mode)
         store(self, "synchronous", synchronous)
         store(self, "foreign_keys", foreign_keys)
         store(self, "busy_timeout", busy_timeout)
+        store(self, "pragmas", _checked_pragmas(pragmas))
+        store(self, "on_connect", on_connect)
         for name, values in (
             ("journal_mode", ("wal", "delete", "truncate", "persist", "memory", "off")),
             ("synchronous", ("off", "normal", "full", "extra")),
@@ -64,6 +76,9 @@ class SQLite(Frozen):
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 2**31 / 1000:
             message = f"SQLite(busy_timeout={timeout!r}) must be seconds, from 0 to {2**31 // 1000}"
             raise ValueError(message)
+        if on_connect is not None and not isinstance(on_connect, str) and not callable(on_connect):
+            message = f"SQLite(on_connect) must be SQL or a function, not {type(on_connect).__name__}"
+            raise TypeError(message)
 
     @property
     def in_memory(self) -> bool:
@@ -94,6 +109,22 @@ class SQLite(Frozen):
             apsw.Error: with a note that says what may be wrong with the path.
         """
         return SQLiteConnection(self)
+
+
+def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
+    if pragmas is None:
+        return ()
+    if not isinstance(pragmas, Mapping):
+        message = f"SQLite(pragmas) must be a mapping of names to values, not {type(pragmas).__name__}"
+        raise TypeError(message)
+    for name, value in pragmas.items():
+        if not isinstance(name, str) or not name.replace("_", "").isalnum() or not name.isascii():
+            message = f"SQLite(pragmas) has the name {name!r}, which is that of no pragma"
+            raise ValueError(message)
+        if not isinstance(value, (str, int, float)):
+            message = f"SQLite(pragmas[{name!r}]) must be a str or a number, not {type(value).__name__}"
+            raise TypeError(message)
+    return tuple(pragmas.items())
 
 
 def _absolute(path: object) -> str:

@@ -4,16 +4,20 @@ import os
 import re
 import time
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from actors.databases.sqlite_transactions import call, many, run_together
 from actors.errors import ConnectionLost, TransactionLeftOpen
 from actors.log import log
-from actors.messages import Query, Request, Script
+from actors.messages import Call, Query, Request, Script, Transaction
 from actors.result import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from actors.databases.sqlite import SQLite
 
 __all__ = ["SQLiteConnection", "without_query"]
@@ -136,11 +140,19 @@ class SQLiteConnection:
                 connection.pragma("journal_mode", database.journal_mode)
             connection.pragma("synchronous", database.synchronous)
             connection.pragma("foreign_keys", database.foreign_keys)
+            for name, value in database.pragmas:
+                connection.pragma(name, value)
             # A file that is not a database passes everything up to the first read of the schema.
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         except apsw.Error as error:
             connection.close(True)
             _explain(error, database.path)
+            raise
+        try:
+            _begin_with(connection, database.on_connect)
+        except BaseException as error:
+            connection.close(True)
+            error.add_note("querycrew: raised by SQLite(on_connect=…)")
             raise
         connection.authorizer = self._authorize
         self._connection = connection
@@ -180,17 +192,22 @@ class SQLiteConnection:
 
     # --- Connection -----------------------------------------------------------------------
 
-    def execute(self, request: Request) -> Result:
+    def execute(self, request: Request) -> Any:
         """Run `request`; see `Connection`."""
         self._interrupted = False  # it was meant for the last job, which was done by then
         try:
-            known = self._reading.get(request.sql)
-            if known is not None and isinstance(request, Query):
-                result = self._query(request, known)
-                if self._connection.txn_state() == apsw.SQLITE_TXN_NONE:
-                    return result
+            if isinstance(request, Query):
+                known = self._reading.get(request.sql)
+                if known is not None and request.many is None and request.max_rows is None:
+                    result: Any = self._query(request, known)
+                    if self._connection.txn_state() == apsw.SQLITE_TXN_NONE:
+                        return result
+                else:
+                    result = self._run(request)
+            elif isinstance(request, Script):
+                result = self._script(request)
             else:
-                result = self._query_traced(request) if isinstance(request, Query) else self._script(request)
+                result = self._transaction(request)
             _check_closed(self._connection, request)
             if self._connection.txn_state() != apsw.SQLITE_TXN_NONE:
                 self._stateful = True  # a cursor is open that is not ours
@@ -253,23 +270,64 @@ class SQLiteConnection:
         self._cursor.exec_trace = None
         return trace.columns
 
+    def _transaction(self, request: Transaction | Call[Any]) -> Any:
+        stateful = self._stateful
+        if isinstance(request, Transaction):
+            value: Any = run_together(self._connection, request, self._run)
+            # Its own pragmas are undone; those of its statements are not.
+            self._stateful = stateful or (self._stateful and not request.readonly)
+        else:
+            value = call(self._connection, request)
+            self._stateful = True  # nobody can tell what it has done to the connection
+        return value
+
+    def _run(self, query: Query) -> Result:
+        """Run a query of any kind."""
+        if query.many is not None:
+            return many(self._connection, lambda: self._many(query))
+        known = self._reading.get(query.sql) if query.max_rows is None else None
+        return self._query_traced(query) if known is None else self._query(query, known)
+
+    def _many(self, query: Query) -> Result:
+        """Run a query once for each of its parameters."""
+        connection, before = self._connection, self._connection.total_changes()
+        self._cursor.exec_trace = trace = _Trace(self, query.sql)
+        rows = self._cursor.executemany(query.sql, query.many or ()).fetchall()
+        self._cursor.exec_trace = None
+        if trace.changes_before is None:
+            return Result(trace.columns, rows, len(rows))
+        _, rowid = self._changes(before)
+        return Result(trace.columns, rows, connection.total_changes() - before, rowid)
+
+    def _fetch(self, most: int | None) -> tuple[list[tuple[Any, ...]], bool]:
+        """Return the rows of the statement that runs, `most` of them at most, and whether there were more."""
+        if most is None:
+            return self._cursor.fetchall(), False
+        rows = list(islice(self._cursor, most))
+        truncated = next(self._cursor, None) is not None
+        if truncated:
+            self._cursor.close(True)
+            self._cursor = self._connection.cursor()
+        return rows, truncated
+
     def _query_traced(self, query: Query) -> Result:
         """Run a statement of which nothing is known yet, or one that writes."""
         trace = _Trace(self, query.sql)
         self._cursor.exec_trace = trace
-        rows = self._cursor.execute(query.sql, query.params).fetchall()
+        self._cursor.execute(query.sql, query.params)
+        rows, truncated = self._fetch(query.max_rows)
         self._cursor.exec_trace = None
         changes = None if trace.changes_before is None else self._changes(trace.changes_before)
         columns = trace.columns
         if columns and self._prepared:  # anew, after the trace: the schema has changed
             columns = self._columns_traced(query)
         if changes is not None:
-            return Result(columns, rows, *changes)
+            return Result(columns, rows, *changes, truncated)
         if columns and not self._stateful:
             if len(self._reading) >= _REMEMBERED:
                 self._reading.clear()
             self._reading[query.sql] = columns
-        return Result(columns, rows, len(rows))
+        return Result(columns, rows, len(rows), None, truncated)
 
     def _script(self, script: Script) -> Result:
         connection = self._connection
@@ -318,6 +376,18 @@ class SQLiteConnection:
             raise ConnectionLost(str(error)) from error
         finally:
             self._renewing = False
+
+
+def _begin_with(connection: apsw.Connection, what: "str | Callable[[apsw.Connection], object] | None") -> None:
+    if isinstance(what, str):
+        for _ in connection.execute(what):
+            pass
+    elif what is not None:
+        what(connection)
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+        message = "it left a transaction open"
+        raise ValueError(message)
 
 
 def _check_closed(connection: apsw.Connection, request: Request) -> None:

@@ -1,0 +1,67 @@
+"""Functions for `Call`, at the top level of a module, as child processes need them."""
+
+import os
+from typing import Any
+
+import apsw
+
+
+def move(connection: apsw.Connection, old: int, new: int) -> int:
+    """Change one number into another; return how many there are."""
+    connection.execute("DELETE FROM kept WHERE number = ?", (old,))
+    if connection.changes() != 1:
+        raise LookupError(f"there is no {old}")
+    connection.execute("INSERT INTO kept VALUES (?)", (new,))
+    return connection.execute("SELECT count(*) FROM kept").get
+
+
+def return_it(connection: apsw.Connection, value: Any) -> Any:
+    """Return what one is given."""
+    return value
+
+
+def return_an_error(connection: apsw.Connection) -> ValueError:
+    return ValueError("a value, and nothing that was raised")
+
+
+def end_it(connection: apsw.Connection, how: str) -> None:
+    connection.execute("INSERT INTO kept VALUES (77)")
+    connection.execute(how)
+
+
+def spoil(connection: apsw.Connection) -> None:
+    """Leave behind whatever one can."""
+    connection.execute("CREATE TEMP TABLE left_behind(x)")
+    connection.create_scalar_function("left_behind", lambda: 1)
+    connection.set_row_trace(lambda cursor, row: ("spoilt",))
+    connection.set_exec_trace(lambda cursor, sql, bindings: False)
+    connection.set_busy_timeout(0)
+    connection.set_authorizer(lambda *args: apsw.SQLITE_DENY)
+    connection.set_progress_handler(lambda: True, 1)
+
+
+def bound(connection: apsw.Connection, what: str) -> Any:
+    """Return something that belongs to the connection."""
+    match what:
+        case "connection":
+            return connection
+        case "cursor":
+            return connection.execute("SELECT 1")
+        case "in a list":
+            return [1, connection.execute("SELECT 1")]
+        case "generator":
+            return (row for row in connection.execute("SELECT 1"))
+
+
+def where(connection: apsw.Connection) -> int:
+    return os.getpid()
+
+
+def close(connection: apsw.Connection) -> None:
+    connection.close(True)
+
+
+def wait_for_ever(connection: apsw.Connection) -> None:
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    ).fetchall()
