@@ -321,8 +321,12 @@ class Dispatcher:
             # Each step may be repeated: whoever cuts this off, the next one who buries makes it good.
             if member.state is not _GONE:
                 self._lane.strike(member)
+                had = member.in_hand()
                 self._ahead.recall(member, all_of_them=True)
                 orphans = member.in_hand()
+                if had and not orphans:
+                    # It died of nothing that it ran: the next one may be what it died of, as it was sent.
+                    self._quarantine.record(had[0].request, self.clock())
                 member.state = _GONE
                 for orphan in orphans:
                     if orphan.abort is None:

@@ -1,18 +1,23 @@
 """How much memory another process has for itself."""
 
+import os
+
 from actors.status import CrewStatus, WorkerStatus
 
 __all__ = ["private_bytes", "with_memory"]
 
 
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
 def private_bytes(pid: int) -> int | None:
-    """Return the bytes that only this process uses (its USS); `None` where the system does not tell, or it is gone."""
+    """Return the bytes that a process has for itself, apart from files; `None` where the system does not tell."""
     try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as lines:
-            kilobytes = [int(line.split()[1]) for line in lines if line.startswith(b"Private_")]
+        with open(f"/proc/{pid}/statm", "rb") as pages:
+            _, resident, shared, *_ = map(int, pages.read().split())
     except OSError:
         return None
-    return sum(kilobytes) * 1024 if kilobytes else None
+    return (resident - shared) * _PAGE
 
 
 def with_memory(status: CrewStatus) -> CrewStatus:

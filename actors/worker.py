@@ -9,14 +9,14 @@ import pykka
 from pykka._envelope import Envelope
 
 from actors.actor import CrewActor
-from actors.databases.base import Connection, Database
+from actors.databases.base import Connection, Database, checked
 from actors.dispatcher import Dispatcher
 from actors.errors import ConnectionLost, WorkerDied, WouldDeadlock
 from actors.events import WorkerUp
 from actors.job import Job
 from actors.log import log
 from actors.member import Member, MemberState
-from actors.messages import Call, Script, Transaction, WorkerDown
+from actors.messages import Script, WorkerDown
 from actors.pipeline import Pipeline
 from actors.rejection import Rejection
 from actors.result import Result
@@ -255,22 +255,18 @@ class Worker(CrewActor):
             BaseException: somebody wants this thread to end.
         """
         try:
-            result = self._connection.execute(job.request)  # type: ignore[union-attr]  # open since on_start
+            request, connection = job.request, self._connection
+            result = connection.execute(request)  # type: ignore[union-attr]  # open since on_start
+            if type(result) is not Result:
+                checked(result, request, connection)
         except ConnectionLost:
             raise
         except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
             self._note_where(error, job)
             return _Failed(error)
-        if type(result) is Result or isinstance(job.request, (Transaction, Call)):
-            return result
-        return _Failed(
-            TypeError(
-                f"{type(self._connection).__name__}.execute() must return a Result, not {type(result).__name__}: "
-                "what belongs to a connection or a thread cannot be sent to another"
-            )
-        )
+        return result
 
-    def _note_where(self, error: Exception, job: Job) -> None:
+    def _note_where(self, error: BaseException, job: Job) -> None:
         error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
 
     def on_end(self, cause: BaseException | None) -> None:

@@ -184,9 +184,15 @@ def cost(effort: Effort) -> Iterator[Figure]:
         first = median(seconds_of(folder, before, start) for _ in range(effort.pick(quick=5, full=15))) * 1000
         crew = Crew(ChildProcess(path), 8)
         _chains(lambda: crew.ref.ask(Query(_FETCH), block=False), 100, computing=False)
-        memory = [worker.memory or 0 for worker in crew.ref.ask(Status()).workers]
+        memory = [_unshared(worker.pid) for worker in crew.ref.ask(Status()).workers if worker.pid is not None]
         crew.close()
     yield Figure("start to first answer: 4 children", f"{first:.0f} ms", first, at_most(250, "ms"))
     largest = max(memory) / 1e6
     text = f"{largest:.1f} MB (the largest of {len(memory)}, after queries of {ROWS:,} rows)"
     yield Figure("memory of a child that is its own (USS), 8 children", text, largest, at_most(25, "MB"))
+
+
+def _unshared(pid: int) -> int:
+    """Return the bytes that only this process uses (its USS)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))

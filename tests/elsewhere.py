@@ -130,7 +130,52 @@ def enter(path: str) -> int:
     return os.getpid()
 
 
-FUNCTIONS = (segfault, leave, die, say, scribble, system_exit, needy, local, key_error, hang, descriptors, enter)
+def scribble_one(byte: int) -> int:
+    """Write a single byte into every pipe, and go on for a while."""
+    for descriptor in range(3, 40):
+        if _target(str(descriptor)) == "pipe":
+            with suppress(OSError):
+                os.write(descriptor, bytes([byte]))
+    return 1
+
+
+def leave_a_stranger(how: str) -> int:
+    """Start a process that outlives this one, and return its number."""
+    if how == "fork":
+        pid = os.fork()
+        if not pid:
+            threading.Event().wait(60)
+            os._exit(0)
+        return pid
+    return int(os.popen("sleep 60 >/dev/null 2>&1 & echo $!").read())
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class Poisonous(Exception):
+    """An error whose unpacking wants the process to end, wherever that is."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, (5,)
+
+
+def strange(how: str) -> int:
+    if how == "mute":
+        raise Mute
+    if how == "poisonous":
+        raise Poisonous("beware")
+    error = KeyError("with a note")
+    error.__notes__ = [threading.Lock()]  # type: ignore[list-item]
+    raise error
+
+
+FUNCTIONS = (
+    *(segfault, leave, die, say, scribble, system_exit, needy, local, key_error, hang, descriptors, enter),
+    *(scribble_one, leave_a_stranger, strange),
+)
 
 
 @dataclass(frozen=True)
@@ -156,7 +201,9 @@ class Elsewhere:
 
 
 class ElsewhereConnection:
-    """What is answered is as the driver has it, except for two texts."""
+    """What is answered is as the driver has it, except for some texts."""
+
+    interrupts = 0
 
     def __init__(self, connection: SQLiteConnection) -> None:
         self._connection = connection
@@ -171,12 +218,17 @@ class ElsewhereConnection:
                 return Result(("x",), [(Fatal(),)], 1)
             case "broken":
                 return Result(("x",), [(Broken(),)], 1)
+            case "nothing":
+                return None  # type: ignore[return-value]
             case "lost":
                 raise ConnectionLost("told to") from OSError("the scripted connection broke")
         return self._connection.execute(request)
 
     def interrupt(self) -> None:
+        self.interrupts += 1
         self._connection.interrupt()
+        if self.interrupts % 2:
+            raise RuntimeError("raised by somebody's own interrupt, half of the time")
 
     def close(self) -> None:
         self._connection.close()

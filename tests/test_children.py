@@ -1,5 +1,6 @@
 """Crews whose connections live in child processes: whatever befalls a child costs one worker, and the right job."""
 
+import enum
 import gc
 import os
 import signal
@@ -26,7 +27,7 @@ from supervisor import (
     WorkerDied,
 )
 from tests.conftest import eventually
-from tests.elsewhere import SIGNALS, Broken, Elsewhere, Fatal
+from tests.elsewhere import SIGNALS, Broken, Elsewhere, Fatal, Mute
 from tests.support import PATIENCE, RUNAWAY, bystander, error_of, up
 from tests.unhurt import same_workers
 
@@ -158,12 +159,35 @@ def test_nonsense_in_the_pipe_costs_one_child(crew):
     assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 
+def test_a_single_byte_that_is_no_answer_costs_one_child(crew):
+    db = crew(size=1)
+    error = error_of(db.ask(Query("SELECT scribble_one(255)"), block=False))
+    assert isinstance(error, WorkerDied)
+    assert "sent what cannot be read" in str(error)
+    assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
+
+
+@pytest.mark.parametrize("how", ["fork", "system"])
+def test_a_death_is_noticed_whatever_the_child_has_started(crew, how):
+    db = crew(size=1)
+    stranger = db.ask(Query("SELECT leave_a_stranger(?)", (how,))).scalar()
+    try:
+        orphan = db.ask(Query("SELECT hang()"), block=False)
+        pid = pid_of_the_busy(db)
+        os.kill(pid, signal.SIGKILL)
+        assert isinstance(error_of(orphan), WorkerDied)
+        assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
+        db.stop()
+    finally:
+        os.kill(stranger, signal.SIGKILL)
+
+
 def test_a_child_killed_while_it_sends_a_result_costs_that_job(path):
     connection = ChildProcess(path).connect()
     try:
         connection.offer(bytes([token_of(1), token_of(2)]))
         connection.send([(1, Query("SELECT randomblob(8000000)")), (2, Query("SELECT 2"))])
-        assert eventually(lambda: bytes_waiting(connection._replies) > 100_000)
+        assert eventually(lambda: bytes_waiting(connection._child._replies) > 100_000)
         os.kill(connection.pid, signal.SIGKILL)
         with pytest.raises(Exception) as caught:  # a private error, whose cause is what is looked at
             connection.receive()
@@ -295,6 +319,34 @@ def test_a_job_that_needs_more_memory_than_allowed_costs_at_most_its_child(crew,
     assert workers(db)[0].memory < LIMIT, "the memory came back"
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_parameter_for_which_a_child_has_no_memory_is_an_error_of_its_job_alone(crew, size):
+    db = crew(size=size, memory_limit=LIMIT)
+    with same_workers(db):
+        replies = [db.ask(Query("SELECT length(?)", (b"x" * n,)), block=False) for n in (10, 100_000_000, 20)]
+        errors = [error_of(reply) for reply in replies]
+    assert [type(error) for error in errors] == [type(None), MemoryError, type(None)]
+    assert "memory_limit" in str(errors[1])
+    assert [replies[0].get().scalar(), replies[2].get().scalar()] == [10, 20]
+
+
+def test_large_values_take_time_in_proportion_to_their_size(path, monkeypatch):
+    # With pipes as small as the system gives them, every part of an answer is a read of its own.
+    monkeypatch.setattr("actors.databases.child.PIPE", 1 << 12)
+    monkeypatch.setattr("actors.databases.child_connection.PIPE", 1 << 12)
+    connection = ChildProcess(path).connect()
+    try:
+        copied = []
+        real = connection._parse
+        monkeypatch.setattr(connection, "_parse", lambda: (real(), copied.append(connection._inbound.size)))
+        blob = connection.execute(Query("SELECT zeroblob(3000000)")).scalar()
+        assert len(blob) == 3_000_000
+        assert len(set(copied)) <= 2, "the memory for a large answer is taken once"
+        assert connection._inbound.size == 1 << 12, "and given back"
+    finally:
+        connection.close()
+
+
 def test_a_giant_sort_in_memory_costs_at_most_its_child(start, path):
     db = start(ChildProcess(Elsewhere(str(path)), memory_limit=LIMIT), size=1, restart=EAGER)
     script = (
@@ -360,6 +412,59 @@ def test_an_error_that_cannot_be_sent_is_told(crew, sql, told):
         error = error_of(db.ask(Query(sql), block=False))
         assert type(error) is RemoteError
         assert told in str(error)
+
+
+@pytest.mark.parametrize(("how", "kind"), [("mute", Mute), ("poisonous", RemoteError), ("note", RemoteError)])
+def test_an_error_of_strange_manners_costs_no_child(crew, how, kind):
+    db = crew()
+    with same_workers(db):
+        error = error_of(db.ask(Query("SELECT strange(?)", (how,)), block=False))
+        assert type(error) is kind
+        assert type(error_of(db.ask(Query("nothing"), block=False))) is TypeError, "as on a thread"
+        assert db.ask(Query("SELECT 1")).scalar() == 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Number(enum.IntEnum):
+    SEVEN = 7
+
+
+class Ending:
+    def __reduce__(self):
+        raise SystemExit("while it is packed")
+
+
+class Secret:
+    def __repr__(self):
+        return "s3cret"
+
+    def __reduce__(self):
+        return "s3cret"
+
+
+def test_parameters_are_bound_as_on_a_thread(crew):
+    db = crew()
+    values = (Text("text"), Number.SEVEN, True, memoryview(b"view"), bytearray(b"array"), 1.5, None)
+    for query in (
+        Query("SELECT ?, ?, ?, ?, ?, ?, ?", values),
+        Query("SELECT :a, :b, :c, :d, :e, :f, :g", dict(zip("abcdefg", values, strict=True))),
+    ):
+        assert db.ask(query).rows == [("text", 7, 1, b"view", b"array", 1.5, None)]
+    assert db.ask(Query(Text("SELECT 1"))).scalar() == 1
+
+
+@pytest.mark.parametrize("value", [Ending(), Secret()], ids=["ends", "secret"])
+def test_a_parameter_that_resists_is_an_error_of_its_job_and_shows_nothing(crew, value):
+    db = crew(size=1)
+    with same_workers(db):
+        replies = [db.ask(Query("SELECT ?", (each,)), block=False) for each in (1, value, 2)]
+        errors = [error_of(reply) for reply in replies]
+    assert [type(error) for error in errors] == [type(None), TypeError, type(None)]
+    assert "s3cret" not in str(errors[1])
+    assert type(value).__qualname__ in str(errors[1])
 
 
 def test_a_parameter_that_cannot_be_sent_is_an_error_of_its_job_alone(crew):
@@ -502,7 +607,7 @@ def test_many_restarts_leave_no_process_no_descriptor_and_no_memory_behind(crew)
 
 
 def test_stopping_closes_the_connections_in_the_children(crew, path):
-    db = crew(size=2)
+    db = crew(size=1)  # two processes that close at once may each take the other for the last
     db.ask(Query("CREATE TABLE t(x)"))
     seen = pids(db)
     db.stop()

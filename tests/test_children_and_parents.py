@@ -165,6 +165,69 @@ def test_children_start_where_the_path_of_modules_was_changed_by_hand(path, tmp_
     assert run_python(textwrap.dedent(program), path, tmp_path / "hidden") == "42\n"
 
 
+def test_children_are_started_again_after_the_program_has_gone_to_another_folder(path, tmp_path):
+    (tmp_path / "here.py").write_text("from tests.elsewhere import Elsewhere as Mine")
+    program = """
+        import os, signal, sys
+        os.chdir(sys.argv[2]); sys.path.insert(0, "")
+        from here import Mine
+        from supervisor import ChildProcess, Query, Status, Supervisor
+        with Supervisor.start(ChildProcess(Mine(sys.argv[1])), size=1) as db:
+            db.ask(Query("SELECT 1"), timeout=30)
+            os.chdir("/")
+            os.kill(db.ask(Status()).workers[0].pid, signal.SIGKILL)
+            print(db.ask(Query("SELECT 42"), timeout=30).scalar())
+    """
+    assert run_python("import logging; logging.disable()\n" + textwrap.dedent(program), path, tmp_path) == "42\n"
+
+
+def test_why_a_child_cannot_begin_is_told(path, tmp_path):
+    (tmp_path / "gone.py").write_text("from tests.elsewhere import Elsewhere\nclass Mine(Elsewhere): pass")
+    program = """
+        import os, sys
+        sys.path.insert(0, sys.argv[2])
+        from gone import Mine
+        from supervisor import ChildProcess
+        database = ChildProcess(Mine(sys.argv[1]))
+        os.remove(sys.argv[2] + "/gone.py")
+        try:
+            database.connect()
+        except ModuleNotFoundError as error:
+            print(error)
+    """
+    assert run_python(textwrap.dedent(program), path, tmp_path) == "No module named 'gone'\n"
+
+
+def test_a_fork_while_children_start_keeps_none_of_them_alive(path):
+    program = """
+        import os, sys, threading, time
+        from supervisor import ChildProcess, Status, Supervisor
+        db = Supervisor.start(ChildProcess(sys.argv[1]), size=4)
+        forks = []
+        while len(forks) < 12:
+            if not (fork := os.fork()):
+                threading.Event().wait()
+            forks.append(fork)
+            threading.Event().wait(0.004)
+        while len(pids := [worker.pid for worker in db.ask(Status()).workers if worker.pid]) < 4:
+            pass
+        print("children", *pids, "forks", *forks, flush=True)
+        threading.Event().wait()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(path)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment())
+    children, _, forks = running.stdout.readline().removeprefix("children ").partition(" forks ")
+    try:
+        running.kill()
+        running.wait()
+        assert eventually(lambda: all(is_over(pid) for pid in children.split()), 2.0)
+        assert len(children.split()) == 4
+    finally:
+        for fork in forks.split():
+            os.kill(int(fork), signal.SIGKILL)
+        running.stdout.close()
+
+
 # --- what can be sent there ---------------------------------------------------------------
 
 
@@ -218,6 +281,7 @@ def test_a_database_of_the_main_program_is_refused_with_what_to_do(path):
         ({"memory_limit": True}, TypeError, r"ChildProcess\(memory_limit\) must be a number, not bool"),
         ({"memory_limit": 5}, ValueError, r"ChildProcess\(memory_limit=5\) must be .* or more"),
         ({"start_timeout": -1}, ValueError, r"ChildProcess\(start_timeout=-1\)"),
+        ({"start_timeout": 0}, ValueError, r"ChildProcess\(start_timeout=0\)"),
         ({"start_timeout": None}, TypeError, r"ChildProcess\(start_timeout\) must be a number, not NoneType"),
         ({"start_timeout": float("inf")}, ValueError, "finite"),
     ],

@@ -3,9 +3,25 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from actors.messages import Request
+from actors.messages import Call, Request, Transaction
+from actors.result import Result
 
-__all__ = ["Answer", "Connection", "Database", "Pipelined", "token_of"]
+__all__ = ["Answer", "Connection", "Database", "Pipelined", "checked", "token_of"]
+
+
+def checked(value: Any, request: Request, connection: object) -> Any:
+    """Return what a connection has answered, if that is what a request is answered by.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if type(value) is Result or isinstance(request, (Transaction, Call)):
+        return value
+    message = (
+        f"{type(connection).__name__}.execute() must return a Result, not {type(value).__name__}: "
+        "what belongs to a connection or a thread cannot be sent to another"
+    )
+    raise TypeError(message)
 
 
 def token_of(ticket: int) -> int:
@@ -44,8 +60,8 @@ class Answer(NamedTuple):
     """The job's."""
     value: Any
     """What it was answered by, as of `Connection.execute`."""
-    error: Exception | None
-    """Its error, if it failed."""
+    error: BaseException | None
+    """Its error, if it failed: an `Exception`, once the connection is open."""
     seconds: float
     """How long it ran."""
 

@@ -23,7 +23,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from actors.databases.base import Connection, Database, token_of
+from actors.databases.base import Connection, Database, checked, token_of
 from actors.databases.frames import (
     ERROR,
     FAILED,
@@ -31,6 +31,7 @@ from actors.databases.frames import (
     HEAD,
     LOST,
     READY,
+    TOO_LARGE,
     answer_frame,
     answer_frames,
     error_frame,
@@ -43,7 +44,7 @@ from actors.result import Result
 
 __all__ = ["OUT_OF_MEMORY", "TICKET", "WHATEVER_RUNS", "main"]
 
-TICKET: Final = struct.Struct("<I")
+TICKET: Final = struct.Struct("<Q")
 """An interrupt on the control pipe: the ticket of the job that it is for."""
 WHATEVER_RUNS: Final = 0
 """The ticket of an interrupt that is for whatever runs now. No job has it."""
@@ -60,18 +61,18 @@ class Host:
         self._jobs, self._answers, self._tokens, self._control = jobs, answers, tokens, control
         self._buffer = b""
         # Jobs that were read and not yet run, as ticket, kind, body; some of them may have been taken back.
-        self._read: deque[tuple[int, int, bytes]] = deque()
+        self._read: deque[tuple[int, int, bytes | bytearray]] = deque()
         self._connection: Connection | None = None
         # Of what runs, and the interrupts of what will.
         self._lock = threading.Lock()
         self._running = 0
         self._interrupted: set[int] = set()
 
-    def serve(self, database: Database) -> None:
+    def serve(self, specification: bytes) -> None:
         """Open the connection, and run jobs until the parent sends no more."""
         threading.Thread(target=self._listen, name="querycrew-control", daemon=True).start()
         try:
-            self._connection = database.connect()
+            self._connection = _database(specification).connect()
         except BaseException as error:  # noqa: BLE001  # the parent decides what it means
             write(self._answers, error_frame(FAILED, 0, error))
             return
@@ -83,7 +84,7 @@ class Host:
         finally:
             self._connection.close()
 
-    def _draw(self) -> tuple[int, int, bytes] | None:
+    def _draw(self) -> tuple[int, int, bytes | bytearray] | None:
         """Return the next job that is this process's, or `None` if the parent sends no more."""
         read = self._read
         while True:
@@ -105,34 +106,52 @@ class Host:
     def _receive(self) -> bool:
         """Read what was sent, waiting for it; say whether there was any more."""
         while True:
-            at = self._parse()
-            self._buffer = self._buffer[at:]
+            self._parse()
             if self._read:
                 return True
-            more = os.read(self._jobs, _CHUNK)
-            if not more:
-                return False
-            parts, size = [self._buffer, more], len(self._buffer) + len(more)
-            if len(self._buffer) >= HEAD.size:
-                # A large one is put together once, not again for each part.
-                wanted = HEAD.size + HEAD.unpack_from(self._buffer)[0]
-                while size < wanted and (more := os.read(self._jobs, _CHUNK)):
-                    parts.append(more)
-                    size += len(more)
-            self._buffer = b"".join(parts)
+            if len(self._buffer) < HEAD.size or not self._receive_large():
+                more = os.read(self._jobs, _CHUNK)
+                if not more:
+                    return False
+                self._buffer += more
 
-    def _parse(self) -> int:
+    def _parse(self) -> None:
         buffer, at = self._buffer, 0
         while len(buffer) - at >= HEAD.size:
-            length, ticket, kind, _ = HEAD.unpack_from(buffer, at)
+            _, length, ticket, kind, _ = HEAD.unpack_from(buffer, at)
             end = at + HEAD.size + length
             if end > len(buffer):
                 break
             self._read.append((ticket, kind, buffer[at + HEAD.size : end]))
             at = end
-        return at
+        self._buffer = buffer[at:]
 
-    def _run(self, ticket: int, kind: int, body: bytes) -> None:
+    def _receive_large(self) -> bool:
+        """Read the rest of a frame that was begun, if it is a large one; say whether it was.
+
+        One for which there is no memory is thrown away as it comes: it becomes the error of its job, and of no other.
+        """
+        _, length, ticket, kind, _ = HEAD.unpack_from(self._buffer)
+        if length <= _CHUNK:
+            return False
+        begun, self._buffer = self._buffer[HEAD.size :], b""
+        try:
+            body = bytearray(length)
+            body[: len(begun)] = begun
+            place = memoryview(body)
+        except MemoryError:
+            kind, body, place = TOO_LARGE, bytearray(), memoryview(bytearray(_CHUNK))
+        at = len(begun)
+        while at < length:
+            part = place[at:] if kind != TOO_LARGE else place[: length - at]
+            got = os.readv(self._jobs, [part])
+            if not got:
+                raise EOFError
+            at += got
+        self._read.append((ticket, kind, body))
+        return True
+
+    def _run(self, ticket: int, kind: int, body: bytes | bytearray) -> None:
         began = time.perf_counter()
         with self._lock:
             self._running = ticket
@@ -142,7 +161,8 @@ class Host:
             if interrupted:
                 message = "interrupted before it was started"
                 raise InterruptedError(message)  # noqa: TRY301  # answered like any error
-            result = self._connection.execute(load_request(kind, body))  # type: ignore[union-attr]  # open by now
+            request, connection = load_request(kind, body), self._connection
+            result = checked(connection.execute(request), request, connection)  # type: ignore[union-attr]  # open by now
             with self._lock:
                 self._running = 0
             seconds = time.perf_counter() - began
@@ -182,23 +202,25 @@ class Host:
             (ticket,) = TICKET.unpack(data)
             with self._lock:
                 if self._running and ticket in (WHATEVER_RUNS, self._running):
-                    assert self._connection is not None
-                    self._connection.interrupt()
+                    # A database of somebody's own; the interrupt is repeated.
+                    with suppress(Exception):
+                        self._connection.interrupt()  # type: ignore[union-attr]  # open, since something runs
                 elif ticket > self._running:
                     self._interrupted.add(ticket)
 
 
 def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> NoReturn:
     """Serve until the parent ends, or wants no more. In the main thread of a child process."""
+    for descriptor in (jobs, answers, tokens, control, lifeline):
+        os.set_inheritable(descriptor, False)
+    os.register_at_fork(after_in_child=lambda: _let_go(jobs, answers, tokens, control, lifeline))
     _tie(lifeline)
     # Rows are no garbage: looking for cycles among them again and again takes a sixth of the time that fetching takes.
     gc.set_threshold(50_000, 10, 10)
     host = Host(jobs, answers, tokens, control)
     code = 0
     try:
-        database, memory_limit = _specification(jobs)
-        _limit(memory_limit)
-        host.serve(database)
+        host.serve(_specification(jobs))
     except MemoryError:
         code = OUT_OF_MEMORY
     except (BrokenPipeError, EOFError):
@@ -219,6 +241,8 @@ def _tie(lifeline: int) -> None:
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It is no process of the terminal's foreground, which with "stty tostop" must not even print.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     if hasattr(fcntl, "F_SETSIG"):
@@ -232,13 +256,25 @@ def _tie(lifeline: int) -> None:
         _end(1)
 
 
-def _specification(jobs: int) -> tuple[Database, int | None]:
+def _specification(jobs: int) -> bytes:
+    _, length, _, _, _ = HEAD.unpack(_read_exactly(jobs, HEAD.size))
+    return _read_exactly(jobs, length)
+
+
+def _database(specification: bytes) -> Database:
+    """Return the database that the children of this parent connect to, and keep to its limit of memory."""
     import pickle
 
-    head = _read_exactly(jobs, HEAD.size)
-    body = _read_exactly(jobs, HEAD.unpack(head)[0])
-    database, memory_limit = pickle.loads(body)  # from our own parent
-    return database, memory_limit
+    database, memory_limit = pickle.loads(specification)  # from our own parent
+    _limit(memory_limit)
+    return database  # type: ignore[no-any-return]
+
+
+def _let_go(*descriptors: int) -> None:
+    """In a fork that a function of the user's makes: it shall keep nobody waiting for the end of these pipes."""
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def _read_exactly(descriptor: int, size: int) -> bytes:

@@ -53,8 +53,14 @@ class ChildProcess(Frozen):
             message = f"ChildProcess(database) must be a path or a database, not {type(database).__name__}"
             raise TypeError(message)
         _check_number("memory_limit", memory_limit, int, _LEAST_MEMORY)
-        _check_number("start_timeout", start_timeout, (int, float), 0.0)
+        _check_number("start_timeout", start_timeout, (int, float), 0.001)
         _check_sendable(database)
+        store(self, "_home", _current_folder())
+
+    @property
+    def home(self) -> str | None:
+        """The folder that this process was in when this was made: its modules may be found from there."""
+        return getattr(self, "_home", None) or _current_folder()
 
     @property
     def name(self) -> str:
@@ -85,6 +91,13 @@ class ChildProcess(Frozen):
         return ChildConnection(self)
 
 
+def _current_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it is gone
+        return None
+
+
 def _check_number(name: str, value: Any, kinds: Any, least: float) -> None:
     if value is None and name == "memory_limit":
         return
@@ -92,7 +105,7 @@ def _check_number(name: str, value: Any, kinds: Any, least: float) -> None:
         message = f"ChildProcess({name}) must be a number, not {type(value).__name__}"
         raise TypeError(message)
     if not least <= value < float("inf"):
-        message = f"ChildProcess({name}={value}) must be {least:g} or more, and finite"
+        message = f"ChildProcess({name}={value}) must be {least} or more, and finite"
         raise ValueError(message)
 
 

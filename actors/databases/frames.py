@@ -7,8 +7,8 @@ without changing them travel so, since that takes half the time; everything else
 import marshal
 import os
 import struct
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 from actors.errors import RemoteError
 from actors.messages import Query, Request
@@ -18,14 +18,17 @@ __all__ = [
     "ERROR",
     "FAILED",
     "FEW",
+    "FIRST_BYTE",
     "HEAD",
     "LOST",
+    "MAGIC",
     "PICKLED",
     "PICKLED_REQUEST",
     "QUERY",
     "READY",
     "RESULT",
     "ROWS",
+    "TOO_LARGE",
     "UNSENDABLE",
     "answer_frame",
     "answer_frames",
@@ -38,11 +41,18 @@ __all__ = [
     "write",
 ]
 
-HEAD: Final = struct.Struct("<QIBf")
-"""Length of the body in bytes, ticket of the job, kind, seconds that the job ran."""
+E = TypeVar("E", bound=BaseException)
 
-QUERY, PICKLED_REQUEST, UNSENDABLE = range(3)
-"""Kinds of requests. One that cannot be sent goes as the reason for that, and comes back in its turn as the error."""
+HEAD: Final = struct.Struct("<HQQBf")
+"""`MAGIC`, length of the body in bytes, ticket of the job, kind, seconds that the job ran."""
+MAGIC: Final = 0xC3B5
+"""What each frame begins with: something else that is written into the pipes is noticed."""
+FIRST_BYTE: Final = MAGIC & 0xFF
+"""The first of a frame."""
+
+QUERY, PICKLED_REQUEST, UNSENDABLE, TOO_LARGE = range(4)
+"""Kinds of requests. One that cannot be sent goes as the reason for that, and comes back in its turn as the error; one
+for which there is no memory over there becomes the last."""
 RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED = range(7)
 """Kinds of answers: a whole result, or its end; rows that come before it; a result that was pickled; an error of the
 statement; the error after which the connection is of no more use; an open connection; why it could not be opened."""
@@ -54,11 +64,18 @@ FEW: Final = 256
 # What SQLite binds and `marshal` does not change. It would turn anything that has a buffer into bytes, and so
 # hide what the driver refuses.
 _PLAIN: Final = {int, float, str, bytes, bool, type(None)}
+_MAKERS: Final[tuple[tuple[Any, Callable[[Any], object]], ...]] = (
+    (bool, bool),
+    (int, int.__int__),
+    (float, float.__float__),
+    (str, str.__str__),
+    ((bytes, bytearray, memoryview), bytes),
+)
 
 
 def frame(kind: int, ticket: int, body: bytes, seconds: float = 0.0) -> bytes:
     """Return a frame."""
-    return HEAD.pack(len(body), ticket, kind, seconds) + body
+    return HEAD.pack(MAGIC, len(body), ticket, kind, seconds) + body
 
 
 def write(descriptor: int, data: bytes) -> None:
@@ -72,25 +89,48 @@ def write(descriptor: int, data: bytes) -> None:
 
 
 def request_frame(ticket: int, request: Request) -> bytes:
-    """Return the frame of a request, or of the reason why it cannot be sent."""
-    if (
-        type(request) is Query
-        and type(request.params) is tuple
-        and request.many is None
-        and request.max_rows is None
-        and _PLAIN.issuperset(map(type, request.params))
-    ):
-        return frame(QUERY, ticket, marshal.dumps((request.sql, request.params)))
-    import pickle  # few requests need it
-
+    """Return the frame of a request, or of the reason why it cannot be sent. Never raises."""
     try:
+        if type(request) is Query and request.many is None and request.max_rows is None:
+            params = request.params
+            if type(params) is not tuple or not _PLAIN.issuperset(map(type, params)):
+                params = _plainer(params)
+            if params is not None:
+                return frame(QUERY, ticket, marshal.dumps((_plain(request.sql), params)))
+        import pickle  # few requests need it
+
         return frame(PICKLED_REQUEST, ticket, pickle.dumps(request))
-    except Exception as error:  # noqa: BLE001  # whatever the class of a parameter does there
-        reason = f"a parameter cannot be sent to a child process: {type(error).__name__}: {error}"
+    except BaseException as error:  # noqa: BLE001  # whatever the class of a parameter does there
+        # The error's own text may show a value.
+        reason = f"a parameter cannot be sent to a child process ({type(error).__name__}){_types_of(request)}"
         return frame(UNSENDABLE, ticket, reason.encode(errors="replace"))
 
 
-def load_request(kind: int, body: bytes) -> Request:
+def _plain(value: Any) -> Any:
+    """Return a value of a class that SQLite binds as one of its own as just that; others as they are."""
+    for kind, make in _MAKERS:
+        if isinstance(value, kind):
+            return make(value)
+    return value
+
+
+def _plainer(params: Any) -> Any:
+    """Return parameters as plain values, or `None` where one of them is no such value."""
+    if isinstance(params, dict):
+        named = {str(name): _plain(value) for name, value in params.items()}
+        return named if _PLAIN.issuperset(map(type, named.values())) else None
+    values = tuple(_plain(value) for value in params)
+    return values if _PLAIN.issuperset(map(type, values)) else None
+
+
+def _types_of(request: Request) -> str:
+    params = getattr(request, "params", getattr(request, "args", ()))
+    values = params.values() if isinstance(params, dict) else params
+    names = sorted({type(value).__qualname__ for value in values if type(value) not in _PLAIN})
+    return f"; its types: {', '.join(names)}" if names else ""
+
+
+def load_request(kind: int, body: bytes | bytearray) -> Request:
     """Return the request of a frame.
 
     Raises:
@@ -99,11 +139,18 @@ def load_request(kind: int, body: bytes) -> Request:
     """
     if kind == UNSENDABLE:
         raise TypeError(body.decode())
+    if kind == TOO_LARGE:
+        message = "a child process has no memory for these parameters; see ChildProcess(memory_limit=…)"
+        raise MemoryError(message)
     if kind == QUERY:
         return Query(*marshal.loads(body))
     import pickle
 
-    request: Request = pickle.loads(body)  # from our own parent
+    try:
+        request: Request = pickle.loads(body)  # from our own parent
+    except Exception as error:
+        error.add_note("querycrew: a child process has to import what it is sent, and does not run __main__")
+        raise
     return request
 
 
@@ -113,7 +160,7 @@ def load_request(kind: int, body: bytes) -> Request:
 def answer_frame(ticket: int, result: Result, seconds: float) -> bytes:
     """Return the one frame of a result, which must be plain; see `answer_frames`."""
     body = marshal.dumps((result.columns, result.rows, result.rowcount, result.lastrowid, result.truncated))
-    return HEAD.pack(len(body), ticket, RESULT, seconds) + body
+    return HEAD.pack(MAGIC, len(body), ticket, RESULT, seconds) + body
 
 
 def answer_frames(ticket: int, result: Any, seconds: float, *, plain: bool) -> Iterator[bytes]:
@@ -163,16 +210,24 @@ def error_frame(kind: int, ticket: int, error: BaseException, seconds: float = 0
     """Return the frame of an error, which arrives as what it is, if its class allows that."""
     import pickle
 
-    text = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
     try:
         dumped = pickle.dumps(error)
         pickle.loads(dumped)  # some classes can be taken apart and not be put together again
-    except Exception:  # noqa: BLE001  # whatever its class does there
+    except BaseException:  # noqa: BLE001  # whatever its class does there
         dumped = b""
-    return frame(kind, ticket, pickle.dumps((text, getattr(error, "__notes__", []), dumped)), seconds)
+    return frame(kind, ticket, pickle.dumps((_told(error), notes, dumped)), seconds)
 
 
-def load_error(body: Any) -> BaseException:
+def _told(error: BaseException) -> str:
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    try:
+        return f"{name}: {error}"
+    except BaseException:  # noqa: BLE001  # its own __str__
+        return f"{name}, whose text cannot be had"
+
+
+def load_error(body: Any, wanted: type[E]) -> E | RemoteError:
     """Return the error of a frame, or a `RemoteError` that tells what it was."""
     import pickle
 
@@ -180,10 +235,10 @@ def load_error(body: Any) -> BaseException:
     if dumped:
         try:
             error = pickle.loads(dumped)
-        except Exception as reason:  # noqa: BLE001  # a class that is only there, or cannot be put together here
+        except BaseException as reason:  # noqa: BLE001  # a class that is only there, or cannot be put together here
             text += f" (its class cannot be loaded here: {type(reason).__name__})"
         else:
-            if isinstance(error, BaseException):
+            if isinstance(error, wanted):
                 return error
     remote = RemoteError(text)
     for note in notes:

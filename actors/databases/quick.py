@@ -9,14 +9,14 @@ from functools import partial
 from operator import call
 from typing import Any, Final
 
-__all__ = ["Drawn", "loads", "quick_write"]
+__all__ = ["Drawn", "loads", "quick_read_into", "quick_write"]
 
 # `os.write` lets other threads run meanwhile, and a thread that computes then keeps the interpreter for 5 ms: more than
 # the call takes by a factor of a thousand. For descriptors that do not block.
 _libc: Final = ctypes.PyDLL(None, use_errno=True)
 _libc.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 _libc.write.restype = ctypes.c_ssize_t
-_libc.read.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+_libc.read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 _libc.read.restype = ctypes.c_ssize_t
 
 _MANY = 1 << 16  # bytes
@@ -32,6 +32,17 @@ def quick_write(descriptor: int, data: bytes) -> int:
     while (written := _libc.write(descriptor, data, len(data))) < 0:
         _raise_unless_interrupted()
     return int(written)
+
+
+def quick_read_into(descriptor: int, address: int, room: int) -> int:
+    """Read what is there to a place in memory, from a descriptor that does not block; return how many bytes.
+
+    Raises:
+        BlockingIOError: nothing is there now.
+    """
+    while (got := _libc.read(descriptor, address, room)) < 0:
+        _raise_unless_interrupted()
+    return int(got)
 
 
 class Drawn:
