@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,7 @@ PIPE: Final = 1 << 19
 """Bytes that a pipe of answers holds, if the system allows: most results then travel at one go. Linux gives all pipes
 of a user who is not root 64 MB."""
 _PORTION = 1 << 16  # bytes that are written at a time, as many as a pipe takes
+_EAGER = 30e-6  # seconds that an answer is awaited without sleeping, where that was told to come soon
 _CLOSING = 2.0  # seconds that a child has to close its connection before it is killed
 
 # The child's first words: it cannot import anything of ours before it has this process's path.
@@ -176,12 +178,23 @@ class Child:
         """Wait until something can be written or read, or it is over; say whether something is to be read first."""
         return any(end != self._jobs for end, _ in self._room.poll())
 
-    def read(self, address: int, room: int, seconds: float | None = None) -> int | None:
-        """Read answers to a place in memory, waiting for them, for so many seconds at most.
+    def read(self, address: int, room: int, seconds: float | None = None, *, eager: bool = False) -> int | None:
+        """Read answers to a place in memory, waiting for them.
+
+        Args:
+            address: the place.
+            room: bytes that are free there.
+            seconds: how long to wait at most.
+            eager: not to sleep at first, since the answer is about to come.
 
         Returns:
             How many bytes; 0 if the child has ended and all that it wrote was read; `None` if the time is over.
         """
+        eager_until = time.perf_counter() + _EAGER if eager else 0.0
+        while eager_until and time.perf_counter() < eager_until:
+            with suppress(BlockingIOError):
+                return quick_read_into(self._replies, address, room)
+            os.sched_yield()
         while True:
             if not self._answers_or_end.poll(None if seconds is None else max(0.0, min(seconds, 3600) * 1000)):
                 return None

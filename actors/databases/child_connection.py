@@ -34,14 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ChildConnection"]
 
-_DEPTH = 32  # jobs in the child's hands at most; far less than the tickets that a token can tell apart
+_DEPTH = 24  # jobs in the child's hands at most; far less than the tickets that a token can tell apart
 _TOGETHER = 1 << 18  # bytes of frames that are worth to be put together for one system call
 
-# While a child has many short jobs in hand, their answers are awaited together, as network cards do it: to be woken for
-# each costs more than the jobs (64 outstanding: 61 thousand/s without, 70 with it).
-_CROWD = 8  # jobs
-_SHORT = 20e-6  # seconds that a job ran
-_PAUSE = 100e-6  # seconds
+_SHORT = 20e-6  # seconds that a job ran which is worth to wait for the next one without sleeping
 
 
 class ChildConnection:
@@ -58,7 +54,7 @@ class ChildConnection:
         # The ticket of the last job that was sent, of the last that was answered, and how long that one ran.
         self._ticket = 0
         self._answered = 0
-        self._seconds = 0.0
+        self._seconds = float("inf")
         # What was read and not looked at yet. Enough for most answers at one go, since each read may have to wait for
         # the interpreter, for 5 ms if another thread computes.
         self._inbound = Inbound(PIPE)
@@ -156,8 +152,6 @@ class ChildConnection:
     def receive(self) -> list[Answer]:
         """Return the answers that have come, waiting for one if there is none; see `Pipelined`."""
         self._check_open()
-        if self._ticket - self._answered > _CROWD and self._seconds < _SHORT:
-            time.sleep(_PAUSE)
         while not self._answers:
             self._read()
             self._parse()
@@ -200,7 +194,8 @@ class ChildConnection:
             ConnectionLost: the child has ended.
         """
         inbound = self._inbound
-        got = self._child.read(inbound.address + self._filled, inbound.size - self._filled, seconds)
+        place, room, eager = inbound.address + self._filled, inbound.size - self._filled, self._seconds < _SHORT
+        got = self._child.read(place, room, seconds, eager=eager)
         if got == 0:
             raise self._lost() from self._child.reap()
         self._filled += got or 0
