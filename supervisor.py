@@ -172,7 +172,7 @@ class Supervisor(CrewActor):
         self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
-        self._dispatcher.ring = self._ring
+        self._dispatcher.agenda.ring = self._ring
         self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher, timeout)
 
     @classmethod

@@ -21,13 +21,12 @@ from functools import partial
 from itertools import islice, takewhile
 
 from actors import refusals
+from actors.admission import Admission
+from actors.agenda import INTERRUPT_AGAIN, Agenda
 from actors.ahead import Ahead
 from actors.databases.base import token_of
-from actors.deadlines import Deadlines
 from actors.errors import (
     DatabaseUnavailable,
-    Overloaded,
-    PoisonQuery,
     QueryCancelled,
     QuerycrewError,
     QueryTimeout,
@@ -38,7 +37,6 @@ from actors.job import NEW, QUEUED, SENT, STARTED, WITHDRAWN, Abort, Job
 from actors.lane import Lane
 from actors.member import Member, MemberState, in_words, statuses_of
 from actors.quarantine import Quarantine
-from actors.shedding import Shedding
 from actors.status import CrewStatus
 from actors.tally import Ending, Tally
 
@@ -63,9 +61,7 @@ class Mode(Enum):
 
 # A global is found in a third of the time that a member of an enum takes.
 _UP = Mode.UP
-_INTERRUPT_AGAIN = 0.02  # seconds
 _PORTION = 1000  # jobs that are taken out of the queue at once
-_NEVER = float("inf")
 
 _AWAKE = MemberState.AWAKE
 _BUSY = MemberState.BUSY
@@ -94,8 +90,6 @@ class Dispatcher:
         self.clock = clock
         self.grace = grace
         """Seconds that an interrupted statement has to end before its worker is given up."""
-        self.ring: Callable[[], object] = lambda: None
-        """Makes the supervisor ask `next_due` again; never blocks, never raises."""
         self._lock = threading.RLock()
         self._mode = Mode.UP
         # Why it is suspended or stopped, for the errors of the jobs that are refused.
@@ -105,17 +99,12 @@ class Dispatcher:
         self._dropped: list[Job] = []
         # Every worker that is starting or up, by its id.
         self._members: dict[int, Member] = {}
-        # Those of the jobs that were still waiting or running when they were looked at; most are done before.
-        self._deadlines = Deadlines()
         self._ahead = Ahead(self._lane, self._members, self._begin, self._put_back)
-        self._quarantine = Quarantine(3, 10.0) if quarantine is None else quarantine
-        # The earliest deadline of those that were not looked at yet; or an earlier one, of a job that is done.
-        self._unseen = _NEVER
-        # Running jobs that were interrupted on purpose, until they are done.
-        self._aborted: dict[Job, Abort] = {}
-        # Monotonic seconds at which the supervisor will look by itself.
-        self._armed = _NEVER
-        self._shedding = None if shed_after is None else Shedding(shed_after)
+        self.agenda = Agenda()
+        """When the supervisor has to look again, and how it is told to."""
+        self._admission = Admission(name, size, quarantine, shed_after, self.timed_out)
+        # The parts of it that every job passes by.
+        self._quarantine, self._shedding = self._admission.quarantine, self._admission.shedding
         self._tally = Tally()
         self.stuck = 0
         """Threads of workers that were given up and have not come back."""
@@ -135,11 +124,10 @@ class Dispatcher:
                     return refusal
             self._lane.jobs[job] = None
             job.state = QUEUED
-            if job.deadline is not None and job.deadline < self._unseen:
-                self._arm(job.deadline)
-                self._unseen = job.deadline
+            if job.deadline is not None and job.deadline < self.agenda.unseen:
+                self.agenda.note(job.deadline)
             if self._shedding is not None:
-                self._arm(job.submitted_at + 2 * self._shedding.target)
+                self.agenda.arm(job.submitted_at + 2 * self._shedding.target)
             if self._lane.idle:
                 self._lane.wake_one()
             return None
@@ -225,9 +213,9 @@ class Dispatcher:
             if job.abort is None or abort.wins:
                 if job.abort is not None:
                     abort.give_up_at = min(abort.give_up_at, job.abort.give_up_at)
-                job.abort = self._aborted[job] = abort
+                job.abort = self.agenda.aborted[job] = abort
             member.end_job(job)
-            self._arm(self.clock() + _INTERRUPT_AGAIN)
+            self.agenda.arm(self.clock() + INTERRUPT_AGAIN)
             return True
 
     # --- what is due ----------------------------------------------------------------------
@@ -235,15 +223,9 @@ class Dispatcher:
     def next_due(self) -> float | None:
         """Return when the supervisor has to call `expire` and `follow_up` again; it is rung if that changes."""
         with self._lock:
-            times = [self._unseen]
-            if (due := self._deadlines.next()) is not None:
-                times.append(due)
-            if self._aborted:
-                times.append(self.clock() + _INTERRUPT_AGAIN)
-            if self._shedding is not None and (oldest := self._lane.first()) is not None:
-                times.append(oldest.submitted_at + 2 * self._shedding.target)
-            self._armed = min(times)
-            return None if self._armed == _NEVER else self._armed
+            oldest = None if self._shedding is None else self._lane.first()
+            shed_at = None if oldest is None else self._stands_too_long_at(oldest)
+            return self.agenda.next(self.clock(), shed_at)
 
     def expire(self, now: float) -> list[tuple[Job, Callable[[], BaseException]]]:
         """Interrupt the running jobs whose deadline has passed; return the queued ones, for the caller to reject.
@@ -253,15 +235,15 @@ class Dispatcher:
         """
         with self._lock:
             expired: list[tuple[Job, Callable[[], BaseException]]] = []
-            if self._unseen <= now:
-                self._see()
-            for job, abort in list(self._aborted.items()):
+            if self.agenda.unseen <= now:
+                self.agenda.see(self.running(), self._lane.jobs)
+            for job, abort in list(self.agenda.aborted.items()):
                 if job.state is QUEUED:  # it was taken back from its worker meanwhile
                     self._dropped.append(job)
                     if self._take_back(job):
                         self._count_aborted(job, abort.kind)
                         expired.append((job, partial(abort.error, False)))
-            for job in self._deadlines.due(now, _PORTION):
+            for job in self.agenda.deadlines.due(now, _PORTION):
                 self._take_back_from_worker(job)
                 if job.state is QUEUED:
                     self._dropped.append(job)
@@ -271,7 +253,7 @@ class Dispatcher:
                 else:
                     self.interrupt(job, Abort("timed_out", partial(self.timed_out, job), now + self.grace))
             if self._shedding is not None:
-                self._shed_head(now, self._shedding.target, expired)
+                self._shed_head(now, expired)
             if self._ahead.members:
                 self._lane.match()
             return expired
@@ -280,12 +262,12 @@ class Dispatcher:
         """Interrupt again what was interrupted and still runs; return the workers to be given up."""
         with self._lock:
             given_up: list[Member] = []
-            for job, abort in list(self._aborted.items()):  # a finalizer may cancel another one meanwhile
+            for job, abort in list(self.agenda.aborted.items()):  # a finalizer may cancel another one meanwhile
                 member = job.member
                 if job.state is QUEUED:
                     continue  # `expire` takes it out
                 if member is None or not member.has(job):
-                    del self._aborted[job]  # its worker was killed in the middle of `finish`
+                    del self.agenda.aborted[job]  # its worker was killed in the middle of `finish`
                 elif now >= abort.give_up_at:
                     self.bury(member)  # here: in the next moment it might be done, and run another job
                     given_up.append(member)
@@ -334,8 +316,7 @@ class Dispatcher:
                         self._quarantine.record(orphan.request, self.clock())
                     else:
                         self._count_aborted(orphan, orphan.abort.kind)
-                    if orphan.seen:
-                        self._deadlines.discard(orphan)
+                    self.agenda.forget(orphan)
             with suppress(ValueError):
                 self._ahead.members.remove(member)
             if self._mode is Mode.STOPPED and not self._members.keys() - {member.id}:
@@ -487,7 +468,7 @@ class Dispatcher:
         match self._mode:
             case Mode.UP:
                 full = self._queue_full() if self.max_queue is not None else None
-                return full or self._poison(job, job.submitted_at)
+                return full or self._admission.poison(job, job.submitted_at)
             case Mode.SUSPENDED:
                 return self.unavailable()
             case _:
@@ -566,9 +547,9 @@ class Dispatcher:
             or job.abort is not None
             or (job.deadline is not None and job.deadline <= now)
         ):
-            reason = self._reason_to_drop(job, now)
-            if reason is not None:
-                error, ending = reason
+            objection = self._admission.objection(job, now)
+            if objection is not None:
+                error, ending = objection
                 member.dropped.append((job, error))
                 if self._take_back(job):
                     self._count_aborted(job, ending)
@@ -578,7 +559,7 @@ class Dispatcher:
         """Let a job that a worker was given and has not begun wait again, before all others."""
         job.member = None
         self._lane.put_back(job)
-        self._see_one(job)  # `_see` looks at the end of the queue only
+        self.agenda.see_one(job)  # `see` looks at the end of the queue only
 
     def _take_back_from_worker(self, job: Job) -> None:
         """If `job` was sent ahead and is not begun, let it wait in the queue again."""
@@ -589,7 +570,7 @@ class Dispatcher:
         """Note that the job of `member` is done."""
         member.job = None  # here: no call, at which this could be cut off, stands before it is counted
         if job.seen:
-            self._deadlines.discard(job)
+            self.agenda.forget(job)
         if ok and self._quarantine.deaths:
             self._quarantine.clear(job.request)
         if job.abort is not None:
@@ -601,73 +582,32 @@ class Dispatcher:
             self._tally.failed += 1
         self._tally.run_times.record(seconds)
 
-    def _see(self) -> None:
-        """Note the deadlines of all jobs that came since the last time and are not done."""
-        self._unseen = _NEVER
-        for running in self.running():
-            self._see_one(running)
-        waiting, unseen = reversed(self._lane.jobs), list[Job]()
-        with suppress(RuntimeError):  # a signal handler or a finalizer asked in between: look again
-            while (job := next(waiting, None)) is not None and not job.seen:
-                unseen.append(job)
-            for job in reversed(unseen):  # in the order of the asking
-                self._see_one(job)
-            return
-        self._unseen = 0.0
-
-    def _see_one(self, job: Job) -> None:
-        if not job.seen:
-            if job.deadline is not None:
-                self._deadlines.add(job)
-            job.seen = True
-
     def _take_back(self, job: Job) -> bool:
         taken = self._lane.withdraw(job)
-        if job.seen:
-            self._deadlines.discard(job)
+        self.agenda.forget(job)
         return taken
 
-    def _reason_to_drop(self, job: Job, now: float) -> tuple[BaseException, Ending] | None:
-        """Return why a job at the head of the queue is not to be run, if so, and as what it counts."""
-        if job.abort is not None:  # it was interrupted, and then taken back from its worker
-            return job.abort.error(False), job.abort.kind
-        if job.deadline is not None and job.deadline <= now:
-            return self.timed_out(job, False), "timed_out"
-        if (poison := self._poison(job, now)) is not None:
-            return poison, "rejected"
-        waited = now - job.submitted_at
-        if self._shedding is None or not self._shedding.stands(waited, now) or waited <= self._shedding.target:
-            return None
-        return self._overloaded(waited, self._shedding.target), "shed"
+    def _stands_too_long_at(self, oldest: Job) -> float | None:
+        """Return when the oldest job, if nobody has taken it, is to be shed."""
+        return None if self._shedding is None else oldest.submitted_at + 2 * self._shedding.target
 
-    def _poison(self, job: Job, now: float) -> PoisonQuery | None:
-        deaths = self._quarantine.deaths_of(job.request, now) if self._quarantine.deaths else 0
-        return refusals.poison(self.name, job, deaths) if deaths else None
-
-    def _shed_head(self, now: float, target: float, shed: list[tuple[Job, Callable[[], BaseException]]]) -> None:
+    def _shed_head(self, now: float, shed: list[tuple[Job, Callable[[], BaseException]]]) -> None:
         """If nobody has taken the oldest job for twice the target, take out all that waited longer than it."""
         oldest = self._lane.first()
-        if oldest is None or now < oldest.submitted_at + 2 * target:  # as `next_due` has it
+        at = None if oldest is None else self._stands_too_long_at(oldest)
+        if at is None or now < at or self._shedding is None:
             return
+        target = self._shedding.target
         waited = takewhile(lambda job: now - job.submitted_at > target, self._lane.waiting())
         for job in islice(waited, _PORTION):
             self._dropped.append(job)
             if self._take_back(job):
                 self._tally.shed += 1
-                shed.append((job, partial(self._overloaded, now - job.submitted_at, target)))
-
-    def _overloaded(self, waited: float, target: float) -> Overloaded:
-        return refusals.overloaded(self.name, waited, target, self.size)
+                shed.append((job, partial(self._admission.overloaded, now - job.submitted_at)))
 
     def _count_aborted(self, job: Job, ending: Ending) -> None:
-        self._aborted.pop(job, None)
+        self.agenda.aborted.pop(job, None)
         self._tally.count(ending)
-
-    def _arm(self, at: float) -> None:
-        """See to it that the supervisor looks at that time."""
-        if at < self._armed:
-            self.ring()  # first: to be rung once more is harmless, never is not
-            self._armed = at
 
     def _drop_queue(self) -> list[Job]:
         dropped = self._lane.waiting()

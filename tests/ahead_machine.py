@@ -195,7 +195,7 @@ class AheadMachine(RuleBasedStateMachine):
         self.desk = PipelinedDesk(size=size + plain, dispatcher_class=self.dispatcher_class)
         self.dispatcher = self.desk.dispatcher
         self.dispatcher._ahead.__class__ = self.ahead_class
-        self.dispatcher.ring = self.ring
+        self.dispatcher.agenda.ring = self.ring
         self.alarm: float | None = None
         self.asked: dict[Job, Asked] = {}
         self.hands: list[Hand] = []

@@ -109,8 +109,8 @@ def what_is_stuck_is_given_up(machine: "CrewMachine") -> None:
 
 def nothing_is_kept_of_a_job_that_is_done(machine: "CrewMachine") -> None:
     pending = {watched.job for watched in machine.jobs.values() if not watched.reply.done()}
-    assert set().union(*machine.dispatcher._deadlines._slots.values()) <= pending, "a deadline outlives its job"
-    assert set(machine.dispatcher._aborted) <= pending, "an interrupt outlives its job"
+    assert set().union(*machine.dispatcher.agenda.deadlines._slots.values()) <= pending, "a deadline outlives its job"
+    assert set(machine.dispatcher.agenda.aborted) <= pending, "an interrupt outlives its job"
 
 
 def a_worker_that_has_ended_has_closed_its_connection(machine: "CrewMachine") -> None:

@@ -125,9 +125,9 @@ class CancelsTooLittle(Dispatcher):
 
 class ForgetsWhatItInterruptedAndTookBack(Dispatcher):
     def expire(self, now):
-        for job in list(self._aborted):
+        for job in list(self.agenda.aborted):
             if job.state is QUEUED:
-                del self._aborted[job]
+                del self.agenda.aborted[job]
         return super().expire(now)
 
 

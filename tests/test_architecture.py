@@ -38,10 +38,12 @@ MAY_IMPORT = {
     "actors.deadlines": {"job"},
     "actors.shedding": set(),
     "actors.lane": {"job", "member"},
+    "actors.agenda": {"deadlines", "job"},
+    "actors.admission": {"errors", "job", "quarantine", "refusals", "shedding", "tally"},
     "actors.tally": {"status"},
     "actors.dispatcher": {
-        *{"ahead", "databases.base", "deadlines", "errors", "job", "lane", "member"},
-        *{"quarantine", "refusals", "shedding", "status", "tally"},
+        *{"admission", "agenda", "ahead", "databases.base", "errors", "job", "lane", "member"},
+        *{"quarantine", "refusals", "status", "tally"},
     },
     # Actors.
     "actors.inbox": set(),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from actors.agenda import Agenda
 from actors.deadlines import Deadlines
 from actors.job import WITHDRAWN
 from actors.member import MemberState
@@ -101,22 +102,29 @@ class NeverWakesUp(SteppedSupervisor):
 
 
 class RunsWhatIsTooLate(SteppedDispatcher):
-    def _reason_to_drop(self, job, now):
-        return None
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._admission.objection = lambda job, now: None
+
+
+class _NeverRings(Agenda):
+    def arm(self, at):
+        self._armed = at
 
 
 class ForgetsDeadlines(SteppedDispatcher):
-    def _arm(self, at):
-        self._armed = at
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.agenda = _NeverRings()
 
 
 class KeepsTheDeadlinesOfTheDead(SteppedDispatcher):
     def bury(self, member):
-        job, deadlines = member.job, self._deadlines
+        job, deadlines = member.job, self.agenda.deadlines
         if job is not None:
-            self._deadlines = Deadlines()
+            self.agenda.deadlines = Deadlines()
         orphans = super().bury(member)
-        self._deadlines = deadlines
+        self.agenda.deadlines = deadlines
         return orphans
 
 
@@ -159,13 +167,15 @@ class TimesOutTooEarly(SteppedDispatcher):
 
 
 class ShedsWhatHasJustCome(SteppedDispatcher):
-    def _shed_head(self, now, target, shed):
-        super()._shed_head(now, 0.001, shed)
+    def _shed_head(self, now, shed):
+        target, self._shedding.target = self._shedding.target, 0.001
+        super()._shed_head(now, shed)
+        self._shedding.target = target
 
 
 class NeverGivesUp(SteppedDispatcher):
     def follow_up(self, now):
-        for job in self._aborted:
+        for job in self.agenda.aborted:
             job.member.interrupt()
         return []
 

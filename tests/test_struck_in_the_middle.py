@@ -150,7 +150,7 @@ def test_deadlines_work_after_ctrl_c_in_the_middle_of_an_ask():
     def prepare():
         dispatcher = Dispatcher("crew", "db", 1, None)
         rung = []
-        dispatcher.ring = lambda: rung.append(True)
+        dispatcher.agenda.ring = lambda: rung.append(True)
         job = Job(Query("SELECT 1"), Reply(dispatcher), 0.0, 10.0)
         return (lambda: dispatcher.submit(job)), interrupt, (dispatcher, job, rung)
 
@@ -238,7 +238,7 @@ def test_long_timeouts_cost_no_memory_once_their_jobs_are_done():
     now = [0.0]
     dispatcher = Dispatcher("crew", "db", 1, None, lambda: now[0])
     rung = []
-    dispatcher.ring = lambda: rung.append(True)
+    dispatcher.agenda.ring = lambda: rung.append(True)
     for hundredth in range(20_000):
         now[0] = hundredth / 100
         job = Job(Query("SELECT 1"), Reply(dispatcher), now[0], now[0] + 86_400)
@@ -247,7 +247,7 @@ def test_long_timeouts_cost_no_memory_once_their_jobs_are_done():
             rung.clear()
             dispatcher.next_due()
         assert job.reply.cancel()
-    assert len(dispatcher._deadlines._slots) < 1000
+    assert len(dispatcher.agenda.deadlines._slots) < 1000
 
 
 # --- asyncio ----------------------------------------------------------------------------------

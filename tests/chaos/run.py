@@ -124,7 +124,7 @@ def _miscounted(status: CrewStatus) -> int:
 def _kept(ref: SupervisorRef) -> int:
     """Return how many deadlines and interrupts have outlived their jobs."""
     dispatcher = ref._dispatcher
-    return len(dispatcher._aborted) + sum(map(len, dispatcher._deadlines._slots.values()))
+    return len(dispatcher.agenda.aborted) + sum(map(len, dispatcher.agenda.deadlines._slots.values()))
 
 
 def _is_full(ref: SupervisorRef, size: int) -> bool:

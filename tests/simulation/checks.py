@@ -118,7 +118,7 @@ def _check_crew(world: "World", life: Life) -> None:
         world.blame(f"a listener believes that these workers are up: {world.listener.up()}")
     if world.dispatcher.status().stuck:
         world.blame("a thread counts as stuck, and all have come back")
-    if world.dispatcher._aborted or any(world.dispatcher._deadlines._slots.values()):
+    if world.dispatcher.agenda.aborted or any(world.dispatcher.agenda.deadlines._slots.values()):
         world.blame("a deadline or an interrupt outlives its job")
     if len(world.dispatcher._members) != world.size:
         world.blame(f"the dispatcher knows of {len(world.dispatcher._members)} workers, not of {world.size}")

@@ -3,6 +3,8 @@
 from typing import Any
 
 from actors.actor import CrewActor
+from actors.admission import Admission
+from actors.agenda import Agenda
 from actors.dispatcher import Dispatcher, Mode
 from actors.events import Event, WorkerLost
 from actors.inbox import Inbox
@@ -97,11 +99,11 @@ def _cancelling_is_refused(self: Dispatcher, job: Job) -> bool:
     return False
 
 
-def _deadlines_wake_nobody(self: Dispatcher, at: float) -> None:
+def _deadlines_wake_nobody(self: Agenda, at: float) -> None:
     self._armed = at
 
 
-def _too_late_and_run_all_the_same(self: Dispatcher, job: Job, now: float) -> None:
+def _too_late_and_run_all_the_same(self: Admission, job: Job, now: float) -> None:
     return None
 
 
@@ -121,7 +123,7 @@ def _the_next_one_is_hit_too(self: Dispatcher, member: Member, ok: bool, more: b
 
 
 def _what_is_stuck_is_left_alone(self: Dispatcher, now: float) -> list[Member]:
-    for job in self._aborted:
+    for job in self.agenda.aborted:
         assert job.member is not None
         job.member.interrupt()
     return []
@@ -151,8 +153,8 @@ PLANTS = [
     (Dispatcher, "resume", _stays_suspended),
     (Dispatcher, "withdraw", _withdrawn_jobs_run),
     (Dispatcher, "cancel_running", _cancelling_is_refused),
-    (Dispatcher, "_arm", _deadlines_wake_nobody),
-    (Dispatcher, "_reason_to_drop", _too_late_and_run_all_the_same),
+    (Agenda, "arm", _deadlines_wake_nobody),
+    (Admission, "objection", _too_late_and_run_all_the_same),
     (Dispatcher, "interrupt", _whoever_runs_there_is_hit),
     (Dispatcher, "finish", _the_next_one_is_hit_too),
     (Dispatcher, "follow_up", _what_is_stuck_is_left_alone),
