@@ -444,7 +444,8 @@ class Supervisor(CrewActor):
                     other.due = max(other.due, seat.due)
         log(
             __name__,
-            "warning",
+            # A program that ends gives no more threads, for one.
+            "debug" if self._dispatcher.mode is Mode.STOPPING else "warning",
             "worker_lost" if was_up else "worker_start_failed",
             crew=self._dispatcher.name,
             cause=cause,

@@ -19,10 +19,12 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from supervisor import (
+    ChildProcess,
     Query,
     QueryCancelled,
     QueryTimeout,
@@ -198,12 +200,13 @@ def _switching_often() -> Iterator[None]:
 
 def start_storm(ref: SupervisorRef, seed: int = 1) -> Storm:
     with suppress(Exception):  # the scripted database has no tables
-        ref.ask(Query("CREATE TABLE written(number INTEGER)"))
+        ref.ask(Query("CREATE TABLE IF NOT EXISTS written(number INTEGER)"))
     return Storm(ref, seed)
 
 
 def crew_on(database: str, folder: Path, size: int) -> SupervisorRef:
-    where = HeedfulDatabase() if database == "fake" else SQLite(folder / "storm.db", synchronous="off")
+    file = SQLite(folder / "storm.db", synchronous="off")
+    where: Any = {"fake": HeedfulDatabase, "sqlite": lambda: file, "children": lambda: ChildProcess(file)}[database]()
     return Supervisor.start(where, size=size, restart=PATIENT)
 
 
@@ -218,16 +221,24 @@ def test_a_storm_of_cancels_hits_no_wrong_job_on_a_sqlite_file(start, path):
     assert storm.counts["answered"] > 3000
 
 
+def test_a_storm_of_cancels_hits_no_wrong_job_in_child_processes(start, path):
+    storm = start_storm(start(ChildProcess(SQLite(path, synchronous="off")), size=2, restart=PATIENT))
+    storm.run(storm.cancel, 5000)
+    storm.check_written()
+    assert not storm.check_crew().wrong
+    assert storm.counts["answered"] > 1500
+
+
 def test_a_storm_of_cancels_hits_no_wrong_job_on_the_scripted_database(start):
     storm = start_storm(start(HeedfulDatabase(), size=2, restart=PATIENT))
     assert not storm.run(storm.cancel, 10_000).check_crew().wrong
     assert storm.counts["answered"] > 3000
 
 
-@pytest.mark.parametrize("database", ["fake", "sqlite"])
+@pytest.mark.parametrize("database", ["fake", "sqlite", "children"])
 def test_a_statement_that_is_interrupted_at_its_deadline_leaves_the_next_on_its_worker_unhurt(start, path, database):
-    where = HeedfulDatabase() if database == "fake" else SQLite(path)
-    storm = start_storm(start(where, size=1, restart=PATIENT))
+    where = {"fake": HeedfulDatabase, "sqlite": SQLite, "children": ChildProcess}[database]
+    storm = start_storm(start(where() if database == "fake" else where(path), size=1, restart=PATIENT))
     assert not storm.run(storm.time_out, 60, callers=1).check_crew().wrong
     assert storm.counts["interrupted"] > 10
 
@@ -258,7 +269,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.test_cancel_stress", description=__doc__.splitlines()[0])
     parser.add_argument("--cancels", type=int, default=0, help="how many jobs to cancel")
     parser.add_argument("--deadlines", type=int, default=0, help="how many statements to let run into a deadline")
-    parser.add_argument("--database", choices=("sqlite", "fake"), default="sqlite")
+    parser.add_argument("--database", choices=("sqlite", "fake", "children"), default="sqlite")
     parser.add_argument("--size", type=int, default=2, help="of the crew that is cancelled; deadlines have one of 1")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -272,7 +283,7 @@ def main() -> int:
                 storm = start_storm(ref, options.seed)
                 deed, callers = (storm.cancel, 3) if number is options.cancels else (storm.time_out, 1)
                 storm.run(deed, number, callers=callers).check_crew()
-                if options.database == "sqlite" and number is options.cancels:
+                if options.database != "fake" and number is options.cancels:
                     storm.check_written()
                 sys.stdout.write(f"{ref.ask(Status())}\n")
             lines = [f"{what:<45} {many:>10,}" for what, many in storm.counts.most_common()]

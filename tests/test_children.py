@@ -2,6 +2,7 @@
 
 import enum
 import gc
+import itertools
 import os
 import signal
 import sqlite3
@@ -66,9 +67,23 @@ def is_gone(pid):
     return False
 
 
-def pid_of_the_busy(db):
-    assert eventually(lambda: any(worker.job for worker in workers(db)))
-    return next(worker.pid for worker in workers(db) if worker.job)
+# Both write the number of the child into a file as they are begun there: before that, a death would not cost them.
+BEGUN_RUNAWAY = "WITH RECURSIVE n(i) AS (VALUES(enter(?)) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+BEGUN_HANG = "SELECT enter(?), hang()"
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Ask one of the statements above, wait until a child has begun it, and return its reply and the child's number."""
+    files = (tmp_path / f"begun {number}" for number in itertools.count())
+
+    def begin_it(db, sql, timeout=None):
+        file = next(files)
+        reply = db.ask(Query(sql, (str(file),), timeout), block=False)
+        assert eventually(lambda: file.exists() and file.read_text().endswith("\n"))
+        return reply, int(file.read_text())
+
+    return begin_it
 
 
 # --- how a child ends ---------------------------------------------------------------------
@@ -89,11 +104,10 @@ def test_a_child_killed_while_it_is_idle_costs_no_job(crew):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_child_killed_while_it_runs_a_job_costs_that_job_alone(crew, number):
+def test_a_child_killed_while_it_runs_a_job_costs_that_job_alone(crew, begin, number):
     db = crew(size=2)
     for _ in range(3):
-        orphan = db.ask(Query(RUNAWAY), block=False)
-        pid = pid_of_the_busy(db)
+        orphan, pid = begin(db, BEGUN_RUNAWAY)
         others = [db.ask(Query("SELECT ?", (value,)), block=False) for value in range(20)]
         os.kill(pid, number)
         error = error_of(orphan)
@@ -168,12 +182,11 @@ def test_a_single_byte_that_is_no_answer_costs_one_child(crew):
 
 
 @pytest.mark.parametrize("how", ["fork", "system"])
-def test_a_death_is_noticed_whatever_the_child_has_started(crew, how):
+def test_a_death_is_noticed_whatever_the_child_has_started(crew, begin, how):
     db = crew(size=1)
     stranger = db.ask(Query("SELECT leave_a_stranger(?)", (how,))).scalar()
     try:
-        orphan = db.ask(Query("SELECT hang()"), block=False)
-        pid = pid_of_the_busy(db)
+        orphan, pid = begin(db, BEGUN_HANG)
         os.kill(pid, signal.SIGKILL)
         assert isinstance(error_of(orphan), WorkerDied)
         assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
@@ -233,10 +246,9 @@ def test_a_child_that_does_not_open_its_connection_in_time_is_killed(path, tmp_p
 # --- deadlines and cancels ----------------------------------------------------------------
 
 
-def test_a_stopped_child_is_killed_after_its_deadline_and_grace_and_replaced(crew):
+def test_a_stopped_child_is_killed_after_its_deadline_and_grace_and_replaced(crew, begin):
     db = crew(size=2, restart=HASTY)
-    reply = db.ask(Query(RUNAWAY, timeout=0.3), block=False)
-    pid = pid_of_the_busy(db)
+    reply, pid = begin(db, BEGUN_RUNAWAY, timeout=1.0)
     os.kill(pid, signal.SIGSTOP)
     error = error_of(reply)
     assert isinstance(error, QueryTimeout)
@@ -615,10 +627,9 @@ def test_stopping_closes_the_connections_in_the_children(crew, path):
     assert not path.with_name(path.name + "-wal").exists(), "the last connection was closed, not killed"
 
 
-def test_a_shutdown_with_a_time_limit_ends_children_that_ignore_it(crew):
+def test_a_shutdown_with_a_time_limit_ends_children_that_ignore_it(crew, begin):
     db = crew(size=2)
-    stuck = [db.ask(Query("SELECT hang()"), block=False) for _ in range(2)]
-    assert eventually(lambda: db.ask(Status()).running == 2)
+    stuck = [begin(db, BEGUN_HANG)[0] for _ in range(2)]
     seen = pids(db)
     db.shutdown(timeout=0.1)
     assert all(reply.done() for reply in stuck)

@@ -29,6 +29,13 @@ too slow; the only worker is free for the next one: 10
 cancelled: 1
 SQLError: no such table: nowhere
 """,
+    "in_child_processes.py": """\
+[1000000, 1000000, 1000000]
+ChildProcessEnded, by SIGKILL: True, executed: None
+NoMemError, which costs nobody else anything
+2 [('Ann', 9), ('Eve', 5)]
+1 job died with its worker
+""",
     "in_an_actor_system.py": """\
 the only worker is busy; under way: 1 workers: 1
 the thickest book: Ulysses
