@@ -89,6 +89,9 @@ class Ahead:
         if member.pipeline is None:
             return 0
         back = self._deal(member, 0)
+        if most == 0:
+            self.advance(member)
+            return back
         in_hand = len(member.in_hand())
         limit = in_hand if all_of_them else min(in_hand - 1, in_hand if most is None else most)
         back += self._deal(member, limit)
@@ -102,32 +105,35 @@ class Ahead:
         tokens = member.pipeline.recall(most)
         if not tokens:
             return 0
-        back = [job for job in member.in_hand() if token_of(job.ticket) in tokens]
-        for job in reversed(back):
-            self._put_back(job)
+        for token in reversed(tokens):
+            job = member.given.get(token)
+            if job is None:
+                continue  # whoever was cut off has come so far with it
+            if job.member is member:  # else it was put back then, and another worker has it
+                self._put_back(job)
             if job in member.ahead:
                 member.ahead.remove(job)
             if member.job is job:
                 member.job = None
+            member.given.pop(token, None)
         member.pipeline.recalled()
-        return len(back)
+        return len(tokens)
 
     def land(self, member: Member, job: Job) -> bool:
-        """Note that `job` was answered; what was before it never will be. Say whether it was in the member's hands."""
-        if member.job is job:
-            return True
-        if job not in member.ahead:
+        """Note that `job` was answered; say whether it was in the member's hands."""
+        if job.member is not member or not member.has(job):
             return False
+        member.given.pop(token_of(job.ticket), None)
         while member.job is not job:
-            lost = member.job
-            if lost is not None:
+            # Answers come in the order of the giving: what was before it will never be answered.
+            lost, member.job = member.job, None
+            if lost is not None and lost.member is member:
                 self._put_back(lost)
-                member.job = None
             self.advance(member)
         return True
 
     def steal(self) -> bool:
-        """Take back half of the jobs of whoever has most ahead, and is not about to begin them; say whether one has."""
+        """Take back half of the jobs of whoever has most ahead, and gives any back; say whether somebody has."""
         for rich in sorted(self.members, key=lambda member: len(member.ahead), reverse=True):
             if rich.ahead and self.recall(rich, (len(rich.ahead) + 1) // 2):
                 return True

@@ -313,7 +313,8 @@ class Dispatcher:
                 for orphan in orphans:
                     if orphan.abort is None:
                         self._tally.died += 1
-                        self._quarantine.record(orphan.request, self.clock())
+                        if orphan is orphans[0]:  # no other can have killed it
+                            self._quarantine.record(orphan.request, self.clock())
                     else:
                         self._count_aborted(orphan, orphan.abort.kind)
                     self.agenda.forget(orphan)
@@ -490,9 +491,19 @@ class Dispatcher:
             self._lane.strike(member)  # it was woken by hand, or the waking was cut off half-way
         lane = self._lane
         while (job := lane.first()) is not None:
-            if self._is_to_be_dropped(member, job, now):
+            if (
+                job.deadline is not None or self._shedding or self._quarantine.deaths or job.abort
+            ) and self._is_to_be_dropped(member, job, now):
                 continue
-            self._begin(member, job, now)
+            if job.state is WITHDRAWN:  # by a finalizer, in this very moment
+                continue
+            # As `_begin`, without the call: every job passes here.
+            if not job.started_at:
+                self._tally.wait_times.record(now - job.submitted_at)
+            job.state = STARTED
+            job.started_at = member.since = now
+            job.member = member
+            member.job = job
             lane.jobs.pop(job, None)
             member.state = _BUSY
             return job
@@ -510,11 +521,12 @@ class Dispatcher:
         """Note that `member` runs `job`."""
         if now is None:
             now = self.clock()
+        if not job.started_at:  # else it was taken back before it was begun
+            self._tally.wait_times.record(now - job.submitted_at)
         job.state = STARTED
         job.started_at = member.since = now
         job.member = member
         member.job = job
-        self._tally.wait_times.record(now - job.submitted_at)
 
     def _give(self, member: Member, now: float) -> list[tuple[int, Job]]:
         """Give `member` a job, if it has none, and others ahead; return them with their tickets."""
@@ -532,21 +544,20 @@ class Dispatcher:
                 break
             self._ahead.give(member, job)
             given.append(job)
+        if not given:
+            return []
         for job in given:
             member.tickets += 1
             job.ticket = member.tickets
+            member.given[token_of(job.ticket)] = job
         # Here, under the lock: from now on any of them may be taken back, whatever becomes of the thread that sends it.
         member.pipeline.offer(bytes([token_of(job.ticket) for job in given]))
         return [(job.ticket, job) for job in given]
 
     def _is_to_be_dropped(self, member: Member, job: Job, now: float) -> bool:
         """Say whether the first of the queue is not to be run, and let the member reject it in that case."""
-        if (
-            self._shedding is not None
-            or self._quarantine.deaths
-            or job.abort is not None
-            or (job.deadline is not None and job.deadline <= now)
-        ):
+        overdue = job.deadline is not None and job.deadline <= now
+        if overdue or self._shedding or self._quarantine.deaths or job.abort:
             objection = self._admission.objection(job, now)
             if objection is not None:
                 error, ending = objection
@@ -557,8 +568,8 @@ class Dispatcher:
 
     def _put_back(self, job: Job) -> None:
         """Let a job that a worker was given and has not begun wait again, before all others."""
-        job.member = None
         self._lane.put_back(job)
+        job.member = None  # behind that: whoever cuts this off, the next one who deals with it can tell whose it was
         self.agenda.see_one(job)  # `see` looks at the end of the queue only
 
     def _take_back_from_worker(self, job: Job) -> None:

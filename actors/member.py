@@ -36,7 +36,20 @@ class MemberState(Enum):
 class Member:
     """A worker as the dispatcher knows it: written to under the dispatcher's lock only."""
 
-    __slots__ = ("ahead", "dropped", "id", "interrupt", "job", "pid", "pipeline", "since", "state", "tickets", "wake")
+    __slots__ = (
+        "ahead",
+        "dropped",
+        "given",
+        "id",
+        "interrupt",
+        "job",
+        "pid",
+        "pipeline",
+        "since",
+        "state",
+        "tickets",
+        "wake",
+    )
 
     def __init__(self, worker_id: int, wake: Callable[[], object], interrupt: Callable[[], object]) -> None:
         self.id = worker_id
@@ -52,6 +65,9 @@ class Member:
         """Its connection, if that takes jobs ahead."""
         self.tickets = 0
         """How many jobs were given to that."""
+        self.given: dict[int, Job] = {}
+        """Those that it has in hand, by their tokens. One that was taken back by a thread that was cut off, and has
+        another worker by now, may be here as well."""
         self.pid: int | None = None
         """The process in which its connection lives, if that is another one."""
         self.dropped: list[tuple[Job, BaseException]] = []

@@ -1,8 +1,9 @@
 """Quarantine: which statements have killed workers of late. A pure value; time is an argument."""
 
 import marshal
+from typing import Any
 
-from actors.messages import Query, Request
+from actors.messages import Call, Query, Request
 
 __all__ = ["Quarantine"]
 
@@ -72,10 +73,14 @@ class Quarantine:
 
 
 def _digest(request: Request) -> int | None:
-    if not isinstance(request, Query):
+    if isinstance(request, Query):
+        values: Any = (request.params, request.many)
+    elif isinstance(request, Call):
+        values = request.args
+    else:
         return 0
     try:
         # Version 2 writes the same for equal values, however they came about.
-        return hash(marshal.dumps(request.params, 2))  # type: ignore[arg-type]  # what it cannot, it refuses
+        return hash(marshal.dumps(values, 2))
     except ValueError:  # of a type of somebody's own; its methods have no place under a lock
         return None

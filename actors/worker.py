@@ -153,7 +153,7 @@ class Worker(CrewActor):
         """Open the connection, say so, and take the first jobs."""
         here.crew = self._dispatcher
         self._connection = connection = self._database.connect()
-        if getattr(connection, "depth", 0):
+        if hasattr(connection, "offer"):
             self.member.pipeline = cast("Pipelined", connection)
             self.member.pid = self.member.pipeline.pid
             self._pipeline = Pipeline(self.member.pipeline)

@@ -1,6 +1,7 @@
 """Functions for `Call`, at the top level of a module, as child processes need them."""
 
 import os
+import threading
 from typing import Any
 
 import apsw
@@ -13,6 +14,11 @@ def move(connection: apsw.Connection, old: int, new: int) -> int:
         raise LookupError(f"there is no {old}")
     connection.execute("INSERT INTO kept VALUES (?)", (new,))
     return connection.execute("SELECT count(*) FROM kept").get
+
+
+def insert_and_return_a_lock(connection: apsw.Connection, number: int) -> Any:
+    connection.execute("INSERT INTO kept VALUES (?)", (number,))
+    return threading.Lock()
 
 
 def return_it(connection: apsw.Connection, value: Any) -> Any:

@@ -3,6 +3,8 @@
 Without threads and without processes: the child of each worker does what the test says.
 """
 
+from collections import deque
+
 import pytest
 
 from actors.databases.base import token_of
@@ -609,6 +611,45 @@ def test_a_recall_that_is_cut_off_is_made_good_by_the_next_answer(rich):
         desk.turn(worker)
     assert [job.reply.exception(0) for job in jobs] == [None] * 5
     assert desk.status().answered == 5
+
+
+@pytest.mark.parametrize("cut", ["put_back", "remove"])
+def test_a_job_that_was_put_back_by_one_who_was_cut_off_is_run_by_one_worker_alone(rich, monkeypatch, cut):
+    desk, worker, jobs = rich
+    ahead = desk.dispatcher._ahead
+    real = ahead._put_back
+
+    def cut_off(job):
+        if cut == "remove":
+            monkeypatch.setattr(worker, "ahead", Cut(worker.ahead))
+        real(job)
+        if cut == "put_back":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ahead, "_put_back", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        jobs[3].reply.cancel()
+    monkeypatch.setattr(ahead, "_put_back", real)
+    worker.ahead = deque(worker.ahead)
+    other = desk.piped()
+    desk.turn(other)  # whatever waits is another's now, with a ticket of that one's
+    ran = []
+    for _ in range(20):
+        for busy in (other, worker):
+            if busy.job is not None:
+                assert child_of(busy).has_anything_to_answer, "the worker's thread waits for ever"
+                ran.append(desk.run(busy))
+                desk.turn(busy)
+    assert len(ran) == len(set(ran)), "a job was run twice"
+    assert all(job.reply.done() for job in jobs)
+    desk.status()
+
+
+class Cut(deque):
+    """A deque from which nothing can be taken without being interrupted."""
+
+    def remove(self, job):
+        raise KeyboardInterrupt
 
 
 # --- limits and counters ------------------------------------------------------------------

@@ -15,6 +15,7 @@ from actors.databases.sqlite_connection import SQLiteConnection
 from supervisor import (
     ChildProcess,
     ChildProcessEnded,
+    ConnectionLost,
     DatabaseUnavailable,
     PoisonQuery,
     Query,
@@ -209,6 +210,58 @@ def test_a_child_killed_while_it_sends_a_result_costs_that_job(path):
         assert connection.recall(10) == bytes([token_of(2)]), "the second job was not begun"
     finally:
         connection.close()
+
+
+def send_all(connection, *statements):
+    tickets = range(1, len(statements) + 1)
+    connection.offer(bytes(map(token_of, tickets)))
+    connection.send([(ticket, Query(sql)) for ticket, sql in zip(tickets, statements, strict=True)])
+
+
+def test_answers_that_came_before_the_end_are_given_before_it_is_told(path):
+    connection = ChildProcess(Elsewhere(str(path))).connect()
+    try:
+        send_all(connection, "SELECT 1", "SELECT 2", "SELECT 3", "lost", "SELECT 5")
+        assert eventually(lambda: connection._child.ended)
+        answers = connection.receive()
+        assert [answer.value.scalar() for answer in answers] == [1, 2, 3]
+        with pytest.raises(ConnectionLost) as caught:
+            connection.receive()
+        assert "the scripted connection broke" in str(caught.value.__cause__)
+        assert connection.recall(10) == bytes([token_of(5)])
+    finally:
+        connection.close()
+
+
+def test_answers_that_came_before_the_end_are_given_even_if_more_is_sent_after_it(path):
+    connection = ChildProcess(path).connect()
+    try:
+        send_all(connection, "SELECT 1", "SELECT 2")
+        assert eventually(lambda: connection.recall(0) == b"" and bytes_waiting(connection._child._replies) > 50)
+        os.kill(connection.pid, signal.SIGKILL)
+        assert eventually(lambda: connection._child.ended)
+        connection.offer(bytes([token_of(3)]))
+        connection.send([(3, Query("SELECT 3"))])
+        answers = list(connection.receive())
+        if len(answers) == 1:  # it was killed between the two
+            assert connection.recall(10)[:1] == bytes([token_of(2)])
+        else:
+            assert connection.recall(10) == bytes([token_of(3)])
+        assert [answer.value.scalar() for answer in answers] == [1, 2][: len(answers)]
+        with pytest.raises(ConnectionLost):
+            connection.receive()
+    finally:
+        connection.close()
+
+
+def test_an_idle_child_holds_the_last_request_no_longer_than_sqlite_does(crew):
+    db = crew(size=1)
+    for _ in range(2):
+        assert db.ask(Query("SELECT length(?)", (b"x" * 100_000_000,))).scalar() == 100_000_000
+        # A prepared statement keeps its own copy of what was bound, until it is run again.
+        assert eventually(lambda: workers(db)[0].memory < 150_000_000)
+    db.ask(Query("SELECT length(?)", ("short",)))
+    assert eventually(lambda: workers(db)[0].memory < 60_000_000)
 
 
 def bytes_waiting(descriptor):

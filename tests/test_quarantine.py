@@ -1,6 +1,6 @@
 """The quarantine alone: which statements are held back, and for how long."""
 
-from actors.messages import Query, Script
+from actors.messages import Call, Query, Script
 from actors.quarantine import Quarantine
 
 POISON = Query("SELECT boom(?)", (1,))
@@ -95,6 +95,18 @@ def test_with_no_deaths_allowed_for_nothing_is_noted_or_held_back():
     died(quarantine, POISON, 5)
     assert quarantine.deaths == []
     assert quarantine.deaths_of(POISON, 0.0) == 0
+
+
+def test_many_runs_and_calls_are_told_apart_by_all_their_parameters():
+    good, bad = Query("INSERT …", many=[(1,), (2,)]), Query("INSERT …", many=[(1,), (3,)])
+    for harmless, deadly in ((good, bad), (Call(len, 1), Call(len, 2))):
+        quarantine = Quarantine(2, 10.0)
+        died(quarantine, deadly, 1)
+        quarantine.clear(harmless)
+        died(quarantine, deadly, 1)
+        assert quarantine.deaths_of(deadly, 0.0) == 2
+        quarantine.clear(harmless)
+        assert quarantine.deaths_of(harmless, 0.0) == 0
 
 
 def test_a_script_is_known_by_its_text():

@@ -232,7 +232,7 @@ def test_what_belongs_to_the_connection_is_refused(db, what):
     with same_workers(db):
         error = error_of(db.ask(Call(called.bound, what), block=False))
         assert isinstance(error, TypeError)
-        assert "belongs to the worker's connection" in str(error)
+        assert "belongs to the worker's connection" in str(error) or "cannot be sent from a child" in str(error)
         assert numbers(db) == [1, 2]
 
 
@@ -256,6 +256,16 @@ def test_a_call_runs_where_its_connection_lives(start, path):
     db = start(ChildProcess(path), size=1)
     db.ask(Query("SELECT 1"))
     assert db.ask(Call(called.where)) == db.ask(Status()).workers[0].pid
+
+
+def test_a_call_whose_value_cannot_be_sent_from_a_child_is_undone(start, path):
+    db = start(ChildProcess(path), size=1)
+    db.ask(Query("CREATE TABLE kept(number INTEGER PRIMARY KEY)"))
+    with same_workers(db):
+        error = error_of(db.ask(Call(called.insert_and_return_a_lock, 5), block=False))
+        assert isinstance(error, TypeError)
+        assert "insert_and_return_a_lock) returned cannot be sent from a child process" in str(error)
+        assert numbers(db) == []
 
 
 def test_a_function_that_cannot_be_sent_to_a_child_is_an_error_of_its_caller(start, path):

@@ -107,7 +107,8 @@ class Child:
         """Called once the process has ended, in a thread of its own."""
         self._ends = _Ends()
         self._drawn = Drawn()
-        self._path = _path(home)
+        self.path = _path(home)
+        """What has to be written first."""
         self._process = self._start(name)
         _children.add(self)
         self._watcher = threading.Thread(target=self._watch, name=f"querycrew-child-{self.pid}", daemon=True)
@@ -120,11 +121,11 @@ class Child:
             raise
         self._answers_or_end = select.poll()
         self._answers_or_end.register(self._replies, select.POLLIN)
-        self._answers_or_end.register(self._over, 0)
+        self._answers_or_end.register(self._over, select.POLLIN)
         self._room = select.poll()
         self._room.register(self._jobs, select.POLLOUT)
         self._room.register(self._replies, select.POLLIN)
-        self._room.register(self._over, 0)
+        self._room.register(self._over, select.POLLIN)
 
     def _start(self, name: str) -> "subprocess.Popen[bytes]":
         import subprocess
@@ -144,7 +145,7 @@ class Child:
                 fcntl.fcntl(self._replies, fcntl.F_SETPIPE_SZ, PIPE)
             theirs = (jobs, answers, self._tokens_back, control, lifeline)
             flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
-            numbers = map(str, [jobs, len(self._path), answers, self._tokens_back, control, lifeline])
+            numbers = map(str, [jobs, len(self.path), answers, self._tokens_back, control, lifeline])
             command = [sys.executable, *flags, "-c", _BOOT, *numbers, f"querycrew-{name}"]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=theirs, process_group=0)
             ends.close(jobs, answers, control, lifeline)
@@ -160,11 +161,6 @@ class Child:
 
     # --- pipes ----------------------------------------------------------------------------
 
-    @property
-    def path(self) -> bytes:
-        """What has to be written first."""
-        return self._path
-
     def write(self, data: bytes, at: int) -> int:
         """Write what can be written at once of what stands at `at` and behind; return how much.
 
@@ -174,9 +170,9 @@ class Child:
         """
         return quick_write(self._jobs, data if len(data) <= _PORTION else data[at : at + _PORTION])
 
-    def wait_to_write(self) -> bool:
+    def wait_to_write(self, seconds: float | None = None) -> bool:
         """Wait until something can be written or read, or it is over; say whether something is to be read first."""
-        return any(end != self._jobs for end, _ in self._room.poll())
+        return any(end != self._jobs for end, _ in self._room.poll(_milliseconds(seconds)))
 
     def read(self, address: int, room: int, seconds: float | None = None, *, eager: bool = False) -> int | None:
         """Read answers to a place in memory, waiting for them.
@@ -196,7 +192,7 @@ class Child:
                 return quick_read_into(self._replies, address, room)
             os.sched_yield()
         while True:
-            if not self._answers_or_end.poll(None if seconds is None else max(0.0, min(seconds, 3600) * 1000)):
+            if not self._answers_or_end.poll(_milliseconds(seconds)):
                 return None
             with suppress(BlockingIOError):
                 return quick_read_into(self._replies, address, room)
@@ -259,6 +255,10 @@ class Child:
         """In the child of a fork: it is no child of this process, and nobody here shall wait for it."""
         self.closed = True
         self._process.returncode = 0
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else max(0.0, min(seconds, 3600.0)) * 1000
 
 
 def _path(home: str | None) -> bytes:

@@ -62,6 +62,8 @@ class ChildConnection:
         self._answers: deque[Answer] = deque()
         # Of a result that comes in several frames.
         self._rows: list[tuple[Any, ...]] = []
+        # Why nothing more can be read.
+        self._failure: ConnectionLost | None = None
         self._child = Child(database.home, database.name)
         try:
             self._open(time.monotonic() + database.start_timeout)
@@ -90,8 +92,10 @@ class ChildConnection:
 
         specification = pickle.dumps((self._database.database, self._database.memory_limit))
         try:
-            self._write(self._child.path + frame(0, 0, specification))
+            self._write(self._child.path + frame(0, 0, specification), deadline - time.monotonic())
             while not self._answers:
+                if self._failure is not None:
+                    raise self._failure
                 if not self._read(deadline - time.monotonic()):
                     limit = self._database.start_timeout
                     which = f"child process {self.pid} did not open {self._database.database}"
@@ -153,11 +157,12 @@ class ChildConnection:
         """Return the answers that have come, waiting for one if there is none; see `Pipelined`."""
         self._check_open()
         while not self._answers:
-            self._read()
-            self._parse()
+            if self._failure is not None:
+                raise self._failure
+            self._read_on()
         answers = list(self._answers)
         self._answers.clear()
-        self._answered, _, _, self._seconds = answers[-1]
+        self._seconds = answers[-1].seconds
         return answers
 
     def recall(self, most: int) -> bytes:
@@ -174,18 +179,31 @@ class ChildConnection:
 
     # --- reading and writing --------------------------------------------------------------
 
-    def _write(self, data: bytes) -> None:
-        """Write all of `data`, and read meanwhile: the child may have to be rid of an answer before it can read."""
+    def _write(self, data: bytes, seconds: float | None = None) -> None:
+        """Write all of `data`, and read meanwhile: the child may have to be rid of an answer before it can read.
+
+        If the child is gone, nothing is written and nothing raised: whoever reads learns of that, behind the answers
+        that it gave before.
+        """
         at = 0
-        while at < len(data):
+        while at < len(data) and self._failure is None:
             try:
                 at += self._child.write(data, at)
             except BlockingIOError:
-                if self._child.wait_to_write():
-                    self._read()
-                    self._parse()
+                if self._child.wait_to_write(seconds):
+                    self._read_on()
+                elif seconds is not None:
+                    return
             except BrokenPipeError:
-                raise self._lost() from self._child.reap()
+                return
+
+    def _read_on(self) -> None:
+        """Read and parse once. What goes wrong is raised by `receive`, once the answers before it are taken."""
+        try:
+            self._read()
+            self._parse()
+        except ConnectionLost as error:
+            self._failure = error
 
     def _read(self, seconds: float | None = None) -> bool:
         """Read what has come, waiting for it for so many seconds at most; say whether anything has.
@@ -252,6 +270,7 @@ class ChildConnection:
         elif kind != READY:
             error = load_error(body, BaseException if kind == FAILED else Exception)
         self._rows = []
+        self._answered = ticket
         self._answers.append(Answer(ticket, value, error, seconds))
 
     # --- the end --------------------------------------------------------------------------

@@ -40,9 +40,11 @@ from actors.databases.frames import (
     error_frame,
     frame,
     load_request,
+    packing,
     write,
 )
 from actors.errors import ConnectionLost
+from actors.messages import Call
 from actors.result import Result
 
 __all__ = ["OUT_OF_MEMORY", "TICKET", "WHATEVER_RUNS", "main"]
@@ -92,6 +94,7 @@ class Host:
         try:
             while (job := self._draw()) is not None:
                 self._run(*job)
+                del job  # while it waits for the next, it shall hold nothing of this one
         finally:
             self._connection.close()
 
@@ -185,6 +188,9 @@ class Host:
                 message = "interrupted before it was started"
                 raise InterruptedError(message)  # noqa: TRY301  # answered like any error
             request, connection = load_request(kind, body), self._connection
+            del body
+            if isinstance(request, Call):
+                request = packing(request)
             result = checked(connection.execute(request), request, connection)  # type: ignore[union-attr]  # open by now
             with self._lock:
                 self._running = 0

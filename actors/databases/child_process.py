@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChildProcess"]
 
-_LEAST_MEMORY = 16 << 20
+_LEAST_MEMORY = 32 << 20
 
 
 @final
@@ -32,8 +32,8 @@ class ChildProcess(Frozen):
     database: Database
     """What the children connect to; a path is a `SQLite` file."""
     memory_limit: int | None
-    """Bytes of its own that a child may use (`RLIMIT_DATA`): a job that needs more gets a `MemoryError`, or loses
-    its child. An empty child needs about 15 MB. `None` is no limit."""
+    """Bytes that a child may have for its data, used or not (`RLIMIT_DATA`); at least 32 MB, of which an idle child has
+    about half. A job that needs more gets a `MemoryError`, or loses its child. `None` is no limit."""
     start_timeout: float
     """Seconds after which a child that has not opened its connection is killed."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from actors.errors import RemoteError
-from actors.messages import Query, Request
+from actors.messages import Call, Query, Request
 from actors.result import Result
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "load_error",
     "load_pickled",
     "load_request",
+    "packing",
     "request_frame",
     "write",
 ]
@@ -189,14 +190,35 @@ def answer_frames(ticket: int, result: Any, seconds: float, *, plain: bool) -> I
     yield answer_frame(ticket, rest, seconds)
 
 
-def _pickled(ticket: int, result: object, seconds: float) -> bytes:
+class _Packed(bytes):
+    """What a function returned, packed while its transaction was still open."""
+
+    __slots__ = ()
+
+
+def packing(request: Call[Any]) -> Call[Any]:
+    """Return a call of the same function that packs what that returns: what cannot be sent is to roll back."""
+
+    def call(connection: Any, *args: Any) -> _Packed:
+        return _Packed(_dumps(request.function(connection, *args), f"what {request} returned"))
+
+    call.__module__, call.__qualname__ = request.sql.rpartition(".")[::2]
+    return Call(call, *request.args, readonly=request.readonly, timeout=request.timeout)
+
+
+def _dumps(value: object, what: str) -> bytes:
     import pickle
 
     try:
-        return frame(PICKLED, ticket, pickle.dumps(result), seconds)
+        return pickle.dumps(value)
     except Exception as error:
-        message = f"the result cannot be sent from a child process: {type(error).__name__}: {error}"
+        message = f"{what} cannot be sent from a child process: {type(error).__name__}: {error}"
         raise TypeError(message) from error
+
+
+def _pickled(ticket: int, result: object, seconds: float) -> bytes:
+    body = result if isinstance(result, _Packed) else _dumps(result, "the job was done, and its result")
+    return frame(PICKLED, ticket, body, seconds)
 
 
 def load_pickled(body: Any) -> Any:
