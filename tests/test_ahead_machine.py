@@ -1,7 +1,6 @@
 """The state machine of jobs sent ahead runs clean, and finds bugs that are planted for it."""
 
 import pytest
-from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from actors.ahead import Ahead
@@ -10,22 +9,8 @@ from actors.dispatcher import Dispatcher
 from actors.job import QUEUED
 from actors.lane import Lane
 from tests.ahead_machine import AheadMachine
+from tests.looking import FIND, LOOK
 from tests.pipelined_desk import child_of
-
-# Without the phase that explains a failure: it traces every line.
-LOOK = settings(
-    max_examples=300, stateful_step_count=50, deadline=None, phases=(Phase.reuse, Phase.generate, Phase.shrink)
-)
-# Always the same examples, so that a planted bug is found in each run or in none.
-FIND = settings(
-    max_examples=1000,
-    stateful_step_count=50,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate,),
-    report_multiple_bugs=False,
-)
 
 
 def test_whatever_happens_to_jobs_that_are_sent_ahead_each_is_run_once_at_most_and_answered():

@@ -64,7 +64,7 @@ MAY_IMPORT = {
 
 # What each outside library is used for stands in one place.
 OUTSIDE = {
-    "apsw": {"actors.databases.sqlite_connection", "actors.databases.sqlite_transactions"},
+    "apsw": {f"actors.databases.sqlite_{part}" for part in ("connection", "opening", "state", "transactions")},
     "asyncio": {"actors.waiting"},
 }
 

@@ -3,30 +3,15 @@
 import logging
 
 import pytest
-from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from actors.agenda import Agenda
 from actors.deadlines import Deadlines
 from actors.job import WITHDRAWN
 from actors.member import MemberState
+from tests.looking import FIND, LOOK
 from tests.state_machine import CrewMachine
 from tests.stepped import CLOCK, SteppedDispatcher, SteppedSupervisor, SteppedWorker
-
-# Without the phase that explains a failure: it traces every line.
-LOOK = settings(
-    max_examples=300, stateful_step_count=50, deadline=None, phases=(Phase.reuse, Phase.generate, Phase.shrink)
-)
-# Always the same examples, so that a planted bug is found in each run or in none.
-FIND = settings(
-    max_examples=1000,
-    stateful_step_count=50,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate,),
-    report_multiple_bugs=False,
-)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
-from actors.databases.sqlite_connection import SQLiteConnection, without_query
+from actors.databases.sqlite_connection import SQLiteConnection
+from actors.databases.sqlite_opening import without_query
 from actors.frozen import Frozen, store
 
 __all__ = ["SQLite"]

@@ -1,6 +1,5 @@
 """A connection to SQLite, on APSW."""
 
-import os
 import re
 import time
 from contextlib import suppress
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from actors.databases.sqlite_opening import opened
+from actors.databases.sqlite_state import changes_connection
 from actors.databases.sqlite_transactions import call, many, run_together
 from actors.errors import ConnectionLost, TransactionLeftOpen
 from actors.log import log
@@ -16,11 +17,9 @@ from actors.messages import Call, Query, Request, Script, Transaction
 from actors.result import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from actors.databases.sqlite import SQLite
 
-__all__ = ["SQLiteConnection", "without_query"]
+__all__ = ["SQLiteConnection"]
 
 _LOST = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.ConnectionClosedError)
 """After these, nothing more can be trusted of the connection."""
@@ -28,35 +27,6 @@ _LOST = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.ConnectionClose
 _REMEMBERED = 256  # texts of statements that a connection remembers
 
 _NO_ROWID = -(2**63)  # the last inserted rowid is set to this first, to tell whether there was one
-
-# Pragmas that take an argument and yet change nothing of the connection.
-_READING_PRAGMAS = frozenset(
-    {
-        "foreign_key_check",
-        "foreign_key_list",
-        "function_list",
-        "index_info",
-        "index_list",
-        "index_xinfo",
-        "integrity_check",
-        "optimize",
-        "quick_check",
-        "table_info",
-        "table_list",
-        "table_xinfo",
-        "wal_checkpoint",
-    }
-)
-_STATEFUL_ACTIONS = frozenset(
-    {
-        apsw.SQLITE_ATTACH,
-        apsw.SQLITE_DETACH,
-        apsw.SQLITE_CREATE_TEMP_INDEX,
-        apsw.SQLITE_CREATE_TEMP_TABLE,
-        apsw.SQLITE_CREATE_TEMP_TRIGGER,
-        apsw.SQLITE_CREATE_TEMP_VIEW,
-    }
-)
 
 
 class _Trace:
@@ -126,34 +96,7 @@ class SQLiteConnection:
         self._open()
 
     def _open(self) -> None:
-        database = self._database
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
-        try:
-            connection = apsw.Connection(database.path, flags=flags)
-        except apsw.Error as error:
-            _explain(error, database.path)
-            raise
-        try:
-            connection.set_busy_handler(self._on_busy)
-            mode = connection.pragma("journal_mode")
-            if not database.in_memory and mode != database.journal_mode.lower():
-                connection.pragma("journal_mode", database.journal_mode)
-            connection.pragma("synchronous", database.synchronous)
-            connection.pragma("foreign_keys", database.foreign_keys)
-            for name, value in database.pragmas:
-                connection.pragma(name, value)
-            # A file that is not a database passes everything up to the first read of the schema.
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-        except apsw.Error as error:
-            connection.close(True)
-            _explain(error, database.path)
-            raise
-        try:
-            _begin_with(connection, database.on_connect)
-        except BaseException as error:
-            connection.close(True)
-            error.add_note("querycrew: raised by SQLite(on_connect=…)")
-            raise
+        connection = opened(self._database, self._on_busy)
         connection.authorizer = self._authorize
         self._connection = connection
         self._cursor = connection.cursor()
@@ -181,12 +124,7 @@ class SQLiteConnection:
     ) -> int:
         del trigger
         self._prepared = True
-        if (
-            action in _STATEFUL_ACTIONS
-            or (action == apsw.SQLITE_PRAGMA and second is not None and str(first).lower() not in _READING_PRAGMAS)
-            # Without the word TEMP, as in "CREATE TABLE temp.t", this is all that tells.
-            or (action == apsw.SQLITE_INSERT and schema == "temp" and first in ("sqlite_master", "sqlite_temp_master"))
-        ):
+        if changes_connection(action, first, second, schema):
             self._stateful = True
         return apsw.SQLITE_OK
 
@@ -378,18 +316,6 @@ class SQLiteConnection:
             self._renewing = False
 
 
-def _begin_with(connection: apsw.Connection, what: "str | Callable[[apsw.Connection], object] | None") -> None:
-    if isinstance(what, str):
-        for _ in connection.execute(what):
-            pass
-    elif what is not None:
-        what(connection)
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
-        message = "it left a transaction open"
-        raise ValueError(message)
-
-
 def _check_closed(connection: apsw.Connection, request: Request) -> None:
     """Raise `TransactionLeftOpen` if the request did not end the transaction that it began."""
     if not connection.in_transaction:
@@ -410,22 +336,3 @@ _BLANK = re.compile(r"(?>[ \t\n\f\r;]+|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z))*")
 def _is_blank(sql: str) -> bool:
     """Say whether `sql` holds nothing but what SQLite takes for white space, semicolons and comments."""
     return _BLANK.fullmatch(sql) is not None
-
-
-def without_query(path: str) -> str:
-    """Return a path or URI without its query, which may carry a key."""
-    return path.partition("?")[0] if path.startswith("file:") else path
-
-
-def _explain(error: apsw.Error, text: str) -> None:
-    """Add to the driver's error what is wrong with the path, as far as one can see from here."""
-    path = without_query(text).removeprefix("file:")
-    folder = os.path.dirname(path) or "."
-    if isinstance(error, apsw.NotADBError):
-        error.add_note(f"{path} is not a SQLite database, or it is encrypted")
-    elif os.path.isdir(path):
-        error.add_note(f"{path} is a directory")
-    elif not os.path.isdir(folder):
-        error.add_note(f"there is no directory {folder}")
-    elif not os.access(wanted := path if os.path.exists(path) else folder, os.W_OK):
-        error.add_note(f"this process may not write to {wanted}")

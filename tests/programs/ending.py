@@ -22,23 +22,14 @@ def report(crews: list, replies: list) -> None:
 
 
 def end(how: str, db: object) -> None:
+    end_as_any_program(how)
     match how:
-        case "exception":
-            raise RuntimeError("the program's own")
-        case "exit":
-            sys.exit(3)
-        case "SIGINT":
-            signal.raise_signal(signal.SIGINT)
         case "SIGINT in ask":
             say("ready")
             db.ask(Query(RUNAWAY))
-        case "SIGTERM":
-            os.kill(os.getpid(), signal.SIGTERM)
         case "SIGTERM handled":
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(4))
             os.kill(os.getpid(), signal.SIGTERM)
-        case "os._exit":
-            os._exit(5)
         case "asking thread":
             again = Supervisor.start(sys.argv[2], size=1)
             again.ask(Query("SELECT 1"), timeout=20)
@@ -73,7 +64,7 @@ crews: list = []
 replies: list = []
 atexit.register(report, crews, replies)  # before the crew's own, so that it comes after it
 
-from shared import eventually, say  # noqa: E402
+from shared import end_as_any_program, eventually, say  # noqa: E402
 
 from supervisor import Query, Script, Status, Supervisor  # noqa: E402
 

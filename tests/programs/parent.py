@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 
-from shared import eventually, say
+from shared import end_as_any_program, eventually, say
 
 from supervisor import ChildProcess, Query, Status, Supervisor, SupervisorRef
 from tests.elsewhere import Elsewhere
@@ -25,17 +25,8 @@ def keep_busy(db: SupervisorRef, how: str, pids: list[int]) -> None:
 
 
 def end(how: str) -> None:
+    end_as_any_program(how)
     match how:
-        case "exception":
-            raise RuntimeError("the program's own")
-        case "exit":
-            sys.exit(3)
-        case "SIGINT":
-            signal.raise_signal(signal.SIGINT)
-        case "SIGTERM":
-            os.kill(os.getpid(), signal.SIGTERM)
-        case "os._exit":
-            os._exit(5)
         case "kill":
             threading.Event().wait()
         case "kill, with a fork that lives on":

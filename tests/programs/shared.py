@@ -1,5 +1,7 @@
 """What the programs share: words for the test that started them, and waiting for what nothing announces."""
 
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -20,6 +22,21 @@ def eventually(condition: Callable[[], object], seconds: float = 20.0) -> bool:
             return True
         nothing.wait(0.005)
     return False
+
+
+def end_as_any_program(how: str) -> None:
+    """End this program in one of the ways in which programs end, or go on."""
+    match how:
+        case "exception":
+            raise RuntimeError("the program's own")
+        case "exit":
+            sys.exit(3)
+        case "SIGINT":
+            signal.raise_signal(signal.SIGINT)
+        case "SIGTERM":
+            os.kill(os.getpid(), signal.SIGTERM)
+        case "os._exit":
+            os._exit(5)
 
 
 def serves(db: SupervisorRef) -> bool:
