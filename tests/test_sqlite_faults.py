@@ -1,6 +1,7 @@
 """What the world does to a SQLite file, and to the memory that its rows need: one clear error each time."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -207,13 +208,18 @@ def test_a_lock_of_another_process_is_waited_for_as_long_as_asked_and_no_longer(
     db.ask(FILL)
     with same_workers(db):
         with held_by_another_process(path):
-            for request in (
-                Query("INSERT INTO kept VALUES (3, NULL)"),
-                Script("BEGIN IMMEDIATE; INSERT INTO kept VALUES (3, NULL); COMMIT"),
-                Script("BEGIN; SELECT * FROM kept; INSERT INTO kept VALUES (3, NULL); COMMIT"),
+            for request, waits in (
+                (Query("INSERT INTO kept VALUES (3, NULL)"), 0.02),
+                (Script("BEGIN IMMEDIATE; INSERT INTO kept VALUES (3, NULL); COMMIT"), 0.02),
+                # One that reads already and wants to write is refused at once: its waiting could never end.
+                (Script("BEGIN; SELECT * FROM kept; INSERT INTO kept VALUES (3, NULL); COMMIT"), 0.0),
             ):
-                with pytest.raises(apsw.BusyError):
+                with pytest.raises(apsw.BusyError) as caught:
                     db.ask(request)
+                [note] = [note for note in caught.value.__notes__ if "waited" in note]
+                waited = float(re.search(r"waited ([\d.]+) seconds", note)[1])
+                assert waited >= waits
+                assert "busy_timeout is 0.02" in note
             assert db.ask(NUMBERS).column(0) == [1, 2], "readers do not mind"
         assert db.ask(Query("INSERT INTO kept VALUES (3, NULL)")).rowcount == 1
         assert db.ask(NUMBERS).column(0) == [1, 2, 3]

@@ -117,6 +117,12 @@ class SQLiteConnection:
         time.sleep(min(left, 0.001 * (attempts + 1), 0.025))
         return self._renewing or not self._interrupted
 
+    def _tell_how_long(self, error: apsw.BusyError) -> None:
+        waited = max(0.0, time.monotonic() - self._busy_since) if self._busy_since else 0.0
+        limit = self._database.busy_timeout
+        note = f"waited {waited:.3f} seconds for a lock that another connection holds (busy_timeout is {limit:g})"
+        error.add_note(f"querycrew: {note}")
+
     # --- called by the engine -------------------------------------------------------------
 
     def _authorize(
@@ -133,6 +139,7 @@ class SQLiteConnection:
     def execute(self, request: Request) -> Any:
         """Run `request`; see `Connection`."""
         self._interrupted = False  # it was meant for the last job, which was done by then
+        self._busy_since = 0.0
         try:
             if isinstance(request, Query):
                 known = self._reading.get(request.sql)
@@ -151,7 +158,9 @@ class SQLiteConnection:
                 self._stateful = True  # a cursor is open that is not ours
         except _LOST as error:
             raise ConnectionLost(str(error)) from error
-        except Exception:
+        except Exception as error:
+            if isinstance(error, apsw.BusyError):
+                self._tell_how_long(error)
             self._reading.pop(request.sql, None)  # it may have been prepared anew
             self._clean_up()
             raise
