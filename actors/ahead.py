@@ -46,7 +46,7 @@ class Ahead:
 
     def __len__(self) -> int:
         """Say how many jobs are ahead."""
-        return sum([len(member.ahead) for member in self.members])
+        return sum(job is not member.job for member in self.members for job in member.in_hand())
 
     def room(self, member: Member) -> int:
         """Return how many jobs a busy member is to be given ahead now.

@@ -449,7 +449,7 @@ class Dispatcher:
                 size=self.size,
                 workers=statuses_of(self._members.values(), self.clock()),
                 queued=self.queued,
-                running=sum(member.job is not None for member in self._members.values()),
+                running=sum(member.is_running for member in self._members.values()),
                 **self._tally.counts(),
                 stuck=self.stuck,
                 restarts=self.restarts,

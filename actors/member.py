@@ -77,9 +77,17 @@ class Member:
         """Monotonic seconds."""
 
     def in_hand(self) -> list[Job]:
-        """Return what it runs and what was sent ahead, in the order of the sending."""
+        """Return what it runs and what was sent ahead, in the order of the sending.
+
+        Without what was taken back by a thread that was cut off before it had struck that off here.
+        """
         jobs = dict.fromkeys((self.job, *self.ahead))
-        return [job for job in jobs if job is not None]
+        return [job for job in jobs if job is not None and job.member is self]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs a job."""
+        return self.job is not None and self.job.member is self
 
     def has(self, job: Job) -> bool:
         """Say whether it has `job` in hand."""

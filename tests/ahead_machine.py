@@ -403,6 +403,17 @@ class AheadMachine(RuleBasedStateMachine):
         jobs = hand.member.in_hand()
         hand.child.recall(min(most, len(jobs) - 1))
 
+    @precondition(lambda self: self.steps % 4 == 0 and self.can_lose())
+    @rule(pick=pick)
+    def a_thread_is_killed_when_it_has_put_a_job_back(self, pick: int) -> None:
+        """Before it has struck that off the hands of its worker: another may take it meanwhile."""
+        hand = self.one_of(self.can_lose(), pick)
+        if not hand.child.drawn:
+            (token,) = hand.child.recall(1)
+            job = hand.member.given[token]
+            self.dispatcher._put_back(job)
+            self.dispatcher._lane.match()
+
     # --- the supervisor -------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([0.02, 0.06, 0.1, 0.6]))
@@ -516,8 +527,9 @@ class AheadMachine(RuleBasedStateMachine):
         except AssertionError as error:
             raise AssertionError("the counters do not add up") from error
         members = list(self.dispatcher._members.values())
-        assert status.running == sum(member.job is not None for member in members)
-        assert status.queued == len(self.desk.waiting()) + sum(len(member.ahead) for member in members)
+        assert status.running == sum(member.is_running for member in members)
+        ahead = sum(len(member.in_hand()) - member.is_running for member in members)
+        assert status.queued == len(self.desk.waiting()) + ahead
         for hand in self.piped():
             assert len(hand.member.in_hand()) <= max(self.depth, 1), "a connection was given more than it takes"
 

@@ -121,7 +121,7 @@ class ForgetsWhatItInterruptedAndTookBack(Dispatcher):
     [
         (
             TakesBackWithoutATokenOfTheChild,
-            "a job was begun twice|a job waits that was begun|says that it was not executed",
+            "a job was begun twice|a job waits that was begun|says that it was not executed|a token without a job",
         ),
         (TakesBackTheLast, "a thread waits for ever"),
         (PutsBackAndKeeps, "a job is in two hands|a job waits and is in|the counters do not add up"),
