@@ -592,6 +592,26 @@ def test_results_of_any_size_arrive_as_they_are(crew, rows):
     here.close()
 
 
+def test_what_is_written_in_parts_arrives_as_it_is(path):
+    connection = ChildProcess(path).connect()
+    slow = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT max(i) FROM n"
+    try:
+        connection.offer(bytes([token_of(1)]))
+        connection.send([(1, Query(slow))])
+        # While the child is busy it reads nothing, and the pipe gets full in the middle of a frame.
+        for first in range(2, 92, 3):
+            tickets = range(first, first + 3)
+            connection.offer(bytes(map(token_of, tickets)))
+            connection.send([(ticket, Query("SELECT ?, ?", (ticket, "x" * 7001))) for ticket in tickets])
+        answers = []
+        while len(answers) < 91:
+            answers += connection.receive()
+        assert [answer.ticket for answer in answers] == list(range(1, 92))
+        assert all(answer.value.rows == [(answer.ticket, "x" * 7001)] for answer in answers[1:])
+    finally:
+        connection.close()
+
+
 def test_large_parameters_and_large_results_in_both_directions_at_once_block_nobody(crew):
     db = crew(size=1)
     big = b"\0" * 3_000_000

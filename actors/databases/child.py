@@ -168,7 +168,7 @@ class Child:
             BlockingIOError: nothing can be written now.
             BrokenPipeError: nobody will read it.
         """
-        return quick_write(self._jobs, data if len(data) <= _PORTION else data[at : at + _PORTION])
+        return quick_write(self._jobs, data[at : at + _PORTION] if at or len(data) > _PORTION else data)
 
     def wait_to_write(self, seconds: float | None = None) -> bool:
         """Wait until something can be written or read, or it is over; say whether something is to be read first."""

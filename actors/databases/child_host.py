@@ -33,6 +33,7 @@ from actors.databases.frames import (
     FEW,
     HEAD,
     LOST,
+    MAGIC,
     READY,
     TOO_LARGE,
     answer_frame,
@@ -144,7 +145,10 @@ class Host:
     def _parse(self) -> None:
         buffer, at = self._buffer, 0
         while len(buffer) - at >= HEAD.size:
-            _, length, ticket, kind, _ = HEAD.unpack_from(buffer, at)
+            magic, length, ticket, kind, _ = HEAD.unpack_from(buffer, at)
+            if magic != MAGIC:
+                message = "the parent of this child process sent what is no request"
+                raise ValueError(message)
             end = at + HEAD.size + length
             if end > len(buffer):
                 break
