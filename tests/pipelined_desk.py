@@ -191,7 +191,7 @@ class PipelinedDesk(Desk):
         """Kill the child, and do what its worker does then; return the orphans."""
         child_of(member).die()
         pipeline = self._pipelines[member.id]
-        if child_of(member).answers:
+        if child_of(member).answers and member.state is not MemberState.GONE:  # else its thread has stopped reading
             pipeline.receive()
         self.dispatcher.exchange(member, _endings(pipeline), more=False)
         orphans = self.dispatcher.bury(member)
