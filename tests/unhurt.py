@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from supervisor import Status, SupervisorRef
+from tests.conftest import eventually
 from tests.support import environment
 
 
@@ -16,6 +17,7 @@ def worker_ids(db: SupervisorRef) -> list[int]:
 @contextmanager
 def same_workers(db: SupervisorRef) -> Iterator[None]:
     """Run the block, and see that the crew has the same workers after it as before."""
+    assert eventually(lambda: worker_ids(db)), "it has no workers yet"
     before = worker_ids(db)
     yield
     assert worker_ids(db) == before
