@@ -1,6 +1,5 @@
 """Child: a child process with its pipes, as its parent sees it; what the pipes carry is told in `child_host`."""
 
-import contextlib
 import ctypes
 import fcntl
 import marshal
@@ -289,7 +288,7 @@ def _after_fork_in_child() -> None:
     for child in list(_children):
         child.forget_the_parent()
     for ends in list(_all_ends):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             ends.close()
 
 
