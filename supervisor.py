@@ -16,14 +16,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pykka
 from pykka._envelope import Envelope
 
-from actors import process
+from actors import process, refusals
 from actors.actor import CrewActor
-from actors.databases.base import Connection, Database
+from actors.databases.base import Connection, Database, lanes_of
 from actors.databases.child_process import ChildProcess
 from actors.databases.sqlite import SQLite
 from actors.dispatcher import Dispatcher, Mode
@@ -38,6 +38,7 @@ from actors.errors import (
     QueryTimeout,
     QueueFull,
     RemoteError,
+    SessionClosed,
     SupervisorStopped,
     TransactionBroken,
     TransactionLeftOpen,
@@ -51,11 +52,13 @@ from actors.job import Abort, Job
 from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import (
+    Backup,
     Call,
     Query,
     Script,
     Shutdown,
     Status,
+    Stream,
     Subscribe,
     Transaction,
     Unsubscribe,
@@ -65,16 +68,20 @@ from actors.messages import (
 from actors.options import check_database, check_shed_after, check_type, check_whole, usable_size
 from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
-from actors.refusals import shut_down
 from actors.reply import Reply
 from actors.restart import Deaths, RestartPolicy
 from actors.result import Result, Row
-from actors.seat import Seat, SeatState
+from actors.seat import Seat, SeatState, Team
 from actors.status import CrewStatus, Durations, WorkerStatus
 from actors.waiting import here
 from actors.worker import Worker
 
+if TYPE_CHECKING:
+    from actors.session import Session
+    from actors.stream import RowStream
+
 __all__ = [
+    "Backup",
     "Call",
     "ChildProcess",
     "ChildProcessEnded",
@@ -98,9 +105,13 @@ __all__ = [
     "Result",
     "Resumed",
     "Row",
+    "RowStream",
     "SQLite",
     "Script",
+    "Session",
+    "SessionClosed",
     "Status",
+    "Stream",
     "Subscribe",
     "Supervisor",
     "SupervisorRef",
@@ -116,6 +127,21 @@ __all__ = [
     "WorkerUp",
     "WouldDeadlock",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what few programs need only as it is asked for."""
+    if name == "Session":
+        from actors import session
+
+        return session.Session
+    if name == "RowStream":
+        from actors import stream
+
+        return stream.RowStream
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
 
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
@@ -147,22 +173,23 @@ class Supervisor(CrewActor):
         timeout: float | None = None,
         shed_after: float | None = None,
     ) -> None:
+        lanes = lanes_of(database)
         self._dispatcher = self.dispatcher_class(
             *(name, str(database), size, max_queue, self.clock),
             grace=policy.grace,
             shed_after=shed_after,
             quarantine=Quarantine(policy.poison_after, policy.within),
+            has_writer=len(lanes) > 1,
         )
         super().__init__()
         self._database = database
         self._policy = policy
         self._deaths = Deaths(policy)
-        self._seats = [Seat() for _ in range(size)]
+        # Those who read, or do everything; and the one who writes, where there is one.
+        self._teams = [Team(number, each, 1 if number else size) for number, each in enumerate(lanes)]
+        self._seats = [seat for team in self._teams for seat in team.seats]
         # Worker ids are never used again: news of one that is not seated is old, and ignored.
         self._worker_ids = count(1)
-        # Why the last worker could not start or died: the cause of a suspension.
-        self._last_cause: BaseException | None = None
-        self._last_start_failed = False
         # Monotonic seconds from which running jobs are interrupted, and later given up, while stopping.
         self._force_at: float | None = None
         # Monotonic seconds until which workers that still open the database are waited for, while stopping.
@@ -260,7 +287,7 @@ class Supervisor(CrewActor):
                 self._subscribers.pop(actor_ref.actor_urn, None)
             case Alarm():
                 pass
-            case Query() | Script() | Transaction() | Call():
+            case Query() | Script() | Transaction() | Call() | Backup():
                 self.actor_ref.tell(message)
             case _:
                 log(__name__, "warning", "message_ignored", crew=self._dispatcher.name, type=type(message).__name__)
@@ -279,8 +306,11 @@ class Supervisor(CrewActor):
             for seat in self._seats
             if seat.state is SeatState.UP and seat.worker is not None
         ]
-        if self._dispatcher.mode is Mode.SUSPENDED:
-            now.append(Suspended(name, self._last_cause))
+        now += [
+            Suspended(name, team.last_cause, team.role)
+            for team in self._teams
+            if self._dispatcher.is_down(team.number) and self._dispatcher.mode in (Mode.UP, Mode.SUSPENDED)
+        ]
         self._subscribers[actor_ref.actor_urn] = actor_ref
         for event in now:
             self._tell(actor_ref, event)
@@ -289,16 +319,20 @@ class Supervisor(CrewActor):
         seat = self._seat_of(worker_id)
         if seat is None:
             return
+        team = seat.team
         seat.state = SeatState.UP
-        self._last_start_failed = False
+        team.last_start_failed = False
+        team.opened = True
         seat.up_since = self.clock()
         self._publish(WorkerUp(self._dispatcher.name, worker_id))
-        if self._dispatcher.mode is Mode.SUSPENDED:
+        if self._dispatcher.is_down(team.number):
             log(__name__, "info", "resumed", crew=self._dispatcher.name, worker=worker_id)
-            self._dispatcher.resume()
-            self._publish(Resumed(self._dispatcher.name))
-            for other in self._seats:
-                other.due = min(other.due, self._deaths.free_at(seat.up_since))
+            self._dispatcher.resume(team.number)
+            if self._dispatcher.mode is Mode.UP:
+                self._publish(Resumed(self._dispatcher.name, team.role))
+            for other in self._seats if team.number == 0 else team.seats:
+                if other.state is SeatState.WAITING:
+                    other.due = min(other.due, self._deaths.free_at(seat.up_since))
 
     def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:
         if worker_id in self._stuck:
@@ -334,44 +368,61 @@ class Supervisor(CrewActor):
             if self._is_over(now):
                 self.actor_stopped.set()
                 return
-        if any(seat.state is SeatState.UP for seat in self._seats):
-            self._start_due(now)
-        elif not self._starting():
-            if self._last_start_failed:
-                self._suspend()
-            if not self.actor_stopped.is_set():
-                self._start_one_or_suspend(now)
+        for team in self._teams:
+            if self._is_wanted(team):
+                self._staff_team(team, now)
         self.actor_inbox.alarm = self._next_alarm()
 
-    def _start_due(self, now: float) -> None:
+    def _is_wanted(self, team: Team) -> bool:
+        """Say whether a team is to have workers: the writer is started once there is something to write.
+
+        Not before a reader has opened the database: a new file is set up by one worker alone.
+        """
+        if team.number == 0:
+            return True
+        return self._teams[0].opened and (team.was_ever_staffed or self._dispatcher.wants_worker(team.number))
+
+    def _staff_team(self, team: Team, now: float) -> None:
+        if team.is_up:
+            self._start_due(team, now)
+        elif not team.starting:
+            if team.last_start_failed:
+                self._suspend(team)
+            if not self.actor_stopped.is_set():
+                self._start_one_or_suspend(team, now)
+
+    def _start_due(self, team: Team, now: float) -> None:
         if self._dispatcher.mode is Mode.STOPPING:
             return  # those that are up finish the work
-        for seat in self._seats:
+        for seat in team.seats:
             if seat.state is SeatState.WAITING and seat.due <= now:
                 self._start_worker(seat, now)
 
-    def _start_one_or_suspend(self, now: float) -> None:
+    def _start_one_or_suspend(self, team: Team, now: float) -> None:
         """Nobody is up or about to be: one worker at a time goes on trying.
 
         Starting just one also means that a new file is set up by one worker alone, and that a database
         that cannot be opened is found out at the price of one attempt.
         """
-        for _ in self._seats:
-            seat = min(self._seats, key=lambda seat: seat.due)
+        if self._dispatcher.mode is Mode.STOPPING and not self._dispatcher.wants_worker(team.number):
+            return  # nothing is left for it to do
+        for _ in team.seats:
+            seat = min(team.seats, key=lambda seat: seat.due)
             if seat.due > now:
                 break
             self._start_worker(seat, now)
             if seat.state is SeatState.STARTING:
                 return
-        self._suspend()
+        self._suspend(team)
 
-    def _suspend(self) -> None:
-        if self._dispatcher.mode is Mode.UP:
-            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=self._last_cause)
-            self._publish(Suspended(self._dispatcher.name, self._last_cause))
-        self._reject(self._dispatcher.suspend(self._last_cause), self._dispatcher.unavailable)
-        if self._dispatcher.mode is Mode.STOPPING:
-            self.actor_stopped.set()  # nobody is up, and now nothing is queued: it is over
+    def _suspend(self, team: Team) -> None:
+        number, cause = team.number, team.last_cause
+        if self._dispatcher.mode is Mode.UP and not self._dispatcher.is_down(number):
+            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=cause)
+            self._publish(Suspended(self._dispatcher.name, cause, team.role))
+        self._reject(self._dispatcher.suspend(cause, number), partial(self._dispatcher.unavailable, number))
+        if self._dispatcher.mode is Mode.STOPPING and self._is_over(self.clock()):
+            self.actor_stopped.set()  # nobody is up, and now nothing is queued
 
     def _start_worker(self, seat: Seat, now: float) -> None:
         worker_id = next(self._worker_ids)
@@ -381,9 +432,9 @@ class Supervisor(CrewActor):
         seat.state = SeatState.STARTING
         seat.due = now + self._policy.start_timeout
         try:
-            worker = self.worker_class(worker_id, self._database, self._dispatcher, self._hear)
+            worker = self.worker_class(worker_id, seat.team.database, self._dispatcher, self._hear)
             seat.worker = worker
-            self._dispatcher.enlist(worker.member)
+            self._dispatcher.enlist(worker.member, seat.team.number)
             worker.launch()
         except Exception as error:  # noqa: BLE001  # no thread, no memory: the same as a failed start
             self._vacate(seat, error, now)
@@ -408,8 +459,12 @@ class Supervisor(CrewActor):
         if job is None:  # it has not begun it, and lost it again
             ignored = TimeoutError(f"worker {member.id} did not begin its job")
         else:
-            ran = now - job.started_at
+            ran = now - (job.started_at or member.since)
             ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
+        for other in member.in_hand():  # what shared its transaction: nobody knows whether that will be committed
+            if other.abort is None:
+                what = "was given up"
+                other.reply.reject(refusals.died(self._dispatcher.name, member.id, what, other, ignored))
         self._vacate(seat, ignored, now)
         # Nothing is wrong with the database: only the window of restarts may make the next worker wait.
         seat.failures = 0
@@ -427,19 +482,20 @@ class Supervisor(CrewActor):
         if cause is None:
             seat.due = now  # it was asked to stop: nothing is wrong with it
             return
-        self._last_cause = cause
+        team = seat.team
+        team.last_cause = cause
         if was_up:
             self._deaths.record(now)
         else:
             self._dispatcher.failed_starts += 1
-            self._last_start_failed = True
+            team.last_start_failed = True
             seat.failures = max(seat.failures, 1)
         wait = self._policy.backoff(seat.failures, _chance(now))
         seat.failures += 1
         seat.due = max(now + wait, self._deaths.free_at(now))
         if not was_up:
             # What this one could not open, the others would not either: one at a time tries.
-            for other in self._seats:
+            for other in team.seats:
                 if other.state is SeatState.WAITING:
                     other.due = max(other.due, seat.due)
         log(
@@ -475,7 +531,7 @@ class Supervisor(CrewActor):
         self._reject_stopped(self._dispatcher.cancel_pending())
         if self._give_up_at is None:
             self._give_up_at = now + _GRACE
-            abort = Abort("rejected", partial(shut_down, self._dispatcher.name), self._give_up_at)
+            abort = Abort("rejected", partial(refusals.shut_down, self._dispatcher.name), self._give_up_at)
             for job in self._dispatcher.running():
                 self._dispatcher.interrupt(job, abort)
         if now >= self._give_up_at:
@@ -562,10 +618,10 @@ class Supervisor(CrewActor):
                 times.append(self._give_up_at)
             elif self._force_at is not None:
                 times.append(self._force_at)
-        elif len(starting) < len(self._seats):
-            up = any(seat.state is SeatState.UP for seat in self._seats)
-            if up or not starting:
-                times += [seat.due for seat in self._seats if seat.state is SeatState.WAITING]
+        else:
+            for team in filter(self._is_wanted, self._teams):
+                if team.is_up or not team.starting:
+                    times += [seat.due for seat in team.seats if seat.state is SeatState.WAITING]
         return min(times, default=None)
 
     def _reject_stopped(self, jobs: list[Job]) -> None:
@@ -596,6 +652,8 @@ class Supervisor(CrewActor):
         self.actor_ref.forget_the_parent()
         for job in jobs:
             job.reply.forget_the_parent()
+            if job.talk is not None:
+                job.talk.forget_the_parent()
             job.reply.reject(self._dispatcher.stopped())
 
 

@@ -6,7 +6,6 @@ from actors import refusals
 from actors.errors import Overloaded, PoisonQuery
 from actors.job import Job
 from actors.quarantine import Quarantine
-from actors.shedding import Shedding
 from actors.tally import Ending
 
 __all__ = ["Admission"]
@@ -20,15 +19,12 @@ class Admission:
         name: str,
         size: int,
         quarantine: Quarantine | None,
-        shed_after: float | None,
         timed_out: Callable[[Job, bool | None], BaseException],
     ) -> None:
         self._name = name
         self._size = size
         self.quarantine = Quarantine(3, 10.0) if quarantine is None else quarantine
         """Which statements have killed workers of late."""
-        self.shedding = None if shed_after is None else Shedding(shed_after)
-        """Whether the queue stands; `None` where nothing is ever shed."""
         # Makes the error of a job whose deadline has passed.
         self._timed_out = timed_out
 
@@ -41,16 +37,16 @@ class Admission:
         if (poison := self.poison(job, now)) is not None:
             return poison, "rejected"
         waited = now - job.submitted_at
-        if self.shedding is None or not self.shedding.stands(waited, now) or waited <= self.shedding.target:
+        shedding = None if job.lane is None else job.lane.shedding
+        if shedding is None or not shedding.stands(waited, now) or waited <= shedding.target:
             return None
-        return self.overloaded(waited), "shed"
+        return self.overloaded(waited, shedding.target), "shed"
 
     def poison(self, job: Job, now: float) -> PoisonQuery | None:
         """Return the error of a job that is held back since it kills workers, if it is."""
         deaths = self.quarantine.deaths_of(job.request, now) if self.quarantine.deaths else 0
         return refusals.poison(self._name, job, deaths) if deaths else None
 
-    def overloaded(self, waited: float) -> Overloaded:
-        """Return the error of a job that is shed after it has waited so long."""
-        assert self.shedding is not None
-        return refusals.overloaded(self._name, waited, self.shedding.target, self._size)
+    def overloaded(self, waited: float, target: float) -> Overloaded:
+        """Return the error of a job that is shed after it has waited so much longer than the target."""
+        return refusals.overloaded(self._name, waited, target, self._size)

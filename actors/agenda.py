@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 from actors.deadlines import Deadlines
 from actors.job import Abort, Job
@@ -61,19 +60,20 @@ class Agenda:
         self._armed = min(times)
         return None if self._armed == _NEVER else self._armed
 
-    def see(self, running: Iterable[Job], waiting: OrderedDict[Job, None]) -> None:
+    def see(self, running: Iterable[Job], queues: Iterable[OrderedDict[Job, None]]) -> None:
         """Note the deadlines of all jobs that came since the last time and are not done."""
         self.unseen = _NEVER
         for job in running:
             self.see_one(job)
-        backwards, unseen = reversed(waiting), list[Job]()
-        with suppress(RuntimeError):  # a signal handler or a finalizer asked in between: look again
-            while (job_behind := next(backwards, None)) is not None and not job_behind.seen:
-                unseen.append(job_behind)
-            for job in reversed(unseen):  # in the order of the asking
-                self.see_one(job)
-            return
-        self.unseen = 0.0
+        for waiting in queues:
+            backwards, unseen = reversed(waiting), list[Job]()
+            try:
+                while (job_behind := next(backwards, None)) is not None and not job_behind.seen:
+                    unseen.append(job_behind)
+                for job in reversed(unseen):  # in the order of the asking
+                    self.see_one(job)
+            except RuntimeError:  # a signal handler or a finalizer asked in between: look again
+                self.unseen = 0.0
 
     def see_one(self, job: Job) -> None:
         """Note the deadline of a job, if it has one."""

@@ -48,6 +48,11 @@ class Ahead:
         """Say how many jobs are ahead."""
         return sum(job is not member.job for member in self.members for job in member.in_hand())
 
+    @property
+    def most(self) -> int:
+        """How many jobs are ahead at most, which costs less to say."""
+        return sum(len(member.ahead) for member in self.members)
+
     def room(self, member: Member) -> int:
         """Return how many jobs a busy member is to be given ahead now.
 
@@ -58,9 +63,10 @@ class Ahead:
         waiting = len(self._lane)
         if in_hand > depth // 2 or not waiting:
             return 0
-        if not any(other.state in _FREE for other in self._members.values()):
-            waiting += len(self._members) - 1  # rounded up: nobody else is about to take it
-        return min(depth - in_hand, waiting // len(self._members))
+        others = [other for other in self._members.values() if other.lane is self._lane]
+        if not any(other.state in _FREE for other in others):
+            waiting += len(others) - 1  # rounded up: nobody else is about to take it
+        return min(depth - in_hand, waiting // len(others))
 
     def give(self, member: Member, job: Job) -> None:
         """Note that `job`, the first of the lane, is sent to `member` behind what that has."""
@@ -124,6 +130,12 @@ class Ahead:
         if job.member is not member or not member.has(job):
             return False
         member.given.pop(token_of(job.ticket), None)
+        if member.pipeline is not None and member.pipeline.groups and member.job is not job:
+            # What came before it has to begin again, or is about to.
+            if member.job is not None:
+                member.ahead.appendleft(member.job)
+            self._begin(member, job)
+            member.ahead.remove(job)
         while member.job is not job:
             # Answers come in the order of the giving: what was before it will never be answered.
             lost, member.job = member.job, None

@@ -19,6 +19,7 @@ from contextlib import suppress
 from enum import Enum
 from functools import partial
 from itertools import islice, takewhile
+from typing import TYPE_CHECKING
 
 from actors import refusals
 from actors.admission import Admission
@@ -36,9 +37,14 @@ from actors.errors import (
 from actors.job import NEW, QUEUED, SENT, STARTED, WITHDRAWN, Abort, Job
 from actors.lane import Lane
 from actors.member import Member, MemberState, in_words, statuses_of
+from actors.messages import Request
 from actors.quarantine import Quarantine
+from actors.routes import Routes
 from actors.status import CrewStatus
 from actors.tally import Ending, Tally
+
+if TYPE_CHECKING:
+    from actors.conversation import Conversation
 
 __all__ = ["Dispatcher", "Mode"]
 
@@ -66,6 +72,7 @@ _PORTION = 1000  # jobs that are taken out of the queue at once
 _AWAKE = MemberState.AWAKE
 _BUSY = MemberState.BUSY
 _GONE = MemberState.GONE
+_FREE = (MemberState.AWAKE, MemberState.IDLE)
 
 
 class Dispatcher:
@@ -82,6 +89,7 @@ class Dispatcher:
         grace: float = 0.5,
         shed_after: float | None = None,
         quarantine: Quarantine | None = None,
+        has_writer: bool = False,
     ) -> None:
         self.name = name
         self.database = database
@@ -94,17 +102,25 @@ class Dispatcher:
         self._mode = Mode.UP
         # Why it is suspended or stopped, for the errors of the jobs that are refused.
         self._cause: BaseException | None = None
-        self._lane = Lane()
+        roles = ("reader", "writer") if has_writer else (None,)
+        self._lanes = tuple(Lane(role, shed_after) for role in roles)
+        # The one in which every worker serves, or every worker but the writer.
+        self._lane = self._lanes[0]
+        # Which jobs are the writer's, if there is one.
+        self._routes = Routes() if has_writer else None
         # Those that left the queue to be rejected, and may not have been yet.
         self._dropped: list[Job] = []
         # Every worker that is starting or up, by its id.
         self._members: dict[int, Member] = {}
-        self._ahead = Ahead(self._lane, self._members, self._begin, self._put_back)
+        for lane in self._lanes:
+            lane.ahead = Ahead(lane, self._members, self._begin, self._put_back)
         self.agenda = Agenda()
         """When the supervisor has to look again, and how it is told to."""
-        self._admission = Admission(name, size, quarantine, shed_after, self.timed_out)
-        # The parts of it that every job passes by.
-        self._quarantine, self._shedding = self._admission.quarantine, self._admission.shedding
+        self._admission = Admission(name, size, quarantine, self.timed_out)
+        self._quarantine = self._admission.quarantine  # which every job passes by
+        self._sheds = shed_after is not None
+        self.has_talks = False
+        """Whether there was ever a conversation."""
         self._tally = Tally()
         self.stuck = 0
         """Threads of workers that were given up and have not come back."""
@@ -117,19 +133,25 @@ class Dispatcher:
         """Accept `job` and wake a worker for it, or return why it is refused."""
         with self._lock:
             self._tally.submitted += 1
-            if self._mode is not _UP or self.max_queue is not None or self._quarantine.deaths:
+            lane = self._lane if self._routes is None else self._lanes[self._routes.writes(job.request)]
+            job.lane = lane
+            if self._mode is not _UP or self.max_queue is not None or self._quarantine.deaths or lane.down:
                 refusal = self._refusal(job)
                 if refusal is not None:
                     self._tally.rejected += 1
                     return refusal
-            self._lane.jobs[job] = None
+            if job.talk is not None:
+                self.has_talks = True
+            lane.jobs[job] = None
             job.state = QUEUED
             if job.deadline is not None and job.deadline < self.agenda.unseen:
                 self.agenda.note(job.deadline)
-            if self._shedding is not None:
-                self.agenda.arm(job.submitted_at + 2 * self._shedding.target)
-            if self._lane.idle:
-                self._lane.wake_one()
+            if lane.shedding is not None:
+                self.agenda.arm(job.submitted_at + 2 * lane.shedding.target)
+            if lane.idle:
+                lane.wake_one()
+            elif lane.on_demand and not lane.members:
+                self.agenda.ring()
             return None
 
     def withdraw(self, job: Job) -> bool:
@@ -137,8 +159,11 @@ class Dispatcher:
         with self._lock:
             # Its caller may have been interrupted in the middle of `submit`: make good the waking.
             self._take_back_from_worker(job)
-            self._lane.match()
-            if job.state is not QUEUED and not (job.state is NEW and job in self._lane.jobs):
+            lane = job.lane
+            if lane is None:
+                return False
+            lane.match()
+            if job.state is not QUEUED and not (job.state is NEW and job in lane.jobs):
                 return False
             if not self._take_back(job):
                 return False
@@ -150,27 +175,39 @@ class Dispatcher:
         with self._lock:
             return self._assign(member, self.clock())
 
-    def finish(self, member: Member, ok: bool, more: bool) -> Job | None:
-        """Note that the job of `member` is done; give it the next one if it wants `more`."""
+    def finish(self, member: Member, ok: bool | None, more: bool) -> Job | None:
+        """Note that the job of `member` is done; give it the next one if it wants `more`.
+
+        Args:
+            member: whose.
+            ok: whether by a result; `None` if it did not run, since it is one for the writer.
+            more: whether it is to be given a job.
+        """
         with self._lock:
             if member.state is _GONE:
                 return None
             now = self.clock()
             job = member.job
             if job is not None:
-                self._note_end(member, job, ok, now - job.started_at)
+                if ok is None:
+                    self._hand_on(member, job)
+                else:
+                    self._note_end(member, job, ok, now - job.started_at)
             if more:
                 return self._assign(member, now)
             member.state = _AWAKE
             member.since = now
             return None
 
-    def exchange(self, member: Member, done: Iterable[tuple[Job, bool, float]], more: bool) -> list[tuple[int, Job]]:
+    def exchange(
+        self, member: Member, done: Iterable[tuple[Job, bool | None, float]], more: bool
+    ) -> list[tuple[int, Job]]:
         """As `finish`, for a member whose connection takes jobs ahead.
 
         Args:
             member: whose.
-            done: jobs that were answered, in that order, each with whether by a result, and the seconds that it ran.
+            done: jobs that were answered, in that order, each with whether by a result (as of `finish`), and the
+                seconds that it ran.
             more: whether it is to be given jobs.
 
         Returns:
@@ -179,20 +216,24 @@ class Dispatcher:
         with self._lock:
             if member.state is _GONE:
                 return []
-            now = self.clock()
-            self._ahead.recall(member, 0)
+            now, lane = self.clock(), self._lane_of(member)
+            ahead = lane.ahead
+            ahead.recall(member, 0)
             for job, ok, seconds in done:
-                if self._ahead.land(member, job):
-                    self._note_end(member, job, ok, seconds)
-                    self._ahead.advance(member)
+                if ahead.land(member, job):
+                    if ok is None:
+                        self._hand_on(member, job)
+                    else:
+                        self._note_end(member, job, ok, seconds)
+                    ahead.advance(member)
             given: list[tuple[int, Job]] = []
             if more:
                 given = self._give(member, now)
             elif member.job is None:
-                self._lane.strike(member)
+                lane.strike(member)
                 member.state = _AWAKE
                 member.since = now
-            self._lane.match()
+            lane.match()
             return given
 
     def cancel_running(self, job: Job) -> bool:
@@ -223,8 +264,7 @@ class Dispatcher:
     def next_due(self) -> float | None:
         """Return when the supervisor has to call `expire` and `follow_up` again; it is rung if that changes."""
         with self._lock:
-            oldest = None if self._shedding is None else self._lane.first()
-            shed_at = None if oldest is None else self._stands_too_long_at(oldest)
+            shed_at = min((at for lane in self._lanes if (at := lane.stands_too_long_at()) is not None), default=None)
             return self.agenda.next(self.clock(), shed_at)
 
     def expire(self, now: float) -> list[tuple[Job, Callable[[], BaseException]]]:
@@ -236,7 +276,7 @@ class Dispatcher:
         with self._lock:
             expired: list[tuple[Job, Callable[[], BaseException]]] = []
             if self.agenda.unseen <= now:
-                self.agenda.see(self.running(), self._lane.jobs)
+                self.agenda.see(self.running(), [lane.jobs for lane in self._lanes])
             for job, abort in list(self.agenda.aborted.items()):
                 if job.state is QUEUED:  # it was taken back from its worker meanwhile
                     self._dropped.append(job)
@@ -252,10 +292,11 @@ class Dispatcher:
                         expired.append((job, partial(self.timed_out, job, False)))
                 else:
                     self.interrupt(job, Abort("timed_out", partial(self.timed_out, job), now + self.grace))
-            if self._shedding is not None:
-                self._shed_head(now, expired)
-            if self._ahead.members:
-                self._lane.match()
+            for lane in self._lanes:
+                if self._sheds:
+                    self._shed_head(lane, now, expired)
+                if lane.ahead.members:
+                    lane.match()
             return expired
 
     def follow_up(self, now: float) -> list[Member]:
@@ -277,11 +318,13 @@ class Dispatcher:
 
     # --- workers --------------------------------------------------------------------------
 
-    def enlist(self, member: Member) -> None:
-        """Take note of a worker that is about to start."""
+    def enlist(self, member: Member, lane: int = 0) -> None:
+        """Take note of a worker that is about to start, and in which lane it serves."""
         with self._lock:
             member.since = self.clock()
+            member.lane = self._lanes[lane]
             self._members[member.id] = member
+            self._count_members(member.lane)
 
     def report(self, member: Member) -> bool:
         """Let a worker whose connection is open take jobs; False where nobody wants it any more."""
@@ -291,7 +334,7 @@ class Dispatcher:
             member.state = _AWAKE
             member.since = self.clock()
             if member.pipeline is not None:
-                self._ahead.members.append(member)
+                self._lane_of(member).ahead.members.append(member)
             return True
 
     def bury(self, member: Member) -> list[Job]:
@@ -301,38 +344,43 @@ class Dispatcher:
         """
         with self._lock:
             # Each step may be repeated: whoever cuts this off, the next one who buries makes it good.
+            lane = self._lane_of(member)
             if member.state is not _GONE:
-                self._lane.strike(member)
+                lane.strike(member)
                 had = member.in_hand()
-                self._ahead.recall(member, all_of_them=True)
-                orphans = member.in_hand()
+                lane.ahead.recall(member, all_of_them=True)
+                # One that was being handed on, or put back, by a thread that was cut off, waits already.
+                orphans = [job for job in member.in_hand() if job.state is not QUEUED]
                 if had and not orphans:
                     # It died of nothing that it ran: the next one may be what it died of, as it was sent.
                     self._quarantine.record(had[0].request, self.clock())
                 member.state = _GONE
                 for orphan in orphans:
                     if orphan.abort is None:
-                        self._tally.died += 1
-                        if orphan is orphans[0]:  # no other can have killed it
-                            self._quarantine.record(orphan.request, self.clock())
+                        self._tally.died += 1  # before any call, at which this could be cut off
                     else:
                         self._count_aborted(orphan, orphan.abort.kind)
                     self.agenda.forget(orphan)
+                suspects = {orphan.request.sql: orphan.request for orphan in orphans}
+                if any(orphan.abort is not None for orphan in orphans):
+                    suspects.clear()  # it was given up
+                for request in suspects.values():  # any of them may have killed it, but it died once
+                    self._quarantine.record(request, self.clock())
             with suppress(ValueError):
-                self._ahead.members.remove(member)
-            if self._mode is Mode.STOPPED and not self._members.keys() - {member.id}:
-                for job in self._lane.waiting():  # what it has put back, nobody will take any more
-                    abort = job.abort
-                    member.dropped.append((job, self.stopped() if abort is None else abort.error(False)))
-                    if self._take_back(job):
-                        self._count_aborted(job, "rejected" if abort is None else abort.kind)
+                lane.ahead.members.remove(member)
+            if self._mode is Mode.STOPPED and not any(
+                other.lane is lane for other in self._members.values() if other is not member
+            ):
+                for job in lane.waiting():  # what it has put back, nobody will take any more
+                    self._drop(member, job, self.stopped)
             for job, _ in member.dropped:
                 if job.state is QUEUED:
-                    self._lane.withdraw(job)
-            self._lane.first()  # a job that is written down at its worker leaves the lane at last
+                    self._take_out(job)
+            lane.first()  # a job that is written down at its worker leaves the lane at last
             self._members.pop(member.id, None)
-            self._lane.match()
-            return member.in_hand()
+            self._count_members(lane)
+            lane.match()
+            return [job for job in member.in_hand() if job.state is not QUEUED]
 
     def dismiss(self, member: Member) -> bool:
         """Strike off a worker that is still starting; say whether it was."""
@@ -344,38 +392,79 @@ class Dispatcher:
 
     # --- the crew -------------------------------------------------------------------------
 
-    def suspend(self, cause: BaseException | None) -> list[Job]:
-        """Refuse jobs until `resume`; return those that were queued, for the caller to reject."""
+    def suspend(self, cause: BaseException | None, lane: int = 0) -> list[Job]:
+        """Refuse jobs until `resume`; return those that were queued, for the caller to reject.
+
+        Args:
+            cause: why no worker can open the database.
+            lane: which workers; without the first ones, the readers, nobody serves.
+        """
         with self._lock:
+            down = self._lanes[lane]
+            down.cause, down.down = cause, True
+            if lane:
+                return self._drop_queue([down])
             self._cause = cause
             if self._mode is Mode.UP:
                 self._mode = Mode.SUSPENDED
             return self._drop_queue()
 
-    def resume(self) -> None:
+    def resume(self, lane: int = 0) -> None:
         """Accept jobs again after `suspend`."""
         with self._lock:
-            if self._mode is Mode.SUSPENDED:
+            self._lanes[lane].cause, self._lanes[lane].down = None, False
+            if self._mode is Mode.SUSPENDED and not lane:
                 self._mode = Mode.UP
                 self._cause = None
+
+    def is_down(self, lane: int) -> bool:
+        """Say whether the jobs of a lane are refused."""
+        return self._lanes[lane].down
+
+    def wants_worker(self, lane: int) -> bool:
+        """Say whether a lane that has no worker before it needs one needs one."""
+        return bool(self._lanes[lane].jobs)
 
     def stop_accepting(self) -> None:
         """Refuse new jobs; workers retire when the queue is empty."""
         with self._lock:
             if self._mode in (Mode.UP, Mode.SUSPENDED):
                 self._mode = Mode.STOPPING
-            self._lane.wake_all()
+            self._wake_all()
 
     def cancel_pending(self) -> list[Job]:
         """Empty the queue; return what was in it, for the caller to reject."""
         with self._lock:
-            self._ahead.recall_everything()
+            self._recall_everything()
             return self._drop_queue()
 
     def running(self) -> list[Job]:
         """Return the jobs that run now, or may."""
         with self._lock:
             return [job for member in self._members.values() for job in member.in_hand()]
+
+    def talks_of(self, owner: tuple[int, int], *, endless: bool) -> "list[Conversation]":
+        """Return the conversations that this owner began and that are not over: all, or those without a deadline."""
+        with self._lock:
+            jobs = [*self.running(), *(job for lane in self._lanes for job in lane.waiting())]
+            return [
+                job.talk
+                for job in jobs
+                if job.talk is not None and job.talk.owner == owner and (job.deadline is None or not endless)
+            ]
+
+    def is_held_by(self, owner: tuple[int, int], request: Request) -> bool:
+        """Say whether all workers that could run a request are held by conversations of the one who asks for it."""
+        with self._lock:
+            if self._mode is not Mode.UP:
+                return False  # it is refused
+            lane = self._lanes[0 if self._routes is None else self._routes.writes(request)]
+            held = sum(
+                job.talk is not None and job.talk.owner == owner and job.abort is None and not job.talk.end.done()
+                for member in self._members.values()
+                if member.lane is lane and (job := member.job) is not None
+            )
+            return held >= (1 if lane.on_demand else self.size)
 
     def forget_dropped(self) -> None:
         """For whoever has rejected all the jobs that it was given: let go of them."""
@@ -386,8 +475,8 @@ class Dispatcher:
         with self._lock:
             self._mode = Mode.STOPPED
             self._cause = cause or self._cause
-            self._lane.wake_all()
-            self._ahead.recall_everything()
+            self._wake_all()
+            self._recall_everything()
             return self._drop_queue()
 
     def forget_the_parent(self) -> list[Job]:
@@ -399,16 +488,18 @@ class Dispatcher:
         running = self.running()
         self._tally.died += len(running)
         self._members.clear()
-        self._ahead.members.clear()
-        self._lane.idle.clear()
+        for lane in self._lanes:
+            lane.ahead.members.clear()
+            lane.idle.clear()
         queued = self.close(RuntimeError("this process was forked from the one that runs the crew"))
         return running + queued
 
     # --- errors ---------------------------------------------------------------------------
 
-    def unavailable(self) -> DatabaseUnavailable:
-        """Return the error of a job that the suspended crew refuses."""
-        return refusals.unavailable(self.name, self.database, self._cause)
+    def unavailable(self, lane: int = 0) -> DatabaseUnavailable:
+        """Return the error of a job that the suspended crew refuses, or its writer's lane."""
+        down = self._lanes[lane]
+        return refusals.unavailable(self.name, self.database, down.cause, down.role if lane else None)
 
     def stopped(self) -> SupervisorStopped:
         """Return the error of a job that the stopping or stopped crew refuses."""
@@ -432,7 +523,7 @@ class Dispatcher:
     @property
     def queued(self) -> int:
         """How many jobs wait, those included that a worker was sent ahead."""
-        return len(self._lane) + len(self._ahead) if self._ahead.members else len(self._lane)
+        return sum(map(self._waiting_in, self._lanes))
 
     def is_mine(self) -> bool:
         """Say whether this thread is inside one of these methods: code that interrupted it must not wait."""
@@ -445,11 +536,12 @@ class Dispatcher:
                 name=self.name,
                 database=self.database,
                 state=self._mode.value,
-                cause=None if self._cause is None else refusals.why(self._cause),
+                cause=None if (cause := self._cause or self._lanes[-1].cause) is None else refusals.why(cause),
                 size=self.size,
                 workers=statuses_of(self._members.values(), self.clock()),
                 queued=self.queued,
                 running=sum(member.is_running for member in self._members.values()),
+                writing=self._writing(),
                 **self._tally.counts(),
                 stuck=self.stuck,
                 restarts=self.restarts,
@@ -457,6 +549,12 @@ class Dispatcher:
                 wait=self._tally.wait_times.summary(),
                 run=self._tally.run_times.summary(),
             )
+
+    def _writing(self) -> str | None:
+        for member in self._members.values():
+            if member.lane is not None and member.lane.on_demand and member.job is not None and member.is_running:
+                return None if member.waits_for_lock() else str(member.job.request)
+        return None
 
     def __repr__(self) -> str:
         with self._lock:
@@ -468,81 +566,114 @@ class Dispatcher:
     def _refusal(self, job: Job) -> QuerycrewError | None:
         match self._mode:
             case Mode.UP:
-                full = self._queue_full() if self.max_queue is not None else None
+                lane = self._lane if job.lane is None else job.lane
+                if lane.down:
+                    return self.unavailable(self._lanes.index(lane))
+                full = self._queue_full(lane) if self.max_queue is not None else None
                 return full or self._admission.poison(job, job.submitted_at)
             case Mode.SUSPENDED:
                 return self.unavailable()
             case _:
                 return self.stopped()
 
-    def _queue_full(self) -> QueueFull | None:
-        if self.max_queue is None or self.queued < self.max_queue:
+    def _queue_full(self, lane: Lane) -> QueueFull | None:
+        most = self.max_queue
+        if most is None or sum(len(each) + each.ahead.most for each in self._lanes) < most:
             return None
         # A job that a free worker is about to take does not count: max_queue=0 means "now or never".
-        free = sum(member.state in (MemberState.AWAKE, MemberState.IDLE) for member in self._members.values())
-        if self.queued < self.max_queue + free:
+        left = {each: self._waiting_in(each) - self._free_in(each) for each in self._lanes}
+        if left[lane] < 0 or sum(max(0, waiting) for waiting in left.values()) < most:
             return None
-        return refusals.queue_full(self.name, self.queued, self.max_queue, self.size)
+        return refusals.queue_full(self.name, self.queued, most, self.size)
+
+    def _waiting_in(self, lane: Lane) -> int:
+        return len(lane) + len(lane.ahead) if lane.ahead.members else len(lane)
+
+    def _free_in(self, lane: Lane) -> int:
+        if lane.on_demand and not lane.members:
+            return 1  # whoever is about to be started for it
+        return sum(member.lane is lane and member.state in _FREE for member in self._members.values())
+
+    def _lane_of(self, it: Member | Job) -> Lane:
+        return self._lane if it.lane is None else it.lane
+
+    def _count_members(self, lane: Lane) -> None:
+        lane.members = sum(member.lane is lane for member in self._members.values())
+
+    def _recall_everything(self) -> None:
+        for lane in self._lanes:
+            lane.ahead.recall_everything()
+
+    def _wake_all(self) -> None:
+        for lane in self._lanes:
+            lane.wake_all()
 
     def _assign(self, member: Member, now: float) -> Job | None:
+        lane = self._lane if member.lane is None else member.lane
         if member.state is not _BUSY:
             if member.state is _GONE:
                 return None
-            self._lane.strike(member)  # it was woken by hand, or the waking was cut off half-way
-        lane = self._lane
+            lane.strike(member)  # it was woken by hand, or the waking was cut off half-way
         while (job := lane.first()) is not None:
             if (
-                job.deadline is not None or self._shedding or self._quarantine.deaths or job.abort
+                job.deadline is not None or self._sheds or self._quarantine.deaths or job.abort
             ) and self._is_to_be_dropped(member, job, now):
                 continue
             if job.state is WITHDRAWN:  # by a finalizer, in this very moment
                 continue
-            # As `_begin`, without the call: every job passes here.
-            if not job.started_at:
-                self._tally.wait_times.record(now - job.submitted_at)
+            # As `_begin`, without the call: every job passes here. A finalizer may come in at the counting, last.
             job.state = STARTED
+            waited = None if job.started_at else now - job.submitted_at
             job.started_at = member.since = now
             job.member = member
             member.job = job
             lane.jobs.pop(job, None)
             member.state = _BUSY
+            if waited is not None:
+                self._tally.wait_times.record(waited)
             return job
-        if self._ahead.members and self._ahead.steal():
+        if lane.ahead.members and lane.ahead.steal():
             return self._assign(member, now)
         member.since = now
         if self._mode in (Mode.STOPPING, Mode.STOPPED):
             member.state = MemberState.RETIRED
         else:
             member.state = MemberState.IDLE
-            self._lane.idle.append(member)
+            lane.idle.append(member)
         return None
 
     def _begin(self, member: Member, job: Job, now: float | None = None) -> None:
         """Note that `member` runs `job`."""
         if now is None:
             now = self.clock()
-        if not job.started_at:  # else it was taken back before it was begun
-            self._tally.wait_times.record(now - job.submitted_at)
         job.state = STARTED
+        waited = None if job.started_at else now - job.submitted_at  # else it was taken back before it was begun
         job.started_at = member.since = now
         job.member = member
         member.job = job
+        if waited is not None:
+            self._tally.wait_times.record(waited)
 
     def _give(self, member: Member, now: float) -> list[tuple[int, Job]]:
         """Give `member` a job, if it has none, and others ahead; return them with their tickets."""
         assert member.pipeline is not None
         given: list[Job] = []
+        lane = self._lane_of(member)
         if member.job is None:
             if (first := self._assign(member, now)) is None:
                 return []
+            if first.talk is not None:
+                return [(0, first)]  # it has the connection for itself
             given.append(first)
-        for _ in range(self._ahead.room(member)):
-            job = self._lane.first()
+        elif member.job.talk is not None:
+            return []
+        for _ in range(lane.ahead.room(member)):
+            job = lane.first()
             while job is not None and self._is_to_be_dropped(member, job, now):
-                job = self._lane.first()
-            if job is None:
+                job = lane.first()
+            if job is None or job.talk is not None:
                 break
-            self._ahead.give(member, job)
+            lane.ahead.give(member, job)
             given.append(job)
         if not given:
             return []
@@ -557,7 +688,7 @@ class Dispatcher:
     def _is_to_be_dropped(self, member: Member, job: Job, now: float) -> bool:
         """Say whether the first of the queue is not to be run, and let the member reject it in that case."""
         overdue = job.deadline is not None and job.deadline <= now
-        if overdue or self._shedding or self._quarantine.deaths or job.abort:
+        if overdue or self._sheds or self._quarantine.deaths or job.abort:
             objection = self._admission.objection(job, now)
             if objection is not None:
                 error, ending = objection
@@ -566,16 +697,37 @@ class Dispatcher:
                     self._count_aborted(job, ending)
         return job.state is WITHDRAWN  # here, or by a finalizer meanwhile
 
+    def _hand_on(self, member: Member, job: Job) -> None:
+        """Let a job that a reader was given, and that turned out to write, wait for the writer: nothing of it ran."""
+        writers = self._lanes[-1]
+        if self._routes is not None:
+            self._routes.note_writing(job.request)
+        if self._mode is Mode.STOPPED or writers.down:
+            self._drop(member, job, self.stopped if self._mode is Mode.STOPPED else partial(self.unavailable, 1))
+        else:
+            writers.take_over(job)
+        # Behind that, as in `_put_back`.
+        member.job = job.member = None
+        writers.match()
+        if not writers.members:
+            self.agenda.ring()
+
+    def _drop(self, member: Member, job: Job, error: Callable[[], BaseException]) -> None:
+        """Let `member` reject a job that nobody will take any more."""
+        member.dropped.append((job, error() if job.abort is None else job.abort.error(False)))
+        if self._take_back(job):
+            self._count_aborted(job, "rejected" if job.abort is None else job.abort.kind)
+
     def _put_back(self, job: Job) -> None:
         """Let a job that a worker was given and has not begun wait again, before all others."""
-        self._lane.put_back(job)
+        self._lane_of(job).put_back(job)
         job.member = None  # behind that: whoever cuts this off, the next one who deals with it can tell whose it was
         self.agenda.see_one(job)  # `see` looks at the end of the queue only
 
     def _take_back_from_worker(self, job: Job) -> None:
         """If `job` was sent ahead and is not begun, let it wait in the queue again."""
         if job.state is SENT and job.member is not None and job in job.member.ahead:
-            self._ahead.recall(job.member)
+            self._lane_of(job.member).ahead.recall(job.member)
 
     def _note_end(self, member: Member, job: Job, ok: bool, seconds: float) -> None:
         """Note that the job of `member` is done."""
@@ -594,37 +746,38 @@ class Dispatcher:
         self._tally.run_times.record(seconds)
 
     def _take_back(self, job: Job) -> bool:
-        taken = self._lane.withdraw(job)
+        taken = self._take_out(job)
         self.agenda.forget(job)
         return taken
 
-    def _stands_too_long_at(self, oldest: Job) -> float | None:
-        """Return when the oldest job, if nobody has taken it, is to be shed."""
-        return None if self._shedding is None else oldest.submitted_at + 2 * self._shedding.target
+    def _take_out(self, job: Job) -> bool:
+        return self._lane_of(job).withdraw(job)
 
-    def _shed_head(self, now: float, shed: list[tuple[Job, Callable[[], BaseException]]]) -> None:
+    def _shed_head(self, lane: Lane, now: float, shed: list[tuple[Job, Callable[[], BaseException]]]) -> None:
         """If nobody has taken the oldest job for twice the target, take out all that waited longer than it."""
-        oldest = self._lane.first()
-        at = None if oldest is None else self._stands_too_long_at(oldest)
-        if at is None or now < at or self._shedding is None:
+        at = lane.stands_too_long_at()
+        if at is None or now < at or lane.shedding is None:
             return
-        target = self._shedding.target
-        waited = takewhile(lambda job: now - job.submitted_at > target, self._lane.waiting())
+        target = lane.shedding.target
+        waited = takewhile(lambda job: now - job.submitted_at > target, lane.waiting())
         for job in islice(waited, _PORTION):
             self._dropped.append(job)
             if self._take_back(job):
                 self._tally.shed += 1
-                shed.append((job, partial(self._admission.overloaded, now - job.submitted_at)))
+                shed.append((job, partial(self._admission.overloaded, now - job.submitted_at, target)))
 
     def _count_aborted(self, job: Job, ending: Ending) -> None:
         self.agenda.aborted.pop(job, None)
         self._tally.count(ending)
 
-    def _drop_queue(self) -> list[Job]:
-        dropped = self._lane.waiting()
-        # Remembered until `forget_dropped`: whoever has to reject them may be killed before it is done.
-        self._dropped = self._dropped + dropped
-        self._lane.jobs = OrderedDict()
+    def _drop_queue(self, lanes: Iterable[Lane] | None = None) -> list[Job]:
+        dropped: list[Job] = []
+        for lane in self._lanes if lanes is None else lanes:
+            waiting = lane.waiting()
+            dropped += waiting
+            # Remembered until `forget_dropped`: whoever has to reject them may be killed before it is done.
+            self._dropped = self._dropped + waiting
+            lane.jobs = OrderedDict()
         for job in dropped:
             if self._take_back(job):  # unless a finalizer has cancelled it meanwhile
                 self._count_aborted(job, "rejected" if job.abort is None else job.abort.kind)

@@ -15,6 +15,7 @@ __all__ = [
     "QuerycrewError",
     "QueueFull",
     "RemoteError",
+    "SessionClosed",
     "SupervisorStopped",
     "TransactionBroken",
     "TransactionLeftOpen",
@@ -65,7 +66,7 @@ class WorkerDied(QuerycrewError, pykka.ActorDeadError):
     The job is not run again. Whether it took effect is unknown.
     """
 
-    executed = None
+    executed: bool | None = None
 
 
 class PoisonQuery(QuerycrewError):
@@ -75,7 +76,7 @@ class PoisonQuery(QuerycrewError):
 class ChildProcessEnded(QuerycrewError):
     """A child process ended that was to serve; the text says how. The cause of a `WorkerDied`."""
 
-    executed = None
+    executed: bool | None = None
 
 
 class RemoteError(QuerycrewError):
@@ -103,6 +104,10 @@ class TransactionLeftOpen(QuerycrewError):
 
 class TransactionBroken(QuerycrewError):
     """A statement of a `Transaction`, or the function of a `Call`, ended it by hand: all of it was rolled back."""
+
+
+class SessionClosed(QuerycrewError):
+    """The transaction, or the stream, is over, and takes no more steps."""
 
 
 class WouldDeadlock(QuerycrewError, RuntimeError):

@@ -35,6 +35,8 @@ class Suspended(Frozen):
     """The crew's name."""
     cause: BaseException | None
     """Why the last attempt failed."""
+    role: str | None = None
+    """`writer` if only jobs that write are rejected."""
 
 
 class Resumed(Frozen):
@@ -42,6 +44,8 @@ class Resumed(Frozen):
 
     crew: str
     """The crew's name."""
+    role: str | None = None
+    """As of the `Suspended` that it ends."""
 
 
 Event = WorkerUp | WorkerLost | Suspended | Resumed

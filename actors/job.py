@@ -8,6 +8,8 @@ from actors.messages import Request
 from actors.reply import Reply
 
 if TYPE_CHECKING:
+    from actors.conversation import Conversation
+    from actors.lane import Lane
     from actors.member import Member
     from actors.tally import Ending
 
@@ -67,7 +69,8 @@ class Job:
     """
 
     __slots__ = (
-        *("abort", "deadline", "member", "reply", "request", "seen", "started_at", "state", "submitted_at", "ticket"),
+        *("abort", "deadline", "lane", "member", "reply", "request", "seen", "started_at", "state", "submitted_at"),
+        *("talk", "ticket"),
     )
 
     def __init__(self, request: Request, reply: Reply[Any], submitted_at: float, deadline: float | None = None) -> None:
@@ -83,6 +86,10 @@ class Job:
         """Whether the dispatcher has noted its deadline, if it has one."""
         self.deadline = deadline
         """Monotonic seconds; `None` for never."""
+        self.lane: Lane | None = None
+        """Where it waits, or waited."""
+        self.talk: Conversation | None = None
+        """What it and its caller say to each other while it runs, if they do."""
         self.member: Member | None = None
         """The worker that it was given to."""
         self.ticket = 0

@@ -1,9 +1,14 @@
 """Lane: the jobs that wait, and the workers that wait for one. Used under the dispatcher's lock only."""
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from actors.job import NEW, QUEUED, WITHDRAWN, Job
 from actors.member import Member, MemberState
+from actors.shedding import Shedding
+
+if TYPE_CHECKING:
+    from actors.ahead import Ahead
 
 __all__ = ["Lane"]
 
@@ -15,9 +20,24 @@ class Lane:
     `Dispatcher`. So each change of `jobs` and `idle` is a single one.
     """
 
-    __slots__ = ("idle", "jobs")
+    __slots__ = ("ahead", "cause", "down", "idle", "jobs", "members", "on_demand", "role", "shedding")
 
-    def __init__(self) -> None:
+    ahead: "Ahead"
+    """What its workers were sent ahead."""
+
+    def __init__(self, role: str | None = None, shed_after: float | None = None) -> None:
+        self.role = role
+        """What its workers do, where there is more than one lane: `reader` or `writer`."""
+        self.on_demand = role == "writer"
+        """Whether it has no worker before the first job that needs one."""
+        self.members = 0
+        """How many workers it has, those included that are starting."""
+        self.down = False
+        """Whether its jobs are refused, since no worker of it can open the database."""
+        self.cause: BaseException | None = None
+        """Why it is down."""
+        self.shedding = None if shed_after is None else Shedding(shed_after)
+        """Whether the queue stands; `None` where nothing is ever shed."""
         self.jobs: OrderedDict[Job, None] = OrderedDict()
         """The jobs that wait, oldest first. One that was cut off on its way to a worker may be here as well."""
         self.idle: list[Member] = []
@@ -55,9 +75,26 @@ class Lane:
         job.state = QUEUED
         self.jobs.move_to_end(job, last=False)
 
+    def take_over(self, job: Job) -> None:
+        """Let a job wait here that another lane's worker handed on, behind all others.
+
+        Not behind, but before them, if the supervisor knows its deadline: it looks at the end of the queue only.
+        """
+        self.jobs[job] = None
+        job.lane = self
+        job.state = QUEUED
+        if job.seen:
+            self.jobs.move_to_end(job, last=False)
+
     def waiting(self) -> list[Job]:
         """Return all jobs that wait, oldest first."""
         return [job for job in list(self.jobs) if job.state is QUEUED or job.state is NEW]
+
+    def stands_too_long_at(self) -> float | None:
+        """Return when the oldest job, if nobody has taken it, is to be shed; monotonic seconds."""
+        if self.shedding is None or (oldest := self.first()) is None:
+            return None
+        return oldest.submitted_at + 2 * self.shedding.target
 
     # --- workers --------------------------------------------------------------------------
 

@@ -3,10 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Collection
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from actors.databases.base import Pipelined
 from actors.job import Job
 from actors.status import WorkerStatus
+
+if TYPE_CHECKING:
+    from actors.lane import Lane
 
 __all__ = ["Member", "MemberState", "in_words", "statuses_of"]
 
@@ -43,11 +47,13 @@ class Member:
         "id",
         "interrupt",
         "job",
+        "lane",
         "pid",
         "pipeline",
         "since",
         "state",
         "tickets",
+        "waits_for_lock",
         "wake",
     )
 
@@ -57,6 +63,8 @@ class Member:
         """Makes the worker call `take`; never blocks, never raises."""
         self.interrupt = interrupt
         """Ends the statement that it runs; never blocks, never raises."""
+        self.lane: Lane | None = None
+        """Whose jobs it takes."""
         self.job: Job | None = None
         """What it runs; of a worker that is gone, what it was running."""
         self.ahead: deque[Job] = deque()
@@ -68,6 +76,8 @@ class Member:
         self.given: dict[int, Job] = {}
         """Those that it has in hand, by their tokens. One that was taken back by a thread that was cut off, and has
         another worker by now, may be here as well."""
+        self.waits_for_lock: Callable[[], bool] = lambda: False
+        """Says whether its connection waits for a lock that another one holds; never blocks, never raises."""
         self.pid: int | None = None
         """The process in which its connection lives, if that is another one."""
         self.dropped: list[tuple[Job, BaseException]] = []
@@ -99,6 +109,8 @@ class Member:
             self.interrupt()
         else:
             self.pipeline.interrupt(job.ticket)
+        if job.talk is not None:
+            job.talk.interrupt()
 
 
 def statuses_of(members: Collection[Member], now: float) -> tuple[WorkerStatus, ...]:
@@ -110,6 +122,9 @@ def statuses_of(members: Collection[Member], now: float) -> tuple[WorkerStatus, 
             str(member.job.request) if member.job is not None else None,
             max(0.0, now - member.since),
             member.pid,
+            None,
+            member.lane.role if member.lane is not None else None,
+            member.is_running and member.waits_for_lock(),
         )
         for member in sorted(members, key=lambda member: member.id)
     )
@@ -120,4 +135,5 @@ def in_words(members: Collection[Member], size: int) -> str:
     states = [member.state for member in members]
     busy, idle = states.count(MemberState.BUSY), states.count(MemberState.IDLE)
     up = len(states) - states.count(MemberState.STARTING)
+    size += any(member.lane is not None and member.lane.on_demand for member in members)
     return f"{up} of {size} workers ({busy} busy, {idle} idle)"

@@ -31,4 +31,5 @@ def with_memory(status: CrewStatus) -> CrewStatus:
 
 def _measured(worker: WorkerStatus) -> WorkerStatus:
     memory = None if worker.pid is None else private_bytes(worker.pid)
-    return WorkerStatus(worker.id, worker.state, worker.job, worker.seconds, worker.pid, memory)
+    values = {name: getattr(worker, name) for name in WorkerStatus._fields}
+    return WorkerStatus(**{**values, "memory": memory})

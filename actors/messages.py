@@ -1,5 +1,6 @@
 """What is said to the crew, and inside it: frozen values, nothing else."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -9,13 +10,16 @@ from actors.frozen import Frozen, store
 
 __all__ = [
     "REQUESTS",
+    "Backup",
     "Call",
+    "Interactive",
     "Parameters",
     "Query",
     "Request",
     "Script",
     "Shutdown",
     "Status",
+    "Stream",
     "Subscribe",
     "Transaction",
     "Unsubscribe",
@@ -80,7 +84,7 @@ class Query(Frozen):
                 raise ValueError(message)
             store(self, "many", _all_copied(many))
         if max_rows is not None:
-            _check_max_rows(max_rows)
+            _check_whole("Query", "max_rows", max_rows, at_least=0)
             store(self, "max_rows", max_rows)
 
     def __str__(self) -> str:
@@ -134,7 +138,7 @@ class Transaction(Frozen):
 
     def __init__(self, queries: Iterable[Query], *, readonly: bool = False, timeout: float | None = None) -> None:
         store(self, "queries", _checked_queries(queries))
-        store(self, "readonly", _checked_bool("Transaction", readonly))
+        store(self, "readonly", checked_bool("Transaction", readonly))
         if timeout is not None:
             check_timeout("Transaction", timeout)
         store(self, "timeout", timeout)
@@ -179,7 +183,7 @@ class Call(Frozen, Generic[T]):
             raise TypeError(message)
         store(self, "function", function)
         store(self, "args", args)
-        store(self, "readonly", _checked_bool("Call", readonly))
+        store(self, "readonly", checked_bool("Call", readonly))
         if timeout is not None:
             check_timeout("Call", timeout)
         store(self, "timeout", timeout)
@@ -193,6 +197,106 @@ class Call(Frozen, Generic[T]):
 
     def __str__(self) -> str:
         return f"Call({self.sql})"
+
+
+class Stream(Frozen):
+    """One SQL statement that reads, whose rows come as they are taken; answered by a `RowStream`.
+
+    For results that do not fit into memory. Its worker is for nobody else until the stream ends, which is why a
+    `timeout` is worth having.
+
+    Raises:
+        TypeError: `sql` is not a string, `params` neither a sequence nor a mapping, `chunk` no whole number.
+        ValueError: `sql` is empty, `chunk` less than 1, `timeout` negative or NaN.
+    """
+
+    sql: str
+    """Exactly one statement, which only reads."""
+    params: Parameters
+    """As for `Query`."""
+    chunk: int
+    """How many rows are fetched at a time."""
+    timeout: float | None
+    """Seconds from the asking until the last row is taken. `None` means the crew's default, and infinity none."""
+
+    _hidden = frozenset({"params"})
+
+    def __init__(self, sql: str, params: Parameters = (), *, chunk: int = 2000, timeout: float | None = None) -> None:
+        _check_sql("Stream", sql)
+        store(self, "sql", sql)
+        store(self, "params", params if type(params) is tuple else _copied(params, "Stream"))
+        _check_whole("Stream", "chunk", chunk, at_least=1)
+        store(self, "chunk", chunk)
+        if timeout is not None:
+            check_timeout("Stream", timeout)
+        store(self, "timeout", timeout)
+
+    def __str__(self) -> str:
+        return f"Stream({shorten(self.sql)!r})"
+
+
+class Backup(Frozen):
+    """A copy of the whole database, as it is now, to a file; answered by a `Result` with its pages and bytes.
+
+    It is taken by a worker that reads, while others read and write. The file is written beside its place and put there
+    at the end: what was there before is lost only to a whole copy.
+
+    Raises:
+        TypeError: `path` is no path, `pages` no whole number, `progress` cannot be called.
+        ValueError: `path` is empty, `pages` less than 1, `timeout` negative or NaN.
+    """
+
+    path: str
+    """Where the copy will stand, absolute."""
+    pages: int
+    """How many pages are copied at a time; between them it can be cancelled."""
+    progress: Callable[[int, int], object] | None
+    """Called on a worker's thread with how many pages are copied, and how many there are; keep it short. If it raises,
+    the backup fails with that."""
+    timeout: float | None
+    """Seconds from the asking until the answer, as for `Query`."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pages: int = 1000,
+        progress: Callable[[int, int], object] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        store(self, "path", _checked_path("Backup", path))
+        _check_whole("Backup", "pages", pages, at_least=1)
+        store(self, "pages", pages)
+        if progress is not None and not callable(progress):
+            message = f"Backup(progress) must be a function, not {type(progress).__name__}"
+            raise TypeError(message)
+        store(self, "progress", progress)
+        if timeout is not None:
+            check_timeout("Backup", timeout)
+        store(self, "timeout", timeout)
+
+    @property
+    def sql(self) -> str:
+        """What stands for a statement where one is told."""
+        return f"backup to {self.path}"
+
+    def __str__(self) -> str:
+        return f"Backup({shorten(self.path)!r})"
+
+
+class Interactive(Frozen):
+    """A transaction whose statements come one by one: see `SupervisorRef.transaction`."""
+
+    readonly: bool
+    timeout: float | None
+
+    @property
+    def sql(self) -> str:
+        """What stands for a statement where one is told."""
+        return "an interactive transaction, readonly" if self.readonly else "an interactive transaction"
+
+    def __str__(self) -> str:
+        return f"Interactive(readonly={self.readonly})"
 
 
 class Status(Frozen):
@@ -224,11 +328,11 @@ class Unsubscribe(Frozen):
         _check_ref("Unsubscribe", self.actor_ref)
 
 
-Request: TypeAlias = Query | Script | Transaction | Call[Any]
+Request: TypeAlias = Query | Script | Transaction | Call[Any] | Stream | Backup | Interactive
 """What a worker runs on its connection."""
 
-REQUESTS = (Query, Script, Transaction, Call)
-"""The same, for `isinstance`."""
+REQUESTS = (Query, Script, Transaction, Call, Stream, Backup)
+"""What a crew can be asked, for `isinstance`."""
 
 
 class WorkerDown(Frozen):
@@ -272,16 +376,27 @@ def check_timeout(kind: str, timeout: object) -> None:
         raise ValueError(message)
 
 
-def _check_max_rows(most: object) -> None:
-    if isinstance(most, bool) or not isinstance(most, int):
-        message = f"Query(max_rows) must be a whole number, not {type(most).__name__}"
+def _check_whole(kind: str, name: str, value: object, *, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        message = f"{kind}({name}) must be a whole number, not {type(value).__name__}"
         raise TypeError(message)
-    if most < 0:
-        message = f"Query(max_rows={most}) must be 0 or more"
+    if value < at_least:
+        message = f"{kind}({name}={value}) must be {at_least} or more"
         raise ValueError(message)
 
 
-def _checked_bool(kind: str, readonly: object) -> bool:
+def _checked_path(kind: str, path: object) -> str:
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
+        message = f"{kind}(path) must be a str or a path, not {type(path).__name__}"
+        raise TypeError(message)
+    if not text or "\0" in text:
+        message = f"{kind}(path) must name a file"
+        raise ValueError(message)
+    return os.path.abspath(text)
+
+
+def checked_bool(kind: str, readonly: object) -> bool:
+    """Return `readonly`, or raise `TypeError` if that is no `bool`."""
     if not isinstance(readonly, bool):
         message = f"{kind}(readonly) must be a bool, not {type(readonly).__name__}"
         raise TypeError(message)
@@ -319,17 +434,17 @@ def _check_ref(kind: str, ref: object) -> None:
         raise TypeError(message)
 
 
-def _copied(params: object) -> tuple[Any, ...] | dict[str, Any]:
+def _copied(params: object, kind: str = "Query") -> tuple[Any, ...] | dict[str, Any]:
     if isinstance(params, Mapping):
         for name in params:
             if not isinstance(name, str):
-                message = f"Query(params) by name needs str names, not {type(name).__name__}"
+                message = f"{kind}(params) by name needs str names, not {type(name).__name__}"
                 raise TypeError(message)
         return dict(params)
     if isinstance(params, Sequence) and not isinstance(params, (str, bytes, bytearray, memoryview)):
         return tuple(params)
     message = (
-        f"Query(params) must be a sequence of values or a mapping of names to values, "
+        f"{kind}(params) must be a sequence of values or a mapping of names to values, "
         f"not {type(params).__name__}; write (value,) for a single one"
     )
     raise TypeError(message)

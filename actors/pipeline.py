@@ -34,7 +34,7 @@ class Pipeline:
         for answer in self._connection.receive():
             landed.append((sent.pop(answer[0]), answer))
         if len(sent) > 2 * self._connection.depth:
-            for ticket in [earlier for earlier in sent if earlier < answer[0]]:
+            for ticket in [ticket for ticket, job in sent.items() if job.member is None or job.ticket != ticket]:
                 del sent[ticket]
 
     def forget(self) -> None:

@@ -3,7 +3,7 @@
 import marshal
 from typing import Any
 
-from actors.messages import Call, Query, Request
+from actors.messages import Call, Interactive, Query, Request
 
 __all__ = ["Quarantine"]
 
@@ -41,8 +41,11 @@ class Quarantine:
         """Oldest first, for a look at whether there is any suspicion at all; a call would cost every job."""
 
     def record(self, request: Request, now: float) -> None:
-        """Note that a worker died while it ran `request`."""
-        if self._allowed:
+        """Note that a worker died while it ran `request`.
+
+        What it ran in an interactive transaction is not told by that: no other such is suspected for it.
+        """
+        if self._allowed and not isinstance(request, Interactive):
             self._forget(now)
             self.deaths.append(_Death(request, now))
 

@@ -1,6 +1,7 @@
 """SupervisorRef: what a program holds of a crew."""
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 import pykka
@@ -15,25 +16,32 @@ from actors.log import log
 from actors.memory import with_memory
 from actors.messages import (
     REQUESTS,
+    Backup,
     Call,
+    Interactive,
     Query,
     Request,
     Script,
     Shutdown,
     Status,
+    Stream,
     Subscribe,
     Transaction,
     Unsubscribe,
     check_timeout,
+    checked_bool,
 )
 from actors.reply import Reply
 from actors.result import Result
 from actors.status import CrewStatus
-from actors.waiting import Latch, here
+from actors.waiting import Latch, current_owner, here
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from actors.conversation import SessionTalk
+    from actors.session import Session
+    from actors.stream import RowStream
     from supervisor import Supervisor
 
 __all__ = ["SupervisorRef"]
@@ -45,7 +53,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     """A reference to a running crew; every method may be called from any thread.
 
     As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`, or
-    `async with`, which does not block the event loop meanwhile.
+    `async with`, which does not block the event loop meanwhile. Transactions and streams that whoever leaves the block
+    has left open are ended.
     """
 
     def __init__(self, actor: "Supervisor", dispatcher: Dispatcher, timeout: float | None = None) -> None:
@@ -58,11 +67,17 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
 
     # Pykka's own signatures take any message and any future; ours say what comes back.
     @overload  # type: ignore[override]
-    def ask(self, message: Query | Script, *, block: Literal[True] = True, timeout: float | None = None) -> Result: ...
+    def ask(
+        self, message: Query | Script | Backup, *, block: Literal[True] = True, timeout: float | None = None
+    ) -> Result: ...
     @overload
-    def ask(self, message: Query | Script, *, block: Literal[False], timeout: float | None = None) -> Reply[Result]: ...
+    def ask(
+        self, message: Query | Script | Backup, *, block: Literal[False], timeout: float | None = None
+    ) -> Reply[Result]: ...
     @overload
-    def ask(self, message: Query | Script, *, block: bool, timeout: float | None = None) -> Result | Reply[Result]: ...
+    def ask(
+        self, message: Query | Script | Backup, *, block: bool, timeout: float | None = None
+    ) -> Result | Reply[Result]: ...
     @overload
     def ask(
         self, message: Transaction, *, block: Literal[True] = True, timeout: float | None = None
@@ -75,6 +90,10 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def ask(self, message: Call[T], *, block: Literal[True] = True, timeout: float | None = None) -> T: ...
     @overload
     def ask(self, message: Call[T], *, block: Literal[False], timeout: float | None = None) -> Reply[T]: ...
+    @overload
+    def ask(self, message: Stream, *, block: Literal[True] = True, timeout: float | None = None) -> "RowStream": ...
+    @overload
+    def ask(self, message: Stream, *, block: Literal[False], timeout: float | None = None) -> "Reply[RowStream]": ...
     @overload
     def ask(self, message: Status, *, block: Literal[True] = True, timeout: float | None = None) -> CrewStatus: ...
     @overload
@@ -96,8 +115,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         nothing else ever waits for the crew.
 
         Args:
-            message: a `Query`, `Script`, `Transaction` or `Call`; `Status()`, `Subscribe(actor_ref)` or
-                `Unsubscribe(actor_ref)`.
+            message: a `Query`, `Script`, `Transaction`, `Call`, `Stream` or `Backup`; `Status()`,
+                `Subscribe(actor_ref)` or `Unsubscribe(actor_ref)`.
             block: whether to wait for the answer.
             timeout: seconds to wait for it; then the job is cancelled. With `block=False` nobody waits, and it is
                 the request's deadline, if that has none that comes earlier. A request's own `timeout` says more: it
@@ -110,7 +129,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             QueryTimeout: the request's own `timeout`, or the crew's, has passed.
             QueryCancelled: another thread cancelled the reply.
             WorkerDied: its worker died; nobody knows whether it took effect.
-            WouldDeadlock: called with `block=True` from one of the crew's own threads.
+            WouldDeadlock: called with `block=True` from one of the crew's own threads, or by one who holds all workers
+                that could run it, by transactions or streams.
             Exception: the driver's own error.
         """
         dispatcher = self._dispatcher
@@ -118,23 +138,82 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if not isinstance(message, REQUESTS):
             self._ask_the_supervisor(message, reply)
             return reply.get(timeout=timeout) if block else reply
-        if block and self._must_not_wait():
-            raise WouldDeadlock(_WOULD_DEADLOCK.format(dispatcher.name))
+        if block:
+            self._check_may_wait(message)
         if timeout is not None:
             check_timeout("ask", timeout)
         now = dispatcher.clock()
         limited = self._timeout is not None or message.timeout is not None or timeout is not None
-        job = Job(message, reply, now, self._deadline(now, message, None if block else timeout) if limited else None)
+        deadline = self._deadline(now, message, None if block else timeout) if limited else None
+        if isinstance(message, (Stream, Backup)):
+            reply, job = self._talking(message, now, deadline)
+        else:
+            job = Job(message, reply, now, deadline)
         try:
             refusal = dispatcher.submit(job)
             if refusal is not None:
-                reply.reject(refusal)
+                job.reply.reject(refusal)
             return reply.get(timeout=timeout) if block else reply
         except BaseException:
             # Whatever it is, even a signal handler's own exception: nobody will take the answer any more, and the
             # job shall cost nothing more.
             reply.cancel()
             raise
+        finally:
+            del reply, job  # the traceback of an error holds this frame, and these would hold the error
+
+    def _talking(self, request: Stream | Backup, now: float, deadline: float | None) -> tuple[Reply[Any], Job]:
+        """Return what the caller is given, and the job, of a request that is answered in parts."""
+        from actors.conversation import BackupTalk, Conversation, StreamTalk  # few programs need it
+
+        talk: Conversation
+        if isinstance(request, Stream):
+            from actors.stream import RowStream
+
+            talk = StreamTalk(self._dispatcher, request, partial(RowStream, chunk=request.chunk))
+            reply: Reply[Any] = talk.open()
+        else:
+            talk = BackupTalk(self._dispatcher, request)
+            talk.open()
+            reply = talk.end
+        job = Job(request, talk.end, now, deadline)
+        job.talk = talk
+        return reply, job
+
+    def transaction(self, *, readonly: bool = False, timeout: float | None = 30.0) -> "Session":
+        """Return a transaction whose statements are asked one by one: `with db.transaction() as tx:`.
+
+        It begins as the block is entered. Until it ends, its worker is for nobody else: with `readonly=True` one of
+        those that read, without it the one that writes, so that all other writes wait.
+
+        Args:
+            readonly: whether it only reads; all it reads is of one state of the database.
+            timeout: seconds from the entering to the end; then it is rolled back. `None` means the crew's default, and
+                infinity no limit.
+
+        Raises:
+            TypeError, ValueError: `timeout` is no number of seconds that can pass.
+            WouldDeadlock: entered by `with` on one of the crew's own threads.
+            QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: as it is entered; nothing has begun.
+        """
+        from actors.session import Session  # few programs need it
+
+        request = Interactive(checked_bool("transaction", readonly), timeout)
+        if timeout is not None:
+            check_timeout("transaction", timeout)
+        return Session(partial(self._begin, request), partial(self._check_may_wait, request), self._check_may_wait)
+
+    def _begin(self, request: Interactive) -> "SessionTalk":
+        from actors.conversation import SessionTalk
+
+        now = self._dispatcher.clock()
+        talk = SessionTalk(self._dispatcher, readonly=request.readonly)
+        job = Job(request, talk.end, now, self._deadline(now, request))
+        job.talk = talk
+        refusal = self._dispatcher.submit(job)
+        if refusal is not None:
+            talk.end.reject(refusal)
+        return talk
 
     def _deadline(self, now: float, request: Request, at_most: float | None = None) -> float | None:
         timeout = self._timeout if request.timeout is None else request.timeout
@@ -161,12 +240,16 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if isinstance(message, _ActorStop):
             super().tell(message)
             return
-        if not isinstance(message, REQUESTS):
+        if isinstance(message, Stream) or not isinstance(message, REQUESTS):
             raise TypeError(_not_a_request(message))
-        reply: Reply[Any] = Reply(self._dispatcher)
-        reply.add_done_callback(lambda reply: _log_failure(self._dispatcher.name, message, reply))
         now = self._dispatcher.clock()
-        refusal = self._dispatcher.submit(Job(message, reply, now, self._deadline(now, message)))
+        if isinstance(message, Backup):
+            reply, job = self._talking(message, now, self._deadline(now, message))
+        else:
+            reply = Reply(self._dispatcher)
+            job = Job(message, reply, now, self._deadline(now, message))
+        reply.add_done_callback(lambda reply: _log_failure(self._dispatcher.name, message, reply))
+        refusal = self._dispatcher.submit(job)
         if refusal is not None:
             reply.reject(refusal)
 
@@ -176,6 +259,9 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def stop(self, *, block: Literal[False], timeout: float | None = None) -> Reply[bool]: ...
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Stop the crew once everything accepted so far is answered; later asks are refused at once.
+
+        A transaction or stream of the caller's own that is still open and has no deadline is ended: it would wait for
+        itself. Others are waited for; `shutdown` with a `timeout` does not wait so long.
 
         Called from one of the crew's own threads, or from code that the garbage collector or a signal
         runs in the middle of an ask, it does not wait: it would wait for itself.
@@ -193,6 +279,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         self._dispatcher.stop_accepting()
         asked: Reply[None] = Reply(self._dispatcher)
         alive = self.is_alive()
+        if block:
+            self._hang_up_own(endless=True)
         # A mailbox that is closed already answers at once.
         self.actor_inbox.put(Envelope(_ActorStop(), reply_to=asked))
         stopped = Derived([asked], lambda _: alive)
@@ -219,6 +307,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         with suppress(pykka.ActorDeadError):  # it is ending already
             self.actor_inbox.put(Envelope(Shutdown(cancel_pending, timeout)))
         if wait and not self._must_not_wait():
+            if timeout is None:
+                self._hang_up_own(endless=True)
             self.wait_until_ended()
 
     def proxy(self) -> Never:
@@ -236,6 +326,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
+        self._hang_up_own()
         self.stop()
 
     async def __aenter__(self) -> Self:
@@ -244,6 +335,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
+        self._hang_up_own()
         await self.stop(block=False)
 
     def __repr__(self) -> str:
@@ -263,6 +355,19 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         """For the supervisor, in the child of a fork: the crew has ended here."""
         self._ended.set()
 
+    def _check_may_wait(self, request: Request | None = None) -> None:
+        if self._must_not_wait():
+            raise WouldDeadlock(_WOULD_DEADLOCK.format(self._dispatcher.name))
+        dispatcher = self._dispatcher
+        if request is not None and dispatcher.has_talks and dispatcher.is_held_by(current_owner(), request):
+            raise WouldDeadlock(_HELD_BY_YOU.format(dispatcher.name, request))
+
+    def _hang_up_own(self, *, endless: bool = False) -> None:
+        """End the conversations of whoever calls this and is about to wait: nobody would go on with them."""
+        if self._dispatcher.has_talks:
+            for talk in self._dispatcher.talks_of(current_owner(), endless=endless):
+                talk.hang_up()
+
     def _must_not_wait(self) -> bool:
         return here.crew is self._dispatcher or self._dispatcher.is_mine()
 
@@ -275,8 +380,15 @@ _WOULD_DEADLOCK = (
 )
 
 
+_HELD_BY_YOU = (
+    "crew {0!r}: you hold all workers that could run {1}, by transactions or streams that are open: ask inside of the "
+    "transaction, or end them first"
+)
+
+
 def _not_a_request(message: object) -> str:
-    return f"a crew takes Query, Script, Transaction, Call, Status and Subscribe, not {type(message).__name__}"
+    kinds = "Query, Script, Transaction, Call, Stream, Backup, Status and Subscribe"
+    return f"a crew takes {kinds}, and is told no Stream, nor {type(message).__name__}"
 
 
 def _log_failure(crew: str, request: Request, reply: Reply[Any]) -> None:

@@ -12,16 +12,28 @@ from actors.errors import (
     QueryTimeout,
     QueueFull,
     SupervisorStopped,
+    WorkerDied,
 )
 from actors.job import STARTED, Job
 
-__all__ = ["cancelled", "overloaded", "poison", "queue_full", "shut_down", "stopped", "timed_out", "unavailable", "why"]
+__all__ = [
+    "cancelled",
+    "died",
+    "overloaded",
+    "poison",
+    "queue_full",
+    "shut_down",
+    "stopped",
+    "timed_out",
+    "unavailable",
+    "why",
+]
 
 
-def unavailable(crew: str, database: str, cause: BaseException | None) -> DatabaseUnavailable:
-    """Return the error of a job that a suspended crew refuses."""
+def unavailable(crew: str, database: str, cause: BaseException | None, role: str | None = None) -> DatabaseUnavailable:
+    """Return the error of a job that a suspended crew refuses, or one that has no worker of that role."""
     error = DatabaseUnavailable(
-        f"crew {crew!r} is suspended: no worker can open {database} ({why(cause)}); "
+        f"crew {crew!r} is suspended: no {role or 'worker'} can open {database} ({why(cause)}); "
         "it goes on trying and resumes by itself"
     )
     error.__cause__ = cause
@@ -103,3 +115,15 @@ def why(cause: BaseException | None) -> str:
 
 def _how_far(job: Job) -> str:
     return "while it ran" if job.state is STARTED else "before it was started"
+
+
+def died(crew: str, worker: int, what: str, job: Job, cause: BaseException | None) -> WorkerDied:
+    """Return the error of a job whose worker is gone, which did or was done something, told by `what`."""
+    undone = job.talk is not None and job.talk.takes_no_effect
+    effect = "nothing of it has taken effect" if undone else "whether it took effect is unknown"
+    error = WorkerDied(
+        f"crew {crew!r}: worker {worker} {what}, while it ran {job.request}; the job is not run again, and {effect}"
+    )
+    error.executed = False if undone else None
+    error.__cause__ = cause
+    return error

@@ -1,6 +1,6 @@
 """Result and Row: what a query answers, as cheap as the driver's own rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, overload
 
@@ -118,7 +118,11 @@ class Result(Sequence[Row]):
         return row(self.rows[index])
 
     def __iter__(self) -> Iterator[Row]:
-        return map(_row_class(self.columns), self.rows)
+        return self.as_rows(self.rows)
+
+    def as_rows(self, values: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
+        """Return plain tuples as rows with these columns."""
+        return map(_row_class(self.columns), values)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result):

@@ -2,9 +2,10 @@
 
 from enum import Enum
 
+from actors.databases.base import Database
 from actors.worker import Worker
 
-__all__ = ["Seat", "SeatState"]
+__all__ = ["Seat", "SeatState", "Team"]
 
 
 class SeatState(Enum):
@@ -22,9 +23,10 @@ class SeatState(Enum):
 class Seat:
     """A place for one worker, which always has one, or will."""
 
-    __slots__ = ("due", "failures", "state", "taken", "up_since", "worker")
+    __slots__ = ("due", "failures", "state", "taken", "team", "up_since", "worker")
 
-    def __init__(self) -> None:
+    def __init__(self, team: "Team") -> None:
+        self.team = team
         self.state = SeatState.WAITING
         self.worker: Worker | None = None
         self.due = 0.0
@@ -34,3 +36,38 @@ class Seat:
         self.up_since = 0.0
         self.taken = False
         """Whether it ever had a worker, so that the next one is a restart."""
+
+
+class Team:
+    """The seats of those who serve in one lane."""
+
+    __slots__ = ("database", "last_cause", "last_start_failed", "number", "opened", "role", "seats")
+
+    def __init__(self, number: int, database: Database, size: int) -> None:
+        self.number = number
+        """Of the lane."""
+        self.database = database
+        """What its workers connect to."""
+        self.role = "writer" if number else None
+        """What an event says of it."""
+        self.seats = [Seat(self) for _ in range(size)]
+        self.last_cause: BaseException | None = None
+        """Why the last worker could not start or died: the cause of a suspension."""
+        self.last_start_failed = False
+        self.opened = False
+        """Whether a worker of it has ever been up."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a worker of it is up."""
+        return any(seat.state is SeatState.UP for seat in self.seats)
+
+    @property
+    def starting(self) -> list[Seat]:
+        """The seats whose workers are starting."""
+        return [seat for seat in self.seats if seat.state is SeatState.STARTING]
+
+    @property
+    def was_ever_staffed(self) -> bool:
+        """Whether any seat of it ever had a worker."""
+        return any(seat.taken for seat in self.seats)

@@ -70,6 +70,10 @@ class WorkerStatus(Frozen):
     """The child process in which its connection lives; `None` where that is this process."""
     memory: int | None = None
     """Bytes that only the child process uses, if the system tells."""
+    role: str | None = None
+    """`reader` or `writer`, in a crew that has both."""
+    waits_for_lock: bool = False
+    """Whether its job waits for a lock that another connection to the database holds."""
 
 
 class CrewStatus(Frozen):
@@ -86,7 +90,7 @@ class CrewStatus(Frozen):
     state: str
     """`up`, `suspended` (no worker can open the database), `stopping` or `stopped`."""
     cause: str | None
-    """Why it is suspended or stopped."""
+    """Why it is suspended or stopped, or has no writer."""
     size: int
     """How many workers the crew wants to have."""
     workers: tuple[WorkerStatus, ...]
@@ -95,6 +99,9 @@ class CrewStatus(Frozen):
     """Jobs that wait for a worker."""
     running: int
     """Jobs that a worker runs."""
+    writing: str | None
+    """The job of ours that holds the database's write lock, or is about to take it: what the writer runs, unless it
+    waits for a lock that somebody else holds. Shortened, without parameters."""
     submitted: int
     """All jobs ever asked, refused ones included."""
     answered: int
@@ -122,12 +129,17 @@ class CrewStatus(Frozen):
     run: Durations
     """How long jobs ran."""
 
+    @property
+    def _seats(self) -> int:
+        """How many workers there are when all are there: the writer is one more, once it was needed."""
+        return self.size + any(worker.role == "writer" for worker in self.workers)
+
     def __str__(self) -> str:
         counts = ("submitted", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
         crew = ("restarts", "failed_starts", "stuck")
         lines = [
             f"{self.name}: {self.state}, {self.database}" + (f" ({self.cause})" if self.cause else ""),
-            f"  {len(self.workers)} of {self.size} workers, {self.queued} queued, {self.running} running",
+            f"  {len(self.workers)} of {self._seats} workers, {self.queued} queued, {self.running} running",
             *(
                 "  " + ", ".join(f"{name.replace('_', ' ')} {getattr(self, name)}" for name in names)
                 for names in (counts, crew)
@@ -142,8 +154,9 @@ class CrewStatus(Frozen):
 def _line(worker: WorkerStatus) -> str:
     child = "" if worker.pid is None else f"pid {worker.pid}  "
     memory = "" if worker.memory is None else f"{worker.memory / 1e6:.1f} MB  "
-    state = f"worker {worker.id:<4} {worker.state:<8} {worker.seconds:8.3f} s"
-    return f"  {state}  {child}{memory}{worker.job or ''}".rstrip()
+    state = f"{worker.role or 'worker'} {worker.id:<4} {worker.state:<8} {worker.seconds:8.3f} s"
+    waits = " (waits for a lock)" if worker.waits_for_lock else ""
+    return f"  {state}  {child}{memory}{worker.job or ''}{waits}".rstrip()
 
 
 def _milliseconds(times: Durations) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-__all__ = ["Latch", "here", "running_loop", "settled_on"]
+__all__ = ["Latch", "current_owner", "here", "running_loop", "settled_on"]
 
 
 class _Here(threading.local):
@@ -140,3 +140,13 @@ class Latch:
         with suppress(ValueError):
             self._gates.remove(gate)
         return self._is_set
+
+
+def current_owner() -> tuple[int, int]:
+    """Return what tells the thread that calls this from others, and in an event loop the task."""
+    loop = running_loop()
+    if loop is None:
+        return threading.get_ident(), 0
+    import asyncio  # it is there, since there is a loop
+
+    return threading.get_ident(), id(asyncio.current_task(loop))

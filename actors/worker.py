@@ -1,5 +1,6 @@
 """Worker: one actor, one connection, one death notice."""
 
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import pykka
 from pykka._envelope import Envelope
 
+from actors import refusals
 from actors.actor import CrewActor
-from actors.databases.base import Connection, Database, checked
+from actors.databases.base import Answer, Connection, Database, NeedsWriter, checked, token_of
+from actors.databases.grouped import Grouped
+from actors.databases.steps import Close
 from actors.dispatcher import Dispatcher
-from actors.errors import ConnectionLost, WorkerDied, WouldDeadlock
+from actors.errors import ConnectionLost, WouldDeadlock
 from actors.events import WorkerUp
 from actors.job import Job
 from actors.log import log
@@ -25,7 +29,9 @@ from actors.waiting import here
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from actors.databases.base import Pipelined
+    from actors.conversation import Conversation
+    from actors.databases.base import Grouping, Pipelined
+    from actors.databases.steps import Step
 
 __all__ = ["Wake", "Worker"]
 
@@ -40,6 +46,10 @@ class Wake:
 
 
 _WAKE: Final = Envelope(Wake())
+
+
+_HANDED_ON: Final = object()
+"""What `_run` returns where nothing ran, since the job is one for the writer."""
 
 
 class _Failed:
@@ -123,6 +133,13 @@ class Worker(CrewActor):
         except Exception as error:  # noqa: BLE001  # it has just died: the dispatcher will hear of that
             log(__name__, "debug", "wake_missed", worker=self.member.id, error=error)
 
+    def _on_connection_end(self) -> None:
+        """Notice that the other end of the connection is gone, also while nothing is asked of it."""
+        self._wake()
+        job = self.member.job
+        if job is not None and job.talk is not None:
+            job.talk.interrupt()
+
     def _interrupt(self) -> None:
         connection = self._connection
         if connection is not None:
@@ -153,11 +170,15 @@ class Worker(CrewActor):
         """Open the connection, say so, and take the first jobs."""
         here.crew = self._dispatcher
         self._connection = connection = self._database.connect()
+        if hasattr(connection, "execute_group"):
+            self._connection = connection = Grouped(cast("Grouping", connection))
+        if hasattr(connection, "waits_for_lock"):
+            self.member.waits_for_lock = connection.waits_for_lock
         if hasattr(connection, "offer"):
             self.member.pipeline = cast("Pipelined", connection)
             self.member.pid = self.member.pipeline.pid
             self._pipeline = Pipeline(self.member.pipeline)
-            self.member.pipeline.on_end = self._wake
+            self.member.pipeline.on_end = self._on_connection_end
         if not self._dispatcher.report(self.member):
             self.actor_stopped.set()  # it took so long that nobody waits for it any more
             return
@@ -187,6 +208,11 @@ class Worker(CrewActor):
             outcome: Any = self._run(job)
             if type(outcome) is _Failed:
                 outcome = Rejection(_detached(outcome.error))
+            elif outcome is _HANDED_ON:
+                job = dispatcher.finish(member, None, inbox.empty())
+                if member.dropped:
+                    self._reject_dropped()
+                continue
             self._unsettled = (job, outcome)
             # Done before it is answered: whoever asks again at once meets an idle worker. Not so
             # where a callback runs first, which might keep this thread from its next job.
@@ -212,13 +238,18 @@ class Worker(CrewActor):
         while True:
             if member.dropped:
                 self._reject_dropped()
-            if jobs:
-                pipeline.send(jobs)
-            if member.job is None or member.state is MemberState.GONE:
-                pipeline.forget()
-                return
-            jobs = None  # type: ignore[assignment]  # hold nothing
-            pipeline.receive()
+            talking = jobs[0][1] if jobs and jobs[0][1].talk is not None else None
+            if talking is not None:
+                landed.append((talking, self._conversed(talking)))
+                talking = None
+            else:
+                if jobs:
+                    pipeline.send(jobs)
+                if member.job is None or member.state is MemberState.GONE:
+                    pipeline.forget()
+                    return
+                jobs = None  # type: ignore[assignment]  # hold nothing
+                pipeline.receive()
             # As one by one: done before it is answered, unless a callback runs first.
             quick = all(job.reply.callbacks is None for job, _ in landed)
             jobs = dispatcher.exchange(member, _endings(pipeline), quick and inbox.empty())
@@ -230,7 +261,9 @@ class Worker(CrewActor):
         landed = pipeline.landed
         while landed:
             job, (_, value, error, _) = landed[0]
-            if error is not None:
+            if isinstance(error, NeedsWriter):
+                pass  # it waits for the writer, or has been answered
+            elif error is not None:
                 self._note_where(error, job)
                 _settle(job, Rejection(_detached(error)))
             elif job.abort is None:
@@ -248,23 +281,90 @@ class Worker(CrewActor):
             dropped.pop()
 
     def _run(self, job: Job) -> Any:
-        """Run one job to what it is answered by, or to a `_Failed` with its statement's error.
+        """Run one job to what it is answered by, to a `_Failed` with its statement's error, or to `_HANDED_ON`.
 
         Raises:
             ConnectionLost: the connection is of no more use.
             BaseException: somebody wants this thread to end.
         """
         try:
+            if job.talk is not None:
+                return self._converse(job, job.talk)
             request, connection = job.request, self._connection
             result = connection.execute(request)  # type: ignore[union-attr]  # open since on_start
             if type(result) is not Result:
                 checked(result, request, connection)
         except ConnectionLost:
             raise
+        except NeedsWriter:
+            return _HANDED_ON
         except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
             self._note_where(error, job)
             return _Failed(error)
         return result
+
+    def _conversed(self, job: Job) -> Answer:
+        """Run a job whose caller takes turns, on a connection that takes jobs ahead."""
+        assert job.talk is not None
+        began, value, error = time.perf_counter(), None, None
+        try:
+            value = self._converse(job, job.talk)
+        except ConnectionLost:
+            raise
+        except Exception as failure:  # noqa: BLE001  # it goes to its caller
+            error = failure
+        return Answer(job.ticket, value, error, time.perf_counter() - began)
+
+    def _converse(self, job: Job, talk: "Conversation") -> Any:
+        """Perform what the caller of a job asks for, step by step; return what the job is answered by.
+
+        Raises:
+            ConnectionLost: the connection is of no more use.
+            InterruptedError: the job was aborted.
+            Exception: the error of a step that is its end.
+        """
+        talk.travels = self.member.pid is not None
+        while (turn := talk.next()) is not None:
+            value = None
+            try:
+                value = self._perform(turn.step, job)
+                over = talk.ends_with(turn.step, value)
+            except ConnectionLost:
+                raise
+            except Exception as error:
+                # An error of one that was aborted is for nobody: all is over, for the reason that it was aborted for.
+                if value is not None or job.abort is not None or talk.ends_with(turn.step, None):
+                    self._perform(Close(), None)
+                    raise
+                error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {turn.step}")
+                talk.reject(turn, _detached(error))
+                del turn, value  # through its error it leads to whoever waited for it
+                continue
+            if over:
+                self._perform(Close(), None)
+                talk.last = value
+                return talk.outcome_of(value)
+            talk.answer(turn, value)
+            del turn, value  # hold nothing
+        self._perform(Close(), None)
+        message = f"the {talk.what} was given up"
+        raise InterruptedError(message)
+
+    def _perform(self, step: "Step", job: Job | None) -> Any:
+        """Let the connection perform a step; of one without a job, which is the last, no interrupt is known."""
+        pipeline = self.member.pipeline
+        if pipeline is None:
+            return self._connection.execute(step)  # type: ignore[union-attr]  # open since on_start
+        self.member.tickets += 1  # no other thread gives this member tickets
+        ticket = self.member.tickets
+        if job is not None:
+            job.ticket = ticket
+        pipeline.offer(bytes([token_of(ticket)]))
+        pipeline.send([(ticket, step)])
+        [answer] = pipeline.receive()
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
 
     def _note_where(self, error: BaseException, job: Job) -> None:
         error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
@@ -295,14 +395,10 @@ class Worker(CrewActor):
 
     def _death(self, orphan: Job, cause: BaseException | None) -> BaseException:
         if orphan.abort is not None:
-            return orphan.abort.error(None)
+            return orphan.abort.error(False if orphan.talk is not None and orphan.talk.takes_no_effect else None)
         reason = _reason(cause)
         what = "was stopped" if reason is None else f"died of {type(reason).__name__}: {reason}"
-        error = WorkerDied(
-            f"crew {self._dispatcher.name!r}: worker {self.member.id} {what}, while it ran {orphan.request}; "
-            "the job is not run again, and whether it took effect is unknown"
-        )
-        return _caused(error, reason)
+        return refusals.died(self._dispatcher.name, self.member.id, what, orphan, reason)
 
 
 def _reason(cause: BaseException | None) -> BaseException | None:
@@ -313,8 +409,11 @@ def _reason(cause: BaseException | None) -> BaseException | None:
     return cause.__cause__ if isinstance(cause, ConnectionLost) and cause.__cause__ is not None else cause
 
 
-def _endings(pipeline: Pipeline) -> list[tuple[Job, bool, float]]:
-    return [(job, answer.error is None, answer.seconds) for job, answer in pipeline.landed]
+def _endings(pipeline: Pipeline) -> list[tuple[Job, bool | None, float]]:
+    return [
+        (job, None if isinstance(answer.error, NeedsWriter) else answer.error is None, answer.seconds)
+        for job, answer in pipeline.landed
+    ]
 
 
 def _settle(job: Job, outcome: Any) -> None:

@@ -17,7 +17,9 @@ from benchmarks import (
     points,
     scans,
     starting,
+    streaming,
     ticks,
+    writing,
 )
 from benchmarks.figures import Figure, table
 from benchmarks.machine import describe
@@ -42,6 +44,11 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "child-points": children.points,
     "child-millions": children.millions,
     "child-cost": children.cost,
+    "write-group": writing.grouped,
+    "write-readers": writing.beside_readers,
+    "write-lone": writing.lone,
+    "read-under-write": writing.reads,
+    "stream": streaming.run,
 }
 README = Path(__file__).with_name("README.md")
 WAITS = Path(__file__).with_name("overload.svg")

@@ -27,7 +27,7 @@ class Wanted:
     def score(self, value: float) -> float:
         """Return how far the bound is kept: 1 is just so, more is better."""
         small = 1e-9
-        return value / self.limit if self.lower else self.limit / max(value, small)
+        return value / self.limit if self.lower else max(self.limit, small) / max(value, small)
 
 
 @dataclass(frozen=True, slots=True)

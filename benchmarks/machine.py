@@ -3,17 +3,33 @@
 import os
 import platform
 import sqlite3
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import apsw
 
-__all__ = ["cpus", "describe"]
+__all__ = ["cpus", "describe", "folder_on_disk"]
 
 
 def cpus() -> int:
     """Return how many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def folder_on_disk() -> str | None:
+    """Return where temporary files are on a disk, and not in memory; `None` if that is so without saying."""
+    folders = [tempfile.gettempdir(), "/var/tmp", str(Path.cwd())]
+    try:
+        lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    kinds = {line.split()[1]: line.split()[2] for line in lines}
+    for folder in folders:
+        places = [str(place) for place in (Path(folder).resolve(), *Path(folder).resolve().parents)]
+        if next(kinds[place] for place in places if place in kinds) not in ("tmpfs", "ramfs"):
+            return folder
+    return None
 
 
 def describe() -> str:

@@ -29,19 +29,19 @@ Collect = Callable[[Any], object]
 AsyncAsk = Callable[[int], Awaitable[object]]
 
 
-def batches(submit: Submit, collect: Collect, count: int) -> None:
+def batches(submit: Submit, collect: Collect, count: int, outstanding: int = OUTSTANDING) -> None:
     """Submit 64, collect 64, and again."""
-    for start in range(0, count, OUTSTANDING):
-        replies = [submit(number) for number in range(start, start + OUTSTANDING)]
+    for start in range(0, count, outstanding):
+        replies = [submit(number) for number in range(start, start + outstanding)]
         for reply in replies:
             collect(reply)
 
 
-def window(submit: Submit, collect: Collect, count: int) -> None:
+def window(submit: Submit, collect: Collect, count: int, outstanding: int = OUTSTANDING) -> None:
     """Wait for the oldest of 64, then submit one more."""
     replies: deque[Any] = deque()
     for number in range(count):
-        if len(replies) == OUTSTANDING:
+        if len(replies) == outstanding:
             collect(replies.popleft())
         replies.append(submit(number))
     for reply in replies:

@@ -194,7 +194,7 @@ class AheadMachine(RuleBasedStateMachine):
         self.size, self.depth = size, depth
         self.desk = PipelinedDesk(size=size + plain, dispatcher_class=self.dispatcher_class)
         self.dispatcher = self.desk.dispatcher
-        self.dispatcher._ahead.__class__ = self.ahead_class
+        self.dispatcher._lane.ahead.__class__ = self.ahead_class
         self.dispatcher.agenda.ring = self.ring
         self.alarm: float | None = None
         self.asked: dict[Job, Asked] = {}

@@ -25,8 +25,11 @@ class Child:
     The child's own steps are `begin`, `end` and `die`; the others are what `Pipelined` asks for.
     """
 
+    groups = False
+
     def __init__(self, depth: int = 8) -> None:
         self.depth = depth
+        self.groups = False
         self.pid = 4711
         self.alive = True
         self.tokens: deque[int] = deque()

@@ -17,7 +17,7 @@ import pykka
 
 from actors.databases.sqlite import SQLite
 from actors.databases.sqlite_connection import SQLiteConnection
-from supervisor import Query, Reply, Status, Supervisor, SupervisorRef, SupervisorStopped
+from supervisor import Query, Reply, Result, Status, Supervisor, SupervisorRef, SupervisorStopped, Transaction
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
 
@@ -59,6 +59,11 @@ def is_refused(ref: SupervisorRef) -> bool:
     reply = ref.ask(Query("late"), block=False)
     error = error_of(reply)
     return isinstance(error, SupervisorStopped) and error.executed is False
+
+
+def ask_writer(ref: SupervisorRef, *texts: str) -> list[Result]:
+    """Run statements where a file is written, though they may only read: a transaction says that it is to write."""
+    return ref.ask(Transaction([Query(sql) for sql in texts]), timeout=PATIENCE)
 
 
 # --- threads and actors -------------------------------------------------------------------

@@ -616,7 +616,7 @@ def test_a_recall_that_is_cut_off_is_made_good_by_the_next_answer(rich):
 @pytest.mark.parametrize("cut", ["put_back", "remove"])
 def test_a_job_that_was_put_back_by_one_who_was_cut_off_is_run_by_one_worker_alone(rich, monkeypatch, cut):
     desk, worker, jobs = rich
-    ahead = desk.dispatcher._ahead
+    ahead = desk.dispatcher._lane.ahead
     real = ahead._put_back
 
     def cut_off(job):

@@ -37,34 +37,45 @@ MAY_IMPORT = {
     "actors.refusals": {"errors", "job"},
     "actors.deadlines": {"job"},
     "actors.shedding": set(),
-    "actors.lane": {"job", "member"},
+    "actors.routes": {"messages"},
+    "actors.lane": {"job", "member", "shedding"},
     "actors.agenda": {"deadlines", "job"},
-    "actors.admission": {"errors", "job", "quarantine", "refusals", "shedding", "tally"},
+    "actors.admission": {"errors", "job", "quarantine", "refusals", "tally"},
     "actors.tally": {"status"},
     "actors.dispatcher": {
         *{"admission", "agenda", "ahead", "databases.base", "errors", "job", "lane", "member"},
-        *{"quarantine", "refusals", "status", "tally"},
+        *{"messages", "quarantine", "refusals", "routes", "status", "tally"},
     },
+    # What a job and its caller say to each other.
+    "actors.conversation": {"databases.steps", "errors", "messages", "reply", "result", "waiting"},
+    "actors.session": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
+    "actors.stream": {"conversation", "errors", "reply", "result"},
     # Actors.
     "actors.inbox": set(),
     "actors.actor": {"inbox", "log", "reply", "waiting"},
     "actors.worker": {
         *VALUES,
-        *{"actor", "databases.base", "dispatcher", "events"},
-        *{"job", "member", "pipeline", "rejection", "waiting"},
+        *{"actor", "databases.base", "databases.grouped", "databases.steps", "dispatcher", "events"},
+        *{"job", "member", "pipeline", "refusals", "rejection", "waiting"},
     },
     "actors.pipeline": {"databases.base", "job"},
-    "actors.seat": {"worker"},
+    "actors.seat": {"databases.base", "worker"},
     # What a program holds.
     "actors.memory": {"status"},
-    "actors.ref": {*VALUES, "derived", "dispatcher", "job", "memory", "reply", "status", "waiting"},
+    "actors.ref": {
+        *VALUES,
+        *{"conversation", "derived", "dispatcher", "job", "memory", "reply", "session", "status", "stream", "waiting"},
+    },
     "actors.options": {"databases.base"},
     "actors.process": {"waiting"},
 }
 
 # What each outside library is used for stands in one place.
 OUTSIDE = {
-    "apsw": {f"actors.databases.sqlite_{part}" for part in ("connection", "opening", "state", "transactions")},
+    "apsw": {
+        f"actors.databases.sqlite_{part}"
+        for part in ("connection", "file", "opening", "state", "steps", "transactions", "writer")
+    },
     "asyncio": {"actors.waiting"},
 }
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actors.databases.sqlite_connection import SQLiteConnection
+from actors.databases.sqlite_connection import ALONE, SQLiteConnection
 from supervisor import Query, Script, SQLite, Status, TransactionLeftOpen, WorkerDied
-from tests.support import SQLiteWith, can_lock, error_of
+from tests.support import SQLiteWith, ask_writer, can_lock, error_of
 from tests.unhurt import run_python, same_workers
 
 FRESH = {
@@ -26,24 +26,29 @@ FRESH = {
     "wal_autocheckpoint": 1000,
     "writable_schema": 0,
 }
-"""Settings of a connection that nobody has touched."""
+"""Settings of a connection that nobody has touched; one that only reads is `query_only`."""
+
+FILL = Script("CREATE TABLE kept(number); INSERT INTO kept VALUES (1), (2)")
 
 
-@pytest.fixture
-def db(start, path):
-    """A crew of one worker, so that the next job is served by the connection of the last."""
-    crew = start(path, size=1)
-    crew.ask(Script("CREATE TABLE kept(number); INSERT INTO kept VALUES (1), (2)"))
+@pytest.fixture(params=["reader and writer", "one connection"])
+def db(start, path, request):
+    """A crew of one worker, and perhaps one who writes, so that the next job meets the connection of the last."""
+    crew = start(path if request.param == "reader and writer" else SQLiteWith(path, {}), size=1)
+    crew.ask(FILL)
     return crew
 
 
 def assert_clean(db):
-    """Look for everything that a job could leave behind."""
-    assert {name: db.ask(Query(f"PRAGMA {name}")).scalar() for name in FRESH} == FRESH
-    assert set(db.ask(Query("PRAGMA database_list")).column("name")) <= {"main", "temp"}
-    assert db.ask(Query("SELECT type, name FROM sqlite_temp_schema")).rows == []
-    assert db.ask(Query("SELECT 'a' LIKE 'A'")).scalar() == 1
-    assert db.ask(Query("SELECT number FROM kept ORDER BY number")).column(0) == [1, 2]
+    """Look for everything that a job could leave behind, where the crew reads and where it writes."""
+    reader, writer = [lambda sql: db.ask(Query(sql)), lambda sql: ask_writer(db, sql)[0]]
+    two = len(db.ask(Status()).workers) == 2
+    for ask, fresh in ((reader, {**FRESH, "query_only": int(two)}), (writer, FRESH)):
+        assert {name: ask(f"PRAGMA {name}").scalar() for name in FRESH} == fresh
+        assert set(ask("PRAGMA database_list").column("name")) <= {"main", "temp"}
+        assert ask("SELECT type, name FROM sqlite_temp_schema").rows == []
+        assert ask("SELECT 'a' LIKE 'A'").scalar() == 1
+        assert ask("SELECT number FROM kept ORDER BY number").column(0) == [1, 2]
 
 
 # --- settings -----------------------------------------------------------------------------
@@ -58,9 +63,9 @@ def assert_clean(db):
         "defer_foreign_keys = ON",
         "foreign_keys = OFF",
         "ignore_check_constraints = ON",
-        "JOURNAL_MODE = DELETE",
         "main.locking_mode = EXCLUSIVE",
         "query_only(ON)",
+        "query_only(OFF)",
         "recursive_triggers = 1",
         "synchronous = OFF",
         "main.synchronous = 0",
@@ -79,6 +84,30 @@ def test_a_setting_lasts_for_its_own_job(db, pragma):
         with pytest.raises(apsw.Error):
             db.ask(Script(f"PRAGMA {pragma}; SELECT missing"))
         assert_clean(db)
+
+
+def test_the_journal_mode_lasts_for_its_own_job(start, path):
+    db = start(SQLiteWith(path, {}), size=1)
+    db.ask(FILL)
+    with same_workers(db):
+        for _ in ("for the first time", "and again"):
+            db.ask(Query("PRAGMA JOURNAL_MODE = DELETE"))
+            assert_clean(db)
+        db.ask(Script("PRAGMA JOURNAL_MODE = DELETE; SELECT count(*) FROM kept"))
+        assert_clean(db)
+        with pytest.raises(apsw.Error):
+            db.ask(Script("PRAGMA JOURNAL_MODE = DELETE; SELECT missing"))
+        assert_clean(db)
+
+
+def test_the_journal_mode_stays_as_it_is_where_others_have_the_file_open(start, path):
+    db = start(path, size=1)
+    db.ask(FILL)
+    with same_workers(db):
+        for request in (Query("PRAGMA JOURNAL_MODE = DELETE"), Script("PRAGMA JOURNAL_MODE = DELETE")):
+            with pytest.raises(apsw.BusyError):
+                db.ask(request)
+            assert_clean(db)
 
 
 def test_a_setting_holds_within_its_script(db):
@@ -150,8 +179,9 @@ def test_an_attached_database_lasts_for_its_own_job(db, path, end):
     script = Script(f"ATTACH '{other}' AS extra; CREATE TABLE IF NOT EXISTS extra.t(a); SELECT * FROM extra.t{end}")
     with same_workers(db):
         assert isinstance(error_of(db.ask(script, block=False)), (type(None), apsw.SQLError, TransactionLeftOpen))
-        with pytest.raises(apsw.SQLError, match=r"no such table: extra\.t"):
-            db.ask(Query("SELECT * FROM extra.t"))
+        for ask in (lambda sql: db.ask(Query(sql)), lambda sql: ask_writer(db, sql)):
+            with pytest.raises(apsw.SQLError, match=r"no such table: extra\.t"):
+                ask("SELECT * FROM extra.t")
         assert_clean(db)
     assert can_lock(other)
 
@@ -268,7 +298,7 @@ class Closing:
     opened: list[SQLiteConnection] = field(default_factory=list)
 
     def connect(self):
-        self.opened.append(ClosesItself(SQLite(self.path)))
+        self.opened.append(ClosesItself(SQLite(self.path), ALONE))
         return self.opened[-1]
 
 

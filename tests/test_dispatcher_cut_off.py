@@ -55,13 +55,15 @@ def cut(desk, method, **how):
 
 def test_a_wake_that_was_cut_off_is_made_good_when_the_caller_withdraws_another_job():
     desk = Desk()
+    another, busy = desk.submit(), desk.worker()
+    assert desk.dispatcher.take(busy) is another
     (worker,) = desk.idle_workers(1)
     worker.wake = cut_off_once(worker.wake, before=True)
     with pytest.raises(KeyboardInterrupt):
         desk.submit()
     assert desk.dispatcher.queued == 1
     assert desk.woken == []
-    assert desk.dispatcher.withdraw(desk.job()) is False
+    assert desk.dispatcher.withdraw(another) is False
     assert desk.woken == [worker]
 
 
@@ -257,12 +259,20 @@ def test_a_queue_is_handed_back_again_until_somebody_has_rejected_it(step, argum
     assert desk.status().rejected == 2
 
 
-@pytest.mark.parametrize(("step", "arguments"), [("_suspend", ()), ("on_end", (None,)), ("_on_shutdown", (True, None))])
-def test_a_supervisor_that_is_killed_while_it_rejects_the_queue_has_rejected_all_of_it_at_its_end(step, arguments):
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda crew: crew._suspend(crew._teams[0]),
+        lambda crew: crew.on_end(None),
+        lambda crew: crew._on_shutdown(True, None),
+    ],
+    ids=["suspend", "end", "shutdown"],
+)
+def test_a_supervisor_that_is_killed_while_it_rejects_the_queue_has_rejected_all_of_it_at_its_end(step):
     crew = Supervisor(FakeDatabase(), 1, None, RestartPolicy(), "app")  # never started: a plain object
     replies = [crew.actor_ref.ask(Query("SELECT 1"), block=False) for _ in range(3)]
     replies[0]._add_waker(cut_off_once(lambda: None, before=True))
     with suppress(KeyboardInterrupt):
-        getattr(crew, step)(*arguments)
+        step(crew)
     crew._end(KeyboardInterrupt())
     assert [reply.done() for reply in replies] == [True, True, True]

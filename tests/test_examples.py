@@ -36,6 +36,14 @@ NoMemError, which costs nobody else anything
 2 [('Ann', 9), ('Eve', 5)]
 1 job died with its worker
 """,
+    "transactions_and_streams.py": """\
+[998, 999, 1000]
+[('Ann', 9), ('Eve', 5)]
+changed my mind 14
+900 long ones
+True 1000
+['reader', 'reader', 'writer']
+""",
     "in_an_actor_system.py": """\
 the only worker is busy; under way: 1 workers: 1
 the thickest book: Ulysses

@@ -23,7 +23,7 @@ def is_closed_properly(path):
     return path.exists() and not path.with_name(path.name + "-wal").exists()
 
 
-ALL_SETTLED = "replies SupervisorStopped:False=102"
+ALL_SETTLED = "replies SupervisorStopped:False=103"
 
 
 @pytest.mark.parametrize(

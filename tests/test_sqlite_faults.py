@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actors.databases.sqlite_connection import SQLiteConnection
+from actors.databases.sqlite_connection import ALONE, SQLiteConnection
 from supervisor import DatabaseUnavailable, Query, RestartPolicy, Script, SQLite, Status, WorkerDied
 from tests.support import PATIENCE, SQLiteWith, error_of
 from tests.unhurt import run_python, same_workers
@@ -40,7 +40,7 @@ class SmallDisk:
     max_size: int | None = None
 
     def connect(self):
-        return SmallConnection(SQLite(self.path))
+        return SmallConnection(SQLite(self.path), ALONE)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from supervisor import ChildProcess, DatabaseUnavailable, Query, Script, SQLite, Status
 from tests.conftest import eventually
-from tests.support import PATIENCE, error_of, kill, thread_of_a_worker, up
+from tests.support import PATIENCE, ask_writer, error_of, kill, thread_of, up
 
 
 def register(connection: apsw.Connection) -> None:
@@ -27,26 +27,31 @@ def database(path, **options):
     return SQLite(path, pragmas={"cache_size": -4321, "temp_store": "memory", "user_version": 7}, **options)
 
 
-def settings(db):
-    return [db.ask(Query(f"PRAGMA {name}")).scalar() for name in ("cache_size", "temp_store", "user_version")]
+def begins_with(db):
+    """Return what a connection has from its beginning: that of who reads, and of who writes."""
+    texts = ["SELECT doubled(21)", *(f"PRAGMA {name}" for name in ("cache_size", "temp_store", "user_version"))]
+    return [
+        [result.scalar() for result in results] for results in (map(db.ask, map(Query, texts)), ask_writer(db, *texts))
+    ]
 
 
 @pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
 def test_every_connection_begins_with_them_also_after_a_restart(start, path, kind):
     db = start(kind(database(path, on_connect=register)), size=1)
     for _ in range(3):
-        assert settings(db) == [-4321, 2, 7]
-        assert db.ask(Query("SELECT doubled(21)")).scalar() == 42
-        db.ask(Script("PRAGMA cache_size = 1; CREATE TEMP TABLE t(x)"))  # the connection is opened anew
-        assert settings(db) == [-4321, 2, 7]
-        assert db.ask(Query("SELECT doubled(21)")).scalar() == 42
-        restarts = db.ask(Status()).restarts
-        if (pid := db.ask(Status()).workers[0].pid) is not None:
-            os.kill(pid, signal.SIGKILL)
-        else:
-            kill(thread_of_a_worker(db))
-            error_of(db.ask(Query("SELECT 1"), block=False))
-        assert eventually(lambda restarts=restarts: db.ask(Status()).restarts > restarts and up(db) == 1)
+        assert begins_with(db) == [[42, -4321, 2, 7]] * 2
+        db.ask(Query("PRAGMA cache_size = 1"))  # the connection is opened anew
+        db.ask(Script("PRAGMA cache_size = 1; CREATE TEMP TABLE t(x)"))
+        assert begins_with(db) == [[42, -4321, 2, 7]] * 2
+        for worker in db.ask(Status()).workers:
+            restarts = db.ask(Status()).restarts
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGKILL)
+            else:
+                kill(thread_of(db, worker.id))
+                for request in (Query("SELECT 1"), Script("SELECT 1")):  # it dies as it does something
+                    error_of(db.ask(request, block=False))
+            assert eventually(lambda restarts=restarts: db.ask(Status()).restarts > restarts and up(db) == 2)
 
 
 def test_it_may_be_sql(start, path):

@@ -48,13 +48,13 @@ class CountsFailuresAsAnswers(SteppedDispatcher):
 
 
 class ForgetsTheQueue(SteppedDispatcher):
-    def _drop_queue(self):
-        super()._drop_queue()
+    def _drop_queue(self, lanes=None):
+        super()._drop_queue(lanes)
         return []
 
 
 class NeverResumes(SteppedDispatcher):
-    def resume(self):
+    def resume(self, lane=0):
         pass
 
 
@@ -152,10 +152,10 @@ class TimesOutTooEarly(SteppedDispatcher):
 
 
 class ShedsWhatHasJustCome(SteppedDispatcher):
-    def _shed_head(self, now, shed):
-        target, self._shedding.target = self._shedding.target, 0.001
-        super()._shed_head(now, shed)
-        self._shedding.target = target
+    def _shed_head(self, lane, now, shed):
+        target, lane.shedding.target = lane.shedding.target, 0.001
+        super()._shed_head(lane, now, shed)
+        lane.shedding.target = target
 
 
 class NeverGivesUp(SteppedDispatcher):

@@ -26,6 +26,7 @@ def crew_status(**changes):
         "workers": (WorkerStatus(3, "busy", "Query('SELECT 1')", 1.5), WorkerStatus(4, "idle", None, 0.25)),
         "queued": 7,
         "running": 1,
+        "writing": None,
         "submitted": 41,
         "answered": 22,
         "failed": 3,

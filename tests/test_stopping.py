@@ -258,11 +258,11 @@ def test_a_limit_set_later_hastens_a_stop_that_waits(start):
 
 @pytest.mark.parametrize("timeout", [0, 0.05])
 def test_past_its_limit_a_runaway_statement_is_interrupted_and_undone(start, path, timeout):
-    db = start(path, size=2)
+    db = start(path, size=1)
     db.ask(Script("CREATE TABLE t(x)"), timeout=PATIENCE)
     runs = [db.ask(Query(sql), block=False) for sql in (RUNAWAY, f"INSERT INTO t SELECT ({RUNAWAY})")]
     assert eventually(lambda: db.ask(Status()).running == 2)
-    queued = [db.ask(Query("SELECT 1"), block=False) for _ in range(10)]
+    queued = [db.ask(Query(sql), block=False) for sql in ("SELECT 1", "INSERT INTO t VALUES (2)") for _ in range(10)]
     db.shutdown(timeout=timeout)
     for reply in [*runs, *queued]:
         error = reply.exception(0)

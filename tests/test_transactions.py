@@ -255,7 +255,8 @@ def test_a_call_runs_where_its_connection_lives(start, path):
     assert start(SQLite(path), size=1).ask(Call(called.where)) == os.getpid()
     db = start(ChildProcess(path), size=1)
     db.ask(Query("SELECT 1"))
-    assert db.ask(Call(called.where)) == db.ask(Status()).workers[0].pid
+    written, read = db.ask(Call(called.where)), db.ask(Call(called.where, readonly=True))
+    assert [read, written] == [worker.pid for worker in db.ask(Status()).workers]
 
 
 def test_a_call_whose_value_cannot_be_sent_from_a_child_is_undone(start, path):

@@ -7,6 +7,7 @@ from typing import Any, Never, assert_type
 import pykka
 
 from supervisor import (
+    Backup,
     Call,
     ChildProcess,
     CrewStatus,
@@ -16,9 +17,12 @@ from supervisor import (
     RestartPolicy,
     Result,
     Row,
+    RowStream,
     Script,
+    Session,
     SQLite,
     Status,
+    Stream,
     Supervisor,
     SupervisorRef,
     Transaction,
@@ -48,6 +52,15 @@ def ask(db: SupervisorRef) -> None:
     assert_type(db.ask(Transaction([Query("SELECT 1")]), block=False), Reply[list[Result]])
     assert_type(db.ask(Call(count, "t")), int)
     assert_type(db.ask(Call(count, "t"), block=False), Reply[int])
+    assert_type(db.ask(Backup("copy.db")), Result)
+    assert_type(db.ask(Stream("SELECT 1")), RowStream)
+    assert_type(db.ask(Stream("SELECT 1"), block=False), Reply[RowStream])
+    for row in db.ask(Stream("SELECT 1")):
+        assert_type(row, Row)
+    with db.transaction(timeout=1.0) as tx:
+        assert_type(tx, Session)
+        assert_type(tx.ask(Query("SELECT 1")), Result)
+        assert_type(tx.ask(Query("SELECT 1"), block=False), Reply[Result])
     assert_type(db.ask(Status()), CrewStatus)
     assert_type(db.ask(Status(), block=False), Reply[CrewStatus])
     db.ask("SELECT 1")  # type: ignore[call-overload]

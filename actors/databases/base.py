@@ -1,15 +1,33 @@
 """What a worker needs of a database: two protocols, nothing else."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from actors.databases.steps import Step
 from actors.messages import Call, Request, Transaction
 from actors.result import Result
 
-__all__ = ["Answer", "Connection", "Database", "Pipelined", "checked", "token_of"]
+__all__ = [
+    "Answer",
+    "Connection",
+    "Database",
+    "Grouping",
+    "NeedsWriter",
+    "Pipelined",
+    "Ticketed",
+    "Unrunnable",
+    "checked",
+    "lanes_of",
+    "token_of",
+]
 
 
-def checked(value: Any, request: Request, connection: object) -> Any:
+class NeedsWriter(Exception):
+    """Raised by a connection that only reads: the statement writes, and is one for the writer. Nothing of it ran."""
+
+
+def checked(value: Any, request: Request | Step, connection: object) -> Any:
     """Return what a connection has answered, if that is what a request is answered by.
 
     Raises:
@@ -32,8 +50,11 @@ def token_of(ticket: int) -> int:
 class Connection(Protocol):
     """One open connection, used by one worker."""
 
-    def execute(self, request: Request) -> Any:
+    def execute(self, request: Request | Step) -> Any:
         """Run `request` to its end and leave the connection clean. In the worker's thread.
+
+        Or perform a step of a conversation, whose `Close` leaves the connection clean; a connection that knows no
+        steps refuses them with a `TypeError`.
 
         Returns:
             A `Result`; the list of them for a `Transaction`; whatever the function of a `Call` returned.
@@ -66,16 +87,68 @@ class Answer(NamedTuple):
     """How long it ran."""
 
 
+class Unrunnable:
+    """Stands for a request that did not arrive."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        """Why; what it is answered by."""
+
+
+Ticketed: TypeAlias = tuple[int, Request | Step | Unrunnable]
+"""A job as a connection knows it: its ticket, and what is to be run."""
+
+
+class Grouping(Connection, Protocol):
+    """A connection that runs jobs together that wait together: in one transaction, for the price of one."""
+
+    held_over: "deque[Ticketed]"
+    """Jobs that were drawn and did not belong to the group, or of which nothing has taken effect: the first ones of
+    the next."""
+
+    def execute_group(self, first: Ticketed, draw: Callable[[], Ticketed | None]) -> list[Answer]:
+        """Run a job, and with it others that wait, if it can share a transaction. In the worker's thread.
+
+        None of them is answered before all that took effect is durable. What fails, or is interrupted, is undone alone.
+
+        Args:
+            first: what is run in any case; one of `held_over`, if there is any, which the caller takes out.
+            draw: gives another job that waits, `None` if there is none; never waits.
+
+        Returns:
+            Answers, one at least, of `first` and what was drawn; the others are held over.
+
+        Raises:
+            ConnectionLost: nothing more can run here; which of them took effect is unknown.
+        """
+        ...
+
+    def interrupt(self, ticket: int | None = None) -> None:
+        """End the job with this ticket, soon, begun or not, or whatever runs. From any thread; never raises."""
+        ...
+
+    def waits_for_lock(self) -> bool:
+        """Say whether it waits for a lock that another connection holds. From any thread."""
+        ...
+
+
 class Pipelined(Connection, Protocol):
     """A connection that lives elsewhere, and takes jobs ahead while it runs another.
 
     Each job has a ticket, a number that grows. A job that was sent is *begun* there, or taken back here, never both:
     what arbitrates that must hold whatever dies (see `child_host`). Jobs are begun in the order of their sending, and
-    answered in it; what was begun and not answered when the other end died is at most one.
+    answered in it; what was begun and not answered when the other end died is at most one, or one group (`Grouping`).
     """
 
     on_end: Callable[[], object]
     """To be set by the worker: called once the other end is gone, from any thread."""
+
+    @property
+    def groups(self) -> bool:
+        """Whether jobs are run in groups (`Grouping`), so that one may be answered before another that came first."""
+        ...
 
     @property
     def depth(self) -> int:
@@ -91,7 +164,7 @@ class Pipelined(Connection, Protocol):
         """Let the jobs with these tokens be begun, once they are sent, or taken back. As `recall`."""
         ...
 
-    def send(self, jobs: Sequence[tuple[int, Request]]) -> None:
+    def send(self, jobs: Sequence[tuple[int, Request | Step]]) -> None:
         """Send jobs that were offered, one at least, with their tickets. In the worker's thread.
 
         What cannot be sent is answered in its turn, with that error.
@@ -153,3 +226,13 @@ class Database(Protocol):
     def connect(self) -> Connection:
         """Open a connection that can serve, or raise. In the worker's thread."""
         ...
+
+
+def lanes_of(database: Database) -> tuple[Database, ...]:
+    """Return what the workers of each lane connect to: those that read, and the one that writes.
+
+    A database whose connections all do everything has one lane, and need not say so: it has no method `lanes`, or
+    one that returns nothing but the database.
+    """
+    lanes: Callable[[], tuple[Database, ...]] | None = getattr(database, "lanes", None)
+    return (database,) if lanes is None else lanes()

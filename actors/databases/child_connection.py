@@ -18,12 +18,14 @@ from actors.databases.frames import (
     READY,
     RESULT,
     ROWS,
+    WAITS,
     frame,
     load_error,
     load_pickled,
     request_frame,
 )
 from actors.databases.quick import loads
+from actors.databases.steps import Step
 from actors.errors import ConnectionLost
 from actors.log import log
 from actors.messages import Request
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["ChildConnection"]
 
 _DEPTH = 24  # jobs in the child's hands at most; far less than the tickets that a token can tell apart
+_GROUP = 128  # the same where the child runs jobs together that wait together: as many as tokens can tell apart
 _TOGETHER = 1 << 18  # bytes of frames that are worth to be put together for one system call
+
+_WAITING = 0.1  # seconds since the child last told that it waits for a lock: it tells several times as often
 
 _SHORT = 20e-6  # seconds that a job ran which is worth to wait for the next one without sleeping
 
@@ -46,11 +51,12 @@ class ChildConnection:
     Used by one thread, except for what `Pipelined` allows from any, which may come until `close`.
     """
 
-    depth = _DEPTH
-    """How many jobs it takes at most, the running one included."""
-
     def __init__(self, database: "ChildProcess") -> None:
         self._database = database
+        self.groups: bool = getattr(database.database, "groups", False)
+        """Whether the child runs jobs together that wait together."""
+        self.depth = _GROUP if self.groups else _DEPTH
+        """How many jobs it takes at most, those that run included."""
         # The ticket of the last job that was sent, of the last that was answered, and how long that one ran.
         self._ticket = 0
         self._answered = 0
@@ -60,6 +66,8 @@ class ChildConnection:
         self._inbound = Inbound(PIPE)
         self._filled = 0
         self._answers: deque[Answer] = deque()
+        # When the child last said that its job waits for a lock.
+        self._waited_at = 0.0
         # Of a result that comes in several frames.
         self._rows: list[tuple[Any, ...]] = []
         # Why nothing more can be read.
@@ -110,7 +118,7 @@ class ChildConnection:
 
     # --- Connection -----------------------------------------------------------------------
 
-    def execute(self, request: Request) -> Any:
+    def execute(self, request: Request | Step) -> Any:
         """Run `request`; see `Connection`."""
         ticket = self._ticket + 1
         self.offer(bytes([token_of(ticket)]))
@@ -132,13 +140,17 @@ class ChildConnection:
         """End the job with this ticket, or the last one; a job that is over by then is none. See `Connection`."""
         self._child.interrupt(self._ticket if ticket is None else ticket)
 
+    def waits_for_lock(self) -> bool:
+        """Say whether the job waits for a lock that another connection holds. From any thread."""
+        return time.monotonic() - self._waited_at < _WAITING
+
     # --- Pipelined ------------------------------------------------------------------------
 
     def offer(self, tokens: bytes) -> None:
         """Let jobs be begun, once they are sent, or taken back; see `Pipelined`."""
         self._child.offer(tokens)
 
-    def send(self, jobs: Sequence[tuple[int, Request]]) -> None:
+    def send(self, jobs: Sequence[tuple[int, Request | Step]]) -> None:
         """Send jobs that were offered; see `Pipelined`."""
         self._check_open()
         self._ticket = jobs[-1][0]
@@ -230,9 +242,8 @@ class ChildConnection:
         try:
             while size - at >= HEAD.size:
                 magic, length, ticket, kind, seconds = HEAD.unpack_from(view, at)
-                _require(
-                    magic == MAGIC and self._answered <= ticket <= self._ticket, "no frame of a job that it was sent"
-                )
+                expected = self.groups or self._answered <= ticket
+                _require(magic == MAGIC and expected and ticket <= self._ticket, "no frame of a job that it was sent")
                 end = at + HEAD.size + length
                 if end > size:
                     wanted = HEAD.size + length
@@ -262,6 +273,9 @@ class ChildConnection:
                 value.rows = [*self._rows, *value.rows]
         elif kind == ROWS:
             self._rows += loads(body)
+            return
+        elif kind == WAITS:
+            self._waited_at = time.monotonic()
             return
         elif kind == PICKLED:
             value = load_pickled(body)

@@ -21,12 +21,12 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, cast
 
-from actors.databases.base import Connection, Database, checked, token_of
+from actors.databases.base import Answer, Connection, Database, Grouping, Ticketed, Unrunnable, checked, token_of
 from actors.databases.frames import (
     ERROR,
     FAILED,
@@ -36,6 +36,7 @@ from actors.databases.frames import (
     MAGIC,
     READY,
     TOO_LARGE,
+    WAITS,
     answer_frame,
     answer_frames,
     error_frame,
@@ -76,10 +77,14 @@ class Host:
         # Jobs that were read and not yet run, as ticket, kind, body; some of them may have been taken back.
         self._read: deque[tuple[int, int, bytes | bytearray]] = deque()
         self._connection: Connection | None = None
+        # The same, if it runs jobs together that wait together.
+        self._grouping: Grouping | None = None
         # Of what runs, and the interrupts of what will.
         self._lock = threading.Lock()
         self._running = 0
         self._interrupted: set[int] = set()
+        # The ticket of the job that runs, or of the first of a group.
+        self._first = 0
 
     def serve(self, specification: bytes) -> None:
         """Open the connection, and run jobs until the parent sends no more."""
@@ -91,13 +96,93 @@ class Host:
             write(self._answers, error_frame(FAILED, 0, error))
             return
         self._plain = bool(getattr(self._connection, "plain_values", False))
+        if hasattr(self._connection, "execute_group"):
+            self._grouping = cast("Grouping", self._connection)
+        if hasattr(self._connection, "on_wait"):
+            self._connection.on_wait = lambda: write(self._answers, frame(WAITS, self._first, b""))
         write(self._answers, frame(READY, 0, b""))
         try:
-            while (job := self._draw()) is not None:
-                self._run(*job)
-                del job  # while it waits for the next, it shall hold nothing of this one
+            if self._grouping is not None:
+                self._serve_groups(self._grouping)
+            else:
+                while (job := self._draw()) is not None:
+                    self._run(*job)
+                    del job  # while it waits for the next, it shall hold nothing of this one
         finally:
             self._connection.close()
+
+    def _serve_groups(self, connection: Grouping) -> None:
+        """Run what waits together together, until the parent sends no more."""
+        while True:
+            if connection.held_over:
+                first: Ticketed | None = connection.held_over.popleft()
+            else:
+                drawn = self._draw()
+                first = None if drawn is None else self._loaded(*drawn)
+                del drawn
+            if first is None:
+                return
+            self._first = first[0]
+            try:
+                answers = connection.execute_group(first, self._draw_now)
+            except BaseException as error:  # noqa: BLE001  # nothing more can run here
+                cause = (error.__cause__ or error) if isinstance(error, ConnectionLost) else error
+                self._lose(first[0], cause, 0.0)
+            del first  # while it waits for the next, it shall hold nothing of this one
+            self._tell(answers)
+            del answers
+
+    def _tell(self, answers: list[Answer]) -> None:
+        """Write answers, as many as have room in one system call."""
+        data = b""
+        for ticket, value, error, seconds in answers:
+            for part in self._frames(ticket, value, error, seconds):
+                data += part
+                if len(data) >= _CHUNK:
+                    write(self._answers, data)
+                    data = b""
+        write(self._answers, data)
+
+    def _frames(self, ticket: int, value: Any, error: BaseException | None, seconds: float) -> Iterator[bytes]:
+        if error is None:
+            try:
+                if self._plain and type(value) is Result and len(value.rows) <= FEW:
+                    yield answer_frame(ticket, value, seconds)
+                else:
+                    yield from answer_frames(ticket, value, seconds, plain=self._plain)
+            except Exception as failure:  # noqa: BLE001  # it goes to its caller
+                error = failure
+            else:
+                return
+        _tell_where(error)
+        yield error_frame(ERROR, ticket, error, seconds)
+        error.__traceback__ = None  # its frames hold a cursor, and that a lock
+
+    def _loaded(self, ticket: int, kind: int, body: bytes | bytearray) -> Ticketed:
+        try:
+            request = load_request(kind, body)
+            return ticket, packing(request) if isinstance(request, Call) else request
+        except Exception as error:  # noqa: BLE001  # it goes to its caller
+            return ticket, Unrunnable(error)
+
+    def _draw_now(self) -> Ticketed | None:
+        """Return the next job that has come and is this process's, if there is one."""
+        if not self._read:
+            with suppress(BlockingIOError):
+                self._buffer += os.read(self._jobs, _CHUNK)
+                self._parse()
+            if not self._read:
+                return None
+        try:
+            token = os.read(self._tokens, 1)
+        except BlockingIOError:
+            self._read.clear()  # these were taken back
+            return None
+        while token and (self._read or self._receive()):
+            job = self._read.popleft()
+            if token_of(job[0]) == token[0]:
+                return self._loaded(*job)
+        return None
 
     def _draw(self) -> tuple[int, int, bytes | bytearray] | None:
         """Return the next job that is this process's, or `None` if the parent sends no more."""
@@ -183,6 +268,7 @@ class Host:
 
     def _run(self, ticket: int, kind: int, body: bytes | bytearray) -> None:
         began = time.perf_counter()
+        self._first = ticket
         with self._lock:
             self._running = ticket
             interrupted = self._interrupted and self._is_interrupted(ticket)
@@ -214,11 +300,17 @@ class Host:
             return
         with self._lock:
             self._running = 0
-        _tell_where(cause)
-        write(self._answers, error_frame(LOST if lost else ERROR, ticket, cause, time.perf_counter() - began))
-        cause.__traceback__ = None  # its frames hold a cursor, and that a lock
         if lost:
-            _end(1)
+            self._lose(ticket, cause, time.perf_counter() - began)
+        _tell_where(cause)
+        write(self._answers, error_frame(ERROR, ticket, cause, time.perf_counter() - began))
+        cause.__traceback__ = None  # its frames hold a cursor, and that a lock
+
+    def _lose(self, ticket: int, cause: BaseException, seconds: float) -> NoReturn:
+        """Say why nothing more can run here, and end."""
+        _tell_where(cause)
+        write(self._answers, error_frame(LOST, ticket, cause, seconds))
+        _end(1)
 
     def _is_interrupted(self, ticket: int) -> bool:
         """Say whether an interrupt came before its job; forget those whose jobs were taken back."""
@@ -233,6 +325,9 @@ class Host:
             if len(data) < TICKET.size:
                 _end(1)
             (ticket,) = TICKET.unpack(data)
+            if self._grouping is not None:
+                self._grouping.interrupt(None if ticket == WHATEVER_RUNS else ticket)
+                continue
             with self._lock:
                 if self._running and ticket in (WHATEVER_RUNS, self._running):
                     # A database of somebody's own; the interrupt is repeated.

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, final
 
-from actors.databases.base import Database
+from actors.databases.base import Database, lanes_of
 from actors.databases.sqlite import SQLite
 from actors.frozen import Frozen, store
 
@@ -74,6 +74,15 @@ class ChildProcess(Frozen):
 
     def __str__(self) -> str:
         return f"ChildProcess({self.database})"
+
+    def lanes(self) -> "tuple[ChildProcess, ...]":
+        """Return what readers connect to, and what the writer does, as the database in the children has it."""
+        return tuple(self._with(database) for database in lanes_of(self.database))
+
+    def _with(self, database: Database) -> "ChildProcess":
+        other = ChildProcess(database, memory_limit=self.memory_limit, start_timeout=self.start_timeout)
+        store(other, "_home", self.home)
+        return other
 
     def connect(self) -> "ChildConnection":
         """Start a child and wait until its connection is open.

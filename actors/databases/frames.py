@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
+from actors.databases.steps import Step
 from actors.errors import RemoteError
 from actors.messages import Call, Query, Request
 from actors.result import Result
@@ -27,6 +28,7 @@ __all__ = [
     "RESULT",
     "ROWS",
     "TOO_LARGE",
+    "WAITS",
     "answer_frame",
     "answer_frames",
     "error_frame",
@@ -51,9 +53,10 @@ FIRST_BYTE: Final = MAGIC & 0xFF
 QUERY, PICKLED_REQUEST, UNSENDABLE, TOO_LARGE = range(4)
 """Kinds of requests. One that cannot be sent goes as the reason for that, and comes back in its turn as the error; one
 for which there is no memory over there becomes the last."""
-RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED = range(7)
+RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED, WAITS = range(8)
 """Kinds of answers: a whole result, or its end; rows that come before it; a result that was pickled; an error of the
-statement; the error after which the connection is of no more use; an open connection; why it could not be opened."""
+statement; the error after which the connection is of no more use; an open connection; why it could not be opened; and
+what is no answer: that the job waits for a lock."""
 
 _PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the interpreter for some milliseconds
 FEW: Final = 256
@@ -86,7 +89,7 @@ def write(descriptor: int, data: bytes) -> None:
 # --- requests -----------------------------------------------------------------------------
 
 
-def request_frame(ticket: int, request: Request) -> bytes:
+def request_frame(ticket: int, request: Request | Step) -> bytes:
     """Return the frame of a request, or of the reason why it cannot be sent. Never raises."""
     try:
         if type(request) is Query and request.many is None and request.max_rows is None:
@@ -121,14 +124,14 @@ def _plainer(params: Any) -> Any:
     return values if _PLAIN.issuperset(map(type, values)) else None
 
 
-def _types_of(request: Request) -> str:
+def _types_of(request: Request | Step) -> str:
     params = getattr(request, "params", getattr(request, "args", ()))
     values = params.values() if isinstance(params, dict) else params
     names = sorted({type(value).__qualname__ for value in values if type(value) not in _PLAIN})
     return f"; its types: {', '.join(names)}" if names else ""
 
 
-def load_request(kind: int, body: bytes | bytearray) -> Request:
+def load_request(kind: int, body: bytes | bytearray) -> Request | Step:
     """Return the request of a frame.
 
     Raises:
@@ -145,7 +148,7 @@ def load_request(kind: int, body: bytes | bytearray) -> Request:
     import pickle
 
     try:
-        request: Request = pickle.loads(body)  # from our own parent
+        request: Request | Step = pickle.loads(body)  # from our own parent
     except Exception as error:
         error.add_note("querycrew: a child process has to import what it is sent, and does not run __main__")
         raise

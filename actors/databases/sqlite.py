@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
-from actors.databases.sqlite_connection import SQLiteConnection
+from actors.databases.sqlite_connection import ALONE, READER, WRITER, Role, SQLiteConnection
 from actors.databases.sqlite_opening import without_query
+from actors.databases.sqlite_writer import SQLiteWriter
 from actors.frozen import Frozen, store
 
 __all__ = ["SQLite"]
@@ -43,7 +44,11 @@ class SQLite(Frozen):
     """More settings of each connection, by name, applied in this order. Never shown: one may be a key."""
     on_connect: str | Callable[[Any], object] | None
     """What each new connection begins with, also after a restart: SQL statements, or a function that is called with it
-    (an `apsw.Connection`), to register functions, attach databases or load extensions."""
+    (an `apsw.Connection`), to register functions, attach databases or load extensions. Its authorizer, its busy handler
+    and its hooks for commit, rollback and progress are the crew's own."""
+    readonly: bool
+    """Whether nothing is ever written: no file is created or changed, not even by WAL, and a statement that would write
+    fails. The file must exist."""
 
     _hidden = frozenset({"pragmas"})
 
@@ -57,6 +62,7 @@ class SQLite(Frozen):
         busy_timeout: float = 5.0,
         pragmas: Mapping[str, Any] | None = None,
         on_connect: str | Callable[[Any], object] | None = None,
+        readonly: bool = False,
     ) -> None:
         store(self, "path", _absolute(path))
         store(self, "journal_mode", journal_mode)
@@ -65,6 +71,7 @@ class SQLite(Frozen):
         store(self, "busy_timeout", busy_timeout)
         store(self, "pragmas", _checked_pragmas(pragmas))
         store(self, "on_connect", on_connect)
+        store(self, "readonly", readonly)
         for name, values in (
             ("journal_mode", ("wal", "delete", "truncate", "persist", "memory", "off")),
             ("synchronous", ("off", "normal", "full", "extra")),
@@ -73,6 +80,12 @@ class SQLite(Frozen):
             if not isinstance(value, str) or value.lower() not in values:
                 message = f"SQLite({name}={value!r}) must be one of {', '.join(values)}"
                 raise ValueError(message)
+        if not isinstance(readonly, bool):
+            message = f"SQLite(readonly) must be a bool, not {type(readonly).__name__}"
+            raise TypeError(message)
+        if readonly and self.in_memory:
+            message = "SQLite(readonly=True) needs a file: a database in memory would stay empty"
+            raise ValueError(message)
         timeout = self.busy_timeout
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 2**31 / 1000:
             message = f"SQLite(busy_timeout={timeout!r}) must be seconds, from 0 to {2**31 // 1000}"
@@ -103,13 +116,48 @@ class SQLite(Frozen):
         # A URI may carry a key in its query.
         return f"SQLite({without_query(self.path)!r})"
 
-    def connect(self) -> "SQLiteConnection":
+    def connect(self) -> SQLiteConnection:
         """Open the database, and read its schema: a file that is none is found out here.
+
+        The connection does everything, reads and writes.
 
         Raises:
             apsw.Error: with a note that says what may be wrong with the path.
         """
-        return SQLiteConnection(self)
+        return SQLiteConnection(self, ALONE)
+
+    def lanes(self) -> "tuple[SQLite] | tuple[_Lane, _Lane]":
+        """Return what readers connect to, and what the writer does: a file has both, unless it is only read."""
+        return (self,) if self.in_memory or self.readonly else (_Lane(self, READER), _Lane(self, WRITER))
+
+
+class _Lane(Frozen):
+    """A SQLite file as the readers of a crew see it, or as its writer does."""
+
+    database: SQLite
+    role: Role
+
+    @property
+    def name(self) -> str:
+        """As of the database."""
+        return self.database.name
+
+    @property
+    def max_size(self) -> int | None:
+        """As of the database."""
+        return self.database.max_size
+
+    def __str__(self) -> str:
+        return str(self.database)
+
+    @property
+    def groups(self) -> bool:
+        """Whether its connection runs jobs together that wait together."""
+        return self.role == WRITER
+
+    def connect(self) -> SQLiteConnection:
+        """Open the database; see `SQLite.connect`."""
+        return SQLiteWriter(self.database) if self.role == WRITER else SQLiteConnection(self.database, self.role)
 
 
 def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:

@@ -6,34 +6,47 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from actors.databases.sqlite_file import OpenFile, os_path, readonly_uri
+
 if TYPE_CHECKING:
     from actors.databases.sqlite import SQLite
 
 __all__ = ["opened", "without_query"]
 
 
-def opened(database: "SQLite", on_busy: Callable[[int], bool]) -> apsw.Connection:
-    """Return a new connection that can serve.
+def opened(
+    database: "SQLite", on_busy: Callable[[int], bool], *, create: bool = True
+) -> tuple[apsw.Connection, OpenFile | None]:
+    """Return a new connection that can serve, and its file, if it has one.
 
     Args:
         database: what to open, with its settings.
         on_busy: called while another connection holds a lock, with the number of calls before; says whether to go on.
+        create: whether a file is made where there is none.
 
     Raises:
         apsw.Error: with a note that says what may be wrong with the path.
         Exception: what `on_connect` raised.
     """
+    path, immutable = database.path, False
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
     try:
-        connection = apsw.Connection(database.path, flags=flags)
+        if not create and not os.path.exists(os_path(path)):  # not by the flag, which counts for attached files, too
+            message = "unable to open database file: there is none any more"
+            raise apsw.CantOpenError(message)
+        if database.readonly:
+            flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+            path, immutable = readonly_uri(database)
+        connection = apsw.Connection(path, flags=flags)
     except apsw.Error as error:
         _explain(error, database.path)
         raise
     try:
         connection.set_busy_handler(on_busy)
-        mode = connection.pragma("journal_mode")
-        if not database.in_memory and mode != database.journal_mode.lower():
-            connection.pragma("journal_mode", database.journal_mode)
+        if not database.in_memory and not database.readonly:
+            mode = connection.pragma("journal_mode")
+            if mode != database.journal_mode.lower():
+                connection.pragma("journal_mode", database.journal_mode)
         connection.pragma("synchronous", database.synchronous)
         connection.pragma("foreign_keys", database.foreign_keys)
         for name, value in database.pragmas:
@@ -50,7 +63,7 @@ def opened(database: "SQLite", on_busy: Callable[[int], bool]) -> apsw.Connectio
         connection.close(True)
         error.add_note("querycrew: raised by SQLite(on_connect=…)")
         raise
-    return connection
+    return connection, None if database.in_memory else OpenFile(connection, database.path, immutable=immutable)
 
 
 def _begin_with(connection: apsw.Connection, what: str | Callable[[apsw.Connection], object] | None) -> None:
@@ -72,7 +85,7 @@ def without_query(path: str) -> str:
 
 def _explain(error: apsw.Error, text: str) -> None:
     """Add to the driver's error what is wrong with the path, as far as one can see from here."""
-    path = without_query(text).removeprefix("file:")
+    path = os_path(text)
     folder = os.path.dirname(path) or "."
     if isinstance(error, apsw.NotADBError):
         error.add_note(f"{path} is not a SQLite database, or it is encrypted")

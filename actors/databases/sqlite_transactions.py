@@ -11,7 +11,7 @@ from actors.errors import TransactionBroken
 from actors.messages import Call, Query, Request, Transaction
 from actors.result import Result
 
-__all__ = ["call", "many", "run_together"]
+__all__ = ["call", "many", "run_each", "run_together"]
 
 T = TypeVar("T")
 
@@ -19,30 +19,33 @@ _BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup, Generator
 """What belongs to a connection, or runs on it: of no use to anybody else."""
 
 
-def run_together(connection: apsw.Connection, transaction: Transaction, run: Callable[[Query], Result]) -> list[Result]:
-    """Run all queries in one transaction.
+def run_together(
+    connection: apsw.Connection, transaction: Transaction, run: Callable[[Query], Result], begun: Callable[[], None]
+) -> list[Result]:
+    """Run all queries in one transaction, and call `begun` once that is open.
 
     Raises:
         TransactionBroken: one of them ended it.
         Exception: a query failed; a note says which one.
     """
-
-    def run_all() -> list[Result]:
-        results, count = [], len(transaction.queries)
-        for number, query in enumerate(transaction.queries, 1):
-            try:
-                results.append(run(query))
-                _check_open(connection, transaction, f"statement {number} of {count}, {query},")
-            except Exception as error:
-                error.add_note(f"querycrew: statement {number} of {count}: {query}")
-                raise
-        return results
-
-    return _together(connection, transaction.readonly, run_all)
+    return _together(connection, transaction.readonly, lambda: run_each(connection, transaction, run), begun)
 
 
-def call(connection: apsw.Connection, request: Call[Any]) -> Any:
-    """Call a function in a transaction, and return what it returns.
+def run_each(connection: apsw.Connection, transaction: Transaction, run: Callable[[Query], Result]) -> list[Result]:
+    """Run all queries, one after the other, in the transaction that there is; see `run_together`."""
+    results, count = [], len(transaction.queries)
+    for number, query in enumerate(transaction.queries, 1):
+        try:
+            results.append(run(query))
+            _check_open(connection, transaction, f"statement {number} of {count}, {query},")
+        except Exception as error:
+            error.add_note(f"querycrew: statement {number} of {count}: {query}")
+            raise
+    return results
+
+
+def call(connection: apsw.Connection, request: Call[Any], begun: Callable[[], None]) -> Any:
+    """Call a function in a transaction, and return what it returns; call `begun` before, once that is open.
 
     Raises:
         TransactionBroken: it ended the transaction.
@@ -65,7 +68,7 @@ def call(connection: apsw.Connection, request: Call[Any]) -> Any:
                 raise TypeError(message)
         return value
 
-    return _together(connection, request.readonly, run)
+    return _together(connection, request.readonly, run, begun)
 
 
 def _unhook(connection: apsw.Connection) -> None:
@@ -77,25 +80,29 @@ def _unhook(connection: apsw.Connection) -> None:
 
 def many(connection: apsw.Connection, run: Callable[[], Result]) -> Result:
     """Run a query many times in one transaction, or in the one that there is."""
-    return run() if connection.in_transaction else _together(connection, False, run)
+    return run() if connection.in_transaction else _together(connection, False, run, lambda: None)
 
 
-def _together(connection: apsw.Connection, readonly: bool, run: Callable[[], T]) -> T:
+def _together(connection: apsw.Connection, readonly: bool, run: Callable[[], T], begun: Callable[[], None]) -> T:
     """Run something in a transaction that only this function commits; whoever catches what it raises rolls back."""
     ours = False
+    query_only = connection.pragma("query_only")
     if readonly:
         connection.pragma("query_only", True)
     try:
         connection.execute("BEGIN" if readonly else "BEGIN IMMEDIATE")
         # A hook that says True makes the commit a rollback.
         connection.set_commit_hook(lambda: not ours)
+        begun()
         value = run()
         ours = True
         connection.execute("COMMIT")
     finally:
         connection.set_commit_hook(None)
-        if readonly:
-            connection.pragma("query_only", False)
+        if readonly and not connection.in_transaction:
+            connection.authorizer, authorizer = None, connection.authorizer  # it would refuse that
+            connection.pragma("query_only", query_only)
+            connection.authorizer = authorizer
     return value
 
 

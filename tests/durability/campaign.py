@@ -56,7 +56,7 @@ class Findings:
         )
 
 
-def run(folder: Path, kills: int, seed: int, *, workers: int = 4, pause: float = 0.02, life: float = 1.5) -> Findings:
+def run(folder: Path, kills: int, seed: int, *, workers: int = 3, pause: float = 0.06, life: float = 1.5) -> Findings:
     """Kill until so many children were killed.
 
     Args:
@@ -132,5 +132,5 @@ def _look(file: Path, journals: list[Path], findings: Findings) -> None:
     findings.told.update({word: len(numbers) for word, numbers in told.items()})
     findings.lost = sorted(told["acknowledged"] - set(present))
     findings.twice = sorted({number for (number, _), count in rows.items() if count > 1})
-    findings.halves = sorted(number for number, parts in present.items() if kind(number) == "pair" and parts != 2)
+    findings.halves = sorted(number for number, parts in present.items() if kind(number) != "row" and parts != 2)
     findings.not_undone = sorted(told["denied"] & set(present))

@@ -11,7 +11,7 @@ def test_what_was_acknowledged_is_in_the_file_whatever_is_killed(tmp_path):
     assert not findings.broken, findings.table()
     assert findings.children_killed >= 60
     assert findings.programs_killed > 0
-    assert findings.told["acknowledged"] > 500
+    assert findings.told["acknowledged"] > 100
     assert findings.told["unknown"] > 0, "none was killed in the middle of a write"
 
 

@@ -9,8 +9,19 @@ import signal
 import sys
 import threading
 from random import Random
+from typing import Any
 
-from supervisor import ChildProcess, Query, QuerycrewError, RestartPolicy, Script, Status, Supervisor, SupervisorRef
+from supervisor import (
+    ChildProcess,
+    Query,
+    QuerycrewError,
+    RestartPolicy,
+    Script,
+    Status,
+    Supervisor,
+    SupervisorRef,
+    Transaction,
+)
 
 CALLERS = 4
 PATIENCE = 60.0
@@ -28,43 +39,71 @@ class Journal:
     def say(self, *words: object) -> None:
         os.write(self._descriptor, (" ".join(map(str, words)) + "\n").encode())
 
+    def tell(self, number: int, error: BaseException | None) -> None:
+        """Write down how a number has ended."""
+        if error is None:
+            self.say("acknowledged", number)
+        elif isinstance(error, QuerycrewError):
+            self.say({True: "acknowledged", False: "denied", None: "unknown"}[error.executed], number)
+        else:
+            # The driver's own, such as a lock that another child held too long: the statement is undone.
+            self.say("unknown" if kind(number) == "script" else "denied", number)
+
+
+KINDS = ("script", "row", "row", "many", "row", "transaction", "row", "session", "row", "row")
+"""How a number is written, by its last digit: as a row, or in one of several ways as a pair of them."""
+
+_INSERT = "INSERT INTO written VALUES (?, ?)"
+
 
 def kind(number: int) -> str:
-    """Return what is written under a number: a row, or a pair in a transaction."""
-    return "pair" if number % 5 == 0 else "row"
+    """Return what is written under a number."""
+    return KINDS[number % len(KINDS)]
 
 
-def request(number: int, timeout: float | None) -> Query | Script:
-    if kind(number) == "pair":
-        return Script(
-            f"BEGIN IMMEDIATE; INSERT INTO written VALUES ({number}, 0); "
-            f"INSERT INTO written VALUES ({number}, 1); COMMIT",
-            timeout,
-        )
-    return Query("INSERT INTO written VALUES (?, 0)", (number,), timeout)
+def request(number: int, timeout: float | None) -> Query | Script | Transaction:
+    pair = ((number, 0), (number, 1))
+    match kind(number):
+        case "script":
+            values = ", ".join(map(str, pair[0])), ", ".join(map(str, pair[1]))
+            inserts = "; ".join(f"INSERT INTO written VALUES ({each})" for each in values)
+            return Script(f"BEGIN IMMEDIATE; {inserts}; COMMIT", timeout)
+        case "many":
+            return Query(_INSERT, timeout=timeout, many=pair)
+        case "transaction":
+            return Transaction([Query(_INSERT, each) for each in pair], timeout=timeout)
+        case _:
+            return Query(_INSERT, pair[0], timeout)
+
+
+def in_a_session(db: SupervisorRef, number: int, timeout: float | None) -> BaseException | None:
+    try:
+        with db.transaction(timeout=PATIENCE if timeout is None else timeout) as tx:
+            tx.ask(Query(_INSERT, (number, 0)))
+            tx.ask(Query(_INSERT, (number, 1)))
+    except Exception as error:  # told to the journal
+        return error
+    return None
 
 
 def ask_on(db: SupervisorRef, journal: Journal, numbers: range, chance: Random) -> None:
-    """Ask a few at a time, and write down what each reply tells."""
+    """Ask a few at a time, or very many, and write down what each reply tells."""
     numbers = iter(numbers)
     while True:
-        window = [next(numbers) for _ in range(chance.randrange(1, 9))]
-        asked = []
+        window = [next(numbers) for _ in range(chance.choice([1, 3, 8, 60]))]
+        asked: list[tuple[int, Any]] = []
         for number in window:
-            journal.say("asked", number)
             timeout = chance.choice([None, None, None, 0.02, 0.3])
+            journal.say("asked", number)
+            if kind(number) == "session":
+                if chance.random() < 0.2:
+                    journal.tell(number, in_a_session(db, number, timeout))
+                continue
             asked.append((number, db.ask(request(number, timeout), block=False)))
         for number, reply in asked:
             if chance.random() < 0.05:
                 reply.cancel()
-            error = reply.exception(PATIENCE)
-            if error is None:
-                journal.say("acknowledged", number)
-            elif isinstance(error, QuerycrewError):
-                journal.say({True: "acknowledged", False: "denied", None: "unknown"}[error.executed], number)
-            else:
-                # The driver's own, such as a lock that another child held too long: the statement is undone.
-                journal.say("unknown" if kind(number) == "pair" else "denied", number)
+            journal.tell(number, reply.exception(PATIENCE))
 
 
 def kill_on(db: SupervisorRef, journal: Journal, chance: Random, pause: float) -> None:
@@ -72,9 +111,10 @@ def kill_on(db: SupervisorRef, journal: Journal, chance: Random, pause: float) -
     never = threading.Event()
     while True:
         never.wait(chance.expovariate(1 / pause))
-        pids = [worker.pid for worker in db.ask(Status()).workers if worker.pid is not None]
-        if pids:
-            pid = chance.choice(pids)
+        workers = [worker for worker in db.ask(Status()).workers if worker.pid is not None]
+        if workers:
+            writers = [worker for worker in workers if worker.role == "writer"]
+            pid = chance.choice(writers if writers and chance.random() < 0.8 else workers).pid
             journal.say("killing", pid)
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -53,8 +53,8 @@ def main(how: str, path: str) -> None:
     db.ask(Script("CREATE TABLE t(x)"), timeout=20)
     for number in range(100):
         db.ask(Query("INSERT INTO t VALUES (?)", (number,)), timeout=20)
-    replies.extend(db.ask(Query(RUNAWAY), block=False) for _ in range(2))
-    eventually(lambda: db.ask(Status()).running == 2)
+    replies.extend(db.ask(Query(sql), block=False) for sql in (RUNAWAY, RUNAWAY, f"INSERT INTO t SELECT ({RUNAWAY})"))
+    eventually(lambda: db.ask(Status()).running == 3)
     replies.extend(db.ask(Query("INSERT INTO t VALUES (-1)"), block=False) for _ in range(100))
     say("acknowledged")
     end(how, db)

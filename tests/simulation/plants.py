@@ -55,8 +55,9 @@ def _the_answer_in_hand_is_lost(self: Worker, cause: BaseException | None) -> No
     _on_end(self, cause)
 
 
-def _the_queue_is_kept(self: Dispatcher, cause: BaseException | None) -> list[Job]:
+def _the_queue_is_kept(self: Dispatcher, cause: BaseException | None, lane: int = 0) -> list[Job]:
     self._cause = cause
+    self._lanes[lane].down = True
     if self._mode is Mode.UP:
         self._mode = Mode.SUSPENDED
     return []
@@ -67,7 +68,7 @@ def _the_idle_sleep_on(self: Dispatcher) -> None:
         self._mode = Mode.STOPPING
 
 
-def _stays_suspended(self: Dispatcher) -> None:
+def _stays_suspended(self: Dispatcher, lane: int = 0) -> None:
     pass
 
 
