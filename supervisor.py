@@ -23,7 +23,7 @@ from pykka._envelope import Envelope
 
 from actors import process, refusals
 from actors.actor import CrewActor
-from actors.databases.base import Connection, Database, lanes_of
+from actors.databases.base import Connection, Database, existing, lanes_of
 from actors.databases.child_process import ChildProcess
 from actors.databases.sqlite import SQLite
 from actors.dispatcher import Dispatcher, Mode
@@ -432,7 +432,8 @@ class Supervisor(CrewActor):
         seat.state = SeatState.STARTING
         seat.due = now + self._policy.start_timeout
         try:
-            worker = self.worker_class(worker_id, seat.team.database, self._dispatcher, self._hear)
+            database = seat.team.database if not self._teams[0].opened else existing(seat.team.database)
+            worker = self.worker_class(worker_id, database, self._dispatcher, self._hear)
             seat.worker = worker
             self._dispatcher.enlist(worker.member, seat.team.number)
             worker.launch()

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import apsw
+import pykka
 import pytest
 
 from actors.databases import sqlite_writer
@@ -13,6 +14,7 @@ from supervisor import (
     ChildProcess,
     Query,
     QueryTimeout,
+    RestartPolicy,
     Script,
     SQLite,
     Status,
@@ -21,7 +23,7 @@ from supervisor import (
     Transaction,
 )
 from tests.conftest import eventually
-from tests.support import PATIENCE, error_of
+from tests.support import PATIENCE, error_of, up
 from tests.unhurt import same_workers
 
 KINDS = {"thread": lambda database: database, "child": ChildProcess}
@@ -151,6 +153,7 @@ def test_a_file_that_was_removed_is_an_error_and_no_empty_one_takes_its_place(st
     assert numbers(db) == [1]
     db.ask(Query("INSERT INTO kept VALUES (2)"))
     elsewhere = path.with_name("elsewhere.db")
+    assert eventually(lambda: up(db) == 3)
     with same_workers(db):
         path.rename(elsewhere)
         for request in (
@@ -167,6 +170,21 @@ def test_a_file_that_was_removed_is_an_error_and_no_empty_one_takes_its_place(st
         assert numbers(db) == [1, 2]
         db.ask(Query("INSERT INTO kept VALUES (3)"))
         assert numbers(db) == [1, 2, 3]
+
+
+def test_a_worker_that_is_replaced_makes_no_empty_file_for_one_that_was_removed(start, on, path):
+    made(path, 1)
+    db = start(on(path), size=1, restart=RestartPolicy(backoff_initial=0.0, quiet_period=0.0))
+    assert numbers(db) == [1]
+    elsewhere = path.with_name("elsewhere.db")
+    path.rename(elsewhere)
+    (worker,) = pykka.ActorRegistry.get_by_class_name("Worker")
+    worker.stop(block=False)
+    assert eventually(lambda: db.ask(Status()).state == "suspended")
+    assert not path.exists()
+    elsewhere.rename(path)
+    assert eventually(lambda: db.ask(Status()).state == "up")
+    assert numbers(db) == [1]
 
 
 def test_the_writer_makes_no_empty_file_for_one_that_was_removed(start, path):

@@ -18,6 +18,7 @@ __all__ = [
     "Ticketed",
     "Unrunnable",
     "checked",
+    "existing",
     "lanes_of",
     "token_of",
 ]
@@ -236,3 +237,12 @@ def lanes_of(database: Database) -> tuple[Database, ...]:
     """
     lanes: Callable[[], tuple[Database, ...]] | None = getattr(database, "lanes", None)
     return (database,) if lanes is None else lanes()
+
+
+def existing(database: Database) -> Database:
+    """Return what to connect to once somebody was connected: where that is gone, nothing new is to take its place.
+
+    A database that makes what is not there may have a method `existing` for that.
+    """
+    make: Callable[[], Database] | None = getattr(database, "existing", None)
+    return database if make is None else make()

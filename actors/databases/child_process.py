@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, final
 
-from actors.databases.base import Database, lanes_of
+from actors.databases.base import Database, existing, lanes_of
 from actors.databases.sqlite import SQLite
 from actors.frozen import Frozen, store
 
@@ -78,6 +78,10 @@ class ChildProcess(Frozen):
     def lanes(self) -> "tuple[ChildProcess, ...]":
         """Return what readers connect to, and what the writer does, as the database in the children has it."""
         return tuple(self._with(database) for database in lanes_of(self.database))
+
+    def existing(self) -> "ChildProcess":
+        """Return the same of a database that is there, or was, as the database in the children has it."""
+        return self._with(existing(self.database))
 
     def _with(self, database: Database) -> "ChildProcess":
         other = ChildProcess(database, memory_limit=self.memory_limit, start_timeout=self.start_timeout)

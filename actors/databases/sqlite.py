@@ -136,6 +136,12 @@ class _Lane(Frozen):
 
     database: SQLite
     role: Role
+    create: bool = True
+    """Whether a file is made where there is none."""
+
+    def existing(self) -> "_Lane":
+        """Return the same of a file that is there, or was."""
+        return _Lane(self.database, self.role, create=False)
 
     @property
     def name(self) -> str:
@@ -157,7 +163,8 @@ class _Lane(Frozen):
 
     def connect(self) -> SQLiteConnection:
         """Open the database; see `SQLite.connect`."""
-        return SQLiteWriter(self.database) if self.role == WRITER else SQLiteConnection(self.database, self.role)
+        kind = SQLiteWriter if self.role == WRITER else SQLiteConnection
+        return kind(self.database, self.role, create=self.create)
 
 
 def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:

@@ -102,9 +102,10 @@ class SQLiteConnection:
     plain_values = True
     """Rows hold nothing but None, int, float, str and bytes."""
 
-    def __init__(self, database: "SQLite", role: Role) -> None:
+    def __init__(self, database: "SQLite", role: Role, *, create: bool = True) -> None:
         self._database = database
         self._role = role
+        self._create = create
         # Text → columns, of statements that are known to be single and only to read.
         self._reading: dict[str, tuple[str, ...]] = {}
         # Whether the engine has prepared a statement since this was last set to False.
@@ -134,8 +135,8 @@ class SQLiteConnection:
         self._open()
 
     def _open(self) -> None:
-        # The writer is never the first: a file that is gone was there, and an empty one is no substitute.
-        connection, self._file = opened(self._database, self._on_busy, create=self._role != WRITER)
+        connection, self._file = opened(self._database, self._on_busy, create=self._create)
+        self._create = False  # a file that is gone was there, and an empty one is no substitute
         if self._role == READER:
             connection.pragma("query_only", True)
         connection.authorizer = self._authorize

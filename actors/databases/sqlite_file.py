@@ -3,7 +3,7 @@
 import os
 from array import array
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote, unquote
 
 import apsw
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from actors.databases.sqlite import SQLite
 
 __all__ = ["OpenFile", "os_path", "readonly_uri"]
+
+Signature: TypeAlias = tuple[int, ...]
+"""How the files of a database look from outside."""
 
 _WAL: Final = b"\2\2"
 """What stands in the header of a file whose journal mode is WAL."""
@@ -27,8 +30,8 @@ def os_path(path: str) -> str:
     return "/" + name.removeprefix("//").partition("/")[2] if name.startswith("//") else name
 
 
-def readonly_uri(database: "SQLite") -> tuple[str, bool]:
-    """Return how to open a file so that no file is created or changed, and whether nobody else may change it meanwhile.
+def readonly_uri(database: "SQLite") -> tuple[str, Signature | None]:
+    """Return how to open a file so that no file is created or changed, and how it looks, if nobody may change it.
 
     To read a file in WAL mode SQLite makes two files beside it, if they are not there. If another process has them
     open, they can be read as they are (`readonly_shm`). If they are missing, the file is whole by itself, and is opened
@@ -38,6 +41,7 @@ def readonly_uri(database: "SQLite") -> tuple[str, bool]:
         apsw.CantOpenError: there is no file, or a log without its index, which only a writer can take up.
     """
     path = os_path(database.path)
+    seen = _signature(path)  # before the look: what changes after this is noticed
     log, index = f"{path}-wal", f"{path}-shm"
     try:
         with open(path, "rb") as file:
@@ -46,16 +50,16 @@ def readonly_uri(database: "SQLite") -> tuple[str, bool]:
         message = f"unable to open database file: {error.strerror}"
         raise apsw.CantOpenError(message) from None
     if not is_wal:
-        return _with(database.path, ""), False
+        return _with(database.path, ""), None
     if os.path.exists(index):
-        return _with(database.path, "readonly_shm=1"), False
+        return _with(database.path, "readonly_shm=1"), None
     if os.path.exists(log) and os.path.getsize(log):
         message = (
             f"unable to open database file: there is a log {log} without its index {index}; "
             "a program that may write has to open the database first"
         )
         raise apsw.CantOpenError(message)
-    return _with(database.path, "immutable=1"), True
+    return _with(database.path, "immutable=1"), seen
 
 
 def _with(path: str, parameter: str) -> str:
@@ -68,15 +72,16 @@ def _with(path: str, parameter: str) -> str:
 class OpenFile:
     """The file that a connection has open."""
 
-    def __init__(self, connection: apsw.Connection, path: str, *, immutable: bool) -> None:
+    def __init__(self, connection: apsw.Connection, path: str, seen: Signature | None) -> None:
+        """Look after the file that a connection has open; see `readonly_uri` for `seen`."""
         self._connection = connection
         self._path = os_path(path)
-        self.immutable = immutable
+        self._seen = seen
+        self.immutable = seen is not None
         """Whether the connection relies on nobody changing it."""
         # What the engine answers into.
         self._moved = array("i", [0])
         self._address, _ = self._moved.buffer_info()
-        self._seen = self._signature() if immutable else None
 
     def has_changed(self) -> bool:
         """Say whether the connection shows what the file at its path no longer is: that was removed, or replaced.
@@ -84,7 +89,7 @@ class OpenFile:
         Or, of an immutable one, changed in any way.
         """
         if self.immutable:
-            return self._signature() != self._seen
+            return _signature(self._path) != self._seen
         self._connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._address)
         return bool(self._moved[0])
 
@@ -110,10 +115,12 @@ class OpenFile:
         except OSError:
             return 0
 
-    def _signature(self) -> tuple[object, ...]:
-        found: list[object] = []
-        for path in (self._path, f"{self._path}-wal"):
-            with suppress(OSError):
-                status = os.stat(path)
-                found += (status.st_ino, status.st_size, status.st_mtime_ns)
-        return tuple(found)
+
+def _signature(path: str) -> Signature:
+    """Return what changes whenever a database is written."""
+    found: list[int] = []
+    for name in (path, f"{path}-wal"):
+        with suppress(OSError):
+            status = os.stat(name)
+            found += (status.st_ino, status.st_size, status.st_mtime_ns)
+    return tuple(found)

@@ -28,7 +28,7 @@ def opened(
         apsw.Error: with a note that says what may be wrong with the path.
         Exception: what `on_connect` raised.
     """
-    path, immutable = database.path, False
+    path, seen = database.path, None
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
     try:
         if not create and not os.path.exists(os_path(path)):  # not by the flag, which counts for attached files, too
@@ -36,7 +36,7 @@ def opened(
             raise apsw.CantOpenError(message)
         if database.readonly:
             flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-            path, immutable = readonly_uri(database)
+            path, seen = readonly_uri(database)
         connection = apsw.Connection(path, flags=flags)
     except apsw.Error as error:
         _explain(error, database.path)
@@ -63,7 +63,7 @@ def opened(
         connection.close(True)
         error.add_note("querycrew: raised by SQLite(on_connect=…)")
         raise
-    return connection, None if database.in_memory else OpenFile(connection, database.path, immutable=immutable)
+    return connection, None if database.in_memory else OpenFile(connection, database.path, seen)
 
 
 def _begin_with(connection: apsw.Connection, what: str | Callable[[apsw.Connection], object] | None) -> None:

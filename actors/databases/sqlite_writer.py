@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from actors.databases.base import Answer, Ticketed, Unrunnable, checked
-from actors.databases.sqlite_connection import LOST, NO_ROWID, WRITER, SQLiteConnection
+from actors.databases.sqlite_connection import LOST, NO_ROWID, WRITER, Role, SQLiteConnection
 from actors.databases.sqlite_transactions import run_each
 from actors.databases.steps import Step
 from actors.errors import ConnectionLost
@@ -58,7 +58,7 @@ class SQLiteWriter(SQLiteConnection):
     transaction: its culprit is answered, and the others, of which nothing has taken effect, are run in a new one.
     """
 
-    def __init__(self, database: "SQLite") -> None:
+    def __init__(self, database: "SQLite", role: Role = WRITER, *, create: bool = True) -> None:
         # Of `_in_hand` and of interrupting: an interrupt is for a job, and is to hit no other.
         self._guard = threading.RLock()
         # The tickets of what runs now, and of what was interrupted, begun or not.
@@ -88,7 +88,7 @@ class SQLiteWriter(SQLiteConnection):
         self._optimize_at = time.monotonic() + _DAY
         # The connection's count of changes before the request that runs.
         self._changes_before = 0
-        super().__init__(database, WRITER)
+        super().__init__(database, role, create=create)
 
     def _open(self) -> None:
         super()._open()
