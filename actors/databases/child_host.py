@@ -45,6 +45,7 @@ from actors.databases.frames import (
     packing,
     write,
 )
+from actors.databases.steps import MoreRows, OpenRows
 from actors.errors import ConnectionLost
 from actors.messages import Call
 from actors.result import Result
@@ -83,6 +84,8 @@ class Host:
         self._lock = threading.Lock()
         self._running = 0
         self._interrupted: set[int] = set()
+        # Whether what runs is what the next step of a stream asks for.
+        self._is_ahead = False
         # The ticket of the job that runs, or of the first of a group.
         self._first = 0
 
@@ -287,9 +290,12 @@ class Host:
             seconds = time.perf_counter() - began
             if self._plain and type(result) is Result and len(result.rows) <= FEW:
                 write(self._answers, answer_frame(ticket, result, seconds))
-                return
-            for data in answer_frames(ticket, result, seconds, plain=self._plain):
-                write(self._answers, data)
+            else:
+                for data in answer_frames(ticket, result, seconds, plain=self._plain):
+                    write(self._answers, data)
+            if isinstance(request, (OpenRows, MoreRows)) and result.truncated:
+                del result
+                self._fetch_ahead(ticket)
         except ConnectionLost as error:
             lost, cause = True, error.__cause__ or error
         except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
@@ -305,6 +311,20 @@ class Host:
         _tell_where(cause)
         write(self._answers, error_frame(ERROR, ticket, cause, time.perf_counter() - began))
         cause.__traceback__ = None  # its frames hold a cursor, and that a lock
+
+    def _fetch_ahead(self, ticket: int) -> None:
+        """Fetch what a stream will be asked for next, while the parent works on what it was given.
+
+        The answered step counts as running meanwhile: an interrupt of it is for this, and one of the step that asks
+        for it, which may have been sent.
+        """
+        ahead: Callable[[], object] | None = getattr(self._connection, "fetch_ahead", None)
+        if ahead is not None:
+            with self._lock:
+                self._running, self._is_ahead = ticket, True
+            ahead()
+            with self._lock:
+                self._running, self._is_ahead = 0, False
 
     def _lose(self, ticket: int, cause: BaseException, seconds: float) -> NoReturn:
         """Say why nothing more can run here, and end."""
@@ -329,11 +349,11 @@ class Host:
                 self._grouping.interrupt(None if ticket == WHATEVER_RUNS else ticket)
                 continue
             with self._lock:
-                if self._running and ticket in (WHATEVER_RUNS, self._running):
+                if self._running and (ticket in (WHATEVER_RUNS, self._running) or self._is_ahead):
                     # A database of somebody's own; the interrupt is repeated.
                     with suppress(Exception):
                         self._connection.interrupt()  # type: ignore[union-attr]  # open, since something runs
-                elif ticket > self._running:
+                if ticket > self._running:
                     self._interrupted.add(ticket)
 
 

@@ -293,6 +293,10 @@ class SQLiteConnection:
             self._renew()
         return Result()
 
+    def fetch_ahead(self) -> None:
+        """After rows of a stream were answered, and more may come: fetch those that will be asked for next."""
+        self._steps.fetch_ahead()
+
     def _check_file(self, step: Step) -> None:
         if self._file is None or not self._file.has_changed():
             return

@@ -45,6 +45,9 @@ class Steps:
         self._cursor: apsw.Cursor | None = None
         self._rows: Iterator[tuple[Any, ...]] = iter(())
         self._columns: tuple[str, ...] = ()
+        # How many at a time, and those that were fetched ahead, or what went wrong.
+        self._most = 0
+        self._fetched: list[tuple[Any, ...]] | BaseException | None = None
         self._copy: _Copy | None = None
 
     def perform(self, step: Step) -> Result:
@@ -86,7 +89,7 @@ class Steps:
         if copy is not None:
             copy.close()
         if self._cursor is not None:
-            self._rows = iter(())
+            self._rows, self._fetched = iter(()), None
             self._cursor.close(True)
             self._cursor = None
         connection = self._connection
@@ -153,8 +156,23 @@ class Steps:
     # --- rows -----------------------------------------------------------------------------
 
     def _more(self, most: int) -> Result:
-        rows = list(islice(self._rows, min(most, sys.maxsize)))
-        return Result(self._columns, rows, len(rows), None, len(rows) == most)
+        self._most = min(most, sys.maxsize)
+        if self._fetched is None:
+            self.fetch_ahead()
+        fetched, self._fetched = self._fetched, None
+        if not isinstance(fetched, list):
+            assert fetched is not None
+            raise fetched
+        return Result(self._columns, fetched, len(fetched), None, len(fetched) == self._most)
+
+    def fetch_ahead(self) -> None:
+        """Fetch the rows that are asked for next, if that is likely. What goes wrong is raised then."""
+        if self._cursor is None or self._fetched is not None:
+            return
+        try:
+            self._fetched = list(islice(self._rows, self._most))
+        except BaseException as error:  # noqa: BLE001  # it is for whoever asks for these rows
+            self._fetched = error
 
 
 class _Copy:
