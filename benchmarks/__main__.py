@@ -48,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "write-readers": writing.beside_readers,
     "write-lone": writing.lone,
     "read-under-write": writing.reads,
+    "write-log": writing.log,
     "stream": streaming.run,
 }
 README = Path(__file__).with_name("README.md")

@@ -24,7 +24,7 @@ from benchmarks.rounds import Effort, alternate, ratio, timed
 from benchmarks.ways import batches, window
 from supervisor import ChildProcess, Query
 
-__all__ = ["beside_readers", "grouped", "lone", "reads"]
+__all__ = ["beside_readers", "grouped", "log", "lone", "reads"]
 
 CHILDREN = "children"
 BY_HAND = "by hand"
@@ -396,6 +396,7 @@ _FILL = (
 _LOADS: dict[str, tuple[int, Statement]] = {
     "256 writes of one row are outstanding": (_OUTSTANDING, lambda number: (_INSERT, _note(number))),
     "4 writes of 1,000 rows are outstanding": (4, lambda _: (_FILL, ())),
+    "one write of 200,000 rows is always running": (2, lambda _: (_FILL.replace("1000", "200000"), ())),
 }
 
 
@@ -453,3 +454,69 @@ def _under(
     busy, idle = (f"{median(p99s[name]):.2g} ms, p50 {median(p50s[name]):.2g} ms" for name in ("load", "rest"))
     seen = f"{times:.2f} {TIMES} ({busy}, against {idle}; {median(rates['load']) / 1000:.3g} thousand {unit}/s)"
     return Figure(f"{text}: against none", seen, times, wanted)
+
+
+# --- the log ------------------------------------------------------------------------------
+
+_BLOB = bytes(8000)
+_REPLACE = "INSERT OR REPLACE INTO blobs VALUES (?, ?)"
+_LOOK = "SELECT count(*) FROM blobs, (SELECT 1 UNION SELECT 2 UNION SELECT 3) WHERE length(blob) > ?"
+_KEPT, _WRITTEN = 2000, 50
+
+
+def log(effort: Effort) -> Iterator[Figure]:
+    """Compare how long the write-ahead log becomes while somebody reads all the time, with connections as they come."""
+    seconds = effort.pick(quick=3.0, full=10.0)
+    with TemporaryDirectory(dir=folder_on_disk()) as folder:
+        ours, theirs = (str(Path(folder) / name) for name in ("crew.db", "plain.db"))
+        for path in (ours, theirs):
+            connection = _by_apsw(path)
+            connection.pragma("journal_mode", "wal")
+            connection.execute("CREATE TABLE blobs (id INTEGER PRIMARY KEY, blob)")
+            connection.executemany(_REPLACE, [(number, _BLOB) for number in range(_KEPT)])
+            connection.close()
+        with closing(Crew(ours, cpus())) as crew:
+            write = partial(_replace_on_crew, crew)
+            crews = _longest(ours, write, partial(crew.ref.ask, Query(_LOOK, (1,))), seconds)
+        with (
+            closing(_by_sqlite3(theirs, _PATIENT)) as writing,
+            closing(Executor(cpus(), partial(_by_sqlite3, theirs, _PATIENT))) as reading,
+        ):
+            plain = _longest(theirs, partial(_replace_by_hand, writing), lambda: reading.ask(_LOOK, (1,)), seconds)
+    text = f"megabytes of the log while {cpus() + 1} threads read all the time, after {seconds:g} s of writing"
+    seen = f"{crews[0]:.0f} MB after {crews[1]:.0f} MB were written, against {plain[0]:.0f} after {plain[1]:.0f}"
+    yield Figure(f"{text}: {SQLITE3}", seen, crews[0] / max(1.0, plain[0]))
+
+
+def _replace_on_crew(crew: Crew, numbers: list[int]) -> None:
+    crew.ref.ask(Query(_REPLACE, many=[(number, _BLOB) for number in numbers]))
+
+
+def _replace_by_hand(connection: sqlite3.Connection, numbers: list[int]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(_REPLACE, [(number, _BLOB) for number in numbers])
+    connection.execute("COMMIT")
+
+
+def _longest(
+    path: str, write: Callable[[list[int]], object], read: Callable[[], object], seconds: float
+) -> tuple[float, float]:
+    """Return how many megabytes the log had at most, and how many were written."""
+    over, longest, written = threading.Event(), 0.0, 0
+
+    def read_on() -> None:
+        while not over.is_set():
+            read()
+
+    readers = [threading.Thread(target=read_on) for _ in range(cpus() + 1)]
+    for reader in readers:
+        reader.start()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        write([(written + number) % _KEPT for number in range(_WRITTEN)])
+        written += _WRITTEN
+        longest = max(longest, Path(f"{path}-wal").stat().st_size / 1e6)
+    over.set()
+    for reader in readers:
+        reader.join()
+    return longest, written * len(_BLOB) / 1e6
