@@ -11,7 +11,6 @@ import pytest
 from supervisor import (
     Backup,
     Call,
-    ChildProcess,
     Query,
     QueryCancelled,
     QueryTimeout,
@@ -25,15 +24,9 @@ from supervisor import (
 )
 from tests import called
 from tests.conftest import eventually
-from tests.support import PATIENCE, can_lock, error_of
-from tests.unhurt import run_python, same_workers
+from tests.support import PATIENCE, error_of
+from tests.unhurt import KINDS, assert_serves, is_idle, run_python, same_workers
 
-KINDS = {
-    "file": SQLite,
-    "rollback journal": lambda path: SQLite(path, journal_mode="delete"),
-    "memory": lambda path: SQLite(),
-    "child": ChildProcess,
-}
 EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.0, quiet_period=0.0)
 FILL = Script(
     "CREATE TABLE kept(number INTEGER PRIMARY KEY, value);"
@@ -80,22 +73,8 @@ def copies(tmp_path):
 
 
 def assert_unhurt(db):
-    """Look for a worker that is left busy, a lock, a lost job; and let everybody have a turn."""
-    assert eventually(lambda: is_idle(db)), f"a worker was left busy:\n{db.ask(Status())}"
-    status = db.ask(Status())
-    assert status.submitted == sum(
-        getattr(status, end)
-        for end in ("queued", "running", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
-    )
-    db.ask(Query("INSERT INTO kept VALUES (1000, NULL)"), timeout=PATIENCE)
-    path = db.ask(Query("SELECT file FROM pragma_database_list WHERE name = 'main'"), timeout=PATIENCE).scalar()
-    assert not path or can_lock(path), "a lock was left behind"
+    assert_serves(db, Query("INSERT INTO kept VALUES (1000, NULL)"))
     assert db.ask(Query("PRAGMA integrity_check"), timeout=PATIENCE).scalar() == "ok"
-
-
-def is_idle(db):
-    status = db.ask(Status())
-    return not status.running and not status.queued and all(worker.state == "idle" for worker in status.workers)
 
 
 def rows_of(path):

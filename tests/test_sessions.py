@@ -12,7 +12,6 @@ import apsw
 import pytest
 
 from supervisor import (
-    ChildProcess,
     Query,
     QueryCancelled,
     QueryTimeout,
@@ -30,16 +29,10 @@ from supervisor import (
 )
 from tests.conftest import eventually
 from tests.elsewhere import enter, system_exit
-from tests.support import PATIENCE, RUNAWAY, ask_writer, can_lock, error_of
-from tests.unhurt import run_python, same_workers
+from tests.support import PATIENCE, RUNAWAY, ask_writer, error_of
+from tests.unhurt import KINDS, assert_serves, is_idle, run_python, same_workers
 from tests.waiters import waiter
 
-KINDS = {
-    "file": SQLite,
-    "rollback journal": lambda path, **options: SQLite(path, journal_mode="delete", **options),
-    "memory": lambda path, **options: SQLite(**options),
-    "child": lambda path, **options: ChildProcess(SQLite(path, **options)),
-}
 FILL = Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1), (2)")
 EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.0, quiet_period=0.0)
 
@@ -80,22 +73,8 @@ def db(kind, crew):
 
 
 def assert_unhurt(db):
-    """Look for a worker that is left busy, a lock, a lost job; and let everybody have a turn."""
-    assert eventually(lambda: is_idle(db)), f"a worker was left busy:\n{db.ask(Status())}"
-    status = db.ask(Status())
-    assert status.submitted == sum(
-        getattr(status, end)
-        for end in ("queued", "running", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
-    )
-    db.ask(insert(1000), timeout=PATIENCE)
+    assert_serves(db, insert(1000))
     assert numbers(db)[-1] == 1000
-    path = db.ask(Query("SELECT file FROM pragma_database_list WHERE name = 'main'"), timeout=PATIENCE).scalar()
-    assert not path or can_lock(path), "a lock was left behind"
-
-
-def is_idle(db):
-    status = db.ask(Status())
-    return not status.running and not status.queued and all(worker.state == "idle" for worker in status.workers)
 
 
 def numbers(db):

@@ -14,14 +14,12 @@ import pykka
 import pytest
 
 from supervisor import (
-    ChildProcess,
     Query,
     QueryCancelled,
     QueryTimeout,
     RestartPolicy,
     Script,
     SessionClosed,
-    SQLite,
     Status,
     Stream,
     SupervisorStopped,
@@ -30,15 +28,10 @@ from supervisor import (
 )
 from tests.conftest import eventually
 from tests.elsewhere import enter, system_exit
-from tests.support import PATIENCE, ask_writer, can_lock, error_of
-from tests.unhurt import run_python, same_workers
+from tests.support import PATIENCE, ask_writer, error_of
+from tests.unhurt import KINDS, assert_serves, is_idle, run_python, same_workers
 from tests.waiters import waiter
 
-KINDS = {
-    "file": SQLite,
-    "memory": lambda path, **options: SQLite(**options),
-    "child": lambda path, **options: ChildProcess(SQLite(path, **options)),
-}
 EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.0, quiet_period=0.0)
 
 NUMBERS = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n LIMIT ?) SELECT i FROM n"
@@ -76,21 +69,7 @@ def db(kind, crew):
 
 
 def assert_unhurt(db):
-    """Look for a worker that is left busy, a lock, a lost job; and let everybody have a turn."""
-    assert eventually(lambda: is_idle(db)), f"a worker was left busy:\n{db.ask(Status())}"
-    status = db.ask(Status())
-    assert status.submitted == sum(
-        getattr(status, end)
-        for end in ("queued", "running", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
-    )
-    db.ask(Query("INSERT INTO kept VALUES (1000)"), timeout=PATIENCE)
-    path = db.ask(Query("SELECT file FROM pragma_database_list WHERE name = 'main'"), timeout=PATIENCE).scalar()
-    assert not path or can_lock(path), "a lock was left behind"
-
-
-def is_idle(db):
-    status = db.ask(Status())
-    return not status.running and not status.queued and all(worker.state == "idle" for worker in status.workers)
+    assert_serves(db, Query("INSERT INTO kept VALUES (1000)"))
 
 
 def values(rows):
