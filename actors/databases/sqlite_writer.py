@@ -59,7 +59,9 @@ class SQLiteWriter(SQLiteConnection):
     """
 
     def __init__(self, database: "SQLite", role: Role = WRITER, *, create: bool = True) -> None:
-        # Of `_in_hand` and of interrupting: an interrupt is for a job, and is to hit no other.
+        # Held while one is interrupted, and while `_in_hand` is set: an interrupt is for a job, and hits no other. In this
+        # connection's own thread nothing is called with it: a finalizer that came in would wait for the dispatcher,
+        # whose lock is held by whoever interrupts.
         self._guard = threading.RLock()
         # The tickets of what runs now, and of what was interrupted, begun or not.
         self._in_hand: set[int] = set()
@@ -101,9 +103,8 @@ class SQLiteWriter(SQLiteConnection):
 
     def execute_group(self, first: Ticketed, draw: Callable[[], Ticketed | None]) -> list[Answer]:
         """Run a job, and with it others that wait; see `Grouping`."""
-        with self._guard:
-            if not self.held_over:  # nothing that came before it is in hand
-                self._unwanted = {ticket for ticket in self._unwanted if ticket >= first[0]}
+        if self._unwanted and not self.held_over:  # nothing that came before it is in hand
+            self._unwanted.difference_update([ticket for ticket in tuple(self._unwanted) if ticket < first[0]])
         self._keep_up()
         answers: dict[int, Answer] = {}
         while not answers:
@@ -117,9 +118,8 @@ class SQLiteWriter(SQLiteConnection):
             self.held_over.extendleft(reversed(self._attempt([first, second], draw, answers)))
             if not answers:
                 first = self.held_over.popleft()
-        with self._guard:
-            self._unwanted.difference_update(answers)
-            self._loners.difference_update(answers)
+        self._unwanted.difference_update(answers)
+        self._loners.difference_update(answers)
         return [answers[ticket] for ticket in sorted(answers)]
 
     def interrupt(self, ticket: int | None = None) -> None:
@@ -202,8 +202,7 @@ class SQLiteWriter(SQLiteConnection):
         began = time.perf_counter()
         value, error = None, None
         self._sharing = False
-        with self._guard:
-            self._in_hand = {ticket}
+        self._take_in_hand({ticket})
         try:
             self._check_wanted(ticket)
             if isinstance(request, Unrunnable):
@@ -213,8 +212,7 @@ class SQLiteWriter(SQLiteConnection):
             raise
         except Exception as failure:  # noqa: BLE001  # it goes to its caller
             error = failure
-        with self._guard:
-            self._in_hand = set()
+        self._take_in_hand(set())
         return Answer(ticket, value, error, time.perf_counter() - began)
 
     def _check_wanted(self, ticket: int) -> None:
@@ -233,16 +231,14 @@ class SQLiteWriter(SQLiteConnection):
         """
         began = time.perf_counter()
         self._interrupted = self._optimizes = self._may_move = False
-        with self._guard:
-            self._in_hand = {ticket for ticket, _ in todo}
+        self._take_in_hand({ticket for ticket, _ in todo})
         try:
             return self._transaction_of(todo, draw, answers, began)
         except LOST as error:
             raise ConnectionLost(str(error)) from error
         finally:
             self._sharing = False
-            with self._guard:
-                self._in_hand = set()
+            self._take_in_hand(set())
             if self._stateful and not self._connection.in_transaction:
                 self._renew()
 
@@ -271,7 +267,7 @@ class SQLiteWriter(SQLiteConnection):
                 self._note_shareable(can_share=False)
                 self._loners.add(ticket)
                 self.held_over.extendleft(reversed([job, *waiting]))
-                self._put_down(self.held_over)
+                self._take_in_hand(self._in_hand - {other for other, _ in self.held_over})
                 break
             except Exception as error:  # noqa: BLE001  # it goes to its caller
                 self.close_cursor()
@@ -293,9 +289,9 @@ class SQLiteWriter(SQLiteConnection):
         self._in_hand.add(job[0])
         return job
 
-    def _put_down(self, jobs: "deque[Ticketed]") -> None:
+    def _take_in_hand(self, tickets: set[int]) -> None:
         with self._guard:
-            self._in_hand -= {ticket for ticket, _ in jobs}
+            self._in_hand = tickets
 
     def _could_not_begin(
         self, todo: list[Ticketed], error: apsw.Error, answers: dict[int, Answer], began: float
