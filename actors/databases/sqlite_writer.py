@@ -59,8 +59,8 @@ class SQLiteWriter(SQLiteConnection):
     """
 
     def __init__(self, database: "SQLite", role: Role = WRITER, *, create: bool = True) -> None:
-        # Held while one is interrupted, and while `_in_hand` is set: an interrupt is for a job, and hits no other. In
-        # this connection's own thread nothing is called with it: a finalizer that came in would wait for the dispatcher,
+        # Held while a job is interrupted, and while `_in_hand` is set: an interrupt is for a job, and hits no other.
+        # This connection's own thread calls nothing with it: a finalizer that came in would wait for the dispatcher,
         # whose lock is held by whoever interrupts.
         self._guard = threading.RLock()
         # The tickets of what runs now, and of what was interrupted, begun or not.
