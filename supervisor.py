@@ -144,6 +144,7 @@ def __getattr__(name: str) -> Any:
 
 
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
+_SOON = 2.0  # seconds for which jobs wait for the next writer, rather than being refused
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
 
 
@@ -413,6 +414,8 @@ class Supervisor(CrewActor):
             self._start_worker(seat, now)
             if seat.state is SeatState.STARTING:
                 return
+        if team.role and not team.last_start_failed and min(seat.due for seat in team.seats) - now < _SOON:
+            return  # there is but one of these, which has died: jobs wait for the next, which is about to come
         self._suspend(team)
 
     def _suspend(self, team: Team) -> None:

@@ -34,6 +34,10 @@ class TurnReply(Reply[T]):
 
     __slots__ = ("_end",)
 
+    def _check_not_held(self) -> None:
+        """Look at the job that has not begun: one that has is no wait for oneself."""
+        self._end._check_not_held()
+
     def __init__(self, crew: Any, end: Reply[Any]) -> None:
         super().__init__(crew)
         self._end = end
@@ -41,6 +45,16 @@ class TurnReply(Reply[T]):
     def cancel(self) -> bool:
         """Cancel the job; see `Reply.cancel`."""
         return not self.done() and self._end.cancel()
+
+
+class EndReply(TurnReply[T]):
+    """The answer of a commit, which nobody takes back once it is asked."""
+
+    __slots__ = ()
+
+    def cancel(self) -> bool:
+        """Do nothing."""
+        return False
 
 
 class Turn:
@@ -84,7 +98,9 @@ class Conversation:
 
     def ask(self, step: Step) -> TurnReply[Any]:
         """Ask for a step, and return its reply."""
-        reply: TurnReply[Any] = TurnReply(self._crew, self.end)
+        return self._take(step, TurnReply(self._crew, self.end))
+
+    def _take(self, step: Step, reply: TurnReply[Any]) -> TurnReply[Any]:
         self._turns.append(Turn(step, reply))
         self._calls.put(None)
         if self.end.done():
@@ -181,6 +197,10 @@ class SessionTalk(Conversation):
 
     def __init__(self, crew: "Dispatcher", *, readonly: bool) -> None:
         super().__init__(crew, Begin(readonly))
+
+    def commit(self) -> TurnReply[Any]:
+        """Ask for the last step."""
+        return self._take(Commit(), EndReply(self._crew, self.end))
 
     @property
     def takes_no_effect(self) -> bool:

@@ -37,7 +37,6 @@ from actors.errors import (
 from actors.job import NEW, QUEUED, SENT, STARTED, WITHDRAWN, Abort, Job
 from actors.lane import Lane
 from actors.member import Member, MemberState, in_words, statuses_of
-from actors.messages import Request
 from actors.quarantine import Quarantine
 from actors.routes import Routes
 from actors.status import CrewStatus
@@ -453,16 +452,20 @@ class Dispatcher:
                 if job.talk is not None and job.talk.owner == owner and (job.deadline is None or not endless)
             ]
 
-    def is_held_by(self, owner: tuple[int, int], request: Request) -> bool:
-        """Say whether all workers that could run a request are held by conversations of the one who asks for it."""
+    def is_held_by(self, owner: tuple[int, int], job: Job) -> bool:
+        """Say whether a job waits for workers that are all held by conversations of this owner."""
         with self._lock:
-            if self._mode is not Mode.UP:
-                return False  # it is refused
-            lane = self._lanes[0 if self._routes is None else self._routes.writes(request)]
+            lane = self._lane_of(job)
+            if job.state is not QUEUED or self._mode is not Mode.UP:
+                return False  # it runs, it is refused, or they are about to end
+            running = [member.job for member in self._members.values() if member.lane is lane]
             held = sum(
-                job.talk is not None and job.talk.owner == owner and job.abort is None and not job.talk.end.done()
-                for member in self._members.values()
-                if member.lane is lane and (job := member.job) is not None
+                each is not None
+                and each.talk is not None
+                and each.talk.owner == owner
+                and each.abort is None
+                and not each.talk.end.done()
+                for each in running
             )
             return held >= (1 if lane.on_demand else self.size)
 

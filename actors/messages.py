@@ -296,7 +296,7 @@ class Interactive(Frozen):
         return "an interactive transaction, readonly" if self.readonly else "an interactive transaction"
 
     def __str__(self) -> str:
-        return f"Interactive(readonly={self.readonly})"
+        return "transaction(readonly=True)" if self.readonly else "transaction()"
 
 
 class Status(Frozen):

@@ -139,7 +139,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             self._ask_the_supervisor(message, reply)
             return reply.get(timeout=timeout) if block else reply
         if block:
-            self._check_may_wait(message)
+            self._check_may_wait()
         if timeout is not None:
             check_timeout("ask", timeout)
         now = dispatcher.clock()
@@ -201,7 +201,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         request = Interactive(checked_bool("transaction", readonly), timeout)
         if timeout is not None:
             check_timeout("transaction", timeout)
-        return Session(partial(self._begin, request), partial(self._check_may_wait, request), self._check_may_wait)
+        return Session(partial(self._begin, request), self._check_may_wait)
 
     def _begin(self, request: Interactive) -> "SessionTalk":
         from actors.conversation import SessionTalk
@@ -355,12 +355,9 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         """For the supervisor, in the child of a fork: the crew has ended here."""
         self._ended.set()
 
-    def _check_may_wait(self, request: Request | None = None) -> None:
+    def _check_may_wait(self) -> None:
         if self._must_not_wait():
             raise WouldDeadlock(_WOULD_DEADLOCK.format(self._dispatcher.name))
-        dispatcher = self._dispatcher
-        if request is not None and dispatcher.has_talks and dispatcher.is_held_by(current_owner(), request):
-            raise WouldDeadlock(_HELD_BY_YOU.format(dispatcher.name, request))
 
     def _hang_up_own(self, *, endless: bool = False) -> None:
         """End the conversations of whoever calls this and is about to wait: nobody would go on with them."""
@@ -377,12 +374,6 @@ _FOREVER = 1e9  # seconds: thirty years are as good as never, and overflow nothi
 _WOULD_DEADLOCK = (
     "this thread belongs to crew {0!r}, and would wait for itself; use block=False here with "
     "add_done_callback(), or ask another crew"
-)
-
-
-_HELD_BY_YOU = (
-    "crew {0!r}: you hold all workers that could run {1}, by transactions or streams that are open: ask inside of the "
-    "transaction, or end them first"
 )
 
 

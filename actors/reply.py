@@ -16,7 +16,7 @@ from actors.errors import QueryCancelled, WouldDeadlock
 from actors.handing_on import Outcome, linked_future, tell_outcome
 from actors.log import log
 from actors.rejection import Rejection
-from actors.waiting import here, running_loop, settled_on
+from actors.waiting import current_owner, here, running_loop, settled_on
 
 if TYPE_CHECKING:
     from concurrent.futures import Future as ConcurrentFuture
@@ -203,6 +203,8 @@ class Reply(pykka.Future[T]):
                 "use add_done_callback() here, or ask another crew"
             )
             raise WouldDeadlock(message)
+        if timeout is None:
+            self._check_not_held()
         gate = threading.Lock()
         gate.acquire()
         if not self._add_waker(gate.release):
@@ -213,6 +215,16 @@ class Reply(pykka.Future[T]):
             return True
         self._remove_waker(gate.release)
         return self.done()
+
+    def _check_not_held(self) -> None:
+        """Raise `WouldDeadlock` if whoever is about to wait holds all workers that could give the answer."""
+        crew, job = self._crew, self.job
+        if crew is not None and job is not None and crew.has_talks and crew.is_held_by(current_owner(), job):
+            message = (
+                f"crew {crew.name!r}: you hold all workers that could run {job.request}, by transactions or streams "
+                "that are open: ask inside of the transaction, or end them first"
+            )
+            raise WouldDeadlock(message)
 
     def add_done_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
         """Call `callback(reply)` once the reply is settled; at once if it is.
@@ -312,6 +324,7 @@ class Reply(pykka.Future[T]):
         if loop is None:
             yield
         elif not self.done():
+            self._check_not_held()
             try:
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
             except BaseException:

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from actors.conversation import SessionTalk
-from actors.databases.steps import Commit, Within
+from actors.databases.steps import Within
 from actors.errors import QuerycrewError, SessionClosed
 from actors.messages import Query
 from actors.reply import Reply
@@ -27,16 +27,10 @@ class Session:
     May be used from any thread, or from any task of an event loop by `async with`; statements run one after the other.
     """
 
-    def __init__(
-        self,
-        begin: "Callable[[], SessionTalk]",
-        check_may_enter: "Callable[[], None]",
-        check_may_wait: "Callable[[], None]",
-    ) -> None:
+    def __init__(self, begin: "Callable[[], SessionTalk]", check_may_wait: "Callable[[], None]") -> None:
         # Submits the job.
         self._begin = begin
-        # Raise `WouldDeadlock`: as it is entered, and in a thread of the crew.
-        self._check_may_enter = check_may_enter
+        # Raises `WouldDeadlock` in a thread of the crew.
         self._check_may_wait = check_may_wait
         self._talk: SessionTalk | None = None
         # Whether it was committed or rolled back by its owner.
@@ -104,7 +98,7 @@ class Session:
 
     def __enter__(self) -> Self:
         self._refuse_second_use()
-        self._check_may_enter()
+        self._check_may_wait()
         self._wait(self._enter().open())
         return self
 
@@ -118,7 +112,7 @@ class Session:
         talk, left = self._entered(), self._left
         self._left = True
         if error is None and not left:
-            self._wait(talk.ask(Commit()))
+            self._wait(talk.commit())
         else:
             talk.hang_up()
             talk.end.exception()  # what was undone is undone when the block is left
@@ -129,7 +123,12 @@ class Session:
         talk, left = self._entered(), self._left
         self._left = True
         if error is None and not left:
-            await talk.ask(Commit())
+            try:
+                await talk.commit()
+            except BaseException as failure:
+                if not talk.end.done():  # the task was cancelled, and the commit is on its way
+                    failure.add_note("querycrew: the transaction was about to be committed, and is not rolled back")
+                raise
         else:
             talk.hang_up()
             with suppress(QuerycrewError):

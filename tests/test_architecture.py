@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "actors.tally": {"status"},
     "actors.dispatcher": {
         *{"admission", "agenda", "ahead", "databases.base", "errors", "job", "lane", "member"},
-        *{"messages", "quarantine", "refusals", "routes", "status", "tally"},
+        *{"quarantine", "refusals", "routes", "status", "tally"},
     },
     # What a job and its caller say to each other.
     "actors.conversation": {"databases.steps", "errors", "messages", "reply", "result", "waiting"},

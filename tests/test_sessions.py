@@ -1016,5 +1016,55 @@ def test_a_status_tells_of_it(crew):
         status = db.ask(Status())
         assert status.running == 1
         (job,) = [worker.job for worker in status.workers if worker.job]
-        assert "readonly=False" in job
+        assert "transaction()" in job
     assert db.ask(Status()).running == 0
+
+
+# --- who waits for himself, and who is cancelled as it commits ----------------------------
+
+
+def test_a_task_that_would_wait_for_its_own_transaction_is_told_at_once(crew):
+    db = crew(size=2)
+
+    async def main():
+        async with db.transaction() as tx:
+            await tx.ask(insert(3), block=False)
+            for wait in (lambda: db.ask(insert(4), block=False), lambda: db.ask(FILL, block=False)):
+                with pytest.raises(WouldDeadlock, match="you hold all workers"):
+                    await wait()
+            with pytest.raises(WouldDeadlock, match="you hold all workers"):
+                async with db.transaction():
+                    pytest.fail("it was entered")
+
+    asyncio.run(main())
+
+
+def test_a_reply_that_would_be_waited_for_in_its_own_transaction_says_so(crew):
+    db = crew()
+    with db.transaction() as tx:
+        reply = db.ask(insert(4), block=False)
+        with pytest.raises(WouldDeadlock, match="you hold all workers"):
+            reply.get()
+        tx.ask(insert(3))
+    reply.get()
+    assert numbers(db) == [1, 2, 3, 4]
+
+
+def test_a_task_that_is_cancelled_while_it_commits_has_committed(crew):
+    db = crew("child")
+
+    async def main(number):
+        tx = db.transaction()
+        await tx.__aenter__()
+        await tx.ask(insert(number), block=False)
+        leaving = asyncio.ensure_future(tx.__aexit__(None, None, None))
+        await asyncio.sleep(0)  # it has asked for the commit
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await leaving
+        assert any("is not rolled back" in note for note in getattr(caught.value, "__notes__", ["is not rolled back"]))
+        assert await tx._entered().end is None
+
+    for number in range(10, 30):
+        asyncio.run(main(number))
+    assert numbers(db) == [1, 2, *range(10, 30)]

@@ -248,7 +248,7 @@ def test_a_status_tells_who_writes_and_who_waits_for_the_lock(start, on, path):
     assert error_of(waiting) is None
     with db.transaction() as tx:
         tx.ask(Query("INSERT INTO kept VALUES (3)"))
-        assert eventually(lambda: db.ask(Status()).writing == "Interactive(readonly=False)")
+        assert eventually(lambda: db.ask(Status()).writing == "transaction()")
     assert db.ask(Status()).writing is None
 
 

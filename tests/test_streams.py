@@ -573,7 +573,9 @@ def test_the_crews_time_limit_holds_for_streams(crew):
         list(db.ask(Stream(ENDLESS)))
     with db.ask(Stream(ENDLESS, chunk=3, timeout=float("inf"))) as stream:
         with pytest.raises(QueryTimeout):
-            db.ask(Query("SELECT 1"), block=False).get()  # which waits for the stream, and has that limit
+            db.ask(Query("SELECT 1"), block=False).get(
+                timeout=PATIENCE
+            )  # which waits for the stream, and has that limit
         assert [next(stream).i for _ in range(10)] == list(range(1, 11))
 
 

@@ -196,7 +196,11 @@ class _Copy:
         """Copy so many pages."""
         assert self._backup is not None
         assert self._target is not None
-        done = self._backup.step(min(pages, _MOST_PAGES))
+        try:
+            done = self._backup.step(min(pages, _MOST_PAGES))
+        except apsw.Error as error:
+            error.add_note(f"querycrew: while {self._path} was written")
+            raise
         total = self._backup.page_count
         copied = total - self._backup.remaining
         if done:

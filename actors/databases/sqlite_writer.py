@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SQLiteWriter"]
 
+_MOST: Final = 128  # jobs that wait for the lock together
 _LONGEST: Final = 0.005  # seconds after which nothing more joins a group: its first job is to be answered
 _SELDOM: Final = 16  # calls after which there is a look at the log's size
 _LOG: Final = 16 << 20  # bytes of the log from which it is to begin anew; SQLite writes it back every 4 MB
@@ -113,9 +114,11 @@ class SQLiteWriter(SQLiteConnection):
             if second is None:
                 answers[first[0]] = self._alone(first)
                 break
-            self._until = time.perf_counter() + _LONGEST
+            todo = [first, second]
+            while len(todo) < _MOST and (another := self._draw(draw)) is not None:
+                todo.append(another)  # at once: they wait for the lock together
             # Whoever is answered now is not to wait for those who have to begin again.
-            self.held_over.extendleft(reversed(self._attempt([first, second], draw, answers)))
+            self.held_over.extendleft(reversed(self._attempt(todo, draw, answers)))
             if not answers:
                 first = self.held_over.popleft()
         self._unwanted.difference_update(answers)
@@ -253,9 +256,14 @@ class SQLiteWriter(SQLiteConnection):
         except apsw.Error as error:
             return self._could_not_begin(todo, error, answers, began)
         self._sharing = True
+        self._until = time.perf_counter() + _LONGEST
         waiting, ran = deque(todo), list[tuple[Ticketed, Any]]()
         while (job := waiting.popleft() if waiting else self._next(draw)) is not None:
             ticket, request = job
+            if len(ran) > 1 and waiting and time.perf_counter() > self._until:
+                self.held_over.extendleft(reversed([job, *waiting]))
+                self._take_in_hand(self._in_hand - {other for other, _ in self.held_over})
+                break
             try:
                 if ticket in self._unwanted:
                     self._check_wanted(ticket)
