@@ -129,7 +129,9 @@ class Ahead:
         """Note that `job` was answered; say whether it was in the member's hands."""
         if job.member is not member or not member.has(job):
             return False
-        member.given.pop(token_of(job.ticket), None)
+        token = token_of(job.ticket)
+        if member.given.get(token) is job:  # else one that began long after it has that token by now
+            member.given.pop(token, None)
         if member.pipeline is not None and member.pipeline.groups and member.job is not job:
             # What came before it has to begin again, or is about to.
             if member.job is not None:

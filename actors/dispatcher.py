@@ -363,8 +363,8 @@ class Dispatcher:
                 suspects = {orphan.request.sql: orphan.request for orphan in orphans}
                 if any(orphan.abort is not None for orphan in orphans):
                     suspects.clear()  # it was given up
-                for request in suspects.values():  # any of them may have killed it, but it died once
-                    self._quarantine.record(request, self.clock())
+                for request in suspects.values():  # any of them may have killed it
+                    self._quarantine.record(request, self.clock(), alone=len(orphans) == 1)
             with suppress(ValueError):
                 lane.ahead.members.remove(member)
             if self._mode is Mode.STOPPED and not any(
@@ -442,7 +442,7 @@ class Dispatcher:
         with self._lock:
             return [job for member in self._members.values() for job in member.in_hand()]
 
-    def talks_of(self, owner: tuple[int, int], *, endless: bool) -> "list[Conversation]":
+    def talks_of(self, owner: tuple[object, ...], *, endless: bool) -> "list[Conversation]":
         """Return the conversations that this owner began and that are not over: all, or those without a deadline."""
         with self._lock:
             jobs = [*self.running(), *(job for lane in self._lanes for job in lane.waiting())]
@@ -452,7 +452,7 @@ class Dispatcher:
                 if job.talk is not None and job.talk.owner == owner and (job.deadline is None or not endless)
             ]
 
-    def is_held_by(self, owner: tuple[int, int], job: Job) -> bool:
+    def is_held_by(self, owner: tuple[object, ...], job: Job) -> bool:
         """Say whether a job waits for workers that are all held by conversations of this owner."""
         with self._lock:
             lane = self._lane_of(job)
@@ -670,11 +670,14 @@ class Dispatcher:
             given.append(first)
         elif member.job.talk is not None:
             return []
-        for _ in range(lane.ahead.room(member)):
+        # What may have killed a worker has no company: if it kills another, it is known.
+        groups, quarantine = member.pipeline.groups, self._quarantine
+        has_suspect = groups and member.job is not None and quarantine.suspects(member.job.request)
+        for _ in range(0 if has_suspect else lane.ahead.room(member)):
             job = lane.first()
             while job is not None and self._is_to_be_dropped(member, job, now):
                 job = lane.first()
-            if job is None or job.talk is not None:
+            if job is None or job.talk is not None or (groups and quarantine.suspects(job.request)):
                 break
             lane.ahead.give(member, job)
             given.append(job)

@@ -11,14 +11,16 @@ __all__ = ["Quarantine"]
 class _Death:
     """One worker that died of a statement, or while it ran it."""
 
-    __slots__ = ("at", "cleared", "digest", "sql")
+    __slots__ = ("alone", "at", "cleared", "digest", "sql")
 
-    def __init__(self, request: Request, at: float) -> None:
+    def __init__(self, request: Request, at: float, *, alone: bool) -> None:
         self.sql = request.sql
         self.digest = _digest(request)
         """Of the parameters; `None` where they have none."""
         self.at = at
         """Monotonic seconds."""
+        self.alone = alone
+        """Whether nothing else ran there at the same time: then it was this."""
         self.cleared = False
         """Whether the statement has been answered since, with other parameters."""
 
@@ -40,14 +42,18 @@ class Quarantine:
         self.deaths: list[_Death] = []
         """Oldest first, for a look at whether there is any suspicion at all; a call would cost every job."""
 
-    def record(self, request: Request, now: float) -> None:
+    def record(self, request: Request, now: float, *, alone: bool = True) -> None:
         """Note that a worker died while it ran `request`.
 
         What it ran in an interactive transaction is not told by that: no other such is suspected for it.
         """
         if self._allowed and not isinstance(request, Interactive):
             self._forget(now)
-            self.deaths.append(_Death(request, now))
+            self.deaths.append(_Death(request, now, alone=alone))
+
+    def suspects(self, request: Request) -> bool:
+        """Say whether a worker has died while it ran this statement, which was not answered since."""
+        return bool(self.deaths) and any(death.sql == request.sql and not death.cleared for death in self.deaths)
 
     def clear(self, request: Request) -> None:
         """Note that `request` was answered."""
@@ -62,7 +68,7 @@ class Quarantine:
     def deaths_of(self, request: Request, now: float) -> int:
         """Return how many workers a request has killed, if it is held back; else 0."""
         self._forget(now)
-        suspects = [death for death in self.deaths if death.sql == request.sql]
+        suspects = [death for death in self.deaths if death.sql == request.sql and death.alone]
         if len(suspects) < self._allowed:
             return 0
         digest = _digest(request)

@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ class _Here(threading.local):
     """What the current thread is: which crew's actor runs on it, if any."""
 
     crew: object = None
+    number = 0
+    """Of this thread, which no other thread of the process ever has; 0 before it is asked for."""
 
 
 here: Final = _Here()
@@ -142,11 +145,17 @@ class Latch:
         return self._is_set
 
 
-def current_owner() -> tuple[int, int]:
-    """Return what tells the thread that calls this from others, and in an event loop the task."""
+_numbers = count(1)
+
+
+def current_owner() -> tuple[object, ...]:
+    """Return what tells the thread that calls this from all others, and in an event loop the task."""
+    if not here.number:
+        here.number = next(_numbers)
     loop = running_loop()
     if loop is None:
-        return threading.get_ident(), 0
+        return (here.number,)
     import asyncio  # it is there, since there is a loop
 
-    return threading.get_ident(), id(asyncio.current_task(loop))
+    task = asyncio.current_task(loop)
+    return here.number, None if task is None else weakref.ref(task)

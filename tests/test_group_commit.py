@@ -693,6 +693,17 @@ def test_a_lock_that_cannot_be_had_is_told_to_each(make):
     assert errors(writer.run(insert(1), insert(2), insert(3))) == [None] * 3
 
 
+def test_all_that_wait_together_wait_for_the_lock_together(make):
+    """Else the last ones would wait as often as there are pairs before them."""
+    writer = make(busy_timeout=0)
+    writer.other.execute("BEGIN IMMEDIATE")
+    jobs = deque((number, insert(number)) for number in range(1, 101))
+    answers = writer.connection.execute_group(jobs.popleft(), lambda: jobs.popleft() if jobs else None)
+    assert errors(answers) == ["BusyError"] * 100
+    assert not writer.connection.held_over
+    writer.other.execute("ROLLBACK")
+
+
 @pytest.fixture
 def waits(monkeypatch):
     """Calls functions of the test as a connection begins to wait for a lock, one after the other."""
@@ -1062,6 +1073,63 @@ def test_whoever_takes_jobs_back_may_be_killed_anywhere():
             assert at > 3
             return
     pytest.fail("it never came to an end")
+
+
+def crew_of_one():
+    dispatcher, member = Dispatcher("crew", "db", 1, None, has_writer=True), Member(1, lambda: None, lambda: None)
+    member.pipeline = Grouped(Desk())
+    dispatcher.enlist(member, 1)
+    assert dispatcher.report(member)
+    return dispatcher, member
+
+
+def asked_of(dispatcher, number):
+    job = Job(insert(number), Reply(dispatcher), dispatcher.clock())
+    assert dispatcher.submit(job) is None
+    return job
+
+
+def test_a_job_that_is_answered_after_its_token_was_used_again_leaves_the_other_one_alone():
+    """A job that has to begin again may be answered after very many that came later."""
+    dispatcher, member = crew_of_one()
+    pipeline = member.pipeline
+    late = asked_of(dispatcher, 0)
+    pipeline.send([(ticket, job.request) for ticket, job in dispatcher.exchange(member, (), more=True)])
+    assert pipeline._draw() is not None
+    done = []
+    while True:
+        asked_of(dispatcher, len(done))
+        ((ticket, job),) = dispatcher.exchange(member, [(each, True, 0.0) for each in done], more=True)
+        pipeline.send([(ticket, job.request)])
+        if token(ticket) == token(late.ticket):
+            break
+        assert pipeline._draw() is not None
+        done = [job]
+    dispatcher.exchange(member, [(late, True, 0.0)], more=False)
+    assert job in member.in_hand()
+    kept = asked_of(dispatcher, 1)
+    assert dispatcher.withdraw(job) or dispatcher.cancel_running(job), "it can be taken back, or interrupted"
+    assert kept in dispatcher._lanes[1].jobs
+
+
+def test_what_may_have_killed_a_worker_has_no_company():
+    dispatcher, member = crew_of_one()
+    for number in range(3):
+        asked_of(dispatcher, number)
+    assert len(dispatcher.exchange(member, (), more=True)) == 3
+    member.pipeline._tokens.clear()  # all are begun
+    assert len(dispatcher.bury(member)) == 3
+    heir = Member(2, lambda: None, lambda: None)
+    heir.pipeline = Grouped(Desk())
+    dispatcher.enlist(heir, 1)
+    assert dispatcher.report(heir)
+    jobs = [asked_of(dispatcher, number) for number in range(3)]
+    ((_, first),) = dispatcher.exchange(heir, (), more=True)
+    assert first is jobs[0], "and alone"
+    heir.pipeline._tokens.clear()
+    assert len(dispatcher.exchange(heir, [(first, True, 0.0)], more=True)) == 2, (
+        "it was answered: nothing is wrong with it"
+    )
 
 
 def test_a_cancel_does_not_change_the_order_of_what_others_wrote():

@@ -152,3 +152,16 @@ def test_a_request_is_recognised_however_its_parameters_were_made():
     quarantine.record(Query("SELECT boom(?)", ("parameter",)), 0.0)
     quarantine.clear(Query("SELECT boom(?)", ("another",)))
     assert quarantine.deaths_of(Query("SELECT boom(?)", (text,)), 0.0) == 1
+
+
+def test_who_died_in_company_is_suspected_and_not_held_back():
+    quarantine = Quarantine(2, 10.0)
+    assert not quarantine.suspects(POISON)
+    for _ in range(5):
+        quarantine.record(POISON, 0.0, alone=False)
+    assert quarantine.deaths_of(POISON, 0.0) == 0
+    assert quarantine.suspects(POISON)
+    quarantine.clear(OTHER)
+    assert not quarantine.suspects(POISON), "the statement was answered since"
+    died(quarantine, POISON, 2)
+    assert quarantine.deaths_of(POISON, 0.0) == 2

@@ -13,6 +13,7 @@ import apsw
 import pykka
 import pytest
 
+from actors.waiting import current_owner
 from supervisor import (
     Query,
     QueryCancelled,
@@ -777,3 +778,14 @@ def test_a_writers_connection_is_not_touched_by_what_a_stream_reads(crew):
         next(stream)
         assert ask_writer(db, "SELECT count(*) FROM kept")[0].scalar() == 2
         db.ask(Query("INSERT INTO kept VALUES (3)"), timeout=PATIENCE)
+
+
+def test_a_thread_is_not_taken_for_one_that_has_ended():
+    numbers = set()
+    for _ in range(50):  # the system gives their numbers again
+        thread = threading.Thread(target=lambda: numbers.add(current_owner()))
+        thread.start()
+        thread.join()
+    assert len(numbers) == 50
+    assert current_owner() == current_owner()
+    assert current_owner() not in numbers
