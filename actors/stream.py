@@ -127,6 +127,7 @@ class RowStream:
 
     def close(self) -> None:
         """Give its worker free; there are no more rows. Never waits, may be called again."""
+        self._ended_early = self._ended_early or next(self._values, None) is not None
         self._values = self._rows = iter(())
         self._fail()
 

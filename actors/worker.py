@@ -245,7 +245,8 @@ class Worker(CrewActor):
             else:
                 if jobs:
                     pipeline.send(jobs)
-                if member.job is None or member.state is MemberState.GONE:
+                # Not by its job, which another thread may take back at this moment, to give it the next one.
+                if member.state is not MemberState.BUSY:
                     pipeline.forget()
                     return
                 jobs = None  # type: ignore[assignment]  # hold nothing

@@ -347,3 +347,16 @@ def test_a_full_disk_is_one_error_of_each_culprit_and_heals(start, on, path):
     assert db.ask(Query("SELECT count(*), min(number) FROM kept")).rows == [(100, 0)]
     assert db.ask(Query("PRAGMA integrity_check")).scalar() == "ok"
     assert db.ask(Status()).restarts == 0
+
+
+def test_upkeep_leaves_a_transaction_alone_that_somebody_has_open(start, path, monkeypatch):
+    monkeypatch.setattr(sqlite_writer, "_SELDOM", 1)
+    monkeypatch.setattr(sqlite_writer, "_DAY", -1.0)  # always due
+    monkeypatch.setattr(sqlite_writer, "_PATIENCE", 0.0)
+    db = start(path, size=1)
+    db.ask(Script("CREATE TABLE kept(number, what); CREATE INDEX by_number ON kept(number)"))
+    db.ask(Query("INSERT INTO kept VALUES (?, 'x')", many=[(number % 7,) for number in range(2000)]))
+    with db.transaction() as tx:
+        for number in range(5):
+            tx.ask(Query("INSERT INTO kept VALUES (?, 'y')", (number,)))
+    assert db.ask(Query("SELECT count(*) FROM kept WHERE what = 'y'")).scalar() == 5

@@ -789,3 +789,16 @@ def test_a_thread_is_not_taken_for_one_that_has_ended():
     assert len(numbers) == 50
     assert current_owner() == current_owner()
     assert current_owner() not in numbers
+
+
+def test_a_stream_that_was_closed_with_rows_left_says_so_though_all_were_fetched(crew):
+    db = crew()
+    stream = db.ask(Stream("SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3"))
+    next(stream)
+    stream.close()
+    with pytest.raises(SessionClosed):
+        list(stream)
+    finished = db.ask(Stream("SELECT 1"))
+    assert [row[0] for row in finished] == [1]
+    finished.close()
+    assert list(finished) == []

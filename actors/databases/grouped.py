@@ -68,7 +68,10 @@ class Grouped:
         if first is None:
             message = "nothing was sent"
             raise ConnectionLost(message)
-        return self.connection.execute_group(first, self._draw)
+        answers = self.connection.execute_group(first, self._draw)
+        if not self._tokens:
+            self._sent.clear()  # what is left was taken back, and is not to be kept
+        return answers
 
     def recall(self, most: int) -> bytes:
         """Take jobs back that are not begun; see `Pipelined`."""

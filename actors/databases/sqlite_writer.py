@@ -158,8 +158,8 @@ class SQLiteWriter(SQLiteConnection):
     def _keep_up(self) -> None:
         """Now and then, between two groups: keep the log short, and the planner informed."""
         self._calls += 1
-        if self._calls % _SELDOM or self._file is None:
-            return
+        if self._calls % _SELDOM or self._file is None or self._connection.in_transaction:
+            return  # in a transaction: somebody's, whose statements come one by one
         now = time.monotonic()
         if now >= self._truncate_at and (size := self._file.log_size()) > _LOG:
             # It is written back all the time, but begins anew only once nobody reads from it. While new readers go on
