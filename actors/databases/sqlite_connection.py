@@ -23,7 +23,7 @@ from actors.result import Result
 if TYPE_CHECKING:
     from actors.databases.sqlite import SQLite
 
-__all__ = ["ALONE", "LOST", "NO_ROWID", "READER", "WRITER", "Role", "SQLiteConnection"]
+__all__ = ["ALONE", "LOST", "NO_ROWID", "READER", "RELEASE", "SAVEPOINT", "WRITER", "Role", "SQLiteConnection"]
 
 Role: TypeAlias = Literal["alone", "reader", "writer"]
 """What a connection is for: everything, or reading beside the one that writes, or writing."""
@@ -36,7 +36,8 @@ LOST: Final = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.Connectio
 
 _WAITING = 0.1  # seconds since it last had to wait for a lock: it looks several times as often
 
-_SAVEPOINT, _RELEASE = "SAVEPOINT querycrew", "RELEASE querycrew"
+SAVEPOINT: Final = "SAVEPOINT querycrew"
+RELEASE: Final = "RELEASE querycrew"
 
 _REMEMBERED = 256  # texts of statements that a connection remembers
 
@@ -315,18 +316,18 @@ class SQLiteConnection:
         """Run a query in the transaction that there is; an error undoes that query, unless all is rolled back."""
         connection, self._alone_within = self._connection, query.many is None
         if query.many is not None:
-            connection.execute(_SAVEPOINT)
+            connection.execute(SAVEPOINT)
         try:
             result = self._run(query)
         except BaseException:
             self.close_cursor()
             if connection.in_transaction and (query.many is not None or not self._alone_within):
-                connection.execute(f"ROLLBACK TO querycrew; {_RELEASE}")
+                connection.execute(f"ROLLBACK TO querycrew; {RELEASE}")
             raise
         finally:
             self._alone_within = False
         if query.many is not None:
-            connection.execute(_RELEASE)
+            connection.execute(RELEASE)
         return result
 
     def _begin_one(self) -> str:
@@ -335,9 +336,9 @@ class SQLiteConnection:
             self._connection.execute("BEGIN IMMEDIATE")
             return "COMMIT"
         if self._alone_within:
-            self._connection.execute(_SAVEPOINT)
+            self._connection.execute(SAVEPOINT)
             self._alone_within = False
-            return _RELEASE
+            return RELEASE
         return ""
 
     def opened_rows(self, sql: str, params: Parameters) -> tuple[apsw.Cursor, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from actors.databases.base import Answer, Ticketed, Unrunnable, checked
-from actors.databases.sqlite_connection import LOST, NO_ROWID, WRITER, Role, SQLiteConnection
+from actors.databases.sqlite_connection import LOST, NO_ROWID, RELEASE, SAVEPOINT, WRITER, Role, SQLiteConnection
 from actors.databases.sqlite_transactions import run_each
 from actors.databases.steps import Step
 from actors.errors import ConnectionLost
@@ -230,7 +230,7 @@ class SQLiteWriter(SQLiteConnection):
     ) -> list[Ticketed]:
         """Run jobs in one transaction; return those of which nothing has taken effect, and that are to be tried again.
 
-        At least one is answered each time.
+        None of them may have been answered: one was found out to need a transaction of its own, and is marked so.
         """
         began = time.perf_counter()
         self._interrupted = self._optimizes = self._may_move = False
@@ -325,7 +325,7 @@ class SQLiteWriter(SQLiteConnection):
 
     def _in_a_savepoint(self, request: Query | Transaction) -> Any:
         connection = self._connection
-        connection.execute("SAVEPOINT querycrew")
+        connection.execute(SAVEPOINT)
         try:
             if isinstance(request, Transaction):
                 value: Any = run_each(connection, request, self._traced)
@@ -335,9 +335,9 @@ class SQLiteWriter(SQLiteConnection):
             self._judging = False
             self.close_cursor()
             if connection.in_transaction:
-                connection.execute("ROLLBACK TO querycrew; RELEASE querycrew")
+                connection.execute(f"ROLLBACK TO querycrew; {RELEASE}")
             raise
-        connection.execute("RELEASE querycrew")
+        connection.execute(RELEASE)
         return value
 
     def _silently(self, query: Query) -> Result:
