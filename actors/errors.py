@@ -15,6 +15,7 @@ __all__ = [
     "QuerycrewError",
     "QueueFull",
     "RemoteError",
+    "ResultLost",
     "SessionClosed",
     "SupervisorStopped",
     "TransactionBroken",
@@ -81,6 +82,15 @@ class ChildProcessEnded(QuerycrewError):
 
 class RemoteError(QuerycrewError):
     """An error of a class that cannot be sent from a child process; the text says what it was."""
+
+
+class ResultLost(QuerycrewError):
+    """The job was done, and its result could not be brought back from a child process; the text says why.
+
+    What a job writes to SQLite is packed before it is committed, so its own error comes first, and undoes it.
+    """
+
+    executed: bool | None = True
 
 
 class DatabaseUnavailable(QuerycrewError, ConnectionError):

@@ -74,7 +74,9 @@ MAY_IMPORT = {
 OUTSIDE = {
     "apsw": {
         f"actors.databases.sqlite_{part}"
-        for part in ("connection", "file", "opening", "state", "steps", "transactions", "writer")
+        for part in (
+            *("backup", "connection", "file", "opening", "statement", "steps", "transactions", "untrusted", "writer"),
+        )
     },
     "asyncio": {"actors.waiting"},
 }

@@ -134,6 +134,14 @@ class Grouping(Connection, Protocol):
         """Say whether it waits for a lock that another connection holds. From any thread."""
         ...
 
+    def refresh(self) -> None:
+        """Make the connection as new, if a job has changed it. In the worker's thread, between two jobs.
+
+        Raises:
+            ConnectionLost: that did not work; no job is concerned.
+        """
+        ...
+
 
 class Pipelined(Connection, Protocol):
     """A connection that lives elsewhere, and takes jobs ahead while it runs another.

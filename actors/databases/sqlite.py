@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, final
 
 from actors.databases.sqlite_connection import ALONE, READER, WRITER, Role, SQLiteConnection
-from actors.databases.sqlite_opening import without_query
+from actors.databases.sqlite_file import Location, location_of
 from actors.databases.sqlite_writer import SQLiteWriter
 from actors.frozen import Frozen, store
 
@@ -17,7 +17,8 @@ class SQLite(Frozen):
     """A SQLite database: a file, or `:memory:`.
 
     A file is created if there is none. Its path is made absolute at once, so a later change
-    of the current folder does not matter. A path that starts with `file:` is a SQLite URI.
+    of the current folder does not matter. A `str` that starts with `file:` is a SQLite URI, a `Path` never is;
+    `uri=True` or `uri=False` decides otherwise, and a program that takes paths of its users says `False`.
 
     To change how it connects, wrap it in a database of your own instead of deriving from it: a `name`, a
     `max_size` and a `connect` that calls this one's.
@@ -49,6 +50,13 @@ class SQLite(Frozen):
     readonly: bool
     """Whether nothing is ever written: no file is created or changed, not even by WAL, and a statement that would write
     fails. The file must exist."""
+    untrusted: bool
+    """Whether the file is a stranger's: it is checked as a whole each time that it is opened, its views and triggers
+    call no function of `on_connect`, nothing makes its schema writable, no extension is loaded, and SQLite's limits on
+    lengths and depths are low."""
+    sandbox: bool
+    """Whether the SQL is a stranger's: only queries are run, with lower limits; `readonly` and `untrusted` are set with
+    it. What bounds time, rows and memory is `Query(timeout=…, max_rows=…)` and `ChildProcess(memory_limit=…)`."""
 
     _hidden = frozenset({"pragmas"})
 
@@ -63,15 +71,22 @@ class SQLite(Frozen):
         pragmas: Mapping[str, Any] | None = None,
         on_connect: str | Callable[[Any], object] | None = None,
         readonly: bool = False,
+        untrusted: bool = False,
+        sandbox: bool = False,
+        uri: bool | None = None,
     ) -> None:
-        store(self, "path", _absolute(path))
+        for name, value in (("readonly", readonly), ("untrusted", untrusted), ("sandbox", sandbox)):
+            _check_bool(name, value)
+        store(self, "path", _absolute(path, uri))
         store(self, "journal_mode", journal_mode)
         store(self, "synchronous", synchronous)
         store(self, "foreign_keys", foreign_keys)
         store(self, "busy_timeout", busy_timeout)
         store(self, "pragmas", _checked_pragmas(pragmas))
         store(self, "on_connect", on_connect)
-        store(self, "readonly", readonly)
+        store(self, "readonly", readonly or sandbox)
+        store(self, "untrusted", untrusted or sandbox)
+        store(self, "sandbox", sandbox)
         for name, values in (
             ("journal_mode", ("wal", "delete", "truncate", "persist", "memory", "off")),
             ("synchronous", ("off", "normal", "full", "extra")),
@@ -80,10 +95,7 @@ class SQLite(Frozen):
             if not isinstance(value, str) or value.lower() not in values:
                 message = f"SQLite({name}={value!r}) must be one of {', '.join(values)}"
                 raise ValueError(message)
-        if not isinstance(readonly, bool):
-            message = f"SQLite(readonly) must be a bool, not {type(readonly).__name__}"
-            raise TypeError(message)
-        if readonly and self.in_memory:
+        if self.readonly and self.in_memory:
             message = "SQLite(readonly=True) needs a file: a database in memory would stay empty"
             raise ValueError(message)
         timeout = self.busy_timeout
@@ -97,15 +109,14 @@ class SQLite(Frozen):
     @property
     def in_memory(self) -> bool:
         """Whether the database lives and dies with its one connection."""
-        path = self.path
-        return path in ("", ":memory:") or (path.startswith("file:") and (":memory:" in path or "mode=memory" in path))
+        return location_of(self.path).in_memory
 
     @property
     def name(self) -> str:
         """The file's name without its ending."""
         if self.in_memory:
             return "memory"
-        return os.path.splitext(os.path.basename(without_query(self.path)))[0]
+        return os.path.splitext(os.path.basename(location_of(self.path).path))[0]
 
     @property
     def max_size(self) -> int | None:
@@ -114,7 +125,7 @@ class SQLite(Frozen):
 
     def __str__(self) -> str:
         # A URI may carry a key in its query.
-        return f"SQLite({without_query(self.path)!r})"
+        return f"SQLite({location_of(self.path).shown!r})"
 
     def connect(self) -> SQLiteConnection:
         """Open the database, and read its schema: a file that is none is found out here.
@@ -180,16 +191,29 @@ def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
         if not isinstance(value, (str, int, float)):
             message = f"SQLite(pragmas[{name!r}]) must be a str or a number, not {type(value).__name__}"
             raise TypeError(message)
+        if name.lower() == "busy_timeout":
+            message = "SQLite(pragmas) cannot have busy_timeout: write SQLite(busy_timeout=seconds)"
+            raise ValueError(message)
     return tuple(pragmas.items())
 
 
-def _absolute(path: object) -> str:
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        message = f"SQLite({name}) must be a bool, not {type(value).__name__}"
+        raise TypeError(message)
+
+
+def _absolute(path: object, uri: bool | None) -> str:
     if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
         message = f"SQLite(path) must be a str or a path, not {type(path).__name__}"
         raise TypeError(message)
     if "\0" in text:
         message = "SQLite(path) must not hold a null character"
         raise ValueError(message)
-    if text in ("", ":memory:") or text.startswith("file:"):
+    is_given_as_text = isinstance(path, str)
+    if is_given_as_text and text in ("", ":memory:"):
         return text
+    if uri if uri is not None else is_given_as_text and text.startswith("file:"):
+        location = Location(text, is_uri=True)
+        return location.uri() if location.is_file else text
     return os.path.abspath(text)
