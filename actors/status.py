@@ -124,6 +124,8 @@ class CrewStatus(Frozen):
     """Workers started in the place of one that was lost."""
     failed_starts: int
     """Starts of workers that did not get as far as an open connection."""
+    warnings: tuple[str, ...]
+    """What was asked for when the database was opened and cannot be had, such as a setting without effect."""
     wait: Durations
     """How long jobs waited in the queue."""
     run: Durations
@@ -147,6 +149,7 @@ class CrewStatus(Frozen):
             f"  wait  {_milliseconds(self.wait)}",
             f"  run   {_milliseconds(self.run)}",
         ]
+        lines += [f"  warning: {warning}" for warning in self.warnings]
         lines += [_line(worker) for worker in self.workers]
         return "\n".join(lines)
 

@@ -173,6 +173,9 @@ class Worker(CrewActor):
         here.crew = self._dispatcher
         self._connection = connection = self._database.connect()
         self._refresh = getattr(connection, "refresh", None)
+        self.member.warnings = tuple(getattr(connection, "warnings", ()))
+        for warning in self.member.warnings:
+            log(__name__, "warning", "database_warning", crew=self._dispatcher.name, warning=warning)
         if hasattr(connection, "execute_group"):
             self._connection = connection = Grouped(cast("Grouping", connection))
         if hasattr(connection, "waits_for_lock"):

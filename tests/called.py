@@ -71,3 +71,24 @@ def wait_for_ever(connection: apsw.Connection) -> None:
     connection.execute(
         "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     ).fetchall()
+
+
+def execute(connection: apsw.Connection, sql: str) -> None:
+    connection.execute(sql).fetchall()
+
+
+def rows_of(connection: apsw.Connection, sql: str) -> list[Any]:
+    return connection.execute(sql).fetchall()
+
+
+def last_rowid_after(connection: apsw.Connection, sql: str) -> int:
+    connection.execute(sql).fetchall()
+    return connection.execute("SELECT last_insert_rowid()").get
+
+
+def insert_around(connection: apsw.Connection, insert: str, ends: list[str]) -> None:
+    """Insert, end the transaction by hand, and insert again."""
+    connection.execute(insert, (1,))
+    for sql in ends:
+        connection.execute(sql)
+    connection.execute(insert, (2,))

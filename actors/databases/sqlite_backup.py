@@ -3,6 +3,7 @@
 import os
 import re
 from contextlib import suppress
+from zlib import crc32
 
 import apsw
 
@@ -15,9 +16,15 @@ class Copy:
     """A backup on its way: a file beside the one that it becomes at its end."""
 
     def __init__(self, source: apsw.Connection, path: str) -> None:
+        """Begin to copy the database of `source`; the copy replaces the file that `path` leads to.
+
+        Raises:
+            ValueError: that is the database itself.
+            OSError: nothing can be written there, or there is a database that is in use.
+        """
+        self._path = path = os.path.realpath(path)
         _check_place(source, path)
-        self._path = path
-        self._partial = _new_file(path)
+        self._partial = _new_file(path, source.filename)
         self._told: tuple[int, int, int] = (0, 0, 0)
         self._backup: apsw.Backup | None = None
         self._target: apsw.Connection | None = None
@@ -35,7 +42,7 @@ class Copy:
         try:
             done = self._backup.step(min(pages, _MOST_PAGES))
         except apsw.Error as error:
-            error.add_note(f"querycrew: while {self._path} was written")
+            _tell(error, self._path)
             raise
         total = self._backup.page_count
         copied = total - self._backup.remaining
@@ -85,21 +92,48 @@ def _check_place(source: apsw.Connection, path: str) -> None:
                 raise FileExistsError(message)
 
 
-def _new_file(path: str) -> str:
-    """Make an empty file beside `path`, which is nobody else's; remove those that processes have left that were killed.
+def _tell(error: apsw.Error, path: str) -> None:
+    """Give an error of SQLite's backup a text: it comes without."""
+    if str(error) == "not an error":
+        error.args = ("the disk is full" if isinstance(error, apsw.FullError) else "the copy cannot be written",)
+    error.add_note(f"querycrew: while {path} was written")
 
-    Its name tells whose it is.
+
+def _new_file(path: str, source: str) -> str:
+    """Make an empty file beside `path`, which no other process uses; remove those of processes that were killed.
+
+    Its name says which process made it. It has the permissions of the file that it will replace, else of the source.
     """
     folder, name = os.path.split(path)
+    mine = _name_of_this_system()
     for other in os.listdir(folder or "."):
-        if (left := _UNFINISHED.fullmatch(other)) and left["name"] == name and not _is_alive(int(left["pid"])):
+        left = _UNFINISHED.fullmatch(other)
+        # Of a process of another container, or machine, it cannot be found out whether it is alive.
+        if left and left["name"] == name and left["system"] == mine and not _is_alive(int(left["pid"])):
             _remove(os.path.join(folder, other))
-    partial = f"{path}.{os.getpid()}-{os.urandom(4).hex()}.partial"
-    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    partial = f"{path}.{mine}-{os.getpid()}-{os.urandom(4).hex()}.partial"
+    model = path if os.path.exists(path) else source
+    mode = os.stat(model).st_mode & 0o777 if model else None
+    descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else 0o600)
+    try:
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
     return partial
 
 
-_UNFINISHED = re.compile(r"(?P<name>.*)\.(?P<pid>[0-9]{1,9})-[0-9a-f]{8}\.partial(-wal|-shm|-journal)?", re.DOTALL)
+_UNFINISHED = re.compile(
+    r"(?P<name>.*)\.(?P<system>[0-9a-f]{8})-(?P<pid>[0-9]{1,9})-[0-9a-f]{8}\.partial(-wal|-shm|-journal)?", re.DOTALL
+)
+
+
+def _name_of_this_system() -> str:
+    """Return what tells the processes of this machine, and of this container, from others of the same number."""
+    system = os.uname().nodename
+    with suppress(OSError):
+        system += os.readlink("/proc/self/ns/pid")
+    return f"{crc32(system.encode()):08x}"
 
 
 def _is_alive(pid: int) -> bool:
@@ -108,7 +142,7 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # of somebody else
+        return True  # of another user
     return True
 
 

@@ -559,9 +559,11 @@ class SQLiteConnection:
             return self._run_known(query, known)
         except (NothingRan, NeedsWriter):
             raise
-        except BaseException:
+        except BaseException as error:
             self.counting.abandon()
             self._known.pop(query.sql, None)
+            if isinstance(error, KeyError):
+                _name_the_missing(error, query)
             raise
 
     def _run_known(self, query: Query, known: Known) -> Result:
@@ -745,6 +747,13 @@ class SQLiteConnection:
             raise ConnectionLost(str(error)) from error
         finally:
             self._renewing = False
+
+
+def _name_the_missing(error: KeyError, query: Query) -> None:
+    """Give APSW's error for a parameter that has no value a text."""
+    name = error.args[0] if error.args else None
+    if isinstance(name, str) and any(f"{prefix}{name}" in query.sql for prefix in ":@$"):
+        error.args = (f"the statement has a parameter {name!r}, and params has no value for it",)
 
 
 def _check_changes_nothing(connection: apsw.Connection, value: str) -> None:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from actors.databases.sqlite_file import Location, OpenFile, location_of, readonly_uri
-from actors.databases.sqlite_untrusted import check_whole, protect
+from actors.databases.sqlite_untrusted import check_whole, forget_schema, protect
 
 if TYPE_CHECKING:
     from actors.databases.sqlite import SQLite
 
 __all__ = ["opened"]
 
-_AT_CREATION: Final[tuple[str, ...]] = ("page_size", "auto_vacuum", "encoding")
-"""Pragmas that take effect only before anything is written, the journal mode included."""
+_AT_CREATION: Final[tuple[str, ...]] = ("page_size", "encoding", "auto_vacuum")
+"""Pragmas that take effect only before anything is written, the journal mode included. The last one writes."""
 _AUTO_VACUUM: Final = {"none": 0, "full": 1, "incremental": 2}
 
 
@@ -55,12 +55,12 @@ def opened(
         warnings = _set_up(connection, database)
         # A file that is not a database passes everything up to the first read of the schema.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-        if database.untrusted:
-            check_whole(connection)
         _begin_with(connection, database.on_connect)
         connection.set_busy_handler(on_busy)
         if database.untrusted:
             protect(connection, strictly=database.sandbox)
+            forget_schema(connection)
+            check_whole(connection)
         file = OpenFile(connection, location, seen) if location.is_file else None
     except BaseException as error:
         connection.close(True)
@@ -74,7 +74,7 @@ def _set_up(connection: apsw.Connection, database: "SQLite") -> list[str]:
     """Give a new connection its settings; return warnings of those that have no effect."""
     warnings: list[str] = []
     pragmas = {name.lower(): value for name, value in database.pragmas}
-    at_creation = {name: pragmas.pop(name) for name in list(pragmas) if name in _AT_CREATION}
+    at_creation = {name: pragmas.pop(name) for name in _AT_CREATION if name in pragmas}
     if not database.readonly:
         for name, value in at_creation.items():
             connection.pragma(name, value)

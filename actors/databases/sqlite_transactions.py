@@ -148,12 +148,16 @@ def call(own: OwnTransaction, owner: "SQLiteConnection", request: Call[Any]) -> 
         TypeError: what it returned belongs to the connection.
         Exception: its own.
     """
+    how = f"{request} is one transaction, and the function ended it"
     try:
         value = request.function(owner.connection, *request.args)
+    except Exception as failure:  # noqa: BLE001  # it is raised again, or what it means is
+        error = own.explained(failure, how)
+        raise error from error.__cause__
     finally:
         with suppress(apsw.ConnectionClosedError):
             owner.take_over()
-    own.check_open(f"{request} is one transaction, and the function ended it")
+    own.check_open(how)
     for part in value if isinstance(value, (list, tuple)) else (value,):
         if isinstance(part, _BOUND):
             message = (

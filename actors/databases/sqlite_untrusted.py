@@ -4,7 +4,7 @@ from typing import Final
 
 import apsw
 
-__all__ = ["check_whole", "is_harmless", "protect"]
+__all__ = ["check_whole", "forget_schema", "is_harmless", "protect"]
 
 _FILES: Final = {
     apsw.SQLITE_LIMIT_LENGTH: 100_000_000,
@@ -85,6 +85,18 @@ def check_whole(connection: apsw.Connection) -> None:
     if found != "ok":
         message = f"the database is damaged: {found}"
         raise apsw.CorruptError(message)
+
+
+def forget_schema(connection: apsw.Connection) -> None:
+    """Let the schema be read again, now that the functions of `on_connect` are there.
+
+    What SQLite has read before, an index for instance that calls a function of that name, would be allowed to call it.
+
+    Raises:
+        apsw.CorruptError: the schema calls one of them where that makes the whole of it useless.
+    """
+    connection.execute("PRAGMA writable_schema = RESET").fetchall()
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
 
 
 def is_harmless(action: int, first: str | None, second: str | None) -> bool:
