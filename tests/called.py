@@ -92,3 +92,17 @@ def insert_around(connection: apsw.Connection, insert: str, ends: list[str]) -> 
     for sql in ends:
         connection.execute(sql)
     connection.execute(insert, (2,))
+
+
+def sum_twice(connection: apsw.Connection, path: str) -> int:
+    """Read half of a table, let another connection change all of it and write it back, and read the other half."""
+    read = connection.execute("SELECT number FROM kept")
+    found = sum(number for (number,) in (next(read) for _ in range(50)))
+    other = apsw.Connection(path)
+    other.execute("UPDATE kept SET number = 2")
+    other.close()
+    return found + sum(number for (number,) in read)
+
+
+def return_in_containers(connection: apsw.Connection) -> Any:
+    return {"a": [1, (2, threading.Lock())]}

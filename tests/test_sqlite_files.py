@@ -114,7 +114,7 @@ def test_a_stream_over_a_file_that_begins_to_change_does_not_go_on_with_torn_row
     writing = apsw.Connection(str(path))
     writing.execute("UPDATE kept SET number = -number")
     writing.close()
-    with pytest.raises(apsw.BusyError, match="was changed by another process"):
+    with pytest.raises(apsw.BusyError, match="was changed by another one"):
         list(stream)
     assert numbers(db)[0] == -99
 

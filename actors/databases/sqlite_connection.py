@@ -15,7 +15,7 @@ from actors.databases.sqlite_statement import Counting, Known, Told, changes_con
 from actors.databases.sqlite_steps import Steps
 from actors.databases.sqlite_transactions import OwnTransaction, call, run_each
 from actors.databases.sqlite_untrusted import is_harmless
-from actors.databases.steps import STEPS, Begin, Close, CopyPages, KeepCopy, OpenBackup, OpenRows, Step
+from actors.databases.steps import STEPS, Begin, Close, CopyPages, KeepCopy, OpenBackup, OpenRows, Step, Within
 from actors.errors import ConnectionLost, TransactionLeftOpen
 from actors.log import log
 from actors.messages import Call, Parameters, Query, Request, Script, Transaction, shorten
@@ -328,27 +328,58 @@ class SQLiteConnection:
         """Run `request`; see `Connection`."""
         self._interrupted = False  # an interrupt was meant for the last job
         self._busy_since = 0.0
-        if self.is_stale:
-            self.refresh()
         if isinstance(request, STEPS):
             return self._perform(request)
+        self._make_ready()
         try:
-            if self._file is not None and self._file.has_changed():
-                self._open_anew()
             value = self._answer(request)
             if self.connection.in_transaction or self.connection.txn_state() != apsw.SQLITE_TXN_NONE:
                 self._check_closed(request)
         except Exception as error:
             if is_lost(error):
                 raise ConnectionLost(str(error)) from error
-            if isinstance(error, apsw.BusyError):
-                self._tell_how_long(error, request)
+            self._explain(error, request)
             self._known.pop(request.sql, None)  # it may have been prepared anew
             self._clean_up()
+            if self._is_torn() and not isinstance(request, Call):
+                return self.execute(request)
             raise
-        if self._file is not None and self._file.immutable and self._file.has_changed():
-            return self._once_more(request)
+        if self._is_torn():
+            if isinstance(request, Call):
+                raise _torn()
+            return self.execute(request)
         return value
+
+    def _make_ready(self) -> None:
+        """See to it that the connection is as new, and to the file that is at the path now. Before anything is run.
+
+        Raises:
+            ConnectionLost: it is of no more use.
+            Exception: why it cannot be opened; the next request tries again.
+        """
+        try:
+            if self.is_stale:
+                self._renew()
+            elif self._file is not None and self._file.has_changed():
+                self._file.prepare_to_reopen()
+                self._renew()
+        except apsw.Error as error:
+            if is_lost(error):
+                raise ConnectionLost(str(error)) from error
+            raise
+
+    def _explain(self, error: Exception, request: Request | Step) -> None:
+        if isinstance(error, apsw.BusyError):
+            self._tell_how_long(error, request)
+        elif isinstance(error, KeyError):
+            _name_the_missing(error, request)
+
+    def _is_torn(self) -> bool:
+        """Say whether another process has changed meanwhile what no process was to change: nothing of it counts.
+
+        Nothing was written, so the request is run again; a function is not called a second time.
+        """
+        return self._file is not None and self._file.immutable and self._file.has_changed()
 
     def _answer(self, request: Request) -> Any:
         if isinstance(request, Query):
@@ -410,16 +441,6 @@ class SQLiteConnection:
             raise error
         self.is_stale = True  # a cursor is open that is not ours
 
-    def _once_more(self, request: Request) -> Any:
-        """Run a request again on a file that another process has changed meanwhile: what was read may be torn.
-
-        Nothing was written. A function is not called a second time.
-        """
-        if isinstance(request, Call):
-            message = "the database, which no process was writing when it was opened, was changed by another process"
-            raise apsw.BusyError(message)
-        return self.execute(request)
-
     def interrupt(self) -> None:
         """End what is running; see `Connection`."""
         self._interrupted = True
@@ -432,8 +453,11 @@ class SQLiteConnection:
         Raises:
             ConnectionLost: it cannot be opened anew.
         """
-        if self.is_stale and not self.connection.in_transaction:
-            self._renew()
+        if self.is_stale:
+            try:
+                self._renew()
+            except Exception as error:
+                raise ConnectionLost(str(error)) from error
 
     def close(self) -> None:
         """Close, whatever is still open on it; see `Connection`."""
@@ -461,13 +485,12 @@ class SQLiteConnection:
                 return self._steps.perform(step)
             steps, self._steps = self._steps, Steps(self)
             steps.close()
-        except apsw.Error as error:
+        except Exception as error:
             if isinstance(step, (OpenBackup, CopyPages, KeepCopy)):
                 raise  # most often it is the copy that cannot be written
             if isinstance(step, Close) or is_lost(error):
                 raise ConnectionLost(str(error)) from error
-            if isinstance(error, apsw.BusyError):
-                self._tell_how_long(error)
+            self._explain(error, step)
             raise
         return Result()
 
@@ -476,13 +499,10 @@ class SQLiteConnection:
         self._steps.fetch_ahead()
 
     def _check_file(self, step: Step) -> None:
-        if self._file is None or not self._file.has_changed():
-            return
         if isinstance(step, (Begin, OpenRows, OpenBackup)):
-            self._open_anew()
-        elif self._file.immutable:
-            message = "the database, which no process was writing when it was opened, was changed by another process"
-            raise apsw.BusyError(message)
+            self._make_ready()
+        elif self._is_torn():
+            raise _torn()
 
     @property
     def reads_only(self) -> bool:
@@ -559,11 +579,9 @@ class SQLiteConnection:
             return self._run_known(query, known)
         except (NothingRan, NeedsWriter):
             raise
-        except BaseException as error:
+        except BaseException:
             self.counting.abandon()
             self._known.pop(query.sql, None)
-            if isinstance(error, KeyError):
-                _name_the_missing(error, query)
             raise
 
     def _run_known(self, query: Query, known: Known) -> Result:
@@ -725,34 +743,28 @@ class SQLiteConnection:
         except apsw.Error as error:
             raise ConnectionLost(str(error)) from error
 
-    def _open_anew(self) -> None:
-        """Open the file that is at the path now: the one that is open was replaced.
-
-        Raises:
-            apsw.CantOpenError: there is none.
-        """
-        if self._file is not None:
-            self._file.prepare_to_reopen()
-        self._renew()
-
     def _renew(self) -> None:
+        """Open the connection anew; if that fails, the next call tries again."""
         if self._database.in_memory:
             self.is_stale = False
             return
-        self._renewing = True
-        self._close()
+        self.is_stale = self._renewing = True
         try:
+            self._close()
             self._open()
-        except Exception as error:
-            raise ConnectionLost(str(error)) from error
         finally:
             self._renewing = False
 
 
-def _name_the_missing(error: KeyError, query: Query) -> None:
+def _torn() -> apsw.BusyError:
+    return apsw.BusyError("the database, which no process was writing when it was opened, was changed by another one")
+
+
+def _name_the_missing(error: KeyError, request: Request | Step) -> None:
     """Give APSW's error for a parameter that has no value a text."""
     name = error.args[0] if error.args else None
-    if isinstance(name, str) and any(f"{prefix}{name}" in query.sql for prefix in ":@$"):
+    sql = request.query.sql if isinstance(request, Within) else getattr(request, "sql", "")
+    if isinstance(name, str) and any(f"{prefix}{name}" in sql for prefix in ":@$"):
         error.args = (f"the statement has a parameter {name!r}, and params has no value for it",)
 
 

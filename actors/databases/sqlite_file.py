@@ -116,7 +116,7 @@ class OpenFile:
         """Look after the files that a connection has open and has read from; see `readonly_uri` for `seen`.
 
         Raises:
-            apsw.CantOpenError: the log's index was removed, while other connections of this process have it open.
+            apsw.CantOpenError: there is an index of a log that was removed: somebody still has both open.
         """
         self._connection = connection
         self._path = location.path
@@ -128,20 +128,14 @@ class OpenFile:
         self._moved = array("i", [0])
         self._address, _ = self._moved.buffer_info()
         self._look_again_at = 0.0
-        # Which files these are: a path by which the database may be found, the log and its index.
-        self._identities = {path: _identity(path) for path in self._watched()}
-        if f"{self._real_path}-shm" in self._identities and not self._identities[f"{self._real_path}-shm"]:
-            message = (
-                f"the index {self._real_path}-shm of the log was removed while connections of this process have it "
-                "open; they have to be closed first"
-            )
-            raise apsw.CantOpenError(message)
-
-    def _watched(self) -> list[str]:
-        paths = [self._path] if self._path != self._real_path else []
-        if not self.immutable and self._connection.pragma("journal_mode") == "wal":
-            paths += [f"{self._real_path}-wal", f"{self._real_path}-shm"]
-        return paths
+        # Which file it is, where a link leads to it.
+        self._identity = _identity(self._path) if self._path != self._real_path else None
+        # Which files its log and the log's index are, where it writes them.
+        self._log: dict[str, Signature] = {}
+        if not connection.readonly("main") and connection.pragma("journal_mode") == "wal":
+            self._log = {path: _identity(path) for path in (f"{self._real_path}-wal", f"{self._real_path}-shm")}
+            if not self.log_size() and connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)[0] > 0:
+                raise apsw.CantOpenError(self._log_was_removed())
 
     def has_changed(self) -> bool:
         """Say whether the connection shows what the file at its path no longer is: that was removed, or replaced.
@@ -155,18 +149,26 @@ class OpenFile:
             if now < self._look_again_at:
                 return False
             self._look_again_at = now + self.look_again
-        return self._has_moved() or any(_identity(path) != identity for path, identity in self._identities.items())
+        return (
+            self._has_moved()
+            or (self._identity is not None and _identity(self._path) != self._identity)
+            or (not self.look_again and self._log_is_missing())
+        )
+
+    def _log_is_missing(self) -> bool:
+        """Say whether the log, or its index, cannot be found any more by other programs, or by this one."""
+        return any(_identity(path) != identity for path, identity in self._log.items())
 
     def _has_moved(self) -> bool:
         self._connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._address)
         return bool(self._moved[0])
 
     def prepare_to_reopen(self) -> None:
-        """Save what only this connection can, and see whether there is a file to be opened instead.
+        """See whether there is a file to be opened instead, and that by itself.
 
         Raises:
             apsw.CantOpenError: there is none; or the log of the one that was replaced is there, and would be taken for
-                that of the other; or what is in a log that was removed cannot be saved.
+                that of the other; or it is the log that was removed, of which nothing is lost.
         """
         self._look_again_at = 0.0  # until it is opened anew
         if not os.path.exists(self._path):
@@ -174,23 +176,30 @@ class OpenFile:
             raise apsw.CantOpenError(message)
         if self.immutable:
             return
-        if self._has_moved():
-            if self.log_size():
-                path = os.path.realpath(self._path)
-                message = (
-                    f"the database file {self._path} was replaced while it was open, and the log of the old one is "
-                    f"still there; if nobody else uses it, remove {path}-wal and {path}-shm"
-                )
-                raise apsw.CantOpenError(message)
-        elif _identity(f"{self._real_path}-wal") != self._identities.get(f"{self._real_path}-wal"):
+        if not self._has_moved() and self._log_is_missing():
             self._save_the_log()
+            raise apsw.CantOpenError(self._log_was_removed())
+        if self.log_size():
+            path = os.path.realpath(self._path)
+            message = (
+                f"the database file {self._path} was replaced while it was open, and the log of the old one is still "
+                f"there; if nobody else uses it, remove {path}-wal and {path}-shm"
+            )
+            raise apsw.CantOpenError(message)
 
     def _save_the_log(self) -> None:
-        """Write a log back into the database that nobody else can find any more."""
+        """Write a log back into the database that no other program can find any more."""
         frames, written = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
         if written != frames:
-            message = f"the log {self._real_path}-wal was removed while it was open, and cannot be written back"
+            message = f"the log {self._real_path}-wal was removed while it was open, and cannot be written back now"
             raise apsw.CantOpenError(message)
+
+    def _log_was_removed(self) -> str:
+        return (
+            f"the log {self._real_path}-wal, or its index, was removed while it was open. All that was in it has been "
+            "written to the database. Nothing more can be written before everybody has closed the database: stop this "
+            "crew and start it anew"
+        )
 
     def log_size(self) -> int:
         """Return the bytes of the write-ahead log."""

@@ -101,15 +101,13 @@ class SQLiteWriter(SQLiteConnection):
 
     def execute_group(self, first: Ticketed, draw: Callable[[], Ticketed | None]) -> list[Answer]:
         """Run a job, and with it others that wait; see `Grouping`."""
-        if self.is_stale:
-            self.refresh()
         if self._unwanted and not self.held_over:  # nothing that came before it is in hand
             self._unwanted.difference_update([ticket for ticket in tuple(self._unwanted) if ticket < first[0]])
         self._keep_up()
         answers: dict[int, Answer] = {}
         while not answers:
-            moved = self._file is not None and self._file.has_changed()
-            second = self._draw(draw) if self._may_share(first) and not moved else None
+            changed = self.is_stale or (self._file is not None and self._file.has_changed())
+            second = self._draw(draw) if self._may_share(first) and not changed else None
             if second is None:
                 answers[first[0]] = self._alone(first)
                 break
@@ -276,6 +274,7 @@ class SQLiteWriter(SQLiteConnection):
                 if is_lost(error):
                     raise
                 self.close_cursor()
+                self._explain(error, request)  # type: ignore[arg-type]  # what did not arrive has no such error
                 if not self._is_undone(error):
                     return self._undo(job, error, [*ran, *((other, None) for other in (job, *waiting))], answers, began)
                 answers[ticket] = Answer(ticket, None, error, time.perf_counter() - began)
