@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-VALUES = {"errors", "frozen", "log", "messages", "result"}
+VALUES = {"errors", "frozen", "log", "messages", "parameters", "result"}
 """What everybody may know: no state, no threads."""
 
 MAY_IMPORT = {
@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "actors.frozen": set(),
     "actors.log": set(),
     "actors.events": {"frozen"},
-    "actors.messages": {"frozen"},
+    "actors.messages": {"frozen", "parameters"},
+    "actors.parameters": set(),
     "actors.rejection": set(),
     "actors.restart": {"frozen"},
     "actors.result": set(),
