@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-VALUES = {"errors", "frozen", "log", "messages", "parameters", "result"}
+VALUES = {"errors", "frozen", "log", "messages", "nesting", "parameters", "result"}
 """What everybody may know: no state, no threads."""
 
 MAY_IMPORT = {
@@ -21,11 +21,12 @@ MAY_IMPORT = {
     "actors.log": set(),
     "actors.events": {"frozen"},
     "actors.messages": {"frozen", "parameters"},
+    "actors.nesting": set(),
     "actors.parameters": set(),
     "actors.rejection": set(),
     "actors.restart": {"frozen"},
-    "actors.result": set(),
-    "actors.status": {"frozen"},
+    "actors.result": {"nesting"},
+    "actors.status": {"frozen", "nesting"},
     "actors.waiting": set(),
     # A job on its way.
     "actors.handing_on": {"errors", "frozen", "log"},
