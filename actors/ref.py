@@ -10,7 +10,7 @@ from pykka.messages import _ActorStop
 
 from actors.derived import Derived
 from actors.dispatcher import Dispatcher
-from actors.errors import WouldDeadlock
+from actors.errors import QuerycrewError, WouldDeadlock
 from actors.job import Job
 from actors.log import log
 from actors.memory import with_memory
@@ -30,6 +30,7 @@ from actors.messages import (
     Unsubscribe,
     check_timeout,
     checked_bool,
+    shorten,
 )
 from actors.reply import Reply
 from actors.result import Result
@@ -57,13 +58,25 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     has left open are ended.
     """
 
-    def __init__(self, actor: "Supervisor", dispatcher: Dispatcher, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        actor: "Supervisor",
+        dispatcher: Dispatcher,
+        timeout: float | None = None,
+        driver_errors: tuple[type[BaseException], ...] = (Exception,),
+    ) -> None:
         super().__init__(actor)
+        self._driver_errors = driver_errors
         # Of requests without their own, in seconds.
         self._timeout = timeout
         self._dispatcher = dispatcher
         # Set once the crew has ended for good; unlike `actor_stopped`, after everything is closed.
         self._ended = Latch()
+
+    @property
+    def errors(self) -> tuple[type[BaseException], ...]:
+        """The errors that a statement can end with, for `except db.errors:`; see `QuerycrewError`."""
+        return (QuerycrewError, *self._driver_errors)
 
     # Pykka's own signatures take any message and any future; ours say what comes back.
     @overload  # type: ignore[override]
@@ -241,7 +254,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             super().tell(message)
             return
         if isinstance(message, Stream) or not isinstance(message, REQUESTS):
-            raise TypeError(_not_a_request(message))
+            raise TypeError(_not_a_request(message, told=True))
         now = self._dispatcher.clock()
         if isinstance(message, Backup):
             reply, job = self._talking(message, now, self._deadline(now, message))
@@ -377,9 +390,14 @@ _WOULD_DEADLOCK = (
 )
 
 
-def _not_a_request(message: object) -> str:
-    kinds = "Query, Script, Transaction, Call, Stream, Backup, Status and Subscribe"
-    return f"a crew takes {kinds}, and is told no Stream, nor {type(message).__name__}"
+def _not_a_request(message: object, *, told: bool = False) -> str:
+    if isinstance(message, str):
+        return f"a crew takes requests, not plain SQL; wrap it: Query({shorten(message)!r})"
+    if told and isinstance(message, (Stream, Status, Subscribe, Unsubscribe)):
+        return f"a {type(message).__name__} cannot be told, since nobody would get its answer: use ask()"
+    kinds = "Query, Script, Transaction, Call" + (" and Backup" if told else ", Stream, Backup, Status and Subscribe")
+    given = f"the class {message.__name__} itself" if isinstance(message, type) else type(message).__name__
+    return f"a crew takes {kinds}, not {given}"
 
 
 def _log_failure(crew: str, request: Request, reply: Reply[Any]) -> None:

@@ -75,9 +75,10 @@ MAY_IMPORT = {
 # What each outside library is used for stands in one place.
 OUTSIDE = {
     "apsw": {
-        f"actors.databases.sqlite_{part}"
+        f"actors.databases.sqlite{part}"
         for part in (
-            *("backup", "connection", "file", "opening", "statement", "steps", "transactions", "untrusted", "writer"),
+            *("", "_backup", "_connection", "_file", "_opening", "_statement", "_steps"),
+            *("_transactions", "_untrusted", "_writer"),
         )
     },
     "asyncio": {"actors.waiting"},
