@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 import pykka
 
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 _SHOWN = 120  # characters of a statement that a repr, an error or a status shows
 
@@ -182,7 +183,11 @@ class Call(Frozen, Generic[T]):
     _hidden = frozenset({"args"})
 
     def __init__(
-        self, function: Callable[..., T], *args: Any, readonly: bool = False, timeout: float | None = None
+        self,
+        function: Callable[[Any, *Args], T],
+        *args: *Args,
+        readonly: bool = False,
+        timeout: float | None = None,
     ) -> None:
         if not callable(function):
             message = f"Call(function) must be callable, not {type(function).__name__}"
