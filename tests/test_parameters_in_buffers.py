@@ -9,8 +9,9 @@ import pickle
 
 import pytest
 
-from supervisor import ChildProcess, Query, Script, Stream, Transaction
+from supervisor import ChildProcess, Query, Script, Stream
 from tests.unhurt import same_workers
+from tests.ways_to_ask import WAYS, Name
 
 
 class Number(ctypes.c_double):
@@ -50,10 +51,6 @@ class Blob(bytes):
 
 class Level(enum.IntEnum):
     HIGH = 3
-
-
-class Name(str, enum.Enum):  # noqa: UP042  # its str() is not its text, unlike that of a StrEnum
-    FIRST = "a"
 
 
 def mapped(content):
@@ -96,45 +93,6 @@ REFUSED = {
 
 
 # --- by every way to ask ------------------------------------------------------------------
-
-
-def insert(db, query):
-    db.ask(query)
-    return db.ask(Query("DELETE FROM kept RETURNING value, typeof(value)")).rows[0]
-
-
-def by_session(db, value):
-    with db.transaction(readonly=True) as tx:
-        return tx.ask(Query("SELECT ?1, typeof(?1)", (value,))).rows[0]
-
-
-def by_writing_session(db, value):
-    with db.transaction() as tx:
-        tx.ask(Query("INSERT INTO kept VALUES (?)", many=[(value,)]))
-        return tx.ask(Query("DELETE FROM kept RETURNING value, typeof(value)")).rows[0]
-
-
-WAYS = {
-    "Query": lambda db, value: db.ask(Query("SELECT ?1, typeof(?1)", (value,))).rows[0],
-    "Query of a list": lambda db, value: db.ask(Query("SELECT ?1, typeof(?1)", [value])).rows[0],
-    "Query by name": lambda db, value: db.ask(Query("SELECT :a, typeof(:a)", {"a": value})).rows[0],
-    "Query by the name of an enum": lambda db, value: db.ask(Query("SELECT :a, typeof(:a)", {Name.FIRST: value})).rows[
-        0
-    ],
-    "Query that writes": lambda db, value: insert(db, Query("INSERT INTO kept VALUES (?)", (value,))),
-    "max_rows": lambda db, value: db.ask(Query("SELECT ?1, typeof(?1)", (value,), max_rows=5)).rows[0],
-    "many": lambda db, value: insert(db, Query("INSERT INTO kept VALUES (?)", many=[(value,)])),
-    "many of lists": lambda db, value: insert(db, Query("INSERT INTO kept VALUES (?)", many=iter([[value]]))),
-    "many by name": lambda db, value: insert(db, Query("INSERT INTO kept VALUES (:a)", many=[{"a": value}])),
-    "Transaction": lambda db, value: db.ask(Transaction([Query("SELECT ?1, typeof(?1)", (value,))]))[0].rows[0],
-    "Transaction that only reads": lambda db, value: db.ask(
-        Transaction([Query("SELECT ?1, typeof(?1)", (value,))], readonly=True)
-    )[0].rows[0],
-    "session that only reads": by_session,
-    "session": by_writing_session,
-    "Stream": lambda db, value: next(iter(db.ask(Stream("SELECT ?1, typeof(?1)", (value,))))),
-    "Stream by name": lambda db, value: next(iter(db.ask(Stream("SELECT :a, typeof(:a)", {"a": value})))),
-}
 
 
 @pytest.fixture(params=["threads", "children", "memory"])
