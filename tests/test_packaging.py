@@ -128,16 +128,20 @@ def test_an_installed_wheel_answers_a_query_from_any_folder(installed, tmp_path)
 def test_a_users_type_checker_infers_what_an_installed_crew_answers(installed, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
-        "from supervisor import Query, Status, Supervisor\n"
+        "from supervisor import Call, Query, Status, Supervisor\n"
+        "def count(connection: object, table: str) -> int: return len(table)\n"
         "db = Supervisor.start('app.db')\n"
         "reveal_type(db.ask(Query('SELECT 1')))\n"
         "reveal_type(db.ask(Query('SELECT 1'), block=False))\n"
         "reveal_type(db.ask(Status()))\n"
+        "reveal_type(db.ask(Call(count, 'books')))\n"
+        "Call(count, 5)  # type: ignore[arg-type]\n"
     )
     command = (sys.executable, "-m", "mypy", "--strict", "--python-executable", installed, "--no-incremental", program)
     told = run(*command, cwd=tmp_path, env=bare())
     for revealed in ("actors.result.Result", "actors.reply.Reply[actors.result.Result]", "actors.status.CrewStatus"):
         assert f'"{revealed}"' in told
+    assert 'int"' in told
 
 
 def bare():

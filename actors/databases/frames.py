@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from actors.databases.steps import Step
 from actors.errors import RemoteError
 from actors.messages import Call, Query, Request
+from actors.parameters import PLAIN
 from actors.result import Result
 
 __all__ = [
@@ -62,15 +63,14 @@ _PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the 
 FEW: Final = 256
 """Rows that are not worth measuring: they travel in one frame."""
 
-# What SQLite binds and `marshal` does not change. It would turn anything that has a buffer into bytes, and so
-# hide what the driver refuses.
-_PLAIN: Final = {int, float, str, bytes, bool, type(None)}
+# `marshal` carries values of the classes in PLAIN unchanged. It would turn any other object that has a buffer into
+# bytes, and so hide what the driver refuses. SQLite binds values of these subclasses as the plain ones.
 _MAKERS: Final[tuple[tuple[Any, Callable[[Any], object]], ...]] = (
     (bool, bool),
     (int, int.__int__),
     (float, float.__float__),
     (str, str.__str__),
-    ((bytes, bytearray, memoryview), bytes),
+    (bytes, bytes),
 )
 
 
@@ -94,7 +94,7 @@ def request_frame(ticket: int, request: Request | Step) -> bytes:
     try:
         if type(request) is Query and request.many is None and request.max_rows is None:
             params = request.params
-            if type(params) is not tuple or not _PLAIN.issuperset(map(type, params)):
+            if type(params) is not tuple or not PLAIN.issuperset(map(type, params)):
                 params = _plainer(params)
             if params is not None:
                 return frame(QUERY, ticket, marshal.dumps((_plain(request.sql), params)))
@@ -120,10 +120,10 @@ def _plain(value: Any) -> Any:
 def _plainer(params: Any) -> Any:
     """Return parameters as plain values, or `None` where one of them is no such value."""
     if isinstance(params, dict):
-        named = {str(name): _plain(value) for name, value in params.items()}
-        return named if _PLAIN.issuperset(map(type, named.values())) else None
+        named = {name: _plain(value) for name, value in params.items()}
+        return named if PLAIN.issuperset(map(type, named.values())) else None
     values = tuple(_plain(value) for value in params)
-    return values if _PLAIN.issuperset(map(type, values)) else None
+    return values if PLAIN.issuperset(map(type, values)) else None
 
 
 def load_request(kind: int, body: bytes | bytearray) -> Request | Step:

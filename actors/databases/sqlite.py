@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
+import apsw
+
 from actors.databases.sqlite_connection import ALONE, READER, WRITER, Role, SQLiteConnection
 from actors.databases.sqlite_file import Location, location_of
 from actors.databases.sqlite_writer import SQLiteWriter
@@ -122,6 +124,11 @@ class SQLite(Frozen):
     def max_size(self) -> int | None:
         """One for an in-memory database."""
         return 1 if self.in_memory else None
+
+    @property
+    def errors(self) -> tuple[type[BaseException], ...]:
+        """The base of all errors of APSW."""
+        return (apsw.Error,)
 
     def __str__(self) -> str:
         # A URI may carry a key in its query.
