@@ -59,7 +59,8 @@ class QueryTimeout(QuerycrewError, TimeoutError, pykka.Timeout):
     """The deadline passed: in the queue, waiting for a lock, or while the statement ran.
 
     `executed` is `False`: it never started, or it was interrupted and undone. It is `None` where its
-    worker had to be given up, since the statement ignored the interrupt, and after a `Script`.
+    worker had to be given up, since the statement ignored the interrupt, and after a `Script`. It is `True`
+    where the statement was done in time, and its result is lost (`ResultLost`, the `__cause__`).
     """
 
 

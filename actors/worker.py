@@ -15,7 +15,7 @@ from actors.databases.base import Answer, Connection, Database, NeedsWriter, che
 from actors.databases.grouped import Grouped
 from actors.databases.steps import Close
 from actors.dispatcher import Dispatcher
-from actors.errors import ConnectionLost, WouldDeadlock
+from actors.errors import ConnectionLost, ResultLost, WouldDeadlock
 from actors.events import WorkerUp
 from actors.job import Job
 from actors.log import log
@@ -433,8 +433,9 @@ def _settle(job: Job, outcome: Any) -> None:
     abort = job.abort
     if abort is not None:
         if type(outcome) is Rejection:
-            # The statements of a script that came before the interrupted one stay done.
-            executed = None if isinstance(job.request, Script) else False
+            # The statements of a script that came before the interrupted one stay done, and so does a job that was
+            # interrupted too late, and whose result is lost.
+            executed = isinstance(outcome.error, ResultLost) or (None if isinstance(job.request, Script) else False)
             outcome = Rejection(_caused(abort.error(executed), outcome.error))
         elif abort.wins:
             outcome = Rejection(abort.error(True))

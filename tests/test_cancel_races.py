@@ -9,7 +9,7 @@ import pytest
 
 from actors.restart import RestartPolicy
 from actors.result import Result
-from supervisor import Query, QueryCancelled, QueryTimeout, SQLite, Status
+from supervisor import Query, QueryCancelled, QueryTimeout, ResultLost, SQLite, Status
 from tests.desk import Desk
 from tests.stepped import CLOCK, SteppedSupervisor
 
@@ -94,7 +94,7 @@ def test_a_job_that_ends_in_spite_of_its_interrupt_leaves_the_next_one_unhurt(st
     assert crew.actor_inbox.alarm is None
 
 
-@pytest.mark.parametrize("outcome", [Result(), ValueError("no such table")])
+@pytest.mark.parametrize("outcome", [Result(), ResultLost("it was done"), ValueError("no such table")])
 def test_a_cancel_just_as_the_statement_is_done_keeps_its_word(started, outcome):
     crew = started()
     (worker,) = crew.database.workers
@@ -105,7 +105,7 @@ def test_a_cancel_just_as_the_statement_is_done_keeps_its_word(started, outcome)
     assert said == [True]
     error = reply.exception(0)
     assert isinstance(error, QueryCancelled)
-    assert error.executed is isinstance(outcome, Result)
+    assert error.executed is isinstance(outcome, (Result, ResultLost))
     status = crew.actor_ref.ask(Status())
     assert (status.cancelled, status.answered, status.failed) == (1, 0, 0)
 
@@ -124,6 +124,23 @@ def test_a_deadline_just_as_the_statement_has_failed_counts_as_what_the_caller_i
     status = crew.actor_ref.ask(Status())
     timed_out = isinstance(reply.exception(0), QueryTimeout)
     assert (status.timed_out, status.failed) == (timed_out, not timed_out)
+
+
+def test_a_deadline_just_as_the_result_of_a_done_statement_is_lost_says_that_it_was_done(started):
+    crew = started()
+    (worker,) = crew.database.workers
+    reply = ask(crew, timeout=0.1)
+
+    def time_is_up():
+        CLOCK.now += 0.2
+        read_all(crew)
+
+    crew.dispatcher.finish = before(crew.dispatcher.finish, time_is_up)
+    worker.end_job(ResultLost("it was done"))
+    error = reply.exception(0)
+    assert isinstance(error, QueryTimeout)
+    assert error.executed is True
+    assert isinstance(error.__cause__, ResultLost)
 
 
 @pytest.mark.parametrize("method", ["follow_up", "bury"])
