@@ -105,6 +105,31 @@ def test_a_table_that_changed_between_two_identical_writes_returns_its_new_colum
     assert columns(connection, sql) == ("id", "a", "b")
 
 
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("INSERT INTO t(a) VALUES (?) RETURNING *", [1, 1]),
+        ("UPDATE t SET a = a WHERE id = ? RETURNING *", [0, 1]),
+        ("UPDATE t SET a = a WHERE id = ? RETURNING *", [1, 0]),
+        ("UPDATE t SET a = a WHERE id = ? RETURNING *", [0, 0]),
+        ("SELECT * FROM t WHERE id = ?", [0, 1]),
+        ("SELECT * FROM t WHERE id = ?", [0, 0]),
+    ],
+)
+def test_a_table_that_changed_between_two_identical_queries_with_many_parameters_has_its_new_columns(
+    connection, changer, sql, rows
+):
+    if not sql.startswith("INSERT"):
+        connection.execute(Query("INSERT INTO t(id) VALUES (100), (101)"))
+    many = Query(sql, many=[(100 + number if exists else 1000,) for number, exists in enumerate(rows)])
+    for names in [("id", "a"), ("id", "a"), ("id", "a", "b"), ("id", "a", "b", "c")]:
+        if len(names) > 2:
+            changer.execute(Query(f"ALTER TABLE t ADD COLUMN {names[-1]}"))
+        result = connection.execute(many)
+        assert result.columns == names
+        assert [len(row) for row in result.rows] == [len(names)] * sum(rows)
+
+
 def test_columns_are_right_wherever_a_change_falls_among_many_different_texts(connection, other):
     # Long enough for the connection to forget texts that SQLite itself still knows.
     for added in range(60):
@@ -252,3 +277,20 @@ def test_a_worker_tells_nothing_of_the_inserts_of_others(start, path):
     for lastrowid, rowcount, reply in replies:
         result = reply.get(timeout=30)
         assert (result.lastrowid, result.rowcount) == (lastrowid, rowcount)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query("INSERT INTO t(a) VALUES (1) RETURNING id"),
+        Query("INSERT INTO t(a) VALUES (1) RETURNING id", max_rows=5),
+        Query("INSERT INTO t(a) VALUES (?) RETURNING id", many=[(1,), (2,)]),
+    ],
+)
+def test_a_text_that_is_run_again_is_run_in_a_transaction_of_its_own_every_time(connection, query):
+    for _ in range(4):
+        ran: list[str] = []
+        connection.connection.set_profile(lambda sql, nanoseconds, ran=ran: ran.append(sql))
+        connection.execute(query)
+        connection.connection.set_profile(None)
+        assert (ran[0], ran[-1]) == ("BEGIN IMMEDIATE", "COMMIT")

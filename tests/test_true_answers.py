@@ -115,6 +115,23 @@ CASES = [
         apart=False,
     ),
     Case(
+        "the rowid of the insert before, by texts that are run again and again",
+        "CREATE TABLE p(a); CREATE TABLE c(p)",
+        [
+            query
+            for rowid in (70, 80, 90, 60)
+            for query in (
+                Query("INSERT INTO p(rowid) VALUES (?)", (rowid,)),
+                Query("INSERT INTO c VALUES (last_insert_rowid() + ?)", many=[(100,)]),
+                Query("INSERT INTO p(rowid) VALUES (?)", (rowid + 1,)),
+                Query("INSERT INTO c VALUES (last_insert_rowid()) RETURNING p", max_rows=5),
+                Query("UPDATE c SET p = last_insert_rowid() WHERE rowid = ?", many=[(100,)]),
+            )
+        ],
+        looks=["SELECT * FROM c"],
+        apart=False,
+    ),
+    Case(
         "the rowid that a trigger sees",
         LOGGED,
         [Query("INSERT INTO t(a) VALUES ('x')"), Query("INSERT INTO t(a) VALUES ('y'), ('z')")],

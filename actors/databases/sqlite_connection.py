@@ -276,6 +276,10 @@ class SQLiteConnection:
         Raises:
             apsw.AuthError: the statement is a stranger's, and no query.
         """
+        before = self._known.get(sql)
+        if before is not None and not self.told.asked:  # it was still prepared, so nothing was told now
+            before.columns = columns
+            return before
         known = Known(self.told, columns, is_readonly=is_readonly)
         if self._database.sandbox and not (known.reads or known.pragma):
             message = "not authorized: SQLite(sandbox=True) takes queries only"
@@ -625,12 +629,15 @@ class SQLiteConnection:
         trace, cursor = _Trace(self, query.sql, repeats=True), self._cursor
         self.counting.reset()
         self._start(cursor, trace, cursor.executemany, query.sql, query.many)
+        columns = trace.columns
+        if self.told.asked and trace.known is not None:
+            columns = self._columns_now(query, trace.known)
         rows = cursor.fetchall()
         cursor.exec_trace = None
         if trace.known is None or not trace.known.writes:
-            return Result(trace.columns, rows, len(rows))
+            return Result(columns, rows, len(rows))
         self.counting.end()
-        return Result(trace.columns, rows, self.counting.changed, self.counting.rowid)
+        return Result(columns, rows, self.counting.changed, self.counting.rowid)
 
     def _script(self, script: Script) -> Result:
         self.counting.reset()
@@ -689,8 +696,9 @@ class SQLiteConnection:
 
         cursor = self.connection.cursor()
         cursor.exec_trace = look
+        params = query.many[0] if query.many else query.params
         with suppress(apsw.ExecTraceAbort):
-            cursor.execute(query.sql, query.params, can_cache=False)
+            cursor.execute(query.sql, params, can_cache=False)
         cursor.close(True)
         return found[0] if found else ()
 
