@@ -21,6 +21,11 @@ def insert_and_return_a_lock(connection: apsw.Connection, number: int) -> Any:
     return threading.Lock()
 
 
+def insert_and_return_bytes(connection: apsw.Connection, number: int, size: int) -> bytes:
+    connection.execute("INSERT INTO kept(number) VALUES (?)", (number,))
+    return bytes(size)
+
+
 def return_it(connection: apsw.Connection, value: Any) -> Any:
     """Return what one is given."""
     return value

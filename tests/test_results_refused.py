@@ -5,9 +5,13 @@ import os
 import apsw
 import pytest
 
-from supervisor import Query, Result, Script, Status
+from actors.databases.base import Answer
+from actors.databases.child_host import Host
+from actors.databases.frames import ERROR, HEAD, Packed, answer_frames, load_error
+from supervisor import Call, ChildProcess, Query, Result, Script, SQLite, Status, Transaction
+from tests import called
 from tests.fakes import FakeDatabase
-from tests.support import SQLiteWith
+from tests.support import SQLiteWith, error_of
 from tests.unhurt import run_python, same_workers
 
 FILL = Script("CREATE TABLE kept(number, filling); INSERT INTO kept VALUES (1, NULL), (2, NULL)")
@@ -74,6 +78,69 @@ def test_a_function_without_memory_is_an_error_of_its_statement_alone(start, pat
         with pytest.raises(MemoryError):
             db.ask(Query("UPDATE kept SET filling = grow() WHERE number = 2"))
         assert db.ask(NUMBERS).column(0) == [1, 2]
+
+
+def test_the_answer_of_a_committed_write_is_sent_without_a_copy_for_which_there_may_be_no_memory():
+    for value in (Result(("a",), [(bytes(1_000_000),)], 1), bytes(1_000_000)):
+        packed = Packed(value, "the request", plain=True)
+        [(_, body)] = packed.parts
+        assert any(piece is body for piece in answer_frames(1, packed, None, 0.0, plain=True))
+
+
+def no_memory():
+    raise MemoryError
+
+
+def packed_and_unsendable() -> Packed:
+    packed = Packed(1, "the request", plain=True)
+    packed.parts = iter(no_memory, None)
+    return packed
+
+
+@pytest.mark.parametrize(
+    ("value", "is_done"), [(packed_and_unsendable(), True), (Result(("a",), [(object(),)], 1), False)]
+)
+def test_the_error_of_an_answer_that_cannot_be_sent_says_whether_its_job_was_done(value, is_done):
+    reading, writing = os.pipe()
+    try:
+        host = Host(reading, writing, -1, -1)
+        host._plain = host._seals = True
+        host._tell([Answer(1, value, None, 0.0)])
+        written = os.read(reading, 1 << 16)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert HEAD.unpack_from(written)[3] == ERROR
+    error = load_error(written[HEAD.size :], Exception)
+    assert getattr(error, "executed", False) is is_done, error
+
+
+RETURNED = {
+    "query": lambda number, size: Query("INSERT INTO kept VALUES (?, NULL) RETURNING zeroblob(?)", (number, size)),
+    "many": lambda number, size: Query(
+        "INSERT INTO kept VALUES (?, NULL) RETURNING zeroblob(?)", many=[(number, size)]
+    ),
+    "transaction": lambda number, size: Transaction(
+        [Query("INSERT INTO kept VALUES (?, NULL)", (number,)), Query("SELECT zeroblob(?)", (size,))]
+    ),
+    "call": lambda number, size: Call(called.insert_and_return_bytes, number, size),
+}
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+@pytest.mark.parametrize("request_of", RETURNED.values(), ids=RETURNED)
+def test_a_write_whose_answer_needs_more_memory_than_a_child_has_is_undone_or_its_error_says_that_it_was_done(
+    start, path, request_of, place
+):
+    db = start(ChildProcess(path if place == "file" else SQLite(), memory_limit=1 << 25), size=1)
+    db.ask(Script("CREATE TABLE kept(number, filling)"))
+    told = set()
+    for number in range(24):
+        error = error_of(db.ask(request_of(number, (4 + number) << 18), block=False))
+        is_done = db.ask(Query("SELECT count(*) FROM kept WHERE number = ?", (number,))).scalar()
+        assert is_done == (error is None or getattr(error, "executed", False)), (number, repr(error))
+        told.add(type(error))
+    assert told >= {type(None), MemoryError}
 
 
 # --- results that are none ----------------------------------------------------------------

@@ -33,6 +33,7 @@ from actors.databases.frames import (
     FAILED,
     FEW,
     HEAD,
+    LARGE,
     LOST,
     MAGIC,
     READY,
@@ -154,19 +155,22 @@ class Host:
         data = b""
         for ticket, value, error, seconds in answers:
             for part in self._frames(ticket, value, error, seconds):
-                data += part
-                if len(data) >= _CHUNK:
+                if len(data) + len(part) > LARGE:
                     write(self._answers, data)
                     data = b""
+                if len(part) < LARGE:
+                    data += part
+                else:
+                    write(self._answers, part)
         write(self._answers, data)
 
     def _frames(self, ticket: int, value: Any, error: BaseException | None, seconds: float) -> Iterator[bytes]:
         if error is None:
             try:
-                # A job of a group writes, and its answer was packed before the commit.
                 yield from answer_frames(ticket, value, None, seconds, plain=self._plain)
             except Exception as failure:  # noqa: BLE001  # it goes to its caller
-                error = failure
+                # The answer of a job that has written was packed before the commit, so it was committed.
+                error = _lost("the job", failure) if type(value) is Packed else failure
             else:
                 return
         _tell_where(error)
@@ -334,10 +338,9 @@ class Host:
             for data in answer_frames(ticket, value, request, seconds, plain=self._plain):
                 write(self._answers, data)
         except Exception as error:
-            if self._seals:
+            if self._seals and type(value) is not Packed:
                 raise  # what writes was packed before it was committed
-            message = f"{request} was done, and its result is lost: {type(error).__name__}: {error}"
-            raise ResultLost(message) from error
+            raise _lost(request, error) from error
 
     def _fetch_ahead(self, ticket: int) -> None:
         """Fetch what a stream will be asked for next, while the parent works on what it was given.
@@ -469,6 +472,10 @@ def _limit(memory_limit: int | None) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
+
+
+def _lost(what: object, error: Exception) -> ResultLost:
+    return ResultLost(f"{what} was done, and its result is lost: {type(error).__name__}: {error}")
 
 
 def _tell_where(error: BaseException) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "FEW",
     "FIRST_BYTE",
     "HEAD",
+    "LARGE",
     "LOST",
     "MAGIC",
     "PICKLED",
@@ -60,6 +61,8 @@ statement; the error after which the connection is of no more use; an open conne
 what is no answer: that the job waits for a lock."""
 
 _PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the interpreter for some milliseconds
+LARGE: Final = 1 << 16
+"""Bytes that are not copied on their way."""
 FEW: Final = 256
 """Rows that are not worth measuring: they travel in one frame."""
 
@@ -170,7 +173,9 @@ def answer_frame(ticket: int, result: Result, seconds: float) -> bytes:
 
 
 def answer_frames(ticket: int, value: Any, request: object, seconds: float, *, plain: bool) -> Iterator[bytes]:
-    """Yield the frames of an answer: one, or of a result several with some megabytes of rows each.
+    """Yield the frames of an answer, in pieces: one frame, or of a result several with some megabytes of rows each.
+
+    Of a value that is `Packed` nothing large is copied: for a copy there may be no memory.
 
     Args:
         ticket: the job's.
@@ -183,7 +188,12 @@ def answer_frames(ticket: int, value: Any, request: object, seconds: float, *, p
         TypeError: a value cannot be sent to another process.
     """
     for kind, body in value.parts if type(value) is Packed else _parts_of(value, request, plain=plain):
-        yield frame(kind, ticket, body, seconds)
+        head = HEAD.pack(MAGIC, len(body), ticket, kind, seconds)
+        if len(body) < LARGE:
+            yield head + body
+        else:
+            yield head
+            yield body
 
 
 def _parts_of(value: Any, request: object, *, plain: bool) -> Iterator[tuple[int, bytes]]:
