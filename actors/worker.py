@@ -260,8 +260,10 @@ class Worker(CrewActor):
                     return
                 jobs = None  # type: ignore[assignment]  # hold nothing
                 pipeline.receive()
-            # As one by one: done before it is answered, unless a callback runs first.
-            quick = all(job.reply.callbacks is None for job, _ in landed)
+            # As one by one: done before it is answered, unless a callback runs first, or the connection is opened anew:
+            # if that fails, the next job shall not be in these hands.
+            stale = self._refresh is not None and self._connection.is_stale  # type: ignore[union-attr]
+            quick = not stale and all(job.reply.callbacks is None for job, _ in landed)
             jobs = dispatcher.exchange(member, _endings(pipeline), quick and inbox.empty())
             self._settle_landed(pipeline)
             if self._refresh is not None:

@@ -2,13 +2,15 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import apsw
 import pytest
 
-from supervisor import Call, ChildProcess, DatabaseUnavailable, Query, Script, SQLite, Status
+from supervisor import Call, ChildProcess, DatabaseUnavailable, Query, Script, SQLite, Status, Transaction
 from tests import called
 from tests.conftest import eventually
+from tests.groups import writer_held
 from tests.support import PATIENCE, ask_writer, error_of, kill, thread_of, up
 
 
@@ -73,6 +75,40 @@ def test_what_it_raises_is_why_the_database_cannot_be_opened(start, path, on_con
     assert isinstance(error, DatabaseUnavailable)
     assert said in str(error) or "syntax error" in str(error)
     assert "on_connect" in str(error)
+
+
+def in_a_session(db):
+    with db.transaction() as tx:
+        return tx.ask(Query("INSERT INTO t VALUES (1)"))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        in_a_session,
+        lambda db: db.ask(Query("INSERT INTO t VALUES (1)")),
+        lambda db: db.ask(Transaction([Query("INSERT INTO t VALUES (1)")]))[0],
+        lambda db: db.ask(Script("INSERT INTO t VALUES (1)")),
+    ],
+)
+def test_what_waits_while_a_connection_cannot_be_opened_anew_is_served_by_the_next_one(start, path, write):
+    failures = []
+
+    def open_or_fail(connection):
+        if failures:
+            raise failures.pop()
+
+    db = start(SQLite(path, on_connect=open_or_fail), size=1)
+    db.ask(Script("CREATE TABLE t(a)"))
+    with ThreadPoolExecutor(1) as callers:
+        with writer_held(db):  # by a Call, behind which the connection is opened anew
+            waiting = callers.submit(write, db)
+            assert eventually(lambda: db.ask(Status()).queued == 1)
+            failures.append(PermissionError("not now"))
+        assert waiting.result(PATIENCE).rowcount == 1
+    assert not failures
+    assert db.ask(Query("SELECT count(*) FROM t")).scalar() == 1
+    assert db.ask(Status()).restarts == 1
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ Ticketed: TypeAlias = tuple[int, Request | Step | Unrunnable]
 class Grouping(Connection, Protocol):
     """A connection that runs jobs together that wait together: in one transaction, for the price of one."""
 
+    is_stale: bool
+    """Whether a job has changed it, so that `refresh` makes it as new."""
     held_over: "deque[Ticketed]"
     """Jobs that were drawn and did not belong to the group, or of which nothing has taken effect: the first ones of
     the next."""

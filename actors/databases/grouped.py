@@ -43,6 +43,11 @@ class Grouped:
 
     # --- Connection -----------------------------------------------------------------------
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is made as new before the next job."""
+        return self.connection.is_stale
+
     def execute(self, request: Request | Step) -> Any:
         """Run `request`; see `Connection`."""
         return self.connection.execute(request)
