@@ -220,8 +220,10 @@ class SQLiteConnection:
     def set_pragma(self, name: str, value: object) -> None:
         """Set a pragma of the crew's own, which is no reason to open the connection anew."""
         is_stale = self.is_stale
-        self.connection.pragma(name, value)
-        self.is_stale = is_stale
+        try:
+            self.connection.pragma(name, value)
+        finally:
+            self.is_stale = is_stale
 
     def take_over(self) -> None:
         """Take back what a function of the user's may have set, and what could keep a transaction from ending."""

@@ -41,7 +41,11 @@ class OwnTransaction:
         self._rollbacks = 0
 
     def __enter__(self) -> Self:
-        self.begin()
+        try:
+            self.begin()
+        except BaseException:
+            self.end()  # an interrupt may have hit any step of it
+            raise
         return self
 
     def __exit__(
@@ -104,8 +108,10 @@ class OwnTransaction:
         owner.stays_readonly = False
         owner.roll_back()
         connection.set_commit_hook(None, id=_HOOK)
-        if self._readonly and not owner.reads_only:
-            owner.set_pragma("query_only", False)
+        while self._readonly and not owner.reads_only:
+            with suppress(apsw.InterruptError):  # it was meant for what is over
+                owner.set_pragma("query_only", False)
+                break
 
 
 def run_each(transaction: Transaction, run: "Callable[[Query], Result]", own: OwnTransaction | None) -> list[Result]:
