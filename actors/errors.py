@@ -96,7 +96,7 @@ class RemoteError(QuerycrewError):
 
 
 class ResultLost(QuerycrewError):
-    """The job was done, and its result could not be brought back from a child process; the text says why.
+    """The job was done, and its result is lost, most often on its way from a child process; the text says why.
 
     What a job writes to SQLite is packed before it is committed, so its own error comes first, and undoes it.
     """

@@ -5,12 +5,14 @@ import threading
 import apsw
 import pytest
 
+from actors.databases.sqlite_transactions import OwnTransaction
 from supervisor import (
     Call,
     ChildProcess,
     Query,
     QueryCancelled,
     QueryTimeout,
+    ResultLost,
     Script,
     SQLite,
     Status,
@@ -353,3 +355,31 @@ def test_requests_are_values_that_show_no_parameters():
     assert transaction == Transaction([query, Query("SELECT ?", ("s3cret",))], timeout=2)
     assert request == Call(called.move, "s3cret", 5)
     assert request != Call(called.move, "s3cret", 6)
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda: Query("INSERT INTO kept VALUES (?)", many=[(7,)]),
+        lambda: Transaction([insert(7)]),
+        lambda: Call(called.execute, "INSERT INTO kept VALUES (7)"),
+    ],
+)
+def test_an_error_behind_the_commit_says_that_it_was_done(path, request_of, monkeypatch):
+    real = OwnTransaction.end
+
+    def end_and_fail(own):
+        real(own)
+        raise MemoryError
+
+    connection = SQLite(path).connect()
+    connection.execute(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY)"))
+    with monkeypatch.context() as patched:
+        patched.setattr(OwnTransaction, "end", end_and_fail)
+        with pytest.raises(ResultLost, match="was done, and its result is lost: MemoryError") as caught:
+            connection.execute(request_of())
+    assert caught.value.executed is True
+    assert connection.execute(Query("SELECT number FROM kept")).column(0) == [7]
+    with pytest.raises(apsw.ConstraintError):
+        connection.execute(insert(7))
+    connection.close()

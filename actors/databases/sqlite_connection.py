@@ -16,7 +16,7 @@ from actors.databases.sqlite_steps import Steps
 from actors.databases.sqlite_transactions import OwnTransaction, call, run_each
 from actors.databases.sqlite_untrusted import is_harmless
 from actors.databases.steps import STEPS, Begin, Close, CopyPages, KeepCopy, OpenBackup, OpenRows, Step, Within
-from actors.errors import ConnectionLost, TransactionLeftOpen
+from actors.errors import ConnectionLost, ResultLost, TransactionLeftOpen
 from actors.log import log
 from actors.messages import Call, Parameters, Query, Request, Script, Transaction, shorten
 from actors.result import Result
@@ -182,6 +182,8 @@ class SQLiteConnection:
         that fails, nothing has taken effect."""
         self.rollbacks = 0
         """How many transactions were rolled back."""
+        # Whether the request that runs has taken effect: no error of it says anything else from then on.
+        self._is_committed = False
         # Set by `interrupt`, for a wait for a lock, which the engine's own interrupt does not end.
         # Not an event: a thread that is killed in the middle of setting one leaves its lock held.
         self._interrupted = False
@@ -333,6 +335,7 @@ class SQLiteConnection:
     def execute(self, request: Request | Step) -> Any:
         """Run `request`; see `Connection`."""
         self._interrupted = False  # an interrupt was meant for the last job
+        self._is_committed = False
         self._busy_since = 0.0
         if isinstance(request, STEPS):
             return self._perform(request)
@@ -349,6 +352,9 @@ class SQLiteConnection:
             self._clean_up()
             if self._is_torn() and not isinstance(request, Call):
                 return self.execute(request)
+            if self._is_committed:
+                message = f"{request} was done, and its result is lost: {type(error).__name__}: {error}"
+                raise ResultLost(message) from error
             raise
         if self._is_torn():
             if isinstance(request, Call):
@@ -727,6 +733,7 @@ class SQLiteConnection:
                 raise
             # A hook of the user's, which is called when all is done.
             log(__name__, "error", "commit_hook_failed", database=self._database, error=error)
+        self._is_committed = True
 
     def roll_back(self) -> None:
         """Roll back the transaction that is open, if one is.
