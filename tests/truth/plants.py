@@ -1,0 +1,151 @@
+"""Bugs of the kinds that the campaign looks for, to be planted: each must be found."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from actors import worker
+from actors.databases.base import Answer
+from actors.databases.sqlite import SQLite
+from actors.databases.sqlite_connection import READER, SQLiteConnection
+from actors.databases.sqlite_transactions import OwnTransaction
+from actors.databases.sqlite_writer import SQLiteWriter
+from actors.rejection import Rejection
+
+__all__ = ["PLANTS", "PackingLate"]
+
+_commit, _roll_back, _check_closed = SQLiteConnection.commit, SQLiteConnection.roll_back, SQLiteConnection._check_closed
+_execute_group, _undo, _end = SQLiteWriter.execute_group, SQLiteWriter._undo, OwnTransaction.end
+
+
+def _look_behind_the_commit(connection: SQLiteConnection) -> None:
+    """Commit, and then run one more short statement, as if to look up names of columns."""
+    _commit(connection)
+    connection.connection.execute("SELECT count(*) FROM seed WHERE i < 3000").fetchall()
+
+
+def _promise_the_commit(connection: SQLiteConnection) -> None:
+    """Answer as if there had been a commit, though an interrupt came just before it."""
+    if connection._interrupted:
+        connection.roll_back()
+    else:
+        _commit(connection)
+
+
+def _put_off_the_commit(connection: SQLiteConnection) -> None:
+    """Leave the commit to the next request."""
+    connection.stays_readonly = True
+
+
+def _make_up_for_the_commit(writer: SQLiteWriter, first: Any, draw: Any) -> list[Answer]:
+    """Run a group as ever, behind the commit of the one before."""
+    if writer.stays_readonly and writer.connection.in_transaction:
+        writer.stays_readonly = False
+        _commit(writer)
+    return _execute_group(writer, first, draw)
+
+
+def _keep_what_is_put_off(connection: SQLiteConnection) -> None:
+    """Roll back unless a commit is owed."""
+    if not connection.stays_readonly:
+        _roll_back(connection)
+
+
+def _accept_what_is_put_off(connection: SQLiteConnection, request: Any) -> None:
+    """Look for a transaction that was left open, unless a commit is owed."""
+    if not connection.stays_readonly:
+        _check_closed(connection, request)
+
+
+def _deny_what_was_done(job: Any, outcome: Any) -> None:
+    """Settle as a worker does, and say `executed=False` to all who cancelled, also too late."""
+    abort = job.abort
+    is_rejected = abort is not None and (abort.wins or type(outcome) is Rejection)
+    job.reply.settle(Rejection(abort.error(False)) if is_rejected else outcome)
+
+
+def _drop_the_others(
+    writer: SQLiteWriter, job: Any, error: Exception, jobs: list[Any], answers: dict[int, Answer], *began: float
+) -> list[Any]:
+    """Undo a group, and answer its other members as if nothing had been undone."""
+    values = {ticket: value for (ticket, _), value in jobs}
+    for ticket, _ in _undo(writer, job, error, jobs, answers, *began):
+        answers[ticket] = Answer(ticket, values[ticket], None, 0.0)
+    return []
+
+
+def _blame_the_others(
+    writer: SQLiteWriter, job: Any, error: Exception, jobs: list[Any], answers: dict[int, Answer], *began: float
+) -> list[Any]:
+    """Undo a group, and give its error to all members."""
+    for ticket, _ in _undo(writer, job, error, jobs, answers, *began):
+        answers[ticket] = Answer(ticket, None, error, 0.0)
+    return []
+
+
+def _keep_a_part(own: OwnTransaction) -> None:
+    """Commit a transaction that was interrupted."""
+    if own._connection.in_transaction and not own._readonly:
+        own._committing = True
+        own._owner.close_cursor()
+        _commit(own._owner)
+    _end(own)
+
+
+def _hit_anybody(writer: SQLiteWriter, ticket: int | None = None) -> None:
+    """Interrupt the statement that runs, though another one is meant."""
+    del ticket
+    SQLiteConnection.interrupt(writer)
+
+
+PLANTS: dict[str, list[tuple[object, str, Any]]] = {
+    "an interrupt behind the commit becomes an error": [(SQLiteConnection, "commit", _look_behind_the_commit)],
+    "an interrupt just before the commit undoes what is answered": [(SQLiteConnection, "commit", _promise_the_commit)],
+    "the answer comes before the commit": [
+        (SQLiteConnection, "commit", _put_off_the_commit),
+        (SQLiteConnection, "roll_back", _keep_what_is_put_off),
+        (SQLiteConnection, "_check_closed", _accept_what_is_put_off),
+        (SQLiteWriter, "execute_group", _make_up_for_the_commit),
+    ],
+    "executed=False of what was committed": [(worker, "_settle", _deny_what_was_done)],
+    "the others of a group are answered and not begun again": [(SQLiteWriter, "_undo", _drop_the_others)],
+    "the others of a group get its error": [(SQLiteWriter, "_undo", _blame_the_others)],
+    "a part of an interrupted transaction is committed": [(OwnTransaction, "end", _keep_a_part)],
+    "an interrupt hits a neighbour": [(SQLiteWriter, "interrupt", _hit_anybody)],
+}
+"""For worker threads: what is replaced, where, and by what."""
+
+
+class _LateWriter(SQLiteWriter):
+    """A writer that packs answers behind the commit."""
+
+    @property  # type: ignore[override]
+    def seal(self) -> Any:
+        return lambda value, request: value
+
+    @seal.setter
+    def seal(self, pack: Any) -> None:
+        """Leave it."""
+
+
+@dataclass(frozen=True)
+class PackingLate:
+    """A SQLite file, for children, whose writer packs answers behind the commit."""
+
+    database: SQLite
+    writes: bool = False
+
+    groups = True
+
+    @property
+    def name(self) -> str:
+        return self.database.name
+
+    @property
+    def max_size(self) -> int | None:
+        return None
+
+    def lanes(self) -> "tuple[Any, PackingLate]":
+        return self.database.lanes()[0], PackingLate(self.database, writes=True)
+
+    def connect(self) -> SQLiteConnection:
+        return _LateWriter(self.database) if self.writes else SQLiteConnection(self.database, READER)
