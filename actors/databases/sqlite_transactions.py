@@ -21,6 +21,7 @@ _BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup, Generator
 """What belongs to a connection, or runs on it: of no use to anybody else."""
 
 _HOOK: Final = "querycrew"
+_TRIES: Final = 100  # an interrupt ends by itself, unless a function has left a cursor open
 
 
 class OwnTransaction:
@@ -108,7 +109,7 @@ class OwnTransaction:
         owner.stays_readonly = False
         owner.roll_back()
         connection.set_commit_hook(None, id=_HOOK)
-        while self._readonly and not owner.reads_only:
+        for _ in range(_TRIES if self._readonly and not owner.reads_only else 0):
             with suppress(apsw.InterruptError):  # it was meant for what is over
                 owner.set_pragma("query_only", False)
                 break
