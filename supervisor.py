@@ -341,6 +341,8 @@ class Supervisor(CrewActor):
             self._dispatcher.stuck = len(self._stuck)
         seat = self._seat_of(worker_id)
         if seat is not None:
+            if cause is not None and seat.state is SeatState.UP:
+                cause = refusals.without_text(cause)
             self._vacate(seat, cause, self.clock())
 
     def _on_shutdown(self, cancel_pending: bool, timeout: float | None) -> None:
@@ -421,7 +423,7 @@ class Supervisor(CrewActor):
     def _suspend(self, team: Team) -> None:
         number, cause = team.number, team.last_cause
         if self._dispatcher.mode is Mode.UP and not self._dispatcher.is_down(number):
-            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=cause)
+            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=refusals.why(cause))
             self._publish(Suspended(self._dispatcher.name, cause, team.role))
         self._reject(self._dispatcher.suspend(cause, number), partial(self._dispatcher.unavailable, number))
         if self._dispatcher.mode is Mode.STOPPING and self._is_over(self.clock()):
@@ -467,8 +469,8 @@ class Supervisor(CrewActor):
             ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
         for other in member.in_hand():  # what shared its transaction: nobody knows whether that will be committed
             if other.abort is None:
-                what = "was given up"
-                other.reply.reject(refusals.died(self._dispatcher.name, member.id, what, other, ignored))
+                name = self._dispatcher.name
+                other.reply.reject(refusals.died(name, member.id, other, ignored, "was given up"))
         self._vacate(seat, ignored, now)
         # Nothing is wrong with the database: only the window of restarts may make the next worker wait.
         seat.failures = 0
@@ -508,7 +510,7 @@ class Supervisor(CrewActor):
             "debug" if self._dispatcher.mode is Mode.STOPPING else "warning",
             "worker_lost" if was_up else "worker_start_failed",
             crew=self._dispatcher.name,
-            cause=cause,
+            cause=refusals.why(cause),
             restart_in_seconds=round(seat.due - now, 3),
         )
 

@@ -173,8 +173,6 @@ class Call(Frozen, Generic[T]):
     timeout: float | None
     """Seconds from the asking until the answer, as for `Query`."""
 
-    _hidden = frozenset({"args"})
-
     def __init__(
         self, function: Callable[..., T], *args: Any, readonly: bool = False, timeout: float | None = None
     ) -> None:
@@ -197,6 +195,10 @@ class Call(Frozen, Generic[T]):
 
     def __str__(self) -> str:
         return f"Call({self.sql})"
+
+    def __repr__(self) -> str:
+        # The `repr` of a partial function, or of a method's object, may show a parameter.
+        return f"Call({self.sql}, readonly={self.readonly}, timeout={self.timeout})"
 
 
 class Stream(Frozen):
@@ -255,6 +257,8 @@ class Backup(Frozen):
     the backup fails with that."""
     timeout: float | None
     """Seconds from the asking until the answer, as for `Query`."""
+
+    _hidden = frozenset({"progress"})
 
     def __init__(
         self,

@@ -22,10 +22,24 @@ def logger():
 
 def test_an_event_is_one_line_of_keys_and_values(caplog, logger):
     with caplog.at_level(logging.DEBUG, NAME):
-        log(MODULE, "info", "worker_lost", crew="app", worker=7, cause=OSError("no disk"), after=None)
+        log(MODULE, "info", "worker_lost", crew="app", worker=7, cause="OSError: no disk", after=None)
     assert caplog.record_tuples == [
-        (NAME, logging.INFO, "worker_lost crew='app' worker=7 cause=OSError('no disk') after=None")
+        (NAME, logging.INFO, "worker_lost crew='app' worker=7 cause='OSError: no disk' after=None")
     ]
+
+
+def test_an_error_is_logged_by_its_class_since_its_text_may_quote_a_parameter(caplog, logger):
+    log(MODULE, "error", "told_request_failed", error=ValueError("malformed JSON: hunter2"))
+    assert caplog.messages == ["told_request_failed error=ValueError"]
+
+
+def test_the_line_that_raised_an_error_is_logged_with_it(caplog, logger):
+    try:
+        int("hunter2")
+    except ValueError as error:
+        line = error.__traceback__.tb_lineno
+        log(MODULE, "error", "callback_failed", error=error)
+    assert caplog.messages == [f"callback_failed error=ValueError(test_log.py:{line})"]
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])

@@ -75,6 +75,10 @@ class ChildProcess(Frozen):
     def __str__(self) -> str:
         return f"ChildProcess({self.database})"
 
+    def __repr__(self) -> str:
+        # By the text of the database, which shows no secret; its own `repr` may.
+        return f"ChildProcess({self.database}, memory_limit={self.memory_limit}, start_timeout={self.start_timeout})"
+
     def lanes(self) -> "tuple[ChildProcess, ...]":
         """Return what readers connect to, and what the writer does, as the database in the children has it."""
         return tuple(self._with(database) for database in lanes_of(self.database))

@@ -50,8 +50,6 @@ class SQLite(Frozen):
     """Whether nothing is ever written: no file is created or changed, not even by WAL, and a statement that would write
     fails. The file must exist."""
 
-    _hidden = frozenset({"pragmas"})
-
     def __init__(
         self,
         path: str | os.PathLike[str] = ":memory:",
@@ -115,6 +113,15 @@ class SQLite(Frozen):
     def __str__(self) -> str:
         # A URI may carry a key in its query.
         return f"SQLite({without_query(self.path)!r})"
+
+    def __repr__(self) -> str:
+        # So may a pragma, or the SQL of `on_connect`.
+        shown = {name: repr(getattr(self, name)) for name in self._fields}
+        shown["path"] = repr(without_query(self.path))
+        shown["pragmas"] = f"{{{', '.join(f'{name}: …' for name, _ in self.pragmas)}}}"
+        if self.on_connect is not None:
+            shown["on_connect"] = getattr(self.on_connect, "__qualname__", "…")
+        return f"SQLite({', '.join(f'{name}={text}' for name, text in shown.items())})"
 
     def connect(self) -> SQLiteConnection:
         """Open the database, and read its schema: a file that is none is found out here.

@@ -1,6 +1,7 @@
 """Opening a SQLite database: settings, what a connection begins with, and why it cannot be opened."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ def opened(
             path, seen = readonly_uri(database)
         connection = apsw.Connection(path, flags=flags)
     except apsw.Error as error:
+        _mask(error, database)
         _explain(error, database.path)
         raise
     try:
@@ -55,12 +57,14 @@ def opened(
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error as error:
         connection.close(True)
+        _mask(error, database)
         _explain(error, database.path)
         raise
     try:
         _begin_with(connection, database.on_connect)
     except BaseException as error:
         connection.close(True)
+        _mask(error, database)
         error.add_note("querycrew: raised by SQLite(on_connect=…)")
         raise
     return connection, None if database.in_memory else OpenFile(connection, database.path, seen)
@@ -81,6 +85,20 @@ def _begin_with(connection: apsw.Connection, what: str | Callable[[apsw.Connecti
 def without_query(path: str) -> str:
     """Return a path or URI without its query, which may carry a key."""
     return path.partition("?")[0] if path.startswith("file:") else path
+
+
+def _mask(error: BaseException, database: "SQLite") -> None:
+    """Take out of a driver's text each word that it quotes of hidden settings, since one may be a key."""
+    hidden = [str(value) for _, value in database.pragmas]
+    hidden.append(database.path.removeprefix(without_query(database.path)))
+    if isinstance(database.on_connect, str):
+        hidden.append(database.on_connect)
+
+    def shown(word: "re.Match[str]") -> str:
+        return "…" if any(word[0] in text for text in hidden) else word[0]
+
+    if isinstance(error, apsw.Error):
+        error.args = (re.sub(r"\w+", shown, str(error)),)
 
 
 def _explain(error: apsw.Error, text: str) -> None:
