@@ -7,6 +7,9 @@ from typing import Any, Literal
 __all__ = ["log"]
 
 
+# A library writes to no screen by itself. Without a handler Python prints warnings and errors.
+logging.getLogger("querycrew").addHandler(logging.NullHandler())
+
 # Looking a logger up takes the lock of all logging, in Python code that leaves it held if its thread is killed.
 _loggers: dict[str, logging.Logger] = {}
 

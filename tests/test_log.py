@@ -1,10 +1,13 @@
 """Logging that cannot harm."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
 from actors.log import log
+from tests.support import environment
 
 MODULE = "actors.test_log"
 NAME = "querycrew.test_log"
@@ -96,3 +99,22 @@ def test_percent_signs_in_a_value_are_no_format(caplog, logger):
     with caplog.at_level(logging.DEBUG, NAME):
         log(MODULE, "info", "happened", sql="LIKE '%s%d'")
     assert caplog.messages == ["""happened sql="LIKE '%s%d'\""""]
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "wanted"),
+    [("", []), ("logging.basicConfig(); ", ["worker_start_failed", "suspended", "told_request"])],
+)
+def test_nothing_is_written_to_the_screen_unless_the_program_asks_for_it(tmp_path, asked_for, wanted):
+    program = (
+        f"import logging; {asked_for}from supervisor import DatabaseUnavailable, Query, Supervisor\n"
+        "with Supervisor.start('none/app.db') as db:\n"
+        "    db.tell(Query('SELECT 1'))\n"
+        "    try: db.ask(Query('SELECT 1'))\n"
+        "    except DatabaseUnavailable as error: print(error)\n"
+    )
+    command, options = [sys.executable, "-c", program], {"cwd": tmp_path, "env": environment(), "timeout": 60}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, **options)
+    assert "there is no directory" in done.stdout
+    assert bool(done.stderr) is bool(asked_for)
+    assert [text for text in wanted if text not in done.stderr] == []
