@@ -16,7 +16,7 @@ __all__ = ["SQLite"]
 class SQLite(Frozen):
     """A SQLite database: a file, or `:memory:`.
 
-    A file is created if there is none. Its path is made absolute at once, so a later change
+    A file is created if there is none (see `create`). Its path is made absolute at once, so a later change
     of the current folder does not matter. A path that starts with `file:` is a SQLite URI.
 
     To change how it connects, wrap it in a database of your own instead of deriving from it: a `name`, a
@@ -49,6 +49,9 @@ class SQLite(Frozen):
     readonly: bool
     """Whether nothing is ever written: no file is created or changed, not even by WAL, and a statement that would write
     fails. The file must exist."""
+    create: bool
+    """Whether a file is made where there is none. With `False` a missing file is an error, as a mistyped path should
+    be."""
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class SQLite(Frozen):
         pragmas: Mapping[str, Any] | None = None,
         on_connect: str | Callable[[Any], object] | None = None,
         readonly: bool = False,
+        create: bool = True,
     ) -> None:
         store(self, "path", _absolute(path))
         store(self, "journal_mode", journal_mode)
@@ -70,6 +74,7 @@ class SQLite(Frozen):
         store(self, "pragmas", _checked_pragmas(pragmas))
         store(self, "on_connect", on_connect)
         store(self, "readonly", readonly)
+        store(self, "create", create)
         for name, values in (
             ("journal_mode", ("wal", "delete", "truncate", "persist", "memory", "off")),
             ("synchronous", ("off", "normal", "full", "extra")),
@@ -78,11 +83,15 @@ class SQLite(Frozen):
             if not isinstance(value, str) or value.lower() not in values:
                 message = f"SQLite({name}={value!r}) must be one of {', '.join(values)}"
                 raise ValueError(message)
-        if not isinstance(readonly, bool):
-            message = f"SQLite(readonly) must be a bool, not {type(readonly).__name__}"
-            raise TypeError(message)
+        for name, value in (("readonly", readonly), ("create", create)):
+            if not isinstance(value, bool):
+                message = f"SQLite({name}) must be a bool, not {type(value).__name__}"
+                raise TypeError(message)
         if readonly and self.in_memory:
             message = "SQLite(readonly=True) needs a file: a database in memory would stay empty"
+            raise ValueError(message)
+        if not create and self.in_memory:
+            message = "SQLite(create=False) needs a file: a database in memory is always a new one"
             raise ValueError(message)
         timeout = self.busy_timeout
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 2**31 / 1000:
@@ -131,7 +140,7 @@ class SQLite(Frozen):
         Raises:
             apsw.Error: with a note that says what may be wrong with the path.
         """
-        return SQLiteConnection(self, ALONE)
+        return SQLiteConnection(self, ALONE, create=self.create)
 
     def lanes(self) -> "tuple[SQLite] | tuple[_Lane, _Lane]":
         """Return what readers connect to, and what the writer does: a file has both, unless it is only read."""
@@ -171,7 +180,7 @@ class _Lane(Frozen):
     def connect(self) -> SQLiteConnection:
         """Open the database; see `SQLite.connect`."""
         kind = SQLiteWriter if self.role == WRITER else SQLiteConnection
-        return kind(self.database, self.role, create=self.create)
+        return kind(self.database, self.role, create=self.create and self.database.create)
 
 
 def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
@@ -190,12 +199,28 @@ def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
     return tuple(pragmas.items())
 
 
+def _is_scheme(text: str) -> bool:
+    """Say whether a URL may begin with `text`. One letter is a drive of Windows."""
+    return len(text) > 1 and text[0].isalpha() and text.isascii() and text.translate(_IN_SCHEMES).isalnum()
+
+
+_IN_SCHEMES = str.maketrans("", "", "+-.")
+
+
 def _absolute(path: object) -> str:
     if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
         message = f"SQLite(path) must be a str or a path, not {type(path).__name__}"
         raise TypeError(message)
     if "\0" in text:
         message = "SQLite(path) must not hold a null character"
+        raise ValueError(message)
+    scheme, separator, _ = text.strip().partition("://")
+    if isinstance(path, str) and separator and scheme != "file" and _is_scheme(scheme):
+        # The rest is not shown, since it may hold a password.
+        message = (
+            f"SQLite(path) must be a path or a URI that starts with file:, and {scheme}://… is neither; pass the path "
+            "of a SQLite file, or for another kind of database an object with connect(), name and max_size"
+        )
         raise ValueError(message)
     if text in ("", ":memory:") or text.startswith("file:"):
         return text

@@ -33,7 +33,8 @@ def opened(
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
     try:
         if not create and not os.path.exists(os_path(path)):  # not by the flag, which counts for attached files, too
-            message = "unable to open database file: there is none any more"
+            why = " any more" if database.create else ", and SQLite(create=False) makes none"
+            message = f"unable to open database file: there is none{why}"
             raise apsw.CantOpenError(message)
         if database.readonly:
             flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
