@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pykka
 from pykka._envelope import Envelope
@@ -62,6 +62,7 @@ from actors.messages import (
     Subscribe,
     Transaction,
     Unsubscribe,
+    WaitUntilUp,
     WorkerDown,
     check_timeout,
 )
@@ -143,6 +144,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(message)
 
 
+_ARGUMENTS = 5  # positional ones, which `Supervisor.start` passes to its class
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
 _SOON = 2.0  # seconds for which jobs wait for the next writer, rather than being refused
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
@@ -162,6 +164,18 @@ class Supervisor(CrewActor):
     dispatcher_class: ClassVar[type[Dispatcher]] = Dispatcher
     clock: ClassVar[Any] = staticmethod(time.monotonic)
     """Monotonic seconds: a function without arguments."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Refuse a program that calls the class, as it would call the class of a connection.
+
+        Raises:
+            TypeError: only `start` starts a crew.
+        """
+        del options
+        if cls is Supervisor and len(arguments) < _ARGUMENTS:
+            message = "Supervisor(…) starts no crew: call Supervisor.start(…), with the same arguments"
+            raise TypeError(message)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -198,6 +212,8 @@ class Supervisor(CrewActor):
         self._give_up_at: float | None = None
         # Who is told of workers and suspensions, by actor URN.
         self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
+        # Replies to callers that wait until a worker has opened the database.
+        self._waiting: list[Reply[None]] = []
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
         self._dispatcher.agenda.ring = self._ring
@@ -286,6 +302,8 @@ class Supervisor(CrewActor):
                 self._on_subscribe(actor_ref)
             case Unsubscribe(actor_ref):
                 self._subscribers.pop(actor_ref.actor_urn, None)
+            case WaitUntilUp(reply):
+                self._waiting.append(reply)
             case Alarm():
                 pass
             case Query() | Script() | Transaction() | Call() | Backup():
@@ -357,6 +375,28 @@ class Supervisor(CrewActor):
 
     def _staff(self) -> None:
         """Decide who is started when, and whether all is over: called after every change."""
+        self._decide()
+        if self._waiting:
+            self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
+        """Answer the callers that wait until the crew is up, once it is up or cannot be."""
+        error: Callable[[], BaseException] | None = None
+        if self._dispatcher.mode in (Mode.STOPPING, Mode.STOPPED):
+            error = self._dispatcher.stopped
+        elif self._dispatcher.is_down(0):
+            error = self._dispatcher.unavailable
+        elif not self._teams[0].is_up:
+            return
+        while self._waiting:
+            reply = self._waiting[-1]
+            if error is None:
+                reply.settle(None)
+            else:
+                reply.reject(error())
+            self._waiting.pop()  # last: a thread that is killed before this loses no caller
+
+    def _decide(self) -> None:
         now = self.clock()
         if expired := self._dispatcher.expire(now):
             for job, error in expired:
@@ -549,6 +589,7 @@ class Supervisor(CrewActor):
         if cause is not None:
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._reject_stopped(self._dispatcher.close(cause))
+        self._answer_waiting()
         for seat in self._seats:
             # One that has come up with its news unread finishes what it runs, and retires. One that is gone
             # already was being given up when this end came.
@@ -656,6 +697,9 @@ class Supervisor(CrewActor):
         jobs = self._dispatcher.forget_the_parent()
         super().forget_the_parent()
         self.actor_ref.forget_the_parent()
+        for reply in self._waiting:
+            reply.forget_the_parent()
+        self._answer_waiting()
         for job in jobs:
             job.reply.forget_the_parent()
             if job.talk is not None:

@@ -23,6 +23,7 @@ __all__ = [
     "Subscribe",
     "Transaction",
     "Unsubscribe",
+    "WaitUntilUp",
     "WorkerDown",
 ]
 
@@ -337,6 +338,13 @@ Request: TypeAlias = Query | Script | Transaction | Call[Any] | Stream | Backup 
 
 REQUESTS = (Query, Script, Transaction, Call, Stream, Backup)
 """What a crew can be asked, for `isinstance`."""
+
+
+class WaitUntilUp(Frozen):
+    """From `SupervisorRef.wait` to the supervisor."""
+
+    reply: Any
+    """Settled once a worker has opened the database, or cannot."""
 
 
 class WorkerDown(Frozen):

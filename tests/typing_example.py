@@ -71,6 +71,12 @@ def count(connection: object, table: str) -> int:
     return len(table)
 
 
+async def wait(db: SupervisorRef) -> None:
+    db.wait(timeout=1.0)
+    assert_type(db.wait(block=False), Reply[None])
+    await db.wait(block=False)
+
+
 def stop(db: SupervisorRef) -> None:
     assert_type(db.stop(), bool)
     assert_type(db.stop(timeout=1.0), bool)
