@@ -66,7 +66,7 @@ from actors.messages import (
     WorkerDown,
     check_timeout,
 )
-from actors.options import check_database, check_shed_after, check_type, check_whole, usable_size
+from actors.options import check_database, check_shed_after, check_threads, check_type, check_whole, usable_size
 from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
 from actors.reply import Reply
@@ -248,7 +248,8 @@ class Supervisor(CrewActor):
         Raises:
             TypeError: an argument has the wrong type; the text names it.
             ValueError: an argument is out of its range; the text names it.
-            RuntimeError: the system gives no more threads.
+            RuntimeError: the system gives no more threads; or gevent or eventlet has replaced them, and the text
+                says how the crew works there.
         """
         if database is None or isinstance(database, (str, os.PathLike)):
             database = SQLite(":memory:" if database is None else database)
@@ -259,6 +260,7 @@ class Supervisor(CrewActor):
         if timeout is not None:
             check_timeout("Supervisor.start", timeout)
         check_shed_after(shed_after)
+        check_threads(in_children=isinstance(database, ChildProcess))
         crew = cls(
             database,
             usable_size(size, database),
