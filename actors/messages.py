@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import pykka
@@ -190,7 +191,7 @@ class Call(Frozen, Generic[T]):
     @property
     def sql(self) -> str:
         """What stands for a statement where one is told: the function's name."""
-        function = self.function
+        function = unbound(self.function)
         name = getattr(function, "__qualname__", type(function).__qualname__)
         return f"{getattr(function, '__module__', None)}.{name}"
 
@@ -200,6 +201,13 @@ class Call(Frozen, Generic[T]):
     def __repr__(self) -> str:
         # The `repr` of a partial function, or of a method's object, may show a parameter.
         return f"Call({self.sql}, readonly={self.readonly}, timeout={self.timeout})"
+
+
+def unbound(function: Callable[..., Any]) -> Any:
+    """Return the function that a partial one calls in the end."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 class Stream(Frozen):
