@@ -144,6 +144,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(message)
 
 
+def __dir__() -> list[str]:
+    return [*(name for name in globals() if name.startswith("__")), *__all__]
+
+
 _ARGUMENTS = 5  # positional ones, which `Supervisor.start` passes to its class
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
 _SOON = 2.0  # seconds for which jobs wait for the next writer, rather than being refused

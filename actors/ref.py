@@ -384,6 +384,9 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
 
     __str__ = __repr__
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _FOR_THE_SUPERVISOR]
+
     def wait_until_ended(self, timeout: float | None = None) -> bool:
         """Wait until the crew has ended and closed everything; say whether it has."""
         return self._ended.wait(timeout)
@@ -410,6 +413,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         return here.crew is self._dispatcher or self._dispatcher.is_mine()
 
 
+_FOR_THE_SUPERVISOR = frozenset({"forget_the_parent", "note_end", "wait_until_ended"})
+"""Methods that completion at a prompt does not offer."""
 _FOREVER = 1e9  # seconds: thirty years are as good as never, and overflow nothing
 
 _WOULD_DEADLOCK = (

@@ -54,6 +54,31 @@ def test_everything_public_is_importable_from_supervisor():
     assert {"SQLite", "Reply", "RestartPolicy", "WorkerDied", "DatabaseUnavailable"} <= set(supervisor.__all__)
 
 
+def test_completion_at_a_prompt_offers_public_names_only(start, path):
+    import supervisor
+
+    def offered(value, base=object):
+        return {name for name in dir(value) if not name.startswith("_")} - set(dir(base))
+
+    sequence = {"count", "index"}
+    db = start(path, size=1)
+    reply = db.ask(supervisor.Query("SELECT 1 AS one"), block=False)
+    replies = {"add_done_callback", "as_future", "cancel", "cancelled", "done", "exception", "pipe_to"}
+    assert offered(supervisor) == set(supervisor.__all__)
+    assert offered(db, pykka.ActorRef) - {"actor_class", "actor_inbox", "actor_stopped", "actor_urn"} == {
+        *{"shutdown", "transaction", "wait"},
+    }
+    assert offered(reply, pykka.Future) == offered(reply.map(len), pykka.Future) == replies
+    result = reply.get()
+    values = {"columns", "lastrowid", "rowcount", "rows", "truncated"}
+    assert offered(result) == {*values, *sequence, "column", "dicts", "first", "one", "scalar"}
+    assert offered(result[0]) == {*sequence, "asdict", "columns", "one"}
+    with db.transaction() as session:
+        assert offered(session) == {"ask", "rollback"}
+    with db.ask(supervisor.Stream("SELECT 1")) as stream:
+        assert offered(stream) == {"chunks", "close", "columns"}
+
+
 def test_the_command_leads_to_a_function():
     module, _, name = PROJECT["project"]["scripts"]["querycrew"].partition(":")
     assert callable(getattr(importlib.import_module(module), name))
