@@ -21,6 +21,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import pykka
 from pykka._envelope import Envelope
 
+try:
+    from actors import QUERYCREW  # noqa: F401  # a mark, which another package of that name does not have
+except Exception as error:
+    from importlib.util import find_spec
+
+    spec = find_spec("actors")
+    where = "nothing" if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), "?")
+    message = (
+        f"`import actors` finds {where}, which is not querycrew's package of that name: rename it, or move it into a "
+        "package of your own"
+    )
+    raise ImportError(message) from error
+
 from actors import process, refusals
 from actors.actor import CrewActor
 from actors.databases.base import Connection, Database, existing, lanes_of
