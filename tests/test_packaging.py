@@ -1,11 +1,15 @@
 """What is installed: a wheel with the module beside the package, with types, and with few imports."""
 
+import email
 import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -99,6 +103,23 @@ def numbers(version):
     return tuple(int(part) for part in version.split(".")[:2])
 
 
+# --- the folder ---------------------------------------------------------------------------
+
+AT_THE_TOP = {
+    *{"actors", "benchmarks", "docs", "examples", "tests", ".ci"},
+    *{"supervisor.py", "hatch_build.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", ".gitignore"},
+}
+
+
+def test_nothing_lies_at_the_top_level_that_is_no_part_of_the_project():
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("this is no checkout, or there is no git")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    if listed.returncode:
+        pytest.skip("git cannot read this checkout")
+    assert {name.partition("/")[0] for name in listed.stdout.splitlines()} == AT_THE_TOP
+
+
 # --- the wheel ----------------------------------------------------------------------------
 
 
@@ -112,6 +133,24 @@ def wheel(tmp_path_factory):
     run(sys.executable, "-m", "pip", "wheel", *options, folder, ROOT, env=plain_environment())
     [wheel] = folder.glob("querycrew-*.whl")
     return wheel
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    if importlib.util.find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed here")
+    folder = tmp_path_factory.mktemp("sdist")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT, env=plain_environment())
+    [sdist] = folder.glob("querycrew-*.tar.gz")
+    return sdist
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    """Return the metadata of the wheel, of which the long description is the payload."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return email.message_from_bytes(archive.read(name))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +176,33 @@ def test_the_wheel_holds_the_module_the_whole_package_and_its_mark_of_being_type
     assert not [
         name for name in names if name.startswith(("tests", "docs", "benchmarks", "examples")) or "pycache" in name
     ]
+
+
+def test_the_licence_is_shipped(wheel, sdist, metadata):
+    licence = (ROOT / "LICENSE").read_bytes()
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("LICENSE")]
+        assert archive.read(name) == licence
+    with tarfile.open(sdist) as archive:
+        [name] = [name for name in archive.getnames() if name.endswith("/LICENSE")]
+        assert archive.extractfile(name).read() == licence
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
+
+
+def test_the_source_distribution_holds_all_that_the_tests_need(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2].partition("/")[0] for name in archive.getnames()}
+    assert names - {"PKG-INFO", ""} == AT_THE_TOP - {".ci"}
+
+
+def test_the_long_description_is_the_readme_without_links_that_lead_nowhere_on_an_index(metadata):
+    text = metadata.get_payload(decode=True).decode()
+    targets = re.findall(r"\]\(([^)]*)\)", text)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
+    for line in ("# querycrew", "docs/architecture.md: how it is built", "<!-- demo -->"):
+        assert line in text
+    assert metadata["Description-Content-Type"] == "text/markdown"
 
 
 def test_an_installed_wheel_answers_a_query_from_any_folder(installed, tmp_path):
