@@ -135,8 +135,8 @@ _PYTHONS = ("python", "pypy", "graalpy")
 
 def _is_the_program_again() -> bool:
     """Say whether this process was started to be a child, by a parent whose `sys.executable` is no Python."""
-    arguments: list[str] = getattr(sys, "argv", [])
-    return "-c" in arguments and arguments[-1].startswith("querycrew-")
+    # The words that a child begins with are among the arguments; a Python has taken them away.
+    return any("actors.databases.child_host" in str(argument) for argument in getattr(sys, "argv", ())[1:])
 
 
 def _current_folder() -> str | None:
