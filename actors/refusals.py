@@ -143,14 +143,14 @@ def _how_far(job: Job) -> str:
     return "while it ran" if job.state is STARTED else "before it was started"
 
 
-def died(crew: str, worker: int, job: Job, cause: BaseException | None, what: str | None = None) -> WorkerDied:
-    """Return the error of a job whose worker is gone: it died of `cause`, unless `what` says what happened to it."""
-    if what is None:
-        what = "was stopped" if cause is None else f"died of {_shown(cause)}"
+def died(crew: str, worker: int, job: Job, cause: BaseException | None, end: str | None = None) -> WorkerDied:
+    """Return the error of a job whose worker is gone: the worker died of `cause`, unless `end` tells another end."""
+    if end is None:
+        end = "was stopped" if cause is None else f"died of {_shown(cause)}"
     undone = job.talk is not None and job.talk.takes_no_effect
     effect = "nothing of it has taken effect" if undone else "whether it took effect is unknown"
     error = WorkerDied(
-        f"crew {crew!r}: worker {worker} {what}, while it ran {job.request}; the job is not run again, and {effect}"
+        f"crew {crew!r}: worker {worker} {end}, while it ran {job.request}; the job is not run again, and {effect}"
     )
     error.executed = False if undone else None
     error.__cause__ = cause

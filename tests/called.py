@@ -60,7 +60,7 @@ def bound(connection: apsw.Connection, what: str) -> Any:
 
 
 def harmful(connection: apsw.Connection) -> None:
-    """Let SQL call functions that raise what they are given, for `on_connect`."""
+    """Let SQL call functions that raise an error with their argument, for `on_connect`."""
     for error in (ValueError, SystemExit, apsw.CorruptError):
 
         def harm(value: Any, error: type[BaseException] = error) -> None:

@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 def plain_signals() -> Iterator[None]:
     """Let signals end this process and the programs that it starts, though the shell may have told it to ignore them.
 
-    A shell does so for what it starts in the background, `nohup` does, and both are inherited.
+    A shell does so for a program in the background, and `nohup` does. A program inherits that.
     """
     wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}

@@ -121,7 +121,7 @@ def test_a_wrong_option_is_refused_before_anything_is_started(options, error, te
         Supervisor.start(**options)
 
 
-# --- what is no path ----------------------------------------------------------------------
+# --- URLs --------------------------------------------------------------------------------
 
 TAKERS = {"Supervisor.start": Supervisor.start, "SQLite": SQLite, "ChildProcess": ChildProcess}
 
@@ -150,7 +150,7 @@ def test_a_url_is_refused_without_being_shown(taker, url):
 @pytest.mark.parametrize(
     "path", ["C://app.db", "a folder/b://c.db", "://", "1x://app.db", "app.db", "file:app.db", Path("pg://app.db")]
 )
-def test_what_only_looks_like_a_url_is_a_path(path):
+def test_a_path_that_looks_like_a_url_is_a_path(path):
     assert isinstance(SQLite(path).path, str)
 
 
@@ -164,6 +164,6 @@ def test_what_only_looks_like_a_url_is_a_path(path):
         (("app.db", 4, None, None), {}),
     ],
 )
-def test_a_crew_that_is_called_into_being_says_what_starts_it(arguments, options):
+def test_a_call_of_the_class_names_the_method_that_starts_a_crew(arguments, options):
     with pytest.raises(TypeError, match=r"^Supervisor\(…\) starts no crew: call Supervisor.start\(…\)"):
         Supervisor(*arguments, **options)

@@ -32,7 +32,7 @@ def run(folder, files, name="program.py"):
         {"actors.py": "process = refusals = None"},
     ],
 )
-def test_a_package_of_the_users_that_hides_ours_is_named_with_what_to_do(tmp_path, files):
+def test_a_package_of_the_users_that_hides_ours_is_named_with_the_remedy(tmp_path, files):
     done = run(tmp_path, {**files, "program.py": ASKS})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == (
@@ -49,7 +49,7 @@ def test_a_package_of_the_users_that_hides_ours_is_named_with_what_to_do(tmp_pat
         ({"actors.py": f"{ACTOR}{ASKS}"}, "actors.py"),
     ],
 )
-def test_a_program_that_uses_its_own_package_of_that_name_is_told_so_too(tmp_path, files, name):
+def test_a_program_that_uses_its_own_package_of_that_name_gets_the_same_error(tmp_path, files, name):
     done = run(tmp_path, files, name)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"ImportError: `import actors` finds {tmp_path / next(iter(files))}, which is not" in done.stderr

@@ -162,7 +162,7 @@ def test_a_callback_and_a_wrap_that_raise_are_logged_without_their_text(crew, ca
     assert SECRET not in caplog.text
 
 
-def test_no_repr_of_a_request_shows_what_its_function_holds():
+def test_no_repr_of_a_request_shows_the_values_that_its_function_holds():
     held = partial(print, SECRET)
     requests = [Call(held), Call(Keeper(SECRET).call), Backup("copy.db", progress=held), Call(print, SECRET)]
     assert SECRET not in repr(requests) + "".join(map(str, requests))
@@ -189,7 +189,7 @@ class Unspeakable(BaseException):
         raise ValueError(SECRET)
 
 
-def test_an_error_that_cannot_be_shown_is_told_by_its_class(start, caplog):
+def test_an_error_that_cannot_be_shown_is_named_by_its_class(start, caplog):
     db = start(FakeDatabase({"bad": Unspeakable(5)}), size=1, restart=RestartPolicy(max_restarts=0, within=60.0))
     error = error_of(db.ask(Query("bad"), block=False))
     assert isinstance(error, WorkerDied)
@@ -211,7 +211,7 @@ CAN_BE_OPENED = {
 }
 CANNOT_BE_OPENED = {
     "a query": lambda path: SQLite(f"file:{path}/none/app.db?key={SECRET}"),
-    "a query of what is only read": lambda path: SQLite(f"file:{path}?key={SECRET}", readonly=True),
+    "a query of a file that is only read": lambda path: SQLite(f"file:{path}?key={SECRET}", readonly=True),
     "a query with a strange mode": lambda path: SQLite(f"file:{path}?mode={SECRET}"),
     "a pragma": lambda path: SQLite(path, pragmas={"encoding": SECRET}),
     "SQL that is cut off": lambda path: SQLite(path, on_connect=f"PRAGMA key = '{SECRET}"),
@@ -264,13 +264,13 @@ def test_no_key_of_a_database_that_cannot_be_opened_is_shown(start, path, on, na
     assert SECRET not in "".join([shown(error), looks(db), caplog.text])
 
 
-def test_the_driver_says_what_is_wrong_around_what_is_hidden(start, path):
+def test_the_drivers_text_stays_around_the_hidden_words(start, path):
     db = start(CANNOT_BE_OPENED["SQL that names no column"](path), size=1)
     assert "no such column: …" in str(error_of(db.ask(Query("SELECT 1"), block=False)))
 
 
 class Vault:
-    """A database of somebody's own, whose `repr` shows what its text hides."""
+    """A database of somebody's own, whose `repr` shows the secret that its text hides."""
 
     name, max_size = "vault", None
 

@@ -128,7 +128,7 @@ def test_a_crew_of_threads_works_where_gevent_has_left_threads_and_queues_out(mo
         ({"select"}, ChildProcess, "select"),
     ],
 )
-def test_a_crew_is_refused_where_eventlet_has_replaced_what_it_waits_by(monkeypatch, names, kind, told):
+def test_a_crew_is_refused_where_eventlet_has_replaced_its_threads(monkeypatch, names, kind, told):
     patch_eventlet(monkeypatch, names)
     with pytest.raises(RuntimeError, match=rf"^eventlet has replaced {told}: .*monkey_patch\(thread=False, select=Fal"):
         Supervisor.start(kind("app.db"))
@@ -155,7 +155,7 @@ WORKS = ["timed out False", "cancelled True", "answered 20000", "stopped True"]
         ("eventlet, threads left", WORKS),
     ],
 )
-def test_what_works_under_the_real_gevent_and_eventlet(tmp_path, kind, wanted):
+def test_the_real_gevent_and_eventlet_are_refused_or_work(tmp_path, kind, wanted):
     library = kind.partition(",")[0]
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed here")

@@ -308,7 +308,7 @@ UNSENDABLE = [
 
 
 @pytest.mark.parametrize(("function", "name", "reason"), UNSENDABLE)
-def test_a_function_that_cannot_be_sent_to_a_child_is_named_with_what_to_do(start, path, function, name, reason):
+def test_a_function_that_cannot_be_sent_to_a_child_is_named_with_the_remedy(start, path, function, name, reason):
     db = start(ChildProcess(path), size=1)
     said = (
         rf"^Call\({name}\) cannot be sent to a child process: {reason}.*\. The function must stand at the top level of"
@@ -319,7 +319,7 @@ def test_a_function_that_cannot_be_sent_to_a_child_is_named_with_what_to_do(star
 
 
 @pytest.mark.parametrize("function", [partial(called.return_it, value=7), partial(partial(called.return_it), value=7)])
-def test_a_partial_function_is_sent_and_named_by_what_it_calls(start, path, function):
+def test_a_partial_function_is_sent_and_named_by_the_function_that_it_calls(start, path, function):
     db = start(ChildProcess(path), size=1)
     assert db.ask(Call(function)) == 7
     assert str(Call(function)) == "Call(tests.called.return_it)"

@@ -82,7 +82,7 @@ def test_a_time_limit_that_is_none_is_refused(start, timeout, error):
         db.wait(timeout=timeout)
 
 
-def test_a_caller_that_waits_is_told_that_the_crew_is_stopped(start):
+def test_a_caller_that_waits_gets_an_error_when_the_crew_is_stopped(start):
     gate = Gate()
     db = start(slowly(gate), size=1)
     assert gate.entered.wait(PATIENCE)
@@ -96,7 +96,7 @@ def test_a_caller_that_waits_is_told_that_the_crew_is_stopped(start):
         db.wait(timeout=PATIENCE)
 
 
-def test_a_caller_that_waits_is_told_that_the_supervisor_was_killed(start):
+def test_a_caller_that_waits_gets_an_error_when_the_supervisor_is_killed(start):
     gate = Gate()
     db = start(slowly(gate), size=1)
     assert gate.entered.wait(PATIENCE)

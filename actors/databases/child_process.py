@@ -109,7 +109,7 @@ class ChildProcess(Frozen):
 
 
 def _check_interpreter() -> None:
-    """Raise `NotImplementedError` unless `sys.executable` is a Python, as far as that can be told without starting it.
+    """Raise `NotImplementedError` unless `sys.executable` is a Python, as far as that shows without a start.
 
     Where it is not, each child would be this program again, and have children of its own.
     """

@@ -1,4 +1,4 @@
-"""A program whose threads gevent or eventlet has replaced: what is refused there, and what works."""
+"""A program whose threads gevent or eventlet has replaced: which crews are refused there, and which work."""
 
 import sys
 
@@ -22,7 +22,7 @@ else:
 
         eventlet.monkey_patch(**({"thread": False, "select": False} if "left" in KIND else {}))
 
-# What is imported before that is not replaced.
+# Behind that: gevent replaces nothing in a module that is imported already.
 from shared import say  # noqa: E402
 
 from supervisor import ChildProcess, Query, QueryCancelled, QueryTimeout, Supervisor  # noqa: E402
@@ -59,7 +59,7 @@ def works(database: object) -> None:
 
 
 def goes_on(database: object) -> None:
-    """Count what another greenlet does while a statement runs."""
+    """Count the turns of another greenlet while a statement runs."""
     turns = []
 
     def count() -> None:
