@@ -36,7 +36,7 @@ except Exception as error:
 
 from actors import process, refusals
 from actors.actor import CrewActor
-from actors.databases.base import Connection, Database, existing, lanes_of
+from actors.databases.base import Connection, Database, errors_of, existing, lanes_of
 from actors.databases.child_process import ChildProcess
 from actors.databases.sqlite import SQLite
 from actors.dispatcher import Dispatcher, Mode
@@ -51,6 +51,7 @@ from actors.errors import (
     QueryTimeout,
     QueueFull,
     RemoteError,
+    ResultLost,
     SessionClosed,
     SupervisorStopped,
     TransactionBroken,
@@ -117,6 +118,7 @@ __all__ = [
     "Reply",
     "RestartPolicy",
     "Result",
+    "ResultLost",
     "Resumed",
     "Row",
     "RowStream",
@@ -234,7 +236,7 @@ class Supervisor(CrewActor):
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
         self._dispatcher.agenda.ring = self._ring
-        self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher, timeout)
+        self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher, timeout, errors_of(database))
 
     @classmethod
     def start(

@@ -549,6 +549,7 @@ class Dispatcher:
                 stuck=self.stuck,
                 restarts=self.restarts,
                 failed_starts=self.failed_starts,
+                warnings=tuple(dict.fromkeys(text for member in self._members.values() for text in member.warnings)),
                 wait=self._tally.wait_times.summary(),
                 run=self._tally.run_times.summary(),
             )

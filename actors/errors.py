@@ -15,6 +15,7 @@ __all__ = [
     "QuerycrewError",
     "QueueFull",
     "RemoteError",
+    "ResultLost",
     "SessionClosed",
     "SupervisorStopped",
     "TransactionBroken",
@@ -27,8 +28,18 @@ __all__ = [
 class QuerycrewError(Exception):
     """The base of all errors that the crew itself raises.
 
-    Errors of the driver (`apsw.SQLError` and the like) pass through unchanged
-    and do not derive from this class.
+    Errors of the driver (`apsw.SQLError` and the like) pass through unchanged and do not derive
+    from this class. `db.errors` has this class and those of the driver, so that one clause catches
+    every error that the crew or the database answers:
+
+        try:
+            db.ask(Query("INSERT INTO books VALUES (?)", (title,)))
+        except db.errors as error:
+            print("not stored:", error)
+
+    For SQLite that is `(QuerycrewError, apsw.Error)`, on threads and in child processes. Other errors
+    pass: a `TypeError`, `ValueError`, `KeyError` or `OverflowError` of parameters that do not fit, a
+    `MemoryError`, and the error of a function of yours, in a `Call` or called by SQL.
     """
 
     executed: bool | None = False
@@ -81,6 +92,15 @@ class ChildProcessEnded(QuerycrewError):
 
 class RemoteError(QuerycrewError):
     """An error of a class that cannot be sent from a child process; the text says what it was."""
+
+
+class ResultLost(QuerycrewError):
+    """The job was done, and its result could not be brought back from a child process; the text says why.
+
+    What a job writes to SQLite is packed before it is committed, so its own error comes first, and undoes it.
+    """
+
+    executed: bool | None = True
 
 
 class DatabaseUnavailable(QuerycrewError, ConnectionError):

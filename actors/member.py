@@ -55,6 +55,7 @@ class Member:
         "tickets",
         "waits_for_lock",
         "wake",
+        "warnings",
     )
 
     def __init__(self, worker_id: int, wake: Callable[[], object], interrupt: Callable[[], object]) -> None:
@@ -78,6 +79,8 @@ class Member:
         another worker by now, may be here as well."""
         self.waits_for_lock: Callable[[], bool] = lambda: False
         """Says whether its connection waits for a lock that another one holds; never blocks, never raises."""
+        self.warnings: tuple[str, ...] = ()
+        """What its connection was asked for and cannot have."""
         self.pid: int | None = None
         """The process in which its connection lives, if that is another one."""
         self.dropped: list[tuple[Job, BaseException]] = []

@@ -1,13 +1,14 @@
 """What is said to the crew, and inside it: frozen values, nothing else."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 import pykka
 
 from actors.frozen import Frozen, store
+from actors.parameters import PLAIN, Parameters, copied, copied_rows
 
 __all__ = [
     "REQUESTS",
@@ -29,9 +30,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
-"""Positional values for `?`, or values by name for `:a`, `@a` and `$a`."""
+Args = TypeVarTuple("Args")
 
 _SHOWN = 120  # characters of a statement that a repr, an error or a status shows
 
@@ -39,11 +38,12 @@ _SHOWN = 120  # characters of a statement that a repr, an error or a status show
 class Query(Frozen):
     """One SQL statement with its parameters, answered by a `Result`.
 
-    Lists and dictionaries are copied, so a caller may go on changing its own.
+    Lists, dictionaries and buffers are copied, so a caller may go on changing its own.
 
     Raises:
         TypeError: `sql` is not a string, `params` is neither a sequence of values nor a
-            mapping of names to values, `timeout` is no number, or `max_rows` no whole one.
+            mapping of names to values, a value is a buffer of a class that is refused,
+            `timeout` is no number, or `max_rows` no whole one.
         ValueError: `sql` is empty, `timeout` is negative or NaN, `max_rows` is negative, or there are `params` and
             `many`.
     """
@@ -51,7 +51,10 @@ class Query(Frozen):
     sql: str
     """Exactly one statement; comments and a trailing semicolon are fine."""
     params: Parameters = ()
-    """Never shown in a `repr`, a log, an error or a status."""
+    """Never shown in a `repr`, a log, an error or a status.
+
+    A `bytearray`, `memoryview`, `array.array` or `mmap` becomes `bytes`. A NumPy number becomes a
+    Python number, and a NumPy array is refused. A value without a buffer is left to the driver."""
     timeout: float | None = None
     """Seconds from the asking until the answer: queue, lock and run together. `None` means the crew's default, and
     infinity none, whatever the crew's is."""
@@ -76,7 +79,9 @@ class Query(Frozen):
         if type(sql) is not str or not sql or sql.isspace():
             _check_sql("Query", sql)
         store(self, "sql", sql)
-        store(self, "params", params if type(params) is tuple else _copied(params))
+        if type(params) is not tuple or (params and not PLAIN.issuperset(map(type, params))):
+            params = copied(params, "Query")
+        store(self, "params", params)
         if timeout is not None:
             check_timeout("Query", timeout)
         store(self, "timeout", timeout)
@@ -84,7 +89,7 @@ class Query(Frozen):
             if self.params:
                 message = "Query(params, many) cannot have both"
                 raise ValueError(message)
-            store(self, "many", _all_copied(many))
+            store(self, "many", copied_rows(many))
         if max_rows is not None:
             _check_whole("Query", "max_rows", max_rows, at_least=0)
             store(self, "max_rows", max_rows)
@@ -161,6 +166,8 @@ class Call(Frozen, Generic[T]):
     For work that needs Python between statements: `Call(move, 5, 7)` calls `move(connection, 5, 7)` on a worker. If it
     raises, its caller gets that, and nothing has taken effect. What it changes of the connection itself is gone
     afterwards. In a crew of child processes the function has to be importable there, and what it returns be sendable.
+    A thread gets the very objects in `args`, a child gets copies: do not change them until the
+    call has returned.
 
     Raises:
         TypeError: `function` cannot be called.
@@ -176,7 +183,11 @@ class Call(Frozen, Generic[T]):
     """Seconds from the asking until the answer, as for `Query`."""
 
     def __init__(
-        self, function: Callable[..., T], *args: Any, readonly: bool = False, timeout: float | None = None
+        self,
+        function: Callable[[Any, *Args], T],
+        *args: *Args,
+        readonly: bool = False,
+        timeout: float | None = None,
     ) -> None:
         if not callable(function):
             message = f"Call(function) must be callable, not {type(function).__name__}"
@@ -235,7 +246,7 @@ class Stream(Frozen):
     def __init__(self, sql: str, params: Parameters = (), *, chunk: int = 2000, timeout: float | None = None) -> None:
         _check_sql("Stream", sql)
         store(self, "sql", sql)
-        store(self, "params", params if type(params) is tuple else _copied(params, "Stream"))
+        store(self, "params", copied(params, "Stream"))
         _check_whole("Stream", "chunk", chunk, at_least=1)
         store(self, "chunk", chunk)
         if timeout is not None:
@@ -441,30 +452,7 @@ def _checked_queries(queries: object) -> tuple[Query, ...]:
     return checked
 
 
-def _all_copied(many: object) -> tuple[Any, ...]:
-    if isinstance(many, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(many, Iterable):
-        message = f"Query(many) must be a sequence of parameters, not {type(many).__name__}"
-        raise TypeError(message)
-    return tuple(params if type(params) is tuple else _copied(params) for params in many)
-
-
 def _check_ref(kind: str, ref: object) -> None:
     if not isinstance(ref, pykka.ActorRef):
         message = f"{kind}(actor_ref) must be a pykka.ActorRef, not {type(ref).__name__}"
         raise TypeError(message)
-
-
-def _copied(params: object, kind: str = "Query") -> tuple[Any, ...] | dict[str, Any]:
-    if isinstance(params, Mapping):
-        for name in params:
-            if not isinstance(name, str):
-                message = f"{kind}(params) by name needs str names, not {type(name).__name__}"
-                raise TypeError(message)
-        return dict(params)
-    if isinstance(params, Sequence) and not isinstance(params, (str, bytes, bytearray, memoryview)):
-        return tuple(params)
-    message = (
-        f"{kind}(params) must be a sequence of values or a mapping of names to values, "
-        f"not {type(params).__name__}; write (value,) for a single one"
-    )
-    raise TypeError(message)

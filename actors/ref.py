@@ -10,7 +10,7 @@ from pykka.messages import _ActorStop
 
 from actors.derived import Derived
 from actors.dispatcher import Dispatcher
-from actors.errors import WouldDeadlock
+from actors.errors import QuerycrewError, WouldDeadlock
 from actors.job import Job
 from actors.log import log
 from actors.memory import with_memory
@@ -31,6 +31,7 @@ from actors.messages import (
     WaitUntilUp,
     check_timeout,
     checked_bool,
+    shorten,
 )
 from actors.reply import Reply
 from actors.result import Result
@@ -58,13 +59,25 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     has left open are ended.
     """
 
-    def __init__(self, actor: "Supervisor", dispatcher: Dispatcher, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        actor: "Supervisor",
+        dispatcher: Dispatcher,
+        timeout: float | None = None,
+        driver_errors: tuple[type[BaseException], ...] = (Exception,),
+    ) -> None:
         super().__init__(actor)
+        self._driver_errors = driver_errors
         # Of requests without their own, in seconds.
         self._timeout = timeout
         self._dispatcher = dispatcher
         # Set once the crew has ended for good; unlike `actor_stopped`, after everything is closed.
         self._ended = Latch()
+
+    @property
+    def errors(self) -> tuple[type[BaseException], ...]:
+        """The errors that a statement can end with, for `except db.errors:`; see `QuerycrewError`."""
+        return (QuerycrewError, *self._driver_errors)
 
     # Pykka's own signatures take any message and any future; ours say what comes back.
     @overload  # type: ignore[override]
@@ -88,17 +101,27 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         self, message: Transaction, *, block: Literal[False], timeout: float | None = None
     ) -> Reply[list[Result]]: ...
     @overload
+    def ask(
+        self, message: Transaction, *, block: bool, timeout: float | None = None
+    ) -> list[Result] | Reply[list[Result]]: ...
+    @overload
     def ask(self, message: Call[T], *, block: Literal[True] = True, timeout: float | None = None) -> T: ...
     @overload
     def ask(self, message: Call[T], *, block: Literal[False], timeout: float | None = None) -> Reply[T]: ...
+    @overload
+    def ask(self, message: Call[T], *, block: bool, timeout: float | None = None) -> T | Reply[T]: ...
     @overload
     def ask(self, message: Stream, *, block: Literal[True] = True, timeout: float | None = None) -> "RowStream": ...
     @overload
     def ask(self, message: Stream, *, block: Literal[False], timeout: float | None = None) -> "Reply[RowStream]": ...
     @overload
+    def ask(self, message: Stream, *, block: bool, timeout: float | None = None) -> "RowStream | Reply[RowStream]": ...
+    @overload
     def ask(self, message: Status, *, block: Literal[True] = True, timeout: float | None = None) -> CrewStatus: ...
     @overload
     def ask(self, message: Status, *, block: Literal[False], timeout: float | None = None) -> Reply[CrewStatus]: ...
+    @overload
+    def ask(self, message: Status, *, block: bool, timeout: float | None = None) -> CrewStatus | Reply[CrewStatus]: ...
     @overload
     def ask(
         self, message: Subscribe | Unsubscribe, *, block: Literal[True] = True, timeout: float | None = None
@@ -107,6 +130,10 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def ask(
         self, message: Subscribe | Unsubscribe, *, block: Literal[False], timeout: float | None = None
     ) -> Reply[None]: ...
+    @overload
+    def ask(
+        self, message: Subscribe | Unsubscribe, *, block: bool, timeout: float | None = None
+    ) -> Reply[None] | None: ...
     def ask(
         self, message: Request | Status | Subscribe | Unsubscribe, *, block: bool = True, timeout: float | None = None
     ) -> Any:
@@ -282,7 +309,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             super().tell(message)
             return
         if isinstance(message, Stream) or not isinstance(message, REQUESTS):
-            raise TypeError(_not_a_request(message))
+            raise TypeError(_not_a_request(message, told=True))
         now = self._dispatcher.clock()
         if isinstance(message, Backup):
             reply, job = self._talking(message, now, self._deadline(now, message))
@@ -298,6 +325,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
     @overload
     def stop(self, *, block: Literal[False], timeout: float | None = None) -> Reply[bool]: ...
+    @overload
+    def stop(self, *, block: bool, timeout: float | None = None) -> bool | Reply[bool]: ...
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Stop the crew once everything accepted so far is answered; later asks are refused at once.
 
@@ -423,9 +452,14 @@ _WOULD_DEADLOCK = (
 )
 
 
-def _not_a_request(message: object) -> str:
-    kinds = "Query, Script, Transaction, Call, Stream, Backup, Status and Subscribe"
-    return f"a crew takes {kinds}, and is told no Stream, nor {type(message).__name__}"
+def _not_a_request(message: object, *, told: bool = False) -> str:
+    if isinstance(message, str):
+        return f"a crew takes requests, not plain SQL; wrap it: Query({shorten(message)!r})"
+    if told and isinstance(message, (Stream, Status, Subscribe, Unsubscribe)):
+        return f"a {type(message).__name__} cannot be told, since nobody would get its answer: use ask()"
+    kinds = "Query, Script, Transaction, Call" + (" and Backup" if told else ", Stream, Backup, Status and Subscribe")
+    given = f"the class {message.__name__} itself" if isinstance(message, type) else type(message).__name__
+    return f"a crew takes {kinds}, not {given}"
 
 
 def _log_failure(crew: str, request: Request, reply: Reply[Any]) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, Never, overload
+
+from actors.nesting import inside_another_repr
 
 __all__ = ["Result", "Row"]
 
@@ -13,9 +15,14 @@ _SHOWN_WIDTH = 40
 class Row(tuple[Any, ...]):
     """A row: a tuple that also answers `row["name"]` and `row.name`.
 
-    Equal to, and hashes like, the plain tuple of its values. Where two columns
-    share a name, the name means the first. A column whose name a tuple uses itself
-    (`count`, `index`) or that starts with an underscore is reached by `row["count"]`.
+    Equal to, and hashes like, the plain tuple of its values. As a tuple it is an array in JSON;
+    `dict(row)`, `{**row}` and `row.asdict()` make a dictionary of it.
+
+    Where two columns share a name, the name means the first one, and a dictionary has only that
+    one. Give the other a name of its own: `SELECT a.id, b.id AS other_id`.
+
+    A column whose name is also that of a method (`count`, `index`, `keys`, `asdict`) or that starts
+    with an underscore is reached by `row["count"]`.
     """
 
     __slots__ = ()
@@ -38,6 +45,10 @@ class Row(tuple[Any, ...]):
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.columns]
+
+    def keys(self) -> list[str]:
+        """Return the names of all columns, in order, as `sqlite3.Row` does."""
+        return list(self.columns)
 
     def asdict(self) -> dict[str, Any]:
         """Return the row as a dictionary from column name to value."""
@@ -64,7 +75,9 @@ def _row_class(columns: tuple[str, ...]) -> type[Row]:
     positions: dict[str, int] = {}
     for position, name in enumerate(columns):
         positions.setdefault(name, position)
-    return type("Row", (Row,), {"__slots__": (), "columns": columns, "_positions": positions})
+    # As a named tuple has them: pandas takes the names of columns from there.
+    fields = {"__slots__": (), "columns": columns, "_positions": positions, "_fields": columns}
+    return type("Row", (Row,), fields)
 
 
 def _row(columns: tuple[str, ...], values: tuple[Any, ...]) -> Row:
@@ -75,6 +88,12 @@ class Result(Sequence[Row]):
     """The answer to a query: a sequence of rows, made into `Row` only when asked.
 
     A plain value: it belongs to no connection and no thread, and can be pickled.
+
+    A result without rows is false, as every empty sequence is, and so is the one of a statement that
+    returns no rows. To learn what a statement did, look at `rowcount`; to tell a result from `None`,
+    write `is not None`.
+
+    For JSON write `dicts()`, for pandas `DataFrame(result.rows, columns=result.columns)`.
     """
 
     __slots__ = ("columns", "lastrowid", "rowcount", "rows", "truncated")
@@ -171,10 +190,27 @@ class Result(Sequence[Row]):
         """Return every row as a dictionary from column name to value."""
         return [row.asdict() for row in self]
 
+    def keys(self) -> Never:
+        """Refuse: a result is a sequence, and no mapping.
+
+        `dict(result)` would take the values of two columns for keys and values, and so would an
+        encoder of JSON that tries `dict()`.
+
+        Raises:
+            TypeError: always.
+        """
+        message = (
+            "a Result is a sequence of rows and has no keys: write result.dicts() for JSON, or dict(result.rows) for a "
+            "dictionary from the first of two columns to the second"
+        )
+        raise TypeError(message)
+
     def __repr__(self) -> str:
+        return self._line() if inside_another_repr() else str(self)
+
+    def __str__(self) -> str:
         if not self.columns:
-            ids = "" if self.lastrowid is None else f", lastrowid={self.lastrowid}"
-            return f"<Result: no rows, rowcount={self.rowcount}{ids}>"
+            return self._line()
         shown = [[_cell(value) for value in values] for values in self.rows[:_SHOWN_ROWS]]
         names = [_cut(name) for name in self.columns]
         widths = [max(map(len, cells)) for cells in zip(names, *shown, strict=True)]
@@ -183,23 +219,42 @@ class Result(Sequence[Row]):
             for cells in [names, *shown]
         ]
         lines.insert(1, "─┼─".join("─" * width for width in widths))
-        return "\n".join([*lines, self._footer()])
+        return "\n".join([*lines, f"({self._count()})"])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # Of IPython: `stack` holds the objects that it is showing, this one included.
+        del cycle
+        printer.text(self._line() if len(printer.stack) > 1 else str(self))
 
     def _repr_html_(self) -> str:
         import html  # only a notebook needs it
 
+        if not self.columns:
+            return f"<p>{html.escape(self._line())}</p>"
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in values) + "</tr>"
             for values in self.rows[:_SHOWN_ROWS]
         )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{self._footer()}</p>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>({self._count()})</p>"
 
-    def _footer(self) -> str:
+    def _line(self) -> str:
+        """Return what it is on one line, for where there is no room for a table."""
+        if not self.columns:
+            ids = "" if self.lastrowid is None else f", lastrowid={self.lastrowid}"
+            return f"<Result: no rows, rowcount={self.rowcount}{ids}>"
+        names = _cut(", ".join(self.columns[:_SHOWN_WIDTH]))
+        return f"<Result: {_in_words(len(self.rows))} ({names}){', truncated' if self.truncated else ''}>"
+
+    def _count(self) -> str:
         rows = len(self.rows)
         more = f", the first {_SHOWN_ROWS} shown" if rows > _SHOWN_ROWS else ""
         more += ", and there were more" if self.truncated else ""
-        return f"({rows} {'row' if rows == 1 else 'rows'}{more})"
+        return f"{_in_words(rows)}{more}"
+
+
+def _in_words(rows: int) -> str:
+    return f"{rows} {'row' if rows == 1 else 'rows'}"
 
 
 def _cell(value: object) -> str:

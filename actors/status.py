@@ -3,6 +3,7 @@
 from bisect import bisect_left
 
 from actors.frozen import Frozen
+from actors.nesting import inside_another_repr
 
 __all__ = ["CrewStatus", "Durations", "Histogram", "WorkerStatus"]
 
@@ -77,7 +78,7 @@ class WorkerStatus(Frozen):
 
 
 class CrewStatus(Frozen):
-    """A snapshot of the crew, taken in one step.
+    """A snapshot of the crew, taken in one step. At a prompt it looks as `print` shows it.
 
     The counters add up: `submitted` = `queued` + `running` + `answered` + `failed` +
     `died` + `rejected` + `cancelled` + `timed_out` + `shed`.
@@ -124,6 +125,8 @@ class CrewStatus(Frozen):
     """Workers started in the place of one that was lost."""
     failed_starts: int
     """Starts of workers that did not get as far as an open connection."""
+    warnings: tuple[str, ...]
+    """What was asked for when the database was opened and cannot be had, such as a setting without effect."""
     wait: Durations
     """How long jobs waited in the queue."""
     run: Durations
@@ -133,6 +136,9 @@ class CrewStatus(Frozen):
     def _seats(self) -> int:
         """How many workers there are when all are there: the writer is one more, once it was needed."""
         return self.size + any(worker.role == "writer" for worker in self.workers)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if inside_another_repr() else str(self)
 
     def __str__(self) -> str:
         counts = ("submitted", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
@@ -147,6 +153,7 @@ class CrewStatus(Frozen):
             f"  wait  {_milliseconds(self.wait)}",
             f"  run   {_milliseconds(self.run)}",
         ]
+        lines += [f"  warning: {warning}" for warning in self.warnings]
         lines += [_line(worker) for worker in self.workers]
         return "\n".join(lines)
 

@@ -118,6 +118,8 @@ class Worker(CrewActor):
         self._unsettled: tuple[Job, Any] | None = None
         # Where the connection takes jobs ahead.
         self._pipeline: Pipeline | None = None
+        # Makes a connection as new that a job has changed.
+        self._refresh: Callable[[], object] | None = None
         self.member = Member(worker_id, self._wake, self._interrupt)
 
     @property
@@ -170,6 +172,10 @@ class Worker(CrewActor):
         """Open the connection, say so, and take the first jobs."""
         here.crew = self._dispatcher
         self._connection = connection = self._database.connect()
+        self._refresh = getattr(connection, "refresh", None)
+        self.member.warnings = tuple(getattr(connection, "warnings", ()))
+        for warning in self.member.warnings:
+            log(__name__, "warning", "database_warning", crew=self._dispatcher.name, warning=warning)
         if hasattr(connection, "execute_group"):
             self._connection = connection = Grouped(cast("Grouping", connection))
         if hasattr(connection, "waits_for_lock"):
@@ -216,7 +222,8 @@ class Worker(CrewActor):
             self._unsettled = (job, outcome)
             # Done before it is answered: whoever asks again at once meets an idle worker. Not so
             # where a callback runs first, which might keep this thread from its next job.
-            done, quick = job, job.reply.callbacks is None
+            stale = self._refresh is not None and self._connection.is_stale  # type: ignore[union-attr]
+            done, quick = job, job.reply.callbacks is None and not stale
             job = dispatcher.finish(member, type(outcome) is not Rejection, quick and inbox.empty())
             if done.abort is None:
                 done.reply.settle(outcome)
@@ -225,6 +232,8 @@ class Worker(CrewActor):
             self._unsettled = done = outcome = None  # type: ignore[assignment]  # hold nothing
             if member.dropped:
                 self._reject_dropped()
+            if not quick and self._refresh is not None:
+                self._refresh()
             if not quick and inbox.empty():
                 job = dispatcher.take(member)
                 if member.dropped:
@@ -255,6 +264,8 @@ class Worker(CrewActor):
             quick = all(job.reply.callbacks is None for job, _ in landed)
             jobs = dispatcher.exchange(member, _endings(pipeline), quick and inbox.empty())
             self._settle_landed(pipeline)
+            if self._refresh is not None:
+                self._refresh()
             if not quick and inbox.empty():
                 jobs = dispatcher.exchange(member, (), more=True)
 

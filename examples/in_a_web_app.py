@@ -6,6 +6,10 @@ curl -i 'localhost:8000/books?longer_than=450'
 curl -i 'localhost:8000/count?upto=1000000000&within=0.5'      # 504: interrupted, and the worker is free again
 curl -i 'localhost:8000/count?upto=1000000000'                 # press Ctrl-C: it counts as cancelled in
 curl -i 'localhost:8000/status'
+
+Rows are tuples, which JSON has no names for: `rows.dicts()` makes objects of them. An endpoint of
+FastAPI returns `rows.dicts()`, too, or `rows` itself where its `response_model` is `list[Book]`,
+with a pydantic model `Book`.
 """
 
 import asyncio

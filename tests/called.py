@@ -85,3 +85,38 @@ def wait_for_ever(connection: apsw.Connection) -> None:
     connection.execute(
         "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     ).fetchall()
+
+
+def execute(connection: apsw.Connection, sql: str) -> None:
+    connection.execute(sql).fetchall()
+
+
+def rows_of(connection: apsw.Connection, sql: str) -> list[Any]:
+    return connection.execute(sql).fetchall()
+
+
+def last_rowid_after(connection: apsw.Connection, sql: str) -> int:
+    connection.execute(sql).fetchall()
+    return connection.execute("SELECT last_insert_rowid()").get
+
+
+def insert_around(connection: apsw.Connection, insert: str, ends: list[str]) -> None:
+    """Insert, end the transaction by hand, and insert again."""
+    connection.execute(insert, (1,))
+    for sql in ends:
+        connection.execute(sql)
+    connection.execute(insert, (2,))
+
+
+def sum_twice(connection: apsw.Connection, path: str) -> int:
+    """Read half of a table, let another connection change all of it and write it back, and read the other half."""
+    read = connection.execute("SELECT number FROM kept")
+    found = sum(number for (number,) in (next(read) for _ in range(50)))
+    other = apsw.Connection(path)
+    other.execute("UPDATE kept SET number = 2")
+    other.close()
+    return found + sum(number for (number,) in read)
+
+
+def return_in_containers(connection: apsw.Connection) -> Any:
+    return {"a": [1, (2, threading.Lock())]}

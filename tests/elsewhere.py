@@ -208,7 +208,7 @@ class ElsewhereConnection:
     def __init__(self, connection: SQLiteConnection) -> None:
         self._connection = connection
         for function in FUNCTIONS:
-            connection._connection.create_scalar_function(function.__name__, function)
+            connection.connection.create_scalar_function(function.__name__, function)
 
     def execute(self, request: Request) -> Result:
         match request.sql:

@@ -182,7 +182,7 @@ class SQLiteWith:
     def connect(self) -> SQLiteConnection:
         connection = SQLite(self.path).connect()
         for name, function in self.functions.items():
-            connection._connection.create_scalar_function(name, function)
+            connection.connection.create_scalar_function(name, function)
         self.connections.append(connection)
         return connection
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-VALUES = {"errors", "frozen", "log", "messages", "result"}
+VALUES = {"errors", "frozen", "log", "messages", "nesting", "parameters", "result"}
 """What everybody may know: no state, no threads."""
 
 MAY_IMPORT = {
@@ -20,11 +20,13 @@ MAY_IMPORT = {
     "actors.frozen": set(),
     "actors.log": set(),
     "actors.events": {"frozen"},
-    "actors.messages": {"frozen"},
+    "actors.messages": {"frozen", "parameters"},
+    "actors.nesting": set(),
+    "actors.parameters": set(),
     "actors.rejection": set(),
     "actors.restart": {"frozen"},
-    "actors.result": set(),
-    "actors.status": {"frozen"},
+    "actors.result": {"nesting"},
+    "actors.status": {"frozen", "nesting"},
     "actors.waiting": set(),
     # A job on its way.
     "actors.handing_on": {"errors", "frozen", "log"},
@@ -73,8 +75,11 @@ MAY_IMPORT = {
 # What each outside library is used for stands in one place.
 OUTSIDE = {
     "apsw": {
-        f"actors.databases.sqlite_{part}"
-        for part in ("connection", "file", "opening", "state", "steps", "transactions", "writer")
+        f"actors.databases.sqlite{part}"
+        for part in (
+            *("", "_backup", "_connection", "_file", "_opening", "_statement", "_steps"),
+            *("_transactions", "_untrusted", "_writer"),
+        )
     },
     "asyncio": {"actors.waiting"},
 }

@@ -2,12 +2,26 @@
 
 import pickle
 import threading
+from functools import partial
 
 import apsw
 import pykka
 import pytest
 
-from supervisor import CrewStatus, Durations, Query, QueueFull, Reply, Result, Script, Status, WorkerStatus
+from supervisor import (
+    CrewStatus,
+    Durations,
+    Query,
+    QueueFull,
+    Reply,
+    Result,
+    Script,
+    Status,
+    Stream,
+    Subscribe,
+    Unsubscribe,
+    WorkerStatus,
+)
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
 from tests.support import PATIENCE, error_of
@@ -135,23 +149,56 @@ def test_what_is_told_to_a_full_or_stopped_crew_is_logged(start, caplog):
 # --- what is no request -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("message", ["SELECT 1", None, 7, {"sql": "SELECT 1"}, Query, object(), b"SELECT 1"])
-def test_what_is_no_request_is_a_type_error_in_the_caller(start, message):
+ASKED = r"a crew takes Query, Script, Transaction, Call, Stream, Backup, Status and Subscribe"
+TOLD = r"a crew takes Query, Script, Transaction, Call and Backup"
+
+
+@pytest.mark.parametrize(
+    ("message", "given"),
+    [
+        (None, "NoneType"),
+        (7, "int"),
+        ({"sql": "SELECT 1"}, "dict"),
+        (object(), "object"),
+        (b"SELECT 1", "bytes"),
+        (Query, "the class Query itself"),
+        (Status, "the class Status itself"),
+    ],
+)
+def test_what_is_no_request_is_a_type_error_in_the_caller(start, message, given):
     db = start()
-    known = "Query, Script, Transaction, Call, Stream, Backup, Status and Subscribe"
-    with pytest.raises(TypeError, match=f"{known}, .* {type(message).__name__}$"):
-        db.ask(message)
-    with pytest.raises(TypeError, match=type(message).__name__):
-        db.ask(message, block=False)
-    with pytest.raises(TypeError, match=type(message).__name__):
+    for options in ({}, {"block": False}):
+        with pytest.raises(TypeError, match=f"^{ASKED}, not {given}$"):
+            db.ask(message, **options)
+    with pytest.raises(TypeError, match=f"^{TOLD}, not {given}$"):
         db.tell(message)
     assert db.ask(Status()).submitted == 0
     assert db.ask(Query("SELECT 1")).scalar() == 1
 
 
-def test_telling_a_status_is_a_type_error_since_nobody_would_see_it(start):
-    with pytest.raises(TypeError, match="Status"):
-        start().tell(Status())
+@pytest.mark.parametrize(
+    ("sql", "shown"), [("SELECT 1", "SELECT 1"), ("SELECT\n 1", "SELECT 1"), ("x" * 999, "x" * 119 + "…")]
+)
+def test_plain_sql_is_refused_with_the_request_to_write(start, sql, shown):
+    db = start()
+    for hand_over in (db.ask, db.tell, partial(db.ask, block=False)):
+        with pytest.raises(TypeError) as caught:
+            hand_over(sql)
+        assert str(caught.value) == f"a crew takes requests, not plain SQL; wrap it: Query({shown!r})"
+
+
+@pytest.mark.parametrize("kind", ["Stream", "Status", "Subscribe", "Unsubscribe"])
+def test_what_is_asked_for_its_answer_alone_cannot_be_told(start, kind):
+    db = start()
+    message = {
+        "Stream": Stream("SELECT 1"),
+        "Status": Status(),
+        "Subscribe": Subscribe(db),
+        "Unsubscribe": Unsubscribe(db),
+    }[kind]
+    with pytest.raises(TypeError, match=rf"^a {kind} cannot be told, since nobody would get its answer: use ask\(\)$"):
+        db.tell(message)
+    assert db.ask(Status()).submitted == 0
 
 
 def test_a_crew_has_no_proxy(start):

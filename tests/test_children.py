@@ -23,6 +23,7 @@ from supervisor import (
     QueryTimeout,
     RemoteError,
     RestartPolicy,
+    ResultLost,
     Script,
     SQLite,
     Status,
@@ -566,15 +567,17 @@ def test_a_result_that_cannot_be_sent_is_an_error(crew, sql, told):
     db = crew()
     with same_workers(db):
         error = error_of(db.ask(Query(sql), block=False))
-        assert isinstance(error, TypeError)
+        assert isinstance(error, ResultLost)
+        assert error.executed is True
         assert told in str(error)
 
 
 def test_a_result_that_cannot_be_put_together_here_is_an_error_and_harms_nobody(crew):
     db = crew(size=1)
     error = error_of(db.ask(Query("broken"), block=False))
-    assert isinstance(error, (WorkerDied, RemoteError))
-    assert "not at home" in str(error)
+    assert isinstance(error, ResultLost)
+    assert error.executed is True
+    assert "not at home" in str(error.__cause__)
     assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 

@@ -129,11 +129,13 @@ def test_a_setting_of_the_file_stays(db):
 @pytest.mark.parametrize("sql", ["PRAGMA table_info(kept)", "PRAGMA foreign_keys", "PRAGMA integrity_check(1)"])
 def test_asking_for_a_setting_does_not_cost_a_new_connection(path, sql):
     connection = SQLite(path).connect()
-    before = connection._connection
+    before = connection.connection
     connection.execute(Query(sql))
-    assert connection._connection is before
+    connection.refresh()
+    assert connection.connection is before
     connection.execute(Query("PRAGMA foreign_keys = OFF"))
-    assert connection._connection is not before
+    connection.refresh()
+    assert connection.connection is not before
     connection.close()
 
 
@@ -262,7 +264,7 @@ def test_a_cursor_that_a_function_leaves_open_is_closed_with_its_job(start, path
     left_open = []
 
     def leave_a_cursor():
-        left_open.append(database.connections[-1]._connection.execute("SELECT number FROM kept"))
+        left_open.append(database.connections[-1].connection.execute("SELECT number FROM kept"))
         return 1
 
     database = SQLiteWith(path, {"leave_a_cursor": leave_a_cursor})
@@ -283,10 +285,10 @@ def test_a_cursor_that_a_function_leaves_open_is_closed_with_its_job(start, path
 class ClosesItself(SQLiteConnection):
     """A connection on which the query `SELECT 'close'` closes the connection under itself."""
 
-    def _query_traced(self, query):
-        result = super()._query_traced(query)
+    def run(self, query):
+        result = super().run(query)
         if query.sql == "SELECT 'close'":
-            self._connection.close(True)
+            self.connection.close(True)
         return result
 
 
@@ -314,7 +316,7 @@ def test_a_job_that_closes_the_connection_costs_its_worker_and_no_other_job(star
 
 
 def test_a_function_cannot_close_the_connection_that_runs_it(start, path):
-    database = SQLiteWith(path, {"close": lambda: database.connections[-1]._connection.close(True)})
+    database = SQLiteWith(path, {"close": lambda: database.connections[-1].connection.close(True)})
     db = start(database, size=1)
     db.ask(Script("CREATE TABLE kept(number); INSERT INTO kept VALUES (1), (2)"))
     with same_workers(db):

@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import pickle
+from dataclasses import dataclass
 
+import apsw
 import pykka
 import pytest
 
@@ -17,6 +19,9 @@ from actors.errors import (
     WorkerDied,
     WouldDeadlock,
 )
+from supervisor import Call, ChildProcess, Query, Script, SQLite, Stream, Supervisor, Transaction
+from tests import called
+from tests.fakes import FakeDatabase
 
 CALLERS_GET = [DatabaseUnavailable, QueueFull, SupervisorStopped, TransactionLeftOpen, WorkerDied, WouldDeadlock]
 
@@ -78,3 +83,89 @@ def test_an_error_works_in_an_executors_future_too():
     future.set_exception(WorkerDied("gone"))
     with pytest.raises(pykka.ActorDeadError, match="gone"):
         future.result()
+
+
+# --- one clause for all -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Telling(FakeDatabase):
+    """A database that says what its driver raises."""
+
+    errors: object = (OSError, LookupError)
+
+
+@pytest.fixture(params=["threads", "children", "memory"])
+def db(request, start, path):
+    crew = start({"threads": path, "children": ChildProcess(path), "memory": None}[request.param], size=1)
+    crew.ask(Script("CREATE TABLE kept(number UNIQUE); INSERT INTO kept VALUES (1)"))
+    return crew
+
+
+TAKEN = "INSERT INTO kept VALUES (1)"
+
+
+@pytest.mark.parametrize(
+    "request_of_an_error",
+    [
+        Query("SELECT missing FROM nowhere"),
+        Query(TAKEN),
+        Query("INSERT INTO kept VALUES (?)", many=[(2,), (1,)]),
+        Query("SELECT ?"),
+        Query("SELECT 1", timeout=0.0),
+        Query("BEGIN"),
+        Script(f"SELECT 1; {TAKEN}"),
+        Transaction([Query("SELECT 1"), Query(TAKEN)]),
+        Transaction([Query("ROLLBACK")]),
+        Stream("SELECT missing FROM nowhere"),
+        Call(called.end_it, "ROLLBACK"),
+    ],
+    ids=str,
+)
+def test_one_clause_catches_every_error_of_a_statement(db, request_of_an_error):
+    with pytest.raises(db.errors):
+        db.ask(request_of_an_error)
+
+
+def test_one_clause_catches_the_errors_of_a_session_and_of_a_crew_that_has_stopped(db):
+    with pytest.raises(db.errors), db.transaction() as tx:
+        tx.ask(Query(TAKEN))
+    db.stop()
+    with pytest.raises(db.errors):
+        db.ask(Query("SELECT 1"))
+
+
+@pytest.mark.parametrize(
+    "request_of_an_error",
+    [Query("SELECT ?", (1j,)), Query("SELECT 1; SELECT 2"), Query("SELECT ?", (2**64,)), Call(called.move, 7, 8)],
+    ids=str,
+)
+def test_a_mistake_of_the_program_is_not_among_the_errors_of_a_statement(db, request_of_an_error):
+    with pytest.raises(Exception) as caught:  # of several classes
+        db.ask(request_of_an_error)
+    assert not isinstance(caught.value, db.errors)
+
+
+@pytest.mark.parametrize(
+    ("database", "errors"),
+    [
+        (None, (QuerycrewError, apsw.Error)),
+        (SQLite(), (QuerycrewError, apsw.Error)),
+        (ChildProcess(), (QuerycrewError, apsw.Error)),
+        (FakeDatabase(), (QuerycrewError, Exception)),
+        (Telling(), (QuerycrewError, OSError, LookupError)),
+    ],
+    ids=["default", "SQLite", "children", "no word of errors", "errors of its own"],
+)
+def test_a_database_says_what_its_driver_raises(start, database, errors):
+    assert start(database).errors == errors
+
+
+def test_children_raise_what_their_database_says():
+    assert ChildProcess(Telling()).errors == (OSError, LookupError)
+
+
+@pytest.mark.parametrize("errors", [OSError, [OSError], (OSError, "text"), (int,), None])
+def test_a_database_whose_errors_are_none_is_refused_as_its_crew_is_started(errors):
+    with pytest.raises(TypeError, match=r"Telling\.errors must be a tuple of classes of exceptions"):
+        Supervisor.start(Telling(errors=errors))

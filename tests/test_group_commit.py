@@ -126,7 +126,7 @@ def test_more_texts_than_are_remembered_are_shared_as_ever(writer):
         texts = [Query(f"INSERT INTO kept(number) VALUES ({number + more})") for more in range(50)]
         assert errors(writer.run(*texts)) == [None] * 50
     assert writer.rows() == [*range(2000)]
-    assert len(writer.connection._shareable) < 2000
+    assert len(writer.connection._known) < 2000
     with counted(writer.path) as written:
         assert errors(writer.run(*(insert(number) for number in range(2000, 2020)))) == [None] * 20
     assert written.count == 1
@@ -287,7 +287,7 @@ def test_what_cannot_share_is_answered_as_if_alone_and_its_neighbours_too(make, 
         assert together.rows("SELECT name FROM sqlite_schema") == alone.rows("SELECT name FROM sqlite_schema")
     assert errors(together.run(insert(3), insert(4))) == [None, None]
     assert together.rows("PRAGMA user_version") == alone.rows("PRAGMA user_version")
-    assert not together.connection._connection.in_transaction
+    assert not together.connection.connection.in_transaction
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -495,9 +495,9 @@ def test_what_a_function_has_written_itself_is_undone_with_its_statement(make, t
     functions = Functions(write_and_fail=write_and_fail)
     alone, together = make(on_connect=functions), make(on_connect=functions)
     bad = Query("UPDATE kept SET what = write_and_fail()")
-    functions.connection = alone.connection._connection
+    functions.connection = alone.connection.connection
     one_by_one = errors([alone.run(request)[0] for request in (insert(1), bad, insert(2))])
-    functions.connection = together.connection._connection
+    functions.connection = together.connection.connection
     assert errors(together.run(insert(1), bad, insert(2))) == one_by_one
     assert together.rows() == alone.rows() == [1, 2]
 
@@ -654,9 +654,9 @@ class Deaf:
 
 
 def test_an_interrupt_that_hits_the_commit_is_for_one_caller(writer):
-    writer.connection._connection = Deaf(writer.connection._connection, lambda: writer.interrupt(1))
+    writer.connection.connection = deaf = Deaf(writer.connection.connection, lambda: writer.interrupt(1))
     kinds = errors(writer.run(insert(1), insert(2), insert(3)))
-    writer.connection._connection = writer.connection._connection._connection
+    writer.connection.connection = deaf._connection
     assert kinds.pop(1) in INTERRUPTED
     assert kinds == [None, None], "what nobody interrupted was to be done"
     assert writer.rows() == [1, 3]
@@ -812,7 +812,7 @@ def test_closing_raises_nothing_whatever_hooks_do(make):
     finally:
         failing.clear()
     with pytest.raises(apsw.ConnectionClosedError):
-        writer.connection._connection.execute("SELECT 1")
+        writer.connection.connection.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("how", [*ROLLBACKS, "commit", "busy"])
@@ -907,7 +907,7 @@ def test_the_table_holds_what_was_acknowledged_and_nothing_else(any_writer, kind
             assert type(answer.error).__name__ not in ("_RunsAlone", "AttributeError")
     assert writer.rows("SELECT number FROM kept WHERE number >= 0 ORDER BY number") == expected
     assert writer.rows("SELECT * FROM child") == []
-    assert not writer.connection._connection.in_transaction
+    assert not writer.connection.connection.in_transaction
 
 
 @pytest.fixture(scope="module")

@@ -69,14 +69,13 @@ def test_completion_at_a_prompt_offers_public_names_only(start, path):
     reply = db.ask(supervisor.Query("SELECT 1 AS one"), block=False)
     replies = {"add_done_callback", "as_future", "cancel", "cancelled", "done", "exception", "pipe_to"}
     assert offered(supervisor) == set(supervisor.__all__)
-    assert offered(db, pykka.ActorRef) - {"actor_class", "actor_inbox", "actor_stopped", "actor_urn"} == {
-        *{"shutdown", "transaction", "wait"},
-    }
+    own = {"errors", "shutdown", "transaction", "wait"}
+    assert offered(db, pykka.ActorRef) - {"actor_class", "actor_inbox", "actor_stopped", "actor_urn"} == own
     assert offered(reply, pykka.Future) == offered(reply.map(len), pykka.Future) == replies
     result = reply.get()
     values = {"columns", "lastrowid", "rowcount", "rows", "truncated"}
-    assert offered(result) == {*values, *sequence, "column", "dicts", "first", "one", "scalar"}
-    assert offered(result[0]) == {*sequence, "asdict", "columns", "one"}
+    assert offered(result) == {*values, *sequence, "column", "dicts", "first", "keys", "one", "scalar"}
+    assert offered(result[0]) == {*sequence, "asdict", "columns", "keys", "one"}
     with db.transaction() as session:
         assert offered(session) == {"ask", "rollback"}
     with db.ask(supervisor.Stream("SELECT 1")) as stream:
@@ -219,16 +218,20 @@ def test_an_installed_wheel_answers_a_query_from_any_folder(installed, tmp_path)
 def test_a_users_type_checker_infers_what_an_installed_crew_answers(installed, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
-        "from supervisor import Query, Status, Supervisor\n"
+        "from supervisor import Call, Query, Status, Supervisor\n"
+        "def count(connection: object, table: str) -> int: return len(table)\n"
         "db = Supervisor.start('app.db')\n"
         "reveal_type(db.ask(Query('SELECT 1')))\n"
         "reveal_type(db.ask(Query('SELECT 1'), block=False))\n"
         "reveal_type(db.ask(Status()))\n"
+        "reveal_type(db.ask(Call(count, 'books')))\n"
+        "Call(count, 5)  # type: ignore[arg-type]\n"
     )
     command = (sys.executable, "-m", "mypy", "--strict", "--python-executable", installed, "--no-incremental", program)
     told = run(*command, cwd=tmp_path, env=bare())
     for revealed in ("actors.result.Result", "actors.reply.Reply[actors.result.Result]", "actors.status.CrewStatus"):
         assert f'"{revealed}"' in told
+    assert 'int"' in told
 
 
 def bare():

@@ -215,11 +215,6 @@ def test_a_type_that_sqlite_does_not_have_is_a_clear_error_for_its_caller(db, va
         assert len(db.ask(Query("SELECT * FROM kept"))) == 0
 
 
-def test_a_view_with_gaps_is_refused(db):
-    with same_workers(db), pytest.raises(BufferError):
-        db.ask(Query("SELECT ?", (memoryview(b"every second")[::2],)))
-
-
 # --- never shown --------------------------------------------------------------------------
 
 SECRET = "hunter2"

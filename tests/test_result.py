@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+import sqlite3
 
 import pytest
 
 from actors.result import Result, Row
+from supervisor import Query
 
 PEOPLE = Result(("name", "age"), [("ann", 31), ("bob", 22)], 2)
 NOTHING = Result(("name", "age"), [], 0)
@@ -52,6 +54,62 @@ def test_a_column_named_like_a_method_is_reached_by_its_name_in_brackets():
     assert row.count(7) == 1
 
 
+def test_columns_named_like_methods_are_part_of_a_dictionary():
+    row = Result(("keys", "asdict", "columns"), [(1, 2, 3)])[0]
+    assert (row["keys"], row["asdict"], row["columns"]) == (1, 2, 3)
+    assert dict(row) == row.asdict() == {"keys": 1, "asdict": 2, "columns": 3}
+
+
+def taken(**named):
+    return named
+
+
+def test_a_row_becomes_a_dictionary_in_every_way_that_python_has():
+    row = PEOPLE[0]
+    wanted = {"name": "ann", "age": 31}
+    assert dict(row) == {**row} == {} | dict(row) == taken(**row) == row.asdict() == wanted
+    assert list(dict(row)) == list(row.columns), "in the order of the columns"
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1 AS a, 'x' AS b", "SELECT 1 AS a, 2 AS a, 3 AS b", "SELECT 1 AS keys"])
+def test_a_row_has_the_keys_of_a_row_of_the_standard_library(start, sql):
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    theirs = connection.execute(sql).fetchone()
+    connection.close()
+    ours = start().ask(Query(sql)).one()
+    assert (ours.keys(), dict(ours)) == (theirs.keys(), dict(theirs))
+
+
+def test_of_two_columns_with_one_name_a_dictionary_has_the_first_and_another_name_shows_both(start):
+    db = start()
+    row = db.ask(Query("SELECT 1 AS id, 2 AS id")).one()
+    assert (row.keys(), dict(row), row.asdict()) == (["id", "id"], {"id": 1}, {"id": 1})
+    with pytest.raises(TypeError, match="multiple values for keyword argument 'id'"):
+        taken(**row)
+    row = db.ask(Query("SELECT 1 AS id, 2 AS other_id")).one()
+    assert dict(row) == {"id": 1, "other_id": 2}
+
+
+def test_the_keys_of_a_row_are_a_list_of_the_callers_own():
+    row = PEOPLE[0]
+    row.keys().clear()
+    assert row.keys() == ["name", "age"]
+
+
+def test_a_row_names_its_fields_as_a_named_tuple_does():
+    assert PEOPLE[0]._fields == ("name", "age")
+    assert not hasattr(Row, "_fields"), "without columns it would be taken for an empty named tuple"
+
+
+@pytest.mark.parametrize("columns", [("name", "age"), ("name", "name"), ("count", "index")])
+def test_pandas_takes_the_names_of_columns(columns):
+    pandas = pytest.importorskip("pandas")
+    result = Result(columns, [("ann", 31), ("bob", 22)])
+    for frame in (pandas.DataFrame(result), pandas.DataFrame(result.rows, columns=result.columns)):
+        assert (tuple(frame.columns), frame.values.tolist()) == (columns, [["ann", 31], ["bob", 22]])
+
+
 def test_a_row_prints_its_names_and_values():
     assert repr(PEOPLE[0]) == "Row(name='ann', age=31)"
 
@@ -91,8 +149,21 @@ def test_a_result_is_a_sequence_of_rows():
         PEOPLE[2]
 
 
-def test_an_empty_result_is_false_and_keeps_its_columns():
-    assert not NOTHING
+def test_a_result_is_no_mapping_and_says_so_instead_of_taking_two_columns_for_keys_and_values():
+    for result in (PEOPLE, NOTHING, Result(("a", "b", "c"), [(1, 2, 3)]), Result(rowcount=1)):
+        for convert in (dict, lambda result: {**result}, lambda result: taken(**result)):
+            with pytest.raises(TypeError, match=r"result.dicts\(\) for JSON, or dict\(result.rows\)"):
+                convert(result)
+    assert dict(PEOPLE.rows) == {"ann": 31, "bob": 22}
+
+
+def test_a_result_without_rows_is_false_and_none_is_something_else():
+    for result in (NOTHING, Result(rowcount=3)):
+        assert not result
+        assert result is not None
+
+
+def test_an_empty_result_keeps_its_columns():
     assert NOTHING.columns == ("name", "age")
 
 
@@ -185,6 +256,10 @@ def test_a_table_without_rows_shows_its_columns():
     assert repr(NOTHING).splitlines() == ["name │ age", "─────┼────", "(0 rows)"]
 
 
+def test_a_table_that_was_cut_off_says_that_there_was_more():
+    assert str(Result(("n",), [(1,)], 1, None, True)).endswith("(1 row, and there were more)")
+
+
 def test_a_statement_without_columns_prints_what_it_changed():
     assert repr(Result(rowcount=3)) == "<Result: no rows, rowcount=3>"
     assert repr(Result(rowcount=1, lastrowid=7)) == "<Result: no rows, rowcount=1, lastrowid=7>"
@@ -222,6 +297,12 @@ def test_a_notebook_gets_a_table_in_which_nothing_is_taken_for_markup():
     assert "<td>&lt;script&gt;</td>" in html
     assert "<td>NULL</td>" in html
     assert html.endswith("<p>(2 rows)</p>")
+
+
+def test_a_notebook_is_told_what_a_statement_without_rows_changed():
+    assert Result(rowcount=3, lastrowid=7)._repr_html_() == "<p>&lt;Result: no rows, rowcount=3, lastrowid=7&gt;</p>"
+    assert Result(rowcount=2)._repr_html_() == "<p>&lt;Result: no rows, rowcount=2&gt;</p>"
+    assert "<th>name</th>" in NOTHING._repr_html_()
 
 
 def test_a_notebook_gets_the_first_twenty_rows_only():

@@ -294,5 +294,6 @@ def test_the_repr_of_a_database_tells_its_other_settings():
     database = SQLite("/app.db", synchronous="normal", pragmas={"cache_size": 7, "key": SECRET}, on_connect=begin_with)
     assert repr(database) == (
         "SQLite(path='/app.db', journal_mode='wal', synchronous='normal', foreign_keys=True, busy_timeout=5.0, "
-        "pragmas={cache_size: …, key: …}, on_connect=begin_with, readonly=False, create=True)"
+        "pragmas={cache_size: …, key: …}, on_connect=begin_with, readonly=False, create=True, "
+        "untrusted=False, sandbox=False)"
     )

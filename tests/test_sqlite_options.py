@@ -6,7 +6,8 @@ import signal
 import apsw
 import pytest
 
-from supervisor import ChildProcess, DatabaseUnavailable, Query, Script, SQLite, Status
+from supervisor import Call, ChildProcess, DatabaseUnavailable, Query, Script, SQLite, Status
+from tests import called
 from tests.conftest import eventually
 from tests.support import PATIENCE, ask_writer, error_of, kill, thread_of, up
 
@@ -95,3 +96,110 @@ def test_pragmas_are_never_shown():
     assert "s3cret" not in repr(secret) + str(secret)
     assert secret == SQLite("app.db", pragmas={"key": "s3cret"})
     assert hash(secret) != hash(SQLite("app.db", pragmas={"key": "other"}))
+
+
+# --- settings that have no effect ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
+def test_what_can_only_be_set_in_a_new_file_is_set_before_anything_else(start, path, kind):
+    pragmas = {"auto_vacuum": "incremental", "page_size": 8192, "encoding": "UTF-16"}
+    db = start(kind(SQLite(path, pragmas=pragmas)), size=1)
+    db.ask(Script("CREATE TABLE t(a)"))
+    found = [db.ask(Query(f"PRAGMA {name}")).scalar() for name in (*pragmas, "journal_mode")]
+    assert found == [2, 8192, "UTF-16le", "wal"]
+    assert db.ask(Status()).warnings == ()
+    memory = start(kind(SQLite(pragmas=pragmas)), name="memory")
+    assert [memory.ask(Query(f"PRAGMA {name}")).scalar() for name in pragmas] == found[:3]
+
+
+@pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
+def test_a_setting_without_effect_is_told(start, path, kind, caplog):
+    start(path, size=1, name="first").ask(Script("CREATE TABLE t(a)"))
+    pragmas = {"page_size": 8192, "auto_vacuum": 1, "encoding": "UTF-16", "cache_sise": 5, "user_version": 3}
+    db = start(kind(SQLite(path, pragmas=pragmas)), size=1)
+    assert db.ask(Query("PRAGMA user_version")).scalar() == 3
+    status = db.ask(Status())
+    for told in ("page_size = 8192", "auto_vacuum = 1", "encoding = UTF-16", "cache_sise"):
+        assert sum(told in warning for warning in status.warnings) == 1, told
+        assert told in str(status)
+        assert any("database_warning" in record.message and told in record.message for record in caplog.records)
+    assert len(status.warnings) == 4
+
+
+@pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
+def test_a_log_that_the_file_system_cannot_give_is_told(start, path, kind):
+    # This VFS of SQLite knows no shared memory, as a file system of a network does not.
+    db = start(kind(SQLite(f"file:{path}?vfs=unix-none")), size=1)
+    db.ask(Script("CREATE TABLE t(a)"))
+    assert db.ask(Query("PRAGMA journal_mode")).scalar() == "delete"
+    [warning] = db.ask(Status()).warnings
+    assert "journal_mode is delete" in warning
+    assert "wal cannot be had" in warning
+
+
+class OtherCursor(apsw.Cursor):
+    pass
+
+
+def trace_rows(connection: apsw.Connection) -> None:
+    connection.row_trace = lambda cursor, row: {"a": row[0]}
+
+
+def trace_statements(connection: apsw.Connection) -> None:
+    connection.exec_trace = lambda *_: True
+
+
+def make_other_cursors(connection: apsw.Connection) -> None:
+    connection.cursor_factory = OtherCursor
+
+
+@pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
+@pytest.mark.parametrize(
+    ("on_connect", "said"),
+    [(trace_rows, "row_trace"), (trace_statements, "exec_trace"), (make_other_cursors, "cursor_factory")],
+)
+def test_what_would_make_rows_something_else_is_refused(start, path, kind, on_connect, said):
+    db = start(kind(SQLite(path, on_connect=on_connect)), size=1)
+    error = error_of(db.ask(Query("SELECT 1"), block=False))
+    assert isinstance(error, DatabaseUnavailable)
+    assert said in str(error)
+
+
+def test_the_time_to_wait_for_a_lock_is_no_pragma():
+    with pytest.raises(ValueError, match=r"write SQLite\(busy_timeout=seconds\)"):
+        SQLite("app.db", pragmas={"busy_timeout": 5})
+
+
+# --- an on_connect that fails later --------------------------------------------------------
+
+FAILS_ONCE = "fails-once"
+
+
+def fail_if_asked(connection: apsw.Connection) -> None:
+    """Fail once, if there is a file that says so."""
+    flag = os.path.join(os.path.dirname(connection.filename), FAILS_ONCE)
+    if os.path.exists(flag):
+        os.remove(flag)
+        raise PermissionError("not this time")
+
+
+@pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Call(called.execute, "INSERT INTO t VALUES (1)"),
+        Script("PRAGMA cache_size = 5; INSERT INTO t VALUES (1)"),
+        Script("ATTACH ':memory:' AS other; INSERT INTO t VALUES (1)"),
+    ],
+    ids=str,
+)
+def test_a_connection_that_cannot_be_opened_anew_costs_no_answer(start, path, kind, request_):
+    db = start(kind(SQLite(path, on_connect=fail_if_asked)), size=1)
+    db.ask(Script("CREATE TABLE t(a)"))
+    for done in range(1, 4):
+        assert eventually(lambda done=done: up(db) == 2 and db.ask(Status()).restarts == done - 1)
+        path.with_name(FAILS_ONCE).touch()
+        replies = [db.ask(request_, block=False), *(db.ask(Query("SELECT 1"), block=False) for _ in range(3))]
+        assert [error_of(reply) for reply in replies] == [None] * 4
+        assert db.ask(Query("SELECT count(*) FROM t"), timeout=PATIENCE).scalar() == done

@@ -162,7 +162,7 @@ def test_any_number_of_different_texts_is_answered_and_few_are_remembered(connec
     for number in (*range(1000), *range(1000)):
         result = connection.execute(Query(f"SELECT {number} AS n{number}"))
         assert (result.columns, result.rows) == ((f"n{number}",), [(number,)])
-    assert len(connection._reading) <= 256
+    assert len(connection._known) <= 512
 
 
 def test_texts_that_differ_in_a_comment_or_a_space_are_the_same_to_nobody(connection):

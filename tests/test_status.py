@@ -38,6 +38,7 @@ def crew_status(**changes):
         "stuck": 0,
         "restarts": 9,
         "failed_starts": 8,
+        "warnings": (),
         "wait": Durations(30, 0.001, 0.002, 0.003, 0.004),
         "run": Durations(29, 0.1, 0.2, 0.3, 0.4),
     }

@@ -318,7 +318,7 @@ class Interrupting:
 def test_an_interrupt_that_hits_the_rollback_costs_no_connection():
     connection = SQLite().connect()
     connection.execute(Script("CREATE TABLE t(a); INSERT INTO t VALUES (1)"))
-    connection._connection = Interrupting(connection._connection)
+    connection.connection = Interrupting(connection.connection)
     with pytest.raises(apsw.SQLError):
         connection.execute(Script("BEGIN; DELETE FROM t; SELECT * FROM missing"))
     assert connection.execute(Query("SELECT count(*) FROM t")).scalar() == 1

@@ -381,7 +381,7 @@ def test_a_writing_statement_that_is_cut_has_written_everything(db):
         (lambda: Query("SELECT ?", (1,), many=[(2,)]), ValueError, r"Query\(params, many\) cannot have both"),
         (lambda: Query("SELECT ?", many=5), TypeError, r"Query\(many\) must be a sequence of parameters, not int"),
         (lambda: Query("SELECT ?", many={"a": 1}), TypeError, r"Query\(many\) must be a sequence .* not dict"),
-        (lambda: Query("SELECT ?", many=[5]), TypeError, r"Query\(params\) must be a sequence .* not int"),
+        (lambda: Query("SELECT ?", many=[5]), TypeError, r"Query\(many\), run 1 must be a sequence .* not int"),
         (lambda: Query("SELECT 1", max_rows=-1), ValueError, r"Query\(max_rows=-1\) must be 0 or more"),
         (lambda: Query("SELECT 1", max_rows=1.5), TypeError, r"Query\(max_rows\) must be a whole number, not float"),
         (lambda: Query("SELECT 1", max_rows=True), TypeError, r"Query\(max_rows\) must be a whole number, not bool"),

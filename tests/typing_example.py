@@ -1,6 +1,7 @@
 """Checked by mypy only: what a user's own type checker infers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Never, assert_type
 
@@ -23,6 +24,7 @@ from supervisor import (
     SQLite,
     Status,
     Stream,
+    Subscribe,
     Supervisor,
     SupervisorRef,
     Transaction,
@@ -67,6 +69,28 @@ def ask(db: SupervisorRef) -> None:
     db.tell(Status())  # type: ignore[arg-type]
 
 
+def ask_with_a_flag(db: SupervisorRef, flag: bool, ref: pykka.ActorRef[Any]) -> None:
+    assert_type(db.ask(Query("SELECT 1"), block=flag), Result | Reply[Result])
+    assert_type(db.ask(Script("SELECT 1"), block=flag), Result | Reply[Result])
+    assert_type(db.ask(Backup("copy.db"), block=flag), Result | Reply[Result])
+    assert_type(db.ask(Transaction([Query("SELECT 1")]), block=flag), list[Result] | Reply[list[Result]])
+    assert_type(db.ask(Call(count, "t"), block=flag), int | Reply[int])
+    assert_type(db.ask(Stream("SELECT 1"), block=flag), RowStream | Reply[RowStream])
+    assert_type(db.ask(Status(), block=flag), CrewStatus | Reply[CrewStatus])
+    assert_type(db.ask(Subscribe(ref), block=flag), Reply[None] | None)
+    assert_type(db.stop(block=flag), bool | Reply[bool])
+
+
+def catch(db: SupervisorRef) -> None:
+    try:
+        db.ask(Query("SELECT 1"))
+    except db.errors as error:
+        assert_type(error, BaseException)
+
+
+# --- calls --------------------------------------------------------------------------------
+
+
 def count(connection: object, table: str) -> int:
     return len(table)
 
@@ -75,6 +99,58 @@ async def wait(db: SupervisorRef) -> None:
     db.wait(timeout=1.0)
     assert_type(db.wait(block=False), Reply[None])
     await db.wait(block=False)
+
+
+def page(connection: object, table: str, size: int = 10, *, last: bool = False) -> list[str]:
+    return [table] * size
+
+
+def insert(connection: object, *names: str) -> None: ...
+
+
+class Books:
+    def __init__(self, connection: object, shelf: int) -> None: ...
+
+    def add(self, connection: object, title: str) -> int:
+        return len(title)
+
+    @classmethod
+    def all(cls, connection: object, shelf: int) -> "Books":
+        return cls(connection, shelf)
+
+    @staticmethod
+    def clear(connection: object) -> bool:
+        return True
+
+    def __call__(self, connection: object, pages: int) -> float:
+        return float(pages)
+
+
+def call(books: Books, unknown: Callable[..., str]) -> None:
+    assert_type(Call(count, "t"), Call[int])
+    assert_type(Call(count, "t", readonly=True, timeout=1.0), Call[int])
+    assert_type(Call(page, "t"), Call[list[str]])
+    assert_type(Call(page, "t", 5), Call[list[str]])
+    assert_type(Call(partial(page, size=5, last=True), "t"), Call[list[str]])
+    assert_type(Call(insert), Call[None])
+    assert_type(Call(insert, "a", "b"), Call[None])
+    assert_type(Call(books.add, "Emma"), Call[int])
+    assert_type(Call(books, 5), Call[float])
+    assert_type(Call(Books, 5), Call[Books])
+    assert_type(Call(Books.all, 5), Call[Books])
+    assert_type(Call(Books.clear), Call[bool])
+    assert_type(Call(unknown, 1, "two"), Call[str])
+    assert_type(Call(lambda connection: 5), Call[int])
+    # What does not fit is refused.
+    Call(count)  # type: ignore[arg-type]
+    Call(count, 5)  # type: ignore[arg-type]
+    Call(count, "t", "t")  # type: ignore[arg-type]
+    Call(page, "t", "t")  # type: ignore[arg-type]
+    Call(page, "t", last=True)  # type: ignore[call-arg]
+    Call(insert, "a", 5)  # type: ignore[arg-type]
+    Call(books.add, 5)  # type: ignore[arg-type]
+    Call(Books.clear, 5)  # type: ignore[arg-type]
+    Call(5)  # type: ignore[arg-type]
 
 
 def stop(db: SupervisorRef) -> None:
@@ -126,6 +202,10 @@ def result(result: Result) -> None:
     assert_type(result.rows, list[tuple[Any, ...]])
     assert_type(result.lastrowid, int | None)
     assert_type(result.dicts(), list[dict[str, Any]])
+    assert_type(result.one().keys(), list[str])
+    plain: dict[str, Any] = dict(result.one())
+    page(None, **plain)
+    page(None, **result.one())
 
 
 def status(status: CrewStatus) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "Ticketed",
     "Unrunnable",
     "checked",
+    "errors_of",
     "existing",
     "lanes_of",
     "token_of",
@@ -134,6 +135,14 @@ class Grouping(Connection, Protocol):
         """Say whether it waits for a lock that another connection holds. From any thread."""
         ...
 
+    def refresh(self) -> None:
+        """Make the connection as new, if a job has changed it. In the worker's thread, between two jobs.
+
+        Raises:
+            ConnectionLost: that did not work; no job is concerned.
+        """
+        ...
+
 
 class Pipelined(Connection, Protocol):
     """A connection that lives elsewhere, and takes jobs ahead while it runs another.
@@ -211,7 +220,8 @@ class Pipelined(Connection, Protocol):
 class Database(Protocol):
     """A small frozen value that knows how to reach a database.
 
-    `str()` of it names the database and shows no secret.
+    `str()` of it names the database and shows no secret. It may have an attribute `errors`: a tuple
+    of the classes of its driver's errors, for `SupervisorRef.errors`.
     """
 
     @property
@@ -246,3 +256,19 @@ def existing(database: Database) -> Database:
     """
     make: Callable[[], Database] | None = getattr(database, "existing", None)
     return database if make is None else make()
+
+
+def errors_of(database: Database) -> tuple[type[BaseException], ...]:
+    """Return the classes of the errors that the driver of a database raises.
+
+    A database may have an attribute `errors` with a tuple of them. The driver of a database that has
+    none may raise any `Exception`.
+
+    Raises:
+        TypeError: the attribute is no such tuple.
+    """
+    errors: object = getattr(database, "errors", (Exception,))
+    if isinstance(errors, tuple) and all(isinstance(each, type) and issubclass(each, BaseException) for each in errors):
+        return errors
+    message = f"{type(database).__name__}.errors must be a tuple of classes of exceptions"
+    raise TypeError(message)

@@ -1,5 +1,6 @@
 """A connection that lives in a child process: this process's end of it."""
 
+import marshal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from actors.databases.frames import (
 )
 from actors.databases.quick import loads
 from actors.databases.steps import Step
-from actors.errors import ConnectionLost
+from actors.errors import ConnectionLost, ResultLost
 from actors.log import log
 from actors.messages import Request
 from actors.result import Result
@@ -70,6 +71,10 @@ class ChildConnection:
         self._waited_at = 0.0
         # Of a result that comes in several frames.
         self._rows: list[tuple[Any, ...]] = []
+        # Why a part of it cannot be loaded.
+        self._unloadable: Exception | None = None
+        self.warnings: tuple[str, ...] = ()
+        """What was asked for over there and cannot be had."""
         # Why nothing more can be read.
         self._failure: ConnectionLost | None = None
         self._child = Child(database.home, database.name)
@@ -266,26 +271,45 @@ class ChildConnection:
         self._filled = len(rest)
 
     def _take(self, kind: int, ticket: int, body: memoryview, seconds: float) -> None:
-        value, error = None, None
-        if kind == RESULT:
-            value = Result(*loads(body))
-            if self._rows:
-                value.rows = [*self._rows, *value.rows]
-        elif kind == ROWS:
-            self._rows += loads(body)
-            return
-        elif kind == WAITS:
+        """Turn a frame into an answer, or into a part of one."""
+        value: Any = None
+        error: BaseException | None = None
+        if kind == WAITS:
             self._waited_at = time.monotonic()
             return
-        elif kind == PICKLED:
-            value = load_pickled(body)
+        if kind in (RESULT, ROWS, PICKLED):
+            try:
+                value = load_pickled(body) if kind == PICKLED else loads(body)
+            except Exception as failure:  # the frames before and behind it are whole
+                if kind != PICKLED and not isinstance(failure, MemoryError):
+                    raise
+                self._unloadable = failure
+            if kind == ROWS:
+                self._rows += value or ()
+                return
+            value, error = self._whole(kind, value)
         elif kind == LOST:
             raise self._lost() from load_error(body, BaseException)
-        elif kind != READY:
+        elif kind == READY:
+            self.warnings = marshal.loads(body)
+        else:
             error = load_error(body, BaseException if kind == FAILED else Exception)
-        self._rows = []
+        self._rows, self._unloadable = [], None
         self._answered = ticket
         self._answers.append(Answer(ticket, value, error, seconds))
+
+    def _whole(self, kind: int, value: Any) -> tuple[Any, ResultLost | None]:
+        """Return the value of an answer whose last frame has come, or why it cannot be had."""
+        if self._unloadable is not None:
+            failure = self._unloadable
+            lost = ResultLost(f"the job was done, and its result cannot be loaded here ({type(failure).__name__})")
+            lost.__cause__ = failure
+            return None, lost
+        if kind == RESULT:
+            value = Result(*value)
+            if self._rows:
+                value.rows = [*self._rows, *value.rows]
+        return value, None
 
     # --- the end --------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ dead. An answer is written before the next token is drawn: at most one job is ev
 
 import fcntl
 import gc
+import marshal
 import os
 import select
 import signal
@@ -37,17 +38,17 @@ from actors.databases.frames import (
     READY,
     TOO_LARGE,
     WAITS,
+    Packed,
     answer_frame,
     answer_frames,
     error_frame,
     frame,
     load_request,
-    packing,
     write,
 )
-from actors.databases.steps import MoreRows, OpenRows
-from actors.errors import ConnectionLost
-from actors.messages import Call
+from actors.databases.steps import MoreRows, OpenRows, Step
+from actors.errors import ConnectionLost, ResultLost
+from actors.messages import Request
 from actors.result import Result
 
 __all__ = ["OUT_OF_MEMORY", "TICKET", "WHATEVER_RUNS", "main"]
@@ -98,12 +99,17 @@ class Host:
         except BaseException as error:  # noqa: BLE001  # the parent decides what it means
             write(self._answers, error_frame(FAILED, 0, error))
             return
-        self._plain = bool(getattr(self._connection, "plain_values", False))
+        self._plain = plain = bool(getattr(self._connection, "plain_values", False))
+        self._refresh = getattr(self._connection, "refresh", lambda: None)
+        self._seals = hasattr(self._connection, "seal")
+        if self._seals:
+            self._connection.seal = lambda value, of: Packed(value, of, plain=plain)  # type: ignore[attr-defined]
         if hasattr(self._connection, "execute_group"):
             self._grouping = cast("Grouping", self._connection)
         if hasattr(self._connection, "on_wait"):
             self._connection.on_wait = lambda: write(self._answers, frame(WAITS, self._first, b""))
-        write(self._answers, frame(READY, 0, b""))
+        warnings = getattr(self._connection, "warnings", ())
+        write(self._answers, frame(READY, 0, marshal.dumps(tuple(warnings))))
         try:
             if self._grouping is not None:
                 self._serve_groups(self._grouping)
@@ -111,6 +117,7 @@ class Host:
                 while (job := self._draw()) is not None:
                     self._run(*job)
                     del job  # while it waits for the next, it shall hold nothing of this one
+                    self._make_ready()
         finally:
             self._connection.close()
 
@@ -129,11 +136,18 @@ class Host:
             try:
                 answers = connection.execute_group(first, self._draw_now)
             except BaseException as error:  # noqa: BLE001  # nothing more can run here
-                cause = (error.__cause__ or error) if isinstance(error, ConnectionLost) else error
-                self._lose(first[0], cause, 0.0)
+                self._lose(first[0], error, 0.0)
             del first  # while it waits for the next, it shall hold nothing of this one
             self._tell(answers)
             del answers
+            self._make_ready()
+
+    def _make_ready(self) -> None:
+        """Make the connection as new, if a job has changed it; a failure costs nothing that was answered."""
+        try:
+            self._refresh()
+        except BaseException as error:  # noqa: BLE001  # nothing more can run here
+            self._lose(self._first, error, 0.0)
 
     def _tell(self, answers: list[Answer]) -> None:
         """Write answers, as many as have room in one system call."""
@@ -149,10 +163,8 @@ class Host:
     def _frames(self, ticket: int, value: Any, error: BaseException | None, seconds: float) -> Iterator[bytes]:
         if error is None:
             try:
-                if self._plain and type(value) is Result and len(value.rows) <= FEW:
-                    yield answer_frame(ticket, value, seconds)
-                else:
-                    yield from answer_frames(ticket, value, seconds, plain=self._plain)
+                # A job of a group writes, and its answer was packed before the commit.
+                yield from answer_frames(ticket, value, None, seconds, plain=self._plain)
             except Exception as failure:  # noqa: BLE001  # it goes to its caller
                 error = failure
             else:
@@ -163,8 +175,7 @@ class Host:
 
     def _loaded(self, ticket: int, kind: int, body: bytes | bytearray) -> Ticketed:
         try:
-            request = load_request(kind, body)
-            return ticket, packing(request) if isinstance(request, Call) else request
+            return ticket, load_request(kind, body)
         except Exception as error:  # noqa: BLE001  # it goes to its caller
             return ticket, Unrunnable(error)
 
@@ -276,28 +287,22 @@ class Host:
             self._running = ticket
             interrupted = self._interrupted and self._is_interrupted(ticket)
         lost = False
+        cause: BaseException
         try:
             if interrupted:
                 message = "interrupted before it was started"
                 raise InterruptedError(message)  # noqa: TRY301  # answered like any error
             request, connection = load_request(kind, body), self._connection
             del body
-            if isinstance(request, Call):
-                request = packing(request)
-            result = checked(connection.execute(request), request, connection)  # type: ignore[union-attr]  # open by now
+            result = connection.execute(request)  # type: ignore[union-attr]  # open by now
             with self._lock:
                 self._running = 0
-            seconds = time.perf_counter() - began
-            if self._plain and type(result) is Result and len(result.rows) <= FEW:
-                write(self._answers, answer_frame(ticket, result, seconds))
-            else:
-                for data in answer_frames(ticket, result, seconds, plain=self._plain):
-                    write(self._answers, data)
+            self._answer(ticket, result, request, time.perf_counter() - began)
             if isinstance(request, (OpenRows, MoreRows)) and result.truncated:
                 del result
                 self._fetch_ahead(ticket)
         except ConnectionLost as error:
-            lost, cause = True, error.__cause__ or error
+            lost, cause = True, error
         except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
             cause = error
         except BaseException as error:  # noqa: BLE001  # as on a thread, it costs the worker
@@ -311,6 +316,28 @@ class Host:
         _tell_where(cause)
         write(self._answers, error_frame(ERROR, ticket, cause, time.perf_counter() - began))
         cause.__traceback__ = None  # its frames hold a cursor, and that a lock
+
+    def _answer(self, ticket: int, value: Any, request: Request | Step, seconds: float) -> None:
+        """Write what a job is answered by.
+
+        Raises:
+            TypeError: it is nothing that a connection may answer.
+            ResultLost: it cannot be sent, and the job was done.
+            Exception: the same of a job that has only read.
+        """
+        if type(value) is not Packed:
+            checked(value, request, self._connection)
+        try:
+            if self._plain and type(value) is Result and len(value.rows) <= FEW:
+                write(self._answers, answer_frame(ticket, value, seconds))
+                return
+            for data in answer_frames(ticket, value, request, seconds, plain=self._plain):
+                write(self._answers, data)
+        except Exception as error:
+            if self._seals:
+                raise  # what writes was packed before it was committed
+            message = f"{request} was done, and its result is lost: {type(error).__name__}: {error}"
+            raise ResultLost(message) from error
 
     def _fetch_ahead(self, ticket: int) -> None:
         """Fetch what a stream will be asked for next, while the parent works on what it was given.
@@ -328,6 +355,8 @@ class Host:
 
     def _lose(self, ticket: int, cause: BaseException, seconds: float) -> NoReturn:
         """Say why nothing more can run here, and end."""
+        if isinstance(cause, ConnectionLost):
+            cause = cause.__cause__ or cause
         _tell_where(cause)
         write(self._answers, error_frame(LOST, ticket, cause, seconds))
         _end(1)

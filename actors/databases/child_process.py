@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, final
 
-from actors.databases.base import Database, existing, lanes_of
+from actors.databases.base import Database, errors_of, existing, lanes_of
 from actors.databases.sqlite import SQLite
 from actors.frozen import Frozen, store
 
@@ -74,6 +74,11 @@ class ChildProcess(Frozen):
     def max_size(self) -> int | None:
         """As of the database in the children."""
         return self.database.max_size
+
+    @property
+    def errors(self) -> tuple[type[BaseException], ...]:
+        """As of the database in the children: its errors arrive here as they were raised."""
+        return errors_of(self.database)
 
     def __str__(self) -> str:
         return f"ChildProcess({self.database})"

@@ -7,12 +7,13 @@ without changing them travel so, since that takes half the time; everything else
 import marshal
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 from actors.databases.steps import Step
 from actors.errors import RemoteError
 from actors.messages import Call, Query, Request, unbound
+from actors.parameters import PLAIN
 from actors.result import Result
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ROWS",
     "TOO_LARGE",
     "WAITS",
+    "Packed",
     "answer_frame",
     "answer_frames",
     "error_frame",
@@ -36,7 +38,6 @@ __all__ = [
     "load_error",
     "load_pickled",
     "load_request",
-    "packing",
     "request_frame",
     "write",
 ]
@@ -62,15 +63,14 @@ _PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the 
 FEW: Final = 256
 """Rows that are not worth measuring: they travel in one frame."""
 
-# What SQLite binds and `marshal` does not change. It would turn anything that has a buffer into bytes, and so
-# hide what the driver refuses.
-_PLAIN: Final = {int, float, str, bytes, bool, type(None)}
+# `marshal` carries values of the classes in PLAIN unchanged. It would turn any other object that has a buffer into
+# bytes, and so hide what the driver refuses. SQLite binds values of these subclasses as the plain ones.
 _MAKERS: Final[tuple[tuple[Any, Callable[[Any], object]], ...]] = (
     (bool, bool),
     (int, int.__int__),
     (float, float.__float__),
     (str, str.__str__),
-    ((bytes, bytearray, memoryview), bytes),
+    (bytes, bytes),
 )
 
 
@@ -94,7 +94,7 @@ def request_frame(ticket: int, request: Request | Step) -> bytes:
     try:
         if type(request) is Query and request.many is None and request.max_rows is None:
             params = request.params
-            if type(params) is not tuple or not _PLAIN.issuperset(map(type, params)):
+            if type(params) is not tuple or not PLAIN.issuperset(map(type, params)):
                 params = _plainer(params)
             if params is not None:
                 return frame(QUERY, ticket, marshal.dumps((_plain(request.sql), params)))
@@ -120,7 +120,8 @@ def _unsendable(request: Request | Step, error: str) -> str:
             _pickle(request.function)
         except BaseException:  # noqa: BLE001  # a class of the user's
             return _wrong_function(request, f"it cannot be pickled ({error})")
-    return f"a parameter cannot be sent to a child process ({error}){_types_of(request)}"
+    culprit = culprit_of(getattr(request, "params", getattr(request, "args", ())))
+    return f"a parameter cannot be sent to a child process: {_described(culprit)} ({error})"
 
 
 def _wrong_function(request: Request | Step, reason: str) -> str:
@@ -154,17 +155,10 @@ def _plain(value: Any) -> Any:
 def _plainer(params: Any) -> Any:
     """Return parameters as plain values, or `None` where one of them is no such value."""
     if isinstance(params, dict):
-        named = {str(name): _plain(value) for name, value in params.items()}
-        return named if _PLAIN.issuperset(map(type, named.values())) else None
+        named = {name: _plain(value) for name, value in params.items()}
+        return named if PLAIN.issuperset(map(type, named.values())) else None
     values = tuple(_plain(value) for value in params)
-    return values if _PLAIN.issuperset(map(type, values)) else None
-
-
-def _types_of(request: Request | Step) -> str:
-    params = getattr(request, "params", getattr(request, "args", ()))
-    values = params.values() if isinstance(params, dict) else params
-    names = sorted({type(value).__qualname__ for value in values if type(value) not in _PLAIN})
-    return f"; its types: {', '.join(names)}" if names else ""
+    return values if PLAIN.issuperset(map(type, values)) else None
 
 
 def load_request(kind: int, body: bytes | bytearray) -> Request | Step:
@@ -194,67 +188,94 @@ def load_request(kind: int, body: bytes | bytearray) -> Request | Step:
 # --- answers ------------------------------------------------------------------------------
 
 
+class Packed:
+    """An answer as it travels: the kinds and bodies of its frames."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, value: Any, request: object, *, plain: bool) -> None:
+        """Pack what `request` is answered by; see `answer_frames` for `plain` and the errors."""
+        self.parts = list(_parts_of(value, request, plain=plain))
+
+
 def answer_frame(ticket: int, result: Result, seconds: float) -> bytes:
     """Return the one frame of a result, which must be plain; see `answer_frames`."""
-    body = marshal.dumps((result.columns, result.rows, result.rowcount, result.lastrowid, result.truncated))
+    body = _body(result)
     return HEAD.pack(MAGIC, len(body), ticket, RESULT, seconds) + body
 
 
-def answer_frames(ticket: int, result: Any, seconds: float, *, plain: bool) -> Iterator[bytes]:
+def answer_frames(ticket: int, value: Any, request: object, seconds: float, *, plain: bool) -> Iterator[bytes]:
     """Yield the frames of an answer: one, or of a result several with some megabytes of rows each.
 
     Args:
         ticket: the job's.
-        result: what was answered: a `Result`, or anything else.
+        value: what was answered: a `Result`, anything else, or the same `Packed`.
+        request: what it is the answer to.
         seconds: how long that took.
         plain: whether its rows hold nothing but None, int, float, str and bytes.
 
     Raises:
         TypeError: a value cannot be sent to another process.
     """
-    if not plain or type(result) is not Result:
-        yield _pickled(ticket, result, seconds)
+    for kind, body in value.parts if type(value) is Packed else _parts_of(value, request, plain=plain):
+        yield frame(kind, ticket, body, seconds)
+
+
+def _parts_of(value: Any, request: object, *, plain: bool) -> Iterator[tuple[int, bytes]]:
+    if not plain or type(value) is not Result:
+        yield PICKLED, _pickled(value, request)
         return
-    rows, start = result.rows, 0
+    rows, start = value.rows, 0
     if len(rows) > FEW:
         portion = max(1, _PORTION * 64 // len(marshal.dumps(rows[:64])))
         while len(rows) - start > portion:
-            yield frame(ROWS, ticket, marshal.dumps(rows[start : start + portion]))
+            yield ROWS, marshal.dumps(rows[start : start + portion])
             start += portion
     last = rows[start:] if start else rows
-    rest = Result(result.columns, last, result.rowcount, result.lastrowid, result.truncated)
-    yield answer_frame(ticket, rest, seconds)
+    yield RESULT, _body(Result(value.columns, last, value.rowcount, value.lastrowid, value.truncated))
 
 
-class _Packed(bytes):
-    """What a function returned, packed while its transaction was still open."""
-
-    __slots__ = ()
+def _body(result: Result) -> bytes:
+    return marshal.dumps((result.columns, result.rows, result.rowcount, result.lastrowid, result.truncated))
 
 
-def packing(request: Call[Any]) -> Call[Any]:
-    """Return a call of the same function that packs what that returns: what cannot be sent is to roll back."""
-
-    def call(connection: Any, *args: Any) -> _Packed:
-        return _Packed(_dumps(request.function(connection, *args), f"what {request} returned"))
-
-    call.__module__, call.__qualname__ = request.sql.rpartition(".")[::2]
-    return Call(call, *request.args, readonly=request.readonly, timeout=request.timeout)
-
-
-def _dumps(value: object, what: str) -> bytes:
+def _pickled(value: object, request: object) -> bytes:
     import pickle
 
     try:
         return pickle.dumps(value)
+    except MemoryError:
+        raise
     except Exception as error:
-        message = f"{what} cannot be sent from a child process: {type(error).__name__}: {error}"
+        which = f"what {request} returned" if isinstance(request, Call) else f"the result of {request}"
+        message = (
+            f"{which} cannot be sent from a child process: {_described(culprit_of(value))} ({type(error).__name__})"
+        )
         raise TypeError(message) from error
 
 
-def _pickled(ticket: int, result: object, seconds: float) -> bytes:
-    body = result if isinstance(result, _Packed) else _dumps(result, "the job was done, and its result")
-    return frame(PICKLED, ticket, body, seconds)
+def culprit_of(value: object, depth: int = 8) -> object:
+    """Return the part of a value that cannot be pickled: the value itself, or something in its containers."""
+    import pickle
+
+    parts: Iterable[object] = ()
+    if isinstance(value, dict):
+        parts = (*value.keys(), *value.values())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = value
+    elif isinstance(value, Result):
+        parts = value.rows
+    for part in parts if depth else ():
+        try:
+            pickle.dumps(part)
+        except BaseException:  # noqa: BLE001  # whatever its class does there
+            return culprit_of(part, depth - 1)
+    return value
+
+
+def _described(value: object) -> str:
+    name = getattr(value, "__qualname__", None)
+    return f"a {type(value).__qualname__}" if name is None else f"the {type(value).__qualname__} {name}"
 
 
 def load_pickled(body: Any) -> Any:

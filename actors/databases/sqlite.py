@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
+import apsw
+
 from actors.databases.sqlite_connection import ALONE, READER, WRITER, Role, SQLiteConnection
-from actors.databases.sqlite_opening import without_query
+from actors.databases.sqlite_file import Location, location_of
 from actors.databases.sqlite_writer import SQLiteWriter
 from actors.frozen import Frozen, store
 
@@ -17,7 +19,8 @@ class SQLite(Frozen):
     """A SQLite database: a file, or `:memory:`.
 
     A file is created if there is none (see `create`). Its path is made absolute at once, so a later change
-    of the current folder does not matter. A path that starts with `file:` is a SQLite URI.
+    of the current folder does not matter. A `str` that starts with `file:` is a SQLite URI, a `Path` never is;
+    `uri=True` or `uri=False` decides otherwise, and a program that takes paths of its users says `False`.
 
     To change how it connects, wrap it in a database of your own instead of deriving from it: a `name`, a
     `max_size` and a `connect` that calls this one's.
@@ -52,6 +55,13 @@ class SQLite(Frozen):
     create: bool
     """Whether a file is made where there is none. With `False` a missing file is an error, as a mistyped path should
     be."""
+    untrusted: bool
+    """Whether the file is a stranger's: it is checked as a whole each time that it is opened, its views and triggers
+    call no function of `on_connect`, nothing makes its schema writable, no extension is loaded, and SQLite's limits on
+    lengths and depths are low."""
+    sandbox: bool
+    """Whether the SQL is a stranger's: only queries are run, with lower limits; `readonly` and `untrusted` are set with
+    it. What bounds time, rows and memory is `Query(timeout=…, max_rows=…)` and `ChildProcess(memory_limit=…)`."""
 
     def __init__(
         self,
@@ -65,16 +75,24 @@ class SQLite(Frozen):
         on_connect: str | Callable[[Any], object] | None = None,
         readonly: bool = False,
         create: bool = True,
+        untrusted: bool = False,
+        sandbox: bool = False,
+        uri: bool | None = None,
     ) -> None:
-        store(self, "path", _absolute(path))
+        switches = {"readonly": readonly, "create": create, "untrusted": untrusted, "sandbox": sandbox}
+        for name, value in switches.items():
+            _check_bool(name, value)
+        store(self, "path", _absolute(path, uri))
         store(self, "journal_mode", journal_mode)
         store(self, "synchronous", synchronous)
         store(self, "foreign_keys", foreign_keys)
         store(self, "busy_timeout", busy_timeout)
         store(self, "pragmas", _checked_pragmas(pragmas))
         store(self, "on_connect", on_connect)
-        store(self, "readonly", readonly)
+        store(self, "readonly", readonly or sandbox)
         store(self, "create", create)
+        store(self, "untrusted", untrusted or sandbox)
+        store(self, "sandbox", sandbox)
         for name, values in (
             ("journal_mode", ("wal", "delete", "truncate", "persist", "memory", "off")),
             ("synchronous", ("off", "normal", "full", "extra")),
@@ -83,11 +101,7 @@ class SQLite(Frozen):
             if not isinstance(value, str) or value.lower() not in values:
                 message = f"SQLite({name}={value!r}) must be one of {', '.join(values)}"
                 raise ValueError(message)
-        for name, value in (("readonly", readonly), ("create", create)):
-            if not isinstance(value, bool):
-                message = f"SQLite({name}) must be a bool, not {type(value).__name__}"
-                raise TypeError(message)
-        if readonly and self.in_memory:
+        if self.readonly and self.in_memory:
             message = "SQLite(readonly=True) needs a file: a database in memory would stay empty"
             raise ValueError(message)
         if not create and self.in_memory:
@@ -104,29 +118,33 @@ class SQLite(Frozen):
     @property
     def in_memory(self) -> bool:
         """Whether the database lives and dies with its one connection."""
-        path = self.path
-        return path in ("", ":memory:") or (path.startswith("file:") and (":memory:" in path or "mode=memory" in path))
+        return location_of(self.path).in_memory
 
     @property
     def name(self) -> str:
         """The file's name without its ending."""
         if self.in_memory:
             return "memory"
-        return os.path.splitext(os.path.basename(without_query(self.path)))[0]
+        return os.path.splitext(os.path.basename(location_of(self.path).path))[0]
 
     @property
     def max_size(self) -> int | None:
         """One for an in-memory database."""
         return 1 if self.in_memory else None
 
+    @property
+    def errors(self) -> tuple[type[BaseException], ...]:
+        """The base of all errors of APSW."""
+        return (apsw.Error,)
+
     def __str__(self) -> str:
         # A URI may carry a key in its query.
-        return f"SQLite({without_query(self.path)!r})"
+        return f"SQLite({location_of(self.path).shown!r})"
 
     def __repr__(self) -> str:
         # So may a pragma, or the SQL of `on_connect`.
         shown = {name: repr(getattr(self, name)) for name in self._fields}
-        shown["path"] = repr(without_query(self.path))
+        shown["path"] = repr(location_of(self.path).shown)
         shown["pragmas"] = f"{{{', '.join(f'{name}: …' for name, _ in self.pragmas)}}}"
         if self.on_connect is not None:
             shown["on_connect"] = getattr(self.on_connect, "__qualname__", "…")
@@ -196,7 +214,16 @@ def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
         if not isinstance(value, (str, int, float)):
             message = f"SQLite(pragmas[{name!r}]) must be a str or a number, not {type(value).__name__}"
             raise TypeError(message)
+        if name.lower() == "busy_timeout":
+            message = "SQLite(pragmas) cannot have busy_timeout: write SQLite(busy_timeout=seconds)"
+            raise ValueError(message)
     return tuple(pragmas.items())
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        message = f"SQLite({name}) must be a bool, not {type(value).__name__}"
+        raise TypeError(message)
 
 
 def _is_scheme(text: str) -> bool:
@@ -207,21 +234,25 @@ def _is_scheme(text: str) -> bool:
 _IN_SCHEMES = str.maketrans("", "", "+-.")
 
 
-def _absolute(path: object) -> str:
+def _absolute(path: object, uri: bool | None) -> str:
     if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
         message = f"SQLite(path) must be a str or a path, not {type(path).__name__}"
         raise TypeError(message)
     if "\0" in text:
         message = "SQLite(path) must not hold a null character"
         raise ValueError(message)
+    is_given_as_text = isinstance(path, str)
     scheme, separator, _ = text.strip().partition("://")
-    if isinstance(path, str) and separator and scheme != "file" and _is_scheme(scheme):
+    if is_given_as_text and uri is not False and separator and scheme != "file" and _is_scheme(scheme):
         # The rest is not shown, since it may hold a password.
         message = (
             f"SQLite(path) must be a path or a URI that starts with file:, and {scheme}://… is neither; pass the path "
             "of a SQLite file, or for another kind of database an object with connect(), name and max_size"
         )
         raise ValueError(message)
-    if text in ("", ":memory:") or text.startswith("file:"):
+    if is_given_as_text and text in ("", ":memory:"):
         return text
+    if uri if uri is not None else is_given_as_text and text.startswith("file:"):
+        location = Location(text, is_uri=True)
+        return location.uri() if location.is_file else text
     return os.path.abspath(text)

@@ -5,16 +5,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import apsw
 
 from actors.databases.base import NeedsWriter
 from actors.databases.sqlite_opening import opened
-from actors.databases.sqlite_state import changes_connection
+from actors.databases.sqlite_statement import Counting, Known, Told, changes_connection, columns_now, columns_of
 from actors.databases.sqlite_steps import Steps
-from actors.databases.sqlite_transactions import call, many, run_together
-from actors.databases.steps import STEPS, Begin, Close, CopyPages, KeepCopy, OpenBackup, OpenRows, Step
+from actors.databases.sqlite_transactions import OwnTransaction, call, run_each
+from actors.databases.sqlite_untrusted import is_harmless
+from actors.databases.steps import STEPS, Begin, Close, CopyPages, KeepCopy, OpenBackup, OpenRows, Step, Within
 from actors.errors import ConnectionLost, TransactionLeftOpen
 from actors.log import log
 from actors.messages import Call, Parameters, Query, Request, Script, Transaction, shorten
@@ -23,7 +24,21 @@ from actors.result import Result
 if TYPE_CHECKING:
     from actors.databases.sqlite import SQLite
 
-__all__ = ["ALONE", "LOST", "NO_ROWID", "READER", "RELEASE", "SAVEPOINT", "WRITER", "Role", "SQLiteConnection"]
+__all__ = [
+    "ALONE",
+    "READER",
+    "RELEASE",
+    "SAVEPOINT",
+    "UNDO",
+    "WRITER",
+    "NothingRan",
+    "Role",
+    "SQLiteConnection",
+    "is_lost",
+]
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 Role: TypeAlias = Literal["alone", "reader", "writer"]
 """What a connection is for: everything, or reading beside the one that writes, or writing."""
@@ -31,73 +46,122 @@ ALONE: Final = "alone"
 READER: Final = "reader"
 WRITER: Final = "writer"
 
-LOST: Final = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.ConnectionClosedError)
-"""After these, nothing more can be trusted of the connection."""
+_LOST: Final = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.ConnectionClosedError)
 
+_LOOK_AGAIN = 0.01  # seconds after which a connection that reads looks whether its file is still there
 _WAITING = 0.1  # seconds since it last had to wait for a lock: it looks several times as often
 
 SAVEPOINT: Final = "SAVEPOINT querycrew"
 RELEASE: Final = "RELEASE querycrew"
+UNDO: Final = f"ROLLBACK TO querycrew; {RELEASE}"
 
-_REMEMBERED = 256  # texts of statements that a connection remembers
+_REMEMBERED = 512  # texts of statements that a connection remembers: more than APSW keeps prepared
 
-NO_ROWID: Final = -(2**63)
-"""The last inserted rowid is set to this first, to tell whether there was one."""
+
+def is_lost(error: BaseException) -> bool:
+    """Say whether nothing more can be trusted of a connection after an error."""
+    # A virtual table that finds itself damaged, as in FTS5's integrity check, says nothing about the database.
+    return isinstance(error, _LOST) and getattr(error, "extendedresult", 0) != apsw.SQLITE_CORRUPT_VTAB
+
+
+class NothingRan(Exception):
+    """Nothing of a statement ran: it cannot be run so."""
+
+
+class _Unprepared(NothingRan):
+    """It has to be prepared once more, since the connection's schema may be old."""
+
+    def __init__(self, schema: str | None) -> None:
+        super().__init__(schema)
+        self.schema = schema
+        """The database whose schema it reads; `None` for all that are attached."""
+
+
+class _NeedsTransaction(NothingRan):
+    """It writes, and has to be given a transaction first."""
 
 
 class _Trace:
-    """What the engine tells of a statement just before its first step.
+    """Looks at a statement just before its first step.
 
     That is the only moment at which the columns of a statement without rows can be read, and
     the last at which a second statement can be refused before the first has run.
     """
 
-    __slots__ = ("_connection", "_go_on", "_owner", "_seen", "_sql", "changes_before", "columns", "end")
+    __slots__ = ("_is_fresh", "_owner", "_repeats", "_sql", "columns", "known")
 
-    def __init__(self, owner: "SQLiteConnection", sql: str, *, go_on: bool = True) -> None:
+    def __init__(self, owner: "SQLiteConnection", sql: str, *, repeats: bool = False) -> None:
+        """Look at the statement `sql`; one that `repeats` is run for many sets of parameters."""
         self._owner = owner
-        self._connection = owner._connection
         self._sql = sql
-        self._go_on = go_on
-        self._seen = False
+        self._repeats = repeats
+        # Whether the connection's schema was looked at before the statement was prepared.
+        self._is_fresh = False
+        self.known: Known | None = None
+        """What is known of the statement, once it was prepared."""
         self.columns: tuple[str, ...] = ()
-        self.changes_before: int | None = None
-        """The connection's count of changes, of a statement that writes."""
-        self.end = ""
-        """What is to be run once the rows are read, of a statement that was given a transaction for itself."""
+
+    def refresh(self) -> None:
+        """Let the statement begin again: the schema has been looked at."""
+        self._is_fresh = True
 
     def __call__(self, cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
         del bindings
-        if self._seen:
-            return self._go_on  # a comment behind the statement
-        self._seen = True
+        if self.known is None:
+            self._first(cursor, sql)
+        elif self._repeats and not _is_blank(sql):
+            self._owner.counting.end()
+            self._count()
+        return True  # a comment behind the statement comes here, too
+
+    def _first(self, cursor: apsw.Cursor, sql: str) -> None:
+        owner, told = self._owner, self._owner.told
         if len(sql) != len(self._sql) and not _is_blank(self._sql[len(sql) :]):
             message = "the query holds more than one statement; send them as Script(sql), or one by one"
             raise ValueError(message)
-        writes = not cursor.is_readonly or self._owner._optimizes
-        if self._go_on:
-            self._owner._object(self._sql, writes)
-        self.columns = _names(cursor.get_description())
-        self._owner._prepared = False
-        if writes:
-            if self.columns and self._go_on and "pragma" not in sql.lower():
-                # Rows that cannot be read are an error when all is done: it is undone then.
-                self.end = self._owner._begin_one()
-            self.changes_before = self._connection.total_changes()
-            self._connection.set_last_insert_rowid(NO_ROWID)
-        return self._go_on
+        known = owner.known_of(self._sql, columns_of(cursor), is_readonly=cursor.is_readonly)
+        owner.admits(known)
+        if known.pragma is not None and not self._is_fresh:
+            raise _Unprepared(told.schema)
+        self.known, self.columns = known, known.columns
+        owner.told.clear()
+        if known.writes:
+            self._count()
+
+    def _count(self) -> None:
+        if self.known is not None and self.known.writes:
+            self._owner.counting.begin(self.known)
 
 
-def _names(description: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple([column[0] for column in description])
+class _ScriptTrace:
+    """Counts what the statements of a script do, one after the other."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: "SQLiteConnection") -> None:
+        self._owner = owner
+
+    def __call__(self, cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+        del sql, bindings
+        owner = self._owner
+        owner.counting.end()
+        known = Known(owner.told, (), is_readonly=cursor.is_readonly)
+        owner.told.clear()
+        if known.writes:
+            owner.counting.begin(known)
+        return True
 
 
 class SQLiteConnection:
     """One APSW connection, which every job finds clean.
 
-    A job that attaches a database, creates something temporary or sets a pragma (the engine's
-    authorizer tells, as the statement is prepared) makes the connection be opened anew after it.
-    Not so in memory, where that would lose the data.
+    A job that attaches a database, creates something temporary or sets a pragma (the engine's authorizer tells, as the
+    statement is prepared) makes the connection be opened anew behind it. Not so in memory, where that would lose the
+    data.
+
+    What writes is run in a transaction of ours: all that can fail, packing the result included, comes before its
+    `COMMIT`, and nothing behind that changes the answer. Except what has no effect, or another one, inside a
+    transaction (`VACUUM`, a pragma), which SQLite commits by itself.
     """
 
     plain_values = True
@@ -107,10 +171,17 @@ class SQLiteConnection:
         self._database = database
         self._role = role
         self._create = create
-        # Text → columns, of statements that are known to be single and only to read.
-        self._reading: dict[str, tuple[str, ...]] = {}
-        # Whether the engine has prepared a statement since this was last set to False.
-        self._prepared = False
+        # What is known of statements, by their texts.
+        self._known: dict[str, Known] = {}
+        self.told = Told()
+        """What SQLite told of the statement that is being prepared."""
+        self.admits: Callable[[Known], object] = self._admit_free
+        """Raises what keeps a statement from being run now, just before its first step."""
+        self.seal: Callable[[Any, Any], Any] = lambda value, _: value
+        """Makes what is answered of the value of a request that writes, and the request, before it is committed: if
+        that fails, nothing has taken effect."""
+        self.rollbacks = 0
+        """How many transactions were rolled back."""
         # Set by `interrupt`, for a wait for a lock, which the engine's own interrupt does not end.
         # Not an event: a thread that is killed in the middle of setting one leaves its lock held.
         self._interrupted = False
@@ -119,32 +190,50 @@ class SQLiteConnection:
         self._patience = float("inf")
         self.on_wait: Callable[[], object] = lambda: None
         """Called again and again while it waits for a lock."""
-        # The job is done, and whoever still interrupts it comes too late.
+        # The job is done, and an interrupt comes too late.
         self._renewing = False
-        # Whether the job has changed something of the connection that the next one would see.
-        self._stateful = False
-        # Whether the statement may be run by the writer instead.
-        self._may_move = False
+        self.is_stale = False
+        """Whether a job has changed something of the connection that the next one would see."""
         self.stays_readonly = False
-        """Whether the transaction that is open only reads, whatever its statements want."""
-        # Whether the statement runs in somebody's transaction, and has no savepoint yet.
-        self._alone_within = False
-        # Whether the statement is to be read row by row.
-        self._only_reads = False
-        # Whether what was prepared last is a pragma that writes, though the engine holds it to be readonly.
-        self._optimizes = False
+        """Whether the transaction that is open only reads, and no statement of it can change that."""
+        self.warnings: tuple[str, ...] = ()
+        """What was asked for and cannot be had."""
         self._open()
 
     def _open(self) -> None:
-        connection, self._file = opened(self._database, self._on_busy, create=self._create)
+        self.connection: apsw.Connection
+        self.connection, self._file, self.warnings = opened(self._database, self._on_busy, create=self._create)
         self._create = False  # a file that is gone was there, and an empty one is no substitute
         if self._role == READER:
-            connection.pragma("query_only", True)
-        connection.authorizer = self._authorize
-        self._connection = connection
-        self._cursor = connection.cursor()
-        self._stateful = False
+            self.connection.pragma("query_only", True)
+            if self._file is not None:
+                self._file.look_again = _LOOK_AGAIN
+        self._known.clear()
+        self.counting = Counting(self.connection)
+        """Counts what the statement that runs changes."""
+        self.take_over()
+        self.connection.set_rollback_hook(self._note_rollback, id="querycrew")
+        self._cursor = self.connection.cursor()
+        self.is_stale = False
         self._steps = Steps(self)
+
+    def set_pragma(self, name: str, value: object) -> None:
+        """Set a pragma of the crew's own, which is no reason to open the connection anew."""
+        is_stale = self.is_stale
+        self.connection.pragma(name, value)
+        self.is_stale = is_stale
+
+    def take_over(self) -> None:
+        """Take back what a function of the user's may have set, and what could keep a transaction from ending."""
+        connection = self.connection
+        connection.authorizer = self._authorize
+        connection.exec_trace = connection.row_trace = None
+        connection.set_progress_handler(None)
+
+    def _note_rollback(self) -> None:
+        self.rollbacks += 1
+
+    # --- waiting for locks ----------------------------------------------------------------
 
     def _on_busy(self, attempts: int) -> bool:
         """Wait a little for a lock of another connection; say whether to try again.
@@ -167,94 +256,208 @@ class SQLiteConnection:
         """Say whether it waits for a lock that another connection holds. From any thread."""
         return time.monotonic() - self._busy_at < _WAITING
 
-    def _tell_how_long(self, error: apsw.BusyError) -> None:
-        waited = max(0.0, time.monotonic() - self._busy_since) if self._busy_since else 0.0
-        limit = self._database.busy_timeout
-        note = f"waited {waited:.3f} seconds for a lock that another connection holds (busy_timeout is {limit:g})"
+    def _tell_how_long(self, error: apsw.BusyError, request: object = None) -> None:
+        if isinstance(request, Script) and self.connection.in_transaction:
+            note = (
+                "a transaction that has read cannot wait for the lock of a writer, since it would see an old state: "
+                "begin it with BEGIN IMMEDIATE, or send a Transaction"
+            )
+        else:
+            waited = max(0.0, time.monotonic() - self._busy_since) if self._busy_since else 0.0
+            limit = self._database.busy_timeout
+            note = f"waited {waited:.3f} seconds for a lock that another connection holds (busy_timeout is {limit:g})"
         error.add_note(f"querycrew: {note}")
 
-    # --- called by the engine -------------------------------------------------------------
+    # --- what a statement is, and whether it may be run ------------------------------------
 
-    def _object(self, sql: str, writes: bool) -> None:
-        """Raise what keeps a statement from being run here, just before its first step.
+    def known_of(self, sql: str, columns: tuple[str, ...], *, is_readonly: bool) -> Known:
+        """Return, and remember, what SQLite told of a statement that is prepared.
 
         Raises:
-            NeedsWriter: it writes, and this connection only reads.
-            ValueError: it writes, and is to be read row by row.
+            apsw.AuthError: the statement is a stranger's, and no query.
         """
-        if writes and self._may_move:
-            raise NeedsWriter
-        if writes and self._only_reads:
-            message = f"a Stream only reads, and this statement writes: send it as a Query ({shorten(sql)!r})"
-            raise ValueError(message)
+        known = Known(self.told, columns, is_readonly=is_readonly)
+        if self._database.sandbox and not (known.reads or known.pragma):
+            message = "not authorized: SQLite(sandbox=True) takes queries only"
+            raise apsw.AuthError(message)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[sql] = known
+        return known
 
-    def _may_cache(self, sql: str) -> bool:
-        """Say whether a statement may be run as it was prepared before, when the authorizer was asked."""
-        # Whether a pragma writes is only told as it is prepared.
-        return self._role != READER or sql in self._reading
+    def _admit_free(self, known: Known) -> None:
+        """Admit what runs by itself."""
+        if known.writes and known.is_transactional:
+            raise _NeedsTransaction
+
+    def _admit_reading(self, known: Known) -> None:
+        """Admit what a connection for reading runs by itself."""
+        if known.writes:
+            raise NeedsWriter
+
+    def _admit_all(self, known: Known) -> None:
+        """Admit what runs in a transaction of ours."""
 
     def _authorize(
         self, action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None
     ) -> int:
-        del trigger
-        self._prepared = True
-        if self.stays_readonly and action == apsw.SQLITE_PRAGMA and second is not None and first == "query_only":
+        self.told.note(action, first, second, schema, trigger)
+        if self._database.sandbox and not is_harmless(action, first, second):
             return apsw.SQLITE_DENY
-        self._optimizes = action == apsw.SQLITE_PRAGMA and str(first).lower() == "optimize"
+        if action == apsw.SQLITE_FUNCTION and second == "last_insert_rowid":
+            self.counting.reveal()
+        if action == apsw.SQLITE_PRAGMA and second is not None:
+            pragma = str(first).lower()
+            if self.stays_readonly and pragma == "query_only":
+                return apsw.SQLITE_DENY
+            if pragma == "foreign_keys" and self.connection.in_transaction:
+                _check_changes_nothing(self.connection, second)
         if changes_connection(action, first, second, schema):
-            self._stateful = True
+            self.is_stale = True
         return apsw.SQLITE_OK
+
+    def read_schema(self, schema: str | None = None) -> None:
+        """See to it that the connection knows the schema as it is now: a pragma takes it as it is known."""
+        for name in (schema,) if schema is not None else [db for db in self.connection.db_names() if db != "temp"]:
+            quoted = name.replace('"', '""')
+            self.connection.execute(f'SELECT 1 FROM "{quoted}".sqlite_schema LIMIT 1').fetchall()  # noqa: S608
 
     # --- Connection -----------------------------------------------------------------------
 
     def execute(self, request: Request | Step) -> Any:
         """Run `request`; see `Connection`."""
-        self._interrupted = self._optimizes = self._may_move = False  # an interrupt was meant for the last job
+        self._interrupted = False  # an interrupt was meant for the last job
         self._busy_since = 0.0
         if isinstance(request, STEPS):
             return self._perform(request)
+        self._make_ready()
         try:
-            if self._file is not None and self._file.has_changed():
-                self._open_anew()
-            if isinstance(request, Query):
-                known = self._reading.get(request.sql)
-                if known is not None and request.many is None and request.max_rows is None:
-                    result: Any = self._query(request, known)
-                    if self._connection.txn_state() == apsw.SQLITE_TXN_NONE:
-                        return result
-                else:
-                    self._may_move = self._role == READER
-                    result = self._run(request)
-            elif isinstance(request, Script):
-                result = self._script(request)
-            elif isinstance(request, (Transaction, Call)):
-                result = self._transaction(request)
-            else:
-                message = f"a connection to SQLite cannot run {request}"
-                raise TypeError(message)  # noqa: TRY301  # as any error of a request
-            self.stays_readonly = False
-            _check_closed(self._connection, request)
-            if self._connection.txn_state() != apsw.SQLITE_TXN_NONE:
-                self._stateful = True  # a cursor is open that is not ours
-        except LOST as error:
-            raise ConnectionLost(str(error)) from error
+            value = self._answer(request)
+            if self.connection.in_transaction or self.connection.txn_state() != apsw.SQLITE_TXN_NONE:
+                self._check_closed(request)
         except Exception as error:
-            if isinstance(error, apsw.BusyError):
-                self._tell_how_long(error)
-            self._reading.pop(request.sql, None)  # it may have been prepared anew
+            if is_lost(error):
+                raise ConnectionLost(str(error)) from error
+            self._explain(error, request)
+            self._known.pop(request.sql, None)  # it may have been prepared anew
             self._clean_up()
+            if self._is_torn() and not isinstance(request, Call):
+                return self.execute(request)
             raise
-        if self._stateful:
-            self._renew()
-        if self._file is not None and self._file.immutable and self._file.has_changed():
-            return self.execute(request)  # what was read may be torn; nothing was written
-        return result
+        if self._is_torn():
+            if isinstance(request, Call):
+                raise _torn()
+            return self.execute(request)
+        return value
+
+    def _make_ready(self) -> None:
+        """See to it that the connection is as new, and to the file that is at the path now. Before anything is run.
+
+        Raises:
+            ConnectionLost: it is of no more use.
+            Exception: why it cannot be opened; the next request tries again.
+        """
+        try:
+            if self.is_stale:
+                self._renew()
+            elif self._file is not None and self._file.has_changed():
+                self._file.prepare_to_reopen()
+                self._renew()
+        except apsw.Error as error:
+            if is_lost(error):
+                raise ConnectionLost(str(error)) from error
+            raise
+
+    def _explain(self, error: Exception, request: Request | Step) -> None:
+        if isinstance(error, apsw.BusyError):
+            self._tell_how_long(error, request)
+        elif isinstance(error, KeyError):
+            _name_the_missing(error, request)
+
+    def _is_torn(self) -> bool:
+        """Say whether another process has changed meanwhile what no process was to change: nothing of it counts.
+
+        Nothing was written, so the request is run again; a function is not called a second time.
+        """
+        return self._file is not None and self._file.immutable and self._file.has_changed()
+
+    def _answer(self, request: Request) -> Any:
+        if isinstance(request, Query):
+            known = self._known.get(request.sql)
+            if known is not None and known.reads and request.many is None and request.max_rows is None:
+                return self._run_known(request, known)
+            return self._query(request)
+        if isinstance(request, Script):
+            return self._script(request)
+        if isinstance(request, (Transaction, Call)):
+            return self._in_own_transaction(request, readonly=request.readonly)
+        message = f"a connection to SQLite cannot run {request}"
+        raise TypeError(message)
+
+    def _query(self, query: Query) -> Any:
+        """Run a query of any kind by itself."""
+        if query.many is not None:
+            return self._in_own_transaction(query, readonly=False)
+        self.admits = self._admit_reading if self._role == READER else self._admit_free
+        try:
+            return self.run(query)
+        except _NeedsTransaction:
+            self.admits = self._admit_all
+        self.connection.execute("BEGIN IMMEDIATE")  # which the statement cannot end
+        value = self._sealed(query)
+        self.commit()
+        return value
+
+    def _in_own_transaction(self, request: Query | Transaction | Call[Any], *, readonly: bool) -> Any:
+        self.admits = self._admit_all
+        with OwnTransaction(self, readonly=readonly) as own:
+            value = self._value_in(own, request)
+            if not readonly:
+                value = self.seal(value, request)
+            own.commit()
+        return value
+
+    def _value_in(self, own: OwnTransaction, request: Query | Transaction | Call[Any]) -> Any:
+        if isinstance(request, Query):
+            return self.run(request)
+        if isinstance(request, Transaction):
+            return run_each(request, self.run, own)
+        self.is_stale = True  # nobody can tell what it does to the connection
+        return call(own, self, request)
+
+    def _check_closed(self, request: Request) -> None:
+        """Look at a connection on which something is open after a request.
+
+        Raises:
+            TransactionLeftOpen: a transaction is.
+        """
+        if self.connection.in_transaction:
+            error = TransactionLeftOpen(
+                f"{request} ended inside a transaction, which was rolled back; a transaction cannot span "
+                "requests: write BEGIN, the statements and COMMIT into one Script"
+            )
+            if isinstance(request, Script):
+                error.executed = None  # what it committed before stays
+            raise error
+        self.is_stale = True  # a cursor is open that is not ours
 
     def interrupt(self) -> None:
         """End what is running; see `Connection`."""
         self._interrupted = True
         with suppress(apsw.Error):  # it may have been closed meanwhile
-            self._connection.interrupt()
+            self.connection.interrupt()
+
+    def refresh(self) -> None:
+        """Make the connection as new, if a job has changed it. Between two jobs.
+
+        Raises:
+            ConnectionLost: it cannot be opened anew.
+        """
+        if self.is_stale:
+            try:
+                self._renew()
+            except Exception as error:
+                raise ConnectionLost(str(error)) from error
 
     def close(self) -> None:
         """Close, whatever is still open on it; see `Connection`."""
@@ -264,17 +467,17 @@ class SQLiteConnection:
 
     def _close(self) -> None:
         try:
-            self._connection.authorizer = None
-            if self._connection.is_interrupted:
+            self.connection.authorizer = None
+            if self.connection.is_interrupted:
                 # The next statement clears that; otherwise the write-back of the log would be interrupted.
-                self._connection.execute("SELECT 1").fetchall()
-            self._connection.close(True)
+                self.connection.execute("SELECT 1").fetchall()
+            self.connection.close(True)
         except Exception as error:  # noqa: BLE001  # nothing more can be done about it
             log(__name__, "debug", "close_failed", database=self._database, error=error)
 
     # --- steps ----------------------------------------------------------------------------
 
-    def _perform(self, step: Step) -> Result:
+    def _perform(self, step: Step) -> Any:
         """Perform a step of a conversation; see `Connection`."""
         try:
             if not isinstance(step, Close):
@@ -282,16 +485,13 @@ class SQLiteConnection:
                 return self._steps.perform(step)
             steps, self._steps = self._steps, Steps(self)
             steps.close()
-        except apsw.Error as error:
+        except Exception as error:
             if isinstance(step, (OpenBackup, CopyPages, KeepCopy)):
                 raise  # most often it is the copy that cannot be written
-            if isinstance(step, Close) or isinstance(error, LOST):
+            if isinstance(step, Close) or is_lost(error):
                 raise ConnectionLost(str(error)) from error
-            if isinstance(error, apsw.BusyError):
-                self._tell_how_long(error)
+            self._explain(error, step)
             raise
-        if self._stateful:
-            self._renew()
         return Result()
 
     def fetch_ahead(self) -> None:
@@ -299,133 +499,200 @@ class SQLiteConnection:
         self._steps.fetch_ahead()
 
     def _check_file(self, step: Step) -> None:
-        if self._file is None or not self._file.has_changed():
-            return
         if isinstance(step, (Begin, OpenRows, OpenBackup)):
-            self._open_anew()
-        elif self._file.immutable:
-            message = "the database, which nobody was writing when it was opened, was changed by another process"
-            raise apsw.BusyError(message)
+            self._make_ready()
+        elif self._is_torn():
+            raise _torn()
 
     @property
     def reads_only(self) -> bool:
         """Whether nothing can be written with it."""
         return self._role == READER or self._database.readonly
 
-    def run_within(self, query: Query) -> Result:
+    def run_within(self, query: Query) -> Any:
         """Run a query in the transaction that there is; an error undoes that query, unless all is rolled back."""
-        connection, self._alone_within = self._connection, query.many is None
-        if query.many is not None:
-            connection.execute(SAVEPOINT)
+        if query.many is None:
+            self.admits = self._admit_free
+            try:
+                return self._sealed(query)
+            except _NeedsTransaction:
+                pass
+        return self.undone_alone(self._sealed, query)
+
+    def _sealed(self, query: Query) -> Any:
+        return self.seal(self.run(query), query)
+
+    def undone_alone(self, run: Callable[[R], T], request: R) -> T:
+        """Run a request in the transaction that there is, so that an error undoes that alone."""
+        connection, rollbacks = self.connection, self.rollbacks
+        self.admits = self._admit_all
+        connection.execute(SAVEPOINT)
         try:
-            result = self._run(query)
+            value = run(request)
         except BaseException:
             self.close_cursor()
-            if connection.in_transaction and (query.many is not None or not self._alone_within):
-                connection.execute(f"ROLLBACK TO querycrew; {RELEASE}")
+            if connection.in_transaction and self.rollbacks == rollbacks:
+                connection.execute(UNDO)
             raise
-        finally:
-            self._alone_within = False
-        if query.many is not None:
+        if connection.in_transaction and self.rollbacks == rollbacks:
             connection.execute(RELEASE)
-        return result
-
-    def _begin_one(self) -> str:
-        """Begin a transaction for the statement that is about to run; return what ends it."""
-        if not self._connection.in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
-            return "COMMIT"
-        if self._alone_within:
-            self._connection.execute(SAVEPOINT)
-            self._alone_within = False
-            return RELEASE
-        return ""
+        return value
 
     def opened_rows(self, sql: str, params: Parameters) -> tuple[apsw.Cursor, tuple[str, ...]]:
         """Return a cursor on the rows of a statement that reads, and the names of the columns."""
-        cursor, trace = self._connection.cursor(), _Trace(self, sql)
-        cursor.exec_trace = trace
-        self._only_reads = True
+        cursor, trace = self.connection.cursor(), _Trace(self, sql)
+
+        def admit(known: Known) -> None:
+            if known.writes:
+                message = f"a Stream only reads, and this statement writes: send it as a Query ({shorten(sql)!r})"
+                raise ValueError(message)
+
+        self.admits = admit
         try:
-            cursor.execute(sql, params, can_cache=False)
+            self._start(cursor, trace, cursor.execute, sql, params)
+            columns = trace.columns
+            if self.told.asked:
+                with suppress(apsw.ExecutionCompleteError):
+                    columns = columns_now(cursor)
         except BaseException:
             cursor.close(True)
             raise
-        finally:
-            self._only_reads = False
-        return cursor, trace.columns
+        return cursor, columns
 
     def close_cursor(self) -> None:
         """After an error: its traceback may keep the cursor, and that a lock on the database."""
         with suppress(apsw.Error):
             self._cursor.close(True)
-        self._cursor = self._connection.cursor()
-        self._reading.clear()  # what failed may have been prepared anew, with other columns
+        self._cursor = self.connection.cursor()
 
     # --- running --------------------------------------------------------------------------
 
-    def _query(self, query: Query, columns: tuple[str, ...]) -> Result:
-        """Run a single statement that only reads, as is known from before: without the trace, 1.2 µs less of 4.
+    def run(self, query: Query) -> Result:
+        """Run a query of any kind, in the transaction that there is, if there is any."""
+        try:
+            if query.many is not None:
+                return self._many(query)
+            known = self._known.get(query.sql)
+            if known is None or not known.is_plain or query.max_rows is not None:
+                return self._traced(query)
+            self.admits(known)
+            return self._run_known(query, known)
+        except (NothingRan, NeedsWriter):
+            raise
+        except BaseException:
+            self.counting.abandon()
+            self._known.pop(query.sql, None)
+            raise
+
+    def _run_known(self, query: Query, known: Known) -> Result:
+        """Run a statement as is known from before: without the trace, which takes 1.2 µs of 4.
 
         Its columns are those of before unless it is prepared anew, as SQLite does after a change of
         the schema; that goes through the authorizer.
         """
-        self._prepared = False
+        told, counting, columns = self.told, self.counting, known.columns
+        if told.asked:
+            told.clear()
+        if known.writes:
+            counting.reset()
+            counting.begin(known)
         cursor = self._cursor.execute(query.sql, query.params)
-        if self._prepared:
-            columns = self._columns_now(query, cursor)
-        rows = cursor.fetchall()
-        return Result(columns, rows, len(rows))
+        if told.asked:
+            columns = self._columns_now(query, known)
+        rows = cursor.fetchall() if columns else []
+        if not known.writes:
+            return Result(columns, rows, len(rows))
+        counting.end()
+        return Result(columns, rows, counting.changed, counting.rowid)
 
-    def _columns_now(self, query: Query, cursor: apsw.Cursor) -> tuple[str, ...]:
-        try:
-            columns = _names(cursor.get_description())
-        except apsw.ExecutionCompleteError:  # it gave no rows, and the cursor has forgotten all
-            columns = self._columns_traced(query)
-        self._reading[query.sql] = columns
-        return columns
-
-    def _columns_traced(self, query: Query) -> tuple[str, ...]:
-        """Return the columns of a statement that has just been run, without running it again."""
-        trace = _Trace(self, query.sql, go_on=False)
-        self._cursor.exec_trace = trace
-        with suppress(apsw.ExecTraceAbort):
-            self._cursor.execute(query.sql, query.params)
+    def _traced(self, query: Query) -> Result:
+        """Run a statement of which nothing is known yet, or of which not all rows are wanted."""
+        trace, cursor = _Trace(self, query.sql), self._cursor
+        self.counting.reset()
+        self._start(cursor, trace, cursor.execute, query.sql, query.params)
+        columns = trace.columns
+        if self.told.asked and trace.known is not None:
+            columns = self._columns_now(query, trace.known)
+        rows, truncated = self._fetch(query.max_rows)
         self._cursor.exec_trace = None
-        return trace.columns
-
-    def _transaction(self, request: Transaction | Call[Any]) -> Any:
-        stateful = self._stateful
-
-        def lock() -> None:
-            self.stays_readonly = request.readonly
-
-        if isinstance(request, Transaction):
-            value: Any = run_together(self._connection, request, self._run, lock)
-            # Its own pragmas are undone; those of its statements are not.
-            self._stateful = stateful or (self._stateful and not request.readonly)
-        else:
-            value = call(self._connection, request, lock)
-            self._stateful = True  # nobody can tell what it has done to the connection
-        return value
-
-    def _run(self, query: Query) -> Result:
-        """Run a query of any kind."""
-        if query.many is not None:
-            return many(self._connection, lambda: self._many(query))
-        known = self._reading.get(query.sql) if query.max_rows is None else None
-        return self._query_traced(query) if known is None else self._query(query, known)
+        if trace.known is None or not trace.known.writes:
+            return Result(columns, rows, len(rows), None, truncated)
+        self.counting.end()
+        return Result(columns, rows, self.counting.changed, self.counting.rowid, truncated)
 
     def _many(self, query: Query) -> Result:
         """Run a query once for each of its parameters."""
-        connection, before = self._connection, self._connection.total_changes()
-        self._cursor.exec_trace = trace = _Trace(self, query.sql)
-        rows = self._cursor.executemany(query.sql, query.many or (), can_cache=self._may_cache(query.sql)).fetchall()
-        self._cursor.exec_trace = None
-        if trace.changes_before is None:
+        trace, cursor = _Trace(self, query.sql, repeats=True), self._cursor
+        self.counting.reset()
+        self._start(cursor, trace, cursor.executemany, query.sql, query.many)
+        rows = cursor.fetchall()
+        cursor.exec_trace = None
+        if trace.known is None or not trace.known.writes:
             return Result(trace.columns, rows, len(rows))
-        _, rowid = self._changes(before)
-        return Result(trace.columns, rows, connection.total_changes() - before, rowid)
+        self.counting.end()
+        return Result(trace.columns, rows, self.counting.changed, self.counting.rowid)
+
+    def _script(self, script: Script) -> Result:
+        self.counting.reset()
+        self.told.clear()
+        self.admits = self._admit_all
+        self._cursor.exec_trace = _ScriptTrace(self)
+        try:
+            for _ in self._cursor.execute(script.sql, can_cache=False):
+                pass
+        except BaseException:
+            self.counting.abandon()
+            raise
+        self._cursor.exec_trace = None
+        self.counting.end()
+        return Result((), [], self.counting.changed, self.counting.rowid)
+
+    def _start(
+        self, cursor: apsw.Cursor, trace: _Trace, execute: Callable[..., object], sql: str, bindings: Any
+    ) -> None:
+        """Begin a statement under a trace; a pragma begins again, with the schema as it is now."""
+        known = self._known.get(sql)
+        may_be_cached = known is not None and known.is_plain
+        self.told.clear()
+        cursor.exec_trace = trace
+        try:
+            try:
+                execute(sql, bindings, can_cache=may_be_cached)
+            except _Unprepared as again:
+                self.read_schema(again.schema)
+                trace.refresh()
+                self.told.clear()
+                execute(sql, bindings, can_cache=False)
+        except BaseException:
+            cursor.exec_trace = None
+            raise
+
+    def _columns_now(self, query: Query, known: Known) -> tuple[str, ...]:
+        """Return the columns of a statement that was prepared anew as it was begun: the schema may have changed."""
+        known.note_again(self.told)
+        if known.columns:
+            try:
+                known.columns = columns_now(self._cursor)
+            except apsw.ExecutionCompleteError:  # it gave no rows, and the cursor has forgotten all
+                # Behind a statement that is committed by now, another look could fail.
+                if known.reads or (known.is_transactional and self.connection.in_transaction):
+                    known.columns = self._columns_prepared(query)
+        return known.columns
+
+    def _columns_prepared(self, query: Query) -> tuple[str, ...]:
+        """Return the columns of a statement without running it."""
+        found: list[tuple[str, ...]] = []
+
+        def look(cursor: apsw.Cursor, *_: object) -> bool:
+            found.append(columns_of(cursor))
+            return False
+
+        cursor = self.connection.cursor()
+        cursor.exec_trace = look
+        with suppress(apsw.ExecTraceAbort):
+            cursor.execute(query.sql, query.params, can_cache=False)
+        cursor.close(True)
+        return found[0] if found else ()
 
     def _fetch(self, most: int | None) -> tuple[list[tuple[Any, ...]], bool]:
         """Return the rows of the statement that runs, `most` of them at most, and whether there were more."""
@@ -435,103 +702,81 @@ class SQLiteConnection:
         truncated = next(self._cursor, None) is not None
         if truncated:
             self._cursor.close(True)
-            self._cursor = self._connection.cursor()
+            self._cursor = self.connection.cursor()
         return rows, truncated
 
-    def _query_traced(self, query: Query) -> Result:
-        """Run a statement of which nothing is known yet, or one that writes."""
-        trace = _Trace(self, query.sql)
-        self._cursor.exec_trace = trace
-        self._cursor.execute(query.sql, query.params, can_cache=self._may_cache(query.sql))
-        rows, truncated = self._fetch(query.max_rows)
-        self._cursor.exec_trace = None
-        if trace.end:
-            self._connection.execute(trace.end)
-        changes = None if trace.changes_before is None else self._changes(trace.changes_before)
-        columns = trace.columns
-        if columns and self._prepared:  # anew, after the trace: the schema has changed
-            columns = self._columns_traced(query)
-        if changes is not None:
-            return Result(columns, rows, *changes, truncated)
-        if columns and not self._stateful:
-            if len(self._reading) >= _REMEMBERED:
-                self._reading.clear()
-            self._reading[query.sql] = columns
-        return Result(columns, rows, len(rows), None, truncated)
+    # --- the end of a transaction, and of a job --------------------------------------------
 
-    def _script(self, script: Script) -> Result:
-        connection = self._connection
-        self._reading.pop(script.sql, None)  # it may be prepared anew here
-        before = connection.total_changes()
-        connection.set_last_insert_rowid(NO_ROWID)
-        for _ in self._cursor.execute(script.sql):
-            pass
-        _, rowid = self._changes(before)
-        return Result((), [], connection.total_changes() - before, rowid)
+    def commit(self) -> None:
+        """Commit the transaction that is open. If this raises, nothing of it has taken effect."""
+        rollbacks = self.rollbacks
+        try:
+            self.connection.execute("COMMIT")
+        except Exception as error:
+            if is_lost(error) or self.connection.in_transaction or self.rollbacks != rollbacks:
+                raise
+            # A hook of the user's, which is called when all is done.
+            log(__name__, "error", "commit_hook_failed", database=self._database, error=error)
 
-    def _changes(self, before: int) -> tuple[int, int | None]:
-        """Return the rows that the last statement changed, and the rowid that it inserted, if any."""
-        connection = self._connection
-        changed = connection.changes() if connection.total_changes() != before else 0
-        rowid = connection.last_insert_rowid()
-        return changed, None if rowid == NO_ROWID else rowid
+    def roll_back(self) -> None:
+        """Roll back the transaction that is open, if one is.
+
+        Raises:
+            apsw.Error: that did not work.
+        """
+        if self.connection.in_transaction:
+            self.close_cursor()
+        while self.connection.in_transaction:
+            with suppress(apsw.InterruptError):  # it was meant for what is over
+                self.connection.execute("ROLLBACK")
 
     def _clean_up(self) -> None:
-        """After an error: leave no cursor, no lock, no transaction and no setting behind.
+        """After an error: leave no cursor, no lock and no transaction behind.
 
         Raises:
             ConnectionLost: that did not work.
         """
-        was_readonly, self.stays_readonly = self.stays_readonly, False
         try:
             # Closed by hand: the error's traceback may keep the cursor, and it a lock on the database.
-            self._cursor.close(True)
-            while self._connection.in_transaction:
-                with suppress(apsw.InterruptError):  # it was meant for what is over
-                    self._connection.execute("ROLLBACK")
-            self._cursor = self._connection.cursor()
-            if was_readonly:
-                self._connection.pragma("query_only", self.reads_only)
+            self.close_cursor()
+            self.roll_back()
         except apsw.Error as error:
             raise ConnectionLost(str(error)) from error
-        if self._stateful:
-            self._renew()
-
-    def _open_anew(self) -> None:
-        """Open the file that is at the path now: the one that is open was replaced.
-
-        Raises:
-            apsw.CantOpenError: there is none.
-        """
-        if self._file is not None:
-            self._file.check_there()
-        self._renew()
 
     def _renew(self) -> None:
+        """Open the connection anew; if that fails, the next call tries again."""
         if self._database.in_memory:
-            self._stateful = False
+            self.is_stale = False
             return
-        self._renewing = True
-        self._close()
+        self.is_stale = self._renewing = True
         try:
+            self._close()
             self._open()
-        except apsw.Error as error:
-            raise ConnectionLost(str(error)) from error
         finally:
             self._renewing = False
 
 
-def _check_closed(connection: apsw.Connection, request: Request) -> None:
-    """Raise `TransactionLeftOpen` if the request did not end the transaction that it began."""
-    if not connection.in_transaction:
-        return
-    error = TransactionLeftOpen(
-        f"{request} ended inside a transaction, which was rolled back; a transaction cannot span "
-        "requests: write BEGIN, the statements and COMMIT into one Script"
-    )
-    if isinstance(request, Script):
-        error.executed = None  # what it committed before stays
-    raise error
+def _torn() -> apsw.BusyError:
+    return apsw.BusyError("the database, which no process was writing when it was opened, was changed by another one")
+
+
+def _name_the_missing(error: KeyError, request: Request | Step) -> None:
+    """Give APSW's error for a parameter that has no value a text."""
+    name = error.args[0] if error.args else None
+    sql = request.query.sql if isinstance(request, Within) else getattr(request, "sql", "")
+    if isinstance(name, str) and any(f"{prefix}{name}" in sql for prefix in ":@$"):
+        error.args = (f"the statement has a parameter {name!r}, and params has no value for it",)
+
+
+def _check_changes_nothing(connection: apsw.Connection, value: str) -> None:
+    """Raise unless `PRAGMA foreign_keys = value` is what holds already: SQLite ignores it inside a transaction."""
+    wanted = value.lower() in ("on", "yes", "true") or (value.isdigit() and int(value) != 0)
+    if wanted != bool(connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, -1)):
+        message = (
+            "PRAGMA foreign_keys has no effect inside a transaction, so it is refused there: send one "
+            "Script('PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE; …; COMMIT'), with the pragma before BEGIN"
+        )
+        raise ValueError(message)
 
 
 # What may stand behind a statement. Atomic: with backtracking a comment could swallow the statement behind it.

@@ -1,115 +1,168 @@
-"""Requests that are a transaction: all or nothing, and nobody but us ends it."""
+"""Requests that are one transaction: all or nothing, and only the crew ends it."""
 
-from collections.abc import Callable
 from contextlib import suppress
-from types import GeneratorType
-from typing import Any, Final, TypeVar
+from types import GeneratorType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import apsw
 
 from actors.errors import TransactionBroken
-from actors.messages import Call, Query, Request, Transaction
+from actors.messages import Call, Query, Transaction
 from actors.result import Result
 
-__all__ = ["call", "many", "run_each", "run_together"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-T = TypeVar("T")
+    from actors.databases.sqlite_connection import SQLiteConnection
+
+__all__ = ["OwnTransaction", "call", "run_each"]
 
 _BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup, GeneratorType)
 """What belongs to a connection, or runs on it: of no use to anybody else."""
 
+_HOOK: Final = "querycrew"
 
-def run_together(
-    connection: apsw.Connection, transaction: Transaction, run: Callable[[Query], Result], begun: Callable[[], None]
-) -> list[Result]:
-    """Run all queries in one transaction, and call `begun` once that is open.
+
+class OwnTransaction:
+    """A transaction that only this object commits; leaving its block without `commit` rolls it back.
+
+    A `COMMIT` by anything else, a statement or a function that has the connection, becomes a rollback: SQLite's commit
+    hook says so. Rollbacks are counted by the connection, so a transaction that was begun anew behind a `ROLLBACK` is
+    not taken for this one.
+    """
+
+    def __init__(self, owner: "SQLiteConnection", *, readonly: bool) -> None:
+        """Prepare a transaction on the connection `owner`; a readonly one sees one state of the database."""
+        self._owner = owner
+        self._connection: apsw.Connection = owner.connection
+        self._readonly = readonly
+        self._committing = False
+        self._refused = False
+        self._rollbacks = 0
+
+    def __enter__(self) -> Self:
+        self.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        """Begin it.
+
+        Raises:
+            apsw.BusyError: it is to write, and the lock cannot be had.
+        """
+        owner, connection = self._owner, self._connection
+        if self._readonly and not owner.reads_only:
+            owner.set_pragma("query_only", True)
+        connection.execute("BEGIN" if self._readonly else "BEGIN IMMEDIATE")
+        connection.set_commit_hook(self._refuses, id=_HOOK)
+        self._rollbacks = owner.rollbacks
+        owner.read_schema()  # a transaction sees what there is at its first read
+        owner.stays_readonly = self._readonly
+
+    def _refuses(self) -> bool:
+        """Say whether a commit becomes a rollback: SQLite asks before each."""
+        self._refused = not self._committing
+        return self._refused
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not been ended by anything else."""
+        return self._connection.in_transaction and self._owner.rollbacks == self._rollbacks
+
+    def check_open(self, how: str) -> None:
+        """Raise `TransactionBroken` if something has ended it; `how` says what."""
+        if not self.is_open:
+            message = f"{how}, so all of it was rolled back: leave out BEGIN, COMMIT and ROLLBACK; SAVEPOINT is fine"
+            raise TransactionBroken(message)
+
+    def explained(self, error: Exception, how: str) -> Exception:
+        """Return what an error of a statement means: a commit that was refused is no fault of the database."""
+        if self._refused:
+            try:
+                self.check_open(how)
+            except TransactionBroken as broken:
+                broken.__cause__ = error
+                return broken
+        return error
+
+    def commit(self) -> None:
+        """Commit it. If this raises, nothing of it has taken effect."""
+        self._committing = True
+        try:
+            self._owner.commit()
+        finally:
+            self._committing = False
+
+    def end(self) -> None:
+        """Roll it back unless it is over, and leave the connection as it was before."""
+        owner, connection = self._owner, self._connection
+        owner.stays_readonly = False
+        owner.roll_back()
+        connection.set_commit_hook(None, id=_HOOK)
+        if self._readonly and not owner.reads_only:
+            owner.set_pragma("query_only", False)
+
+
+def run_each(transaction: Transaction, run: "Callable[[Query], Result]", own: OwnTransaction | None) -> list[Result]:
+    """Run all queries, one after the other, in the transaction that is open.
+
+    Args:
+        transaction: the queries.
+        run: runs one of them.
+        own: that transaction, if a statement can end it.
 
     Raises:
         TransactionBroken: one of them ended it.
         Exception: a query failed; a note says which one.
     """
-    return _together(connection, transaction.readonly, lambda: run_each(connection, transaction, run), begun)
-
-
-def run_each(connection: apsw.Connection, transaction: Transaction, run: Callable[[Query], Result]) -> list[Result]:
-    """Run all queries, one after the other, in the transaction that there is; see `run_together`."""
-    results, count = [], len(transaction.queries)
+    results = list[Result]()
     for number, query in enumerate(transaction.queries, 1):
         try:
             results.append(run(query))
-            _check_open(connection, transaction, f"statement {number} of {count}, {query},")
-        except Exception as error:
-            error.add_note(f"querycrew: statement {number} of {count}: {query}")
-            raise
+            if own is not None and not own.is_open:
+                own.check_open(_how(transaction, number))
+        except Exception as failure:  # noqa: BLE001  # it is raised again, or what it means is
+            error = failure if own is None else own.explained(failure, _how(transaction, number))
+            error.add_note(f"querycrew: statement {number} of {len(transaction.queries)}: {query}")
+            raise error from error.__cause__
     return results
 
 
-def call(connection: apsw.Connection, request: Call[Any], begun: Callable[[], None]) -> Any:
-    """Call a function in a transaction, and return what it returns; call `begun` before, once that is open.
+def _how(transaction: Transaction, number: int) -> str:
+    queries = transaction.queries
+    return (
+        f"{transaction} is one transaction, and statement {number} of {len(queries)}, {queries[number - 1]}, ended it"
+    )
+
+
+def call(own: OwnTransaction, owner: "SQLiteConnection", request: Call[Any]) -> Any:
+    """Call a function in the transaction that is open, and return what it returns.
 
     Raises:
         TransactionBroken: it ended the transaction.
         TypeError: what it returned belongs to the connection.
         Exception: its own.
     """
-
-    def run() -> Any:
-        try:
-            value = request.function(connection, *request.args)
-        finally:
-            _unhook(connection)
-        _check_open(connection, request, request.sql)
-        for part in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(part, _BOUND):
-                message = (
-                    f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
-                    "return rows, or other plain values"
-                )
-                raise TypeError(message)
-        return value
-
-    return _together(connection, request.readonly, run, begun)
-
-
-def _unhook(connection: apsw.Connection) -> None:
-    """Take back what could keep the end of the transaction from happening; the rest goes with the connection."""
-    with suppress(apsw.ConnectionClosedError):
-        connection.authorizer = connection.exec_trace = connection.row_trace = None
-        connection.set_progress_handler(None)
-
-
-def many(connection: apsw.Connection, run: Callable[[], Result]) -> Result:
-    """Run a query many times in one transaction, or in the one that there is."""
-    return run() if connection.in_transaction else _together(connection, False, run, lambda: None)
-
-
-def _together(connection: apsw.Connection, readonly: bool, run: Callable[[], T], begun: Callable[[], None]) -> T:
-    """Run something in a transaction that only this function commits; whoever catches what it raises rolls back."""
-    ours = False
-    query_only = connection.pragma("query_only")
-    if readonly:
-        connection.pragma("query_only", True)
+    how = f"{request} is one transaction, and the function ended it"
     try:
-        connection.execute("BEGIN" if readonly else "BEGIN IMMEDIATE")
-        # A hook that says True makes the commit a rollback.
-        connection.set_commit_hook(lambda: not ours)
-        begun()
-        value = run()
-        ours = True
-        connection.execute("COMMIT")
+        value = request.function(owner.connection, *request.args)
+    except Exception as failure:  # noqa: BLE001  # it is raised again, or what it means is
+        error = own.explained(failure, how)
+        raise error from error.__cause__
     finally:
-        connection.set_commit_hook(None)
-        if readonly and not connection.in_transaction:
-            connection.authorizer, authorizer = None, connection.authorizer  # it would refuse that
-            connection.pragma("query_only", query_only)
-            connection.authorizer = authorizer
+        with suppress(apsw.ConnectionClosedError):
+            owner.take_over()
+    own.check_open(how)
+    for part in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(part, _BOUND):
+            message = (
+                f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
+                "return rows, or other plain values"
+            )
+            raise TypeError(message)
     return value
-
-
-def _check_open(connection: apsw.Connection, request: Request, culprit: str) -> None:
-    if not connection.in_transaction:
-        message = (
-            f"{request} is one transaction, and {culprit} ended it, so all was rolled back: leave out BEGIN, COMMIT "
-            "and ROLLBACK; SAVEPOINT is fine"
-        )
-        raise TransactionBroken(message)

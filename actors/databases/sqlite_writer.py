@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from actors.databases.base import Answer, Ticketed, Unrunnable, checked
-from actors.databases.sqlite_connection import LOST, NO_ROWID, RELEASE, SAVEPOINT, WRITER, Role, SQLiteConnection
+from actors.databases.base import Answer, Ticketed, Unrunnable
+from actors.databases.sqlite_connection import (
+    RELEASE,
+    SAVEPOINT,
+    UNDO,
+    WRITER,
+    NothingRan,
+    Role,
+    SQLiteConnection,
+    is_lost,
+)
+from actors.databases.sqlite_statement import Known, is_special
 from actors.databases.sqlite_transactions import run_each
 from actors.databases.steps import Step
 from actors.errors import ConnectionLost
@@ -30,24 +40,10 @@ _LOG: Final = 16 << 20  # bytes of the log from which it is to begin anew; SQLit
 _PATIENCE: Final = 0.1  # seconds that upkeep may wait, or take
 _MOST_PATIENCE: Final = 1.0  # the same for a log that has become very long
 _DAY: Final = 24 * 3600.0
-_KNOWN: Final = 512  # texts of which it is known whether they can share a transaction: more than APSW keeps prepared
-
-_PLAIN_ACTIONS: Final = frozenset(
-    {
-        apsw.SQLITE_INSERT,
-        apsw.SQLITE_UPDATE,
-        apsw.SQLITE_DELETE,
-        apsw.SQLITE_SELECT,
-        apsw.SQLITE_READ,
-        apsw.SQLITE_FUNCTION,
-        apsw.SQLITE_RECURSIVE,
-    }
-)
-"""What the authorizer is told of statements that can share a transaction with others; no other statement does."""
 
 
-class _RunsAlone(Exception):
-    """The statement cannot share a transaction. Nothing of it ran."""
+class _RunsAlone(NothingRan):
+    """It cannot share a transaction with statements of other callers."""
 
 
 class SQLiteWriter(SQLiteConnection):
@@ -70,19 +66,9 @@ class SQLiteWriter(SQLiteConnection):
         # The tickets of those that were found out to need a transaction of their own.
         self._loners: set[int] = set()
         self.held_over: deque[Ticketed] = deque()
-        # Whether the statement that runs shares a transaction, and how it was prepared: with other actions than plain.
-        self._sharing = False
-        self._special = False
-        # What is prepared, and whether it is to be refused if it cannot share.
-        self._sql = ""
+        # Whether a statement is prepared that is refused if it cannot share the transaction that is open.
         self._judging = False
-        # Text → whether it can share a transaction.
-        self._shareable: dict[str, bool] = {}
-        # Texts that can, and give no rows: these need no trace.
-        self._silent: set[str] = set()
         self._until = 0.0
-        # Whether a transaction was rolled back since this was last set to False.
-        self._undone = False
         # Whether what runs now is none of the jobs.
         self._keeps_up = False
         # How often it was called, and when there is to be looked after what.
@@ -92,13 +78,24 @@ class SQLiteWriter(SQLiteConnection):
         # The connection's count of changes before the request that runs.
         self._changes_before = 0
         super().__init__(database, role, create=create)
+        self._settle_the_past()
 
-    def _open(self) -> None:
-        super()._open()
-        self._connection.set_rollback_hook(self._note_undoing)
+    def _settle_the_past(self) -> None:
+        """Commit, with nothing changed, so that a commit that a killed process has begun is either seen or gone.
 
-    def _note_undoing(self) -> None:
-        self._undone = True
+        Such a process may have written its commit to the log, and not to the log's index: nobody sees it, until the
+        index is made anew from the log. The next commit overwrites it.
+        """
+        if self._file is None:
+            return
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.set_pragma("user_version", self.connection.pragma("user_version"))
+            self.commit()
+        except apsw.Error as error:
+            # Another process has the lock, and will commit itself; or the file cannot be written, which jobs find out.
+            log(__name__, "debug", "settling_failed", database=self._database, error=error)
+            self.roll_back()
 
     # --- Grouping -------------------------------------------------------------------------
 
@@ -109,8 +106,8 @@ class SQLiteWriter(SQLiteConnection):
         self._keep_up()
         answers: dict[int, Answer] = {}
         while not answers:
-            moved = self._file is not None and self._file.has_changed()
-            second = self._draw(draw) if self._may_share(first) and not moved else None
+            changed = self.is_stale or (self._file is not None and self._file.has_changed())
+            second = self._draw(draw) if self._may_share(first) and not changed else None
             if second is None:
                 answers[first[0]] = self._alone(first)
                 break
@@ -148,24 +145,28 @@ class SQLiteWriter(SQLiteConnection):
         if self._loners and ticket in self._loners:
             return False
         if type(request) is Query:
-            return self._shareable.get(request.sql, True)
+            return self._is_shareable(request.sql)
         if not isinstance(request, Transaction) or request.readonly:
             return False
-        return all(self._shareable.get(query.sql, True) for query in request.queries)
+        return all(self._is_shareable(query.sql) for query in request.queries)
+
+    def _is_shareable(self, sql: str) -> bool:
+        known = self._known.get(sql)
+        return known is None or known.is_plain
 
     # --- upkeep ---------------------------------------------------------------------------
 
     def _keep_up(self) -> None:
         """Now and then, between two groups: keep the log short, and the planner informed."""
         self._calls += 1
-        if self._calls % _SELDOM or self._file is None or self._connection.in_transaction:
+        if self._calls % _SELDOM or self._file is None or self.connection.in_transaction:
             return  # in a transaction: somebody's, whose statements come one by one
         now = time.monotonic()
         if now >= self._truncate_at and (size := self._file.log_size()) > _LOG:
             # It is written back all the time, but begins anew only once nobody reads from it. While new readers go on
             # as ever, this waits for the old ones: the longer, the longer it has become.
             patience = min(_PATIENCE * size / _LOG, _MOST_PATIENCE)
-            done = self._try(lambda: self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), patience)
+            done = self._try(lambda: self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), patience)
             self._truncate_at = now if done else now + 3 * patience
         if now >= self._optimize_at:
             self._optimize_at = now + _DAY
@@ -186,7 +187,7 @@ class SQLiteWriter(SQLiteConnection):
 
     def _optimize(self) -> None:
         """Let SQLite look at the tables whose statistics are old, as it advises for all of them from time to time."""
-        connection, until = self._connection, time.monotonic() + _PATIENCE
+        connection, until = self.connection, time.monotonic() + _PATIENCE
         connection.set_progress_handler(lambda: time.monotonic() > until, 1000)
         self._try(lambda: connection.execute("PRAGMA optimize = 0x10002").fetchall(), 0.0)
         connection.set_progress_handler(None)
@@ -194,7 +195,7 @@ class SQLiteWriter(SQLiteConnection):
     def close(self) -> None:
         """Close; see `Connection`."""
         with suppress(apsw.ConnectionClosedError):
-            if self._connection.total_changes() and not self._connection.in_transaction:
+            if self.connection.total_changes() and not self.connection.in_transaction:
                 self._optimize()
         super().close()
 
@@ -204,13 +205,12 @@ class SQLiteWriter(SQLiteConnection):
         ticket, request = job
         began = time.perf_counter()
         value, error = None, None
-        self._sharing = False
         self._take_in_hand({ticket})
         try:
             self._check_wanted(ticket)
             if isinstance(request, Unrunnable):
                 raise request.error  # noqa: TRY301  # answered like any error
-            value = checked(self.execute(request), request, self)
+            value = self.execute(request)
         except ConnectionLost:
             raise
         except Exception as failure:  # noqa: BLE001  # it goes to its caller
@@ -233,61 +233,62 @@ class SQLiteWriter(SQLiteConnection):
         None of them may have been answered: one was found out to need a transaction of its own, and is marked so.
         """
         began = time.perf_counter()
-        self._interrupted = self._optimizes = self._may_move = False
+        self._interrupted = False
+        self.admits = self._admit_shareable
         self._take_in_hand({ticket for ticket, _ in todo})
         try:
             return self._transaction_of(todo, draw, answers, began)
-        except LOST as error:
-            raise ConnectionLost(str(error)) from error
+        except apsw.Error as error:
+            if is_lost(error):
+                raise ConnectionLost(str(error)) from error
+            raise
         finally:
-            self._sharing = False
             self._take_in_hand(set())
-            if self._stateful and not self._connection.in_transaction:
-                self._renew()
 
     def _transaction_of(
         self, todo: list[Ticketed], draw: Callable[[], Ticketed | None], answers: dict[int, Answer], began: float
     ) -> list[Ticketed]:
-        self._busy_since, connection = 0.0, self._connection
+        self._busy_since, connection = 0.0, self.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-        except LOST:
-            raise
         except apsw.Error as error:
+            if is_lost(error):
+                raise
             return self._could_not_begin(todo, error, answers, began)
-        self._sharing = True
         self._until = time.perf_counter() + _LONGEST
         waiting, ran = deque(todo), list[tuple[Ticketed, Any]]()
         while (job := waiting.popleft() if waiting else self._next(draw)) is not None:
             ticket, request = job
             if len(ran) > 1 and waiting and time.perf_counter() > self._until:
-                self.held_over.extendleft(reversed([job, *waiting]))
-                self._take_in_hand(self._in_hand - {other for other, _ in self.held_over})
+                self._hold_over([job, *waiting])
                 break
             try:
                 if ticket in self._unwanted:
                     self._check_wanted(ticket)
-                known = type(request) is Query and request.sql in self._silent and request.many is None
-                ran.append((job, self._silently(request) if known else self._within(request)))  # type: ignore[arg-type]
-            except LOST:
-                raise
+                ran.append((job, self._within(request)))
             except _RunsAlone:
-                self._note_shareable(can_share=False)
                 self._loners.add(ticket)
-                self.held_over.extendleft(reversed([job, *waiting]))
-                self._take_in_hand(self._in_hand - {other for other, _ in self.held_over})
+                self._hold_over([job, *waiting])
                 break
-            except Exception as error:  # noqa: BLE001  # it goes to its caller
+            except Exception as error:
+                if is_lost(error):
+                    raise
                 self.close_cursor()
+                self._explain(error, request)  # type: ignore[arg-type]  # what did not arrive has no such error
                 if not self._is_undone(error):
                     return self._undo(job, error, [*ran, *((other, None) for other in (job, *waiting))], answers, began)
                 answers[ticket] = Answer(ticket, None, error, time.perf_counter() - began)
             if connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
                 # It leaves a constraint broken that is looked at when it commits.
-                self._roll_back()
+                self.roll_back()
                 self._loners.add(ticket)
                 return [*(other for other, _ in ran), *waiting]
         return self._commit(ran, answers, began)
+
+    def _hold_over(self, jobs: list[Ticketed]) -> None:
+        """Let jobs, of which nothing ran, be the first ones of the next group."""
+        self.held_over.extendleft(reversed(jobs))
+        self._take_in_hand(self._in_hand - {ticket for ticket, _ in self.held_over})
 
     def _next(self, draw: Callable[[], Ticketed | None]) -> Ticketed | None:
         if time.perf_counter() > self._until or (job := self._draw(draw)) is None:
@@ -315,76 +316,46 @@ class SQLiteWriter(SQLiteConnection):
 
     def _within(self, request: Request | Step | Unrunnable) -> Any:
         """Run a request inside the transaction that there is."""
-        self._changes_before = self._connection.total_changes()
-        try:
-            if isinstance(request, Query) and request.many is None:
-                return self._traced(request)
-            return self._in_a_savepoint(request)  # type: ignore[arg-type]  # nothing else may share
-        finally:
-            self._judging = False
+        self._changes_before = self.connection.total_changes()
+        if isinstance(request, Query) and request.many is None:
+            return self.seal(self._judged(request), request)
+        return self._in_a_savepoint(request)  # type: ignore[arg-type]  # nothing else may share
 
     def _in_a_savepoint(self, request: Query | Transaction) -> Any:
-        connection = self._connection
+        connection = self.connection
         connection.execute(SAVEPOINT)
         try:
             if isinstance(request, Transaction):
-                value: Any = run_each(connection, request, self._traced)
+                value: Any = self.seal(run_each(request, self._judged, None), request)
             else:
-                value = self._traced(request)
+                value = self.seal(self._judged(request), request)
         except BaseException:
-            self._judging = False
             self.close_cursor()
             if connection.in_transaction:
-                connection.execute(f"ROLLBACK TO querycrew; {RELEASE}")
+                connection.execute(UNDO)
+                self._changes_before = connection.total_changes()  # nothing of them is left
             raise
         connection.execute(RELEASE)
         return value
 
-    def _silently(self, query: Query) -> Result:
-        """Run a statement that gives no rows, as is known from before: without the trace."""
-        connection = self._connection
-        self._changes_before = before = connection.total_changes()
-        connection.set_last_insert_rowid(NO_ROWID)
-        self._cursor.execute(query.sql, query.params)
-        changed = connection.changes() if connection.total_changes() != before else 0
-        rowid = connection.last_insert_rowid()
-        return Result((), [], changed, None if rowid == NO_ROWID else rowid)
+    def _judged(self, query: Query) -> Result:
+        """Run a query; refuse it before its first step if it cannot share the transaction that is open."""
+        self._judging = query.sql not in self._known
+        try:
+            return self.run(query)
+        finally:
+            self._judging = False
 
-    def _traced(self, query: Query) -> Result:
-        if query.many is not None:
-            return self._many(query)
-        result = self._query_traced(query)
-        if not result.columns and self._shareable.get(query.sql):
-            if len(self._silent) >= _KNOWN:
-                self._silent = set()
-            self._silent.add(query.sql)
-        return result
-
-    def _may_cache(self, sql: str) -> bool:
-        self._prepared = self._special = False
-        self._sql, self._judging = sql, self._sharing
-        return sql in self._shareable
-
-    def _note_shareable(self, *, can_share: bool) -> None:
-        if len(self._shareable) >= _KNOWN:
-            self._shareable, self._silent = {}, set()
-        self._shareable[self._sql] = can_share
-
-    def _object(self, sql: str, writes: bool) -> None:
-        self._judging = False
-        super()._object(sql, writes)
-        if self._prepared:  # else it was known; a statement of which nothing was asked, such as VACUUM, was not
-            self._note_shareable(can_share=not self._special)
-        if self._sharing and not self._shareable.get(sql, False):
+    def _admit_shareable(self, known: Known) -> None:
+        self._judging = False  # what a virtual table prepares as it runs is no statement of a caller
+        if not known.is_plain:
             raise _RunsAlone
 
     def _authorize(
         self, action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None
     ) -> int:
-        if action not in _PLAIN_ACTIONS:
-            self._special = True
-            if self._judging:
-                raise _RunsAlone  # some pragmas take effect as they are prepared
+        if self._judging and is_special(action):
+            raise _RunsAlone  # some pragmas take effect as they are prepared
         return super()._authorize(action, first, second, schema, trigger)
 
     # --- undoing --------------------------------------------------------------------------
@@ -393,11 +364,9 @@ class SQLiteWriter(SQLiteConnection):
         """Say whether a statement that failed was undone, and nothing else."""
         if isinstance(error, apsw.InterruptError) or self._in_hand & self._unwanted:
             return isinstance(error, InterruptedError)  # one that was not started
-        # An error of Python's, as for rows that cannot be decoded, comes when the statement has done its work.
-        connection = self._connection
-        return connection.in_transaction and (
-            isinstance(error, apsw.Error) or connection.total_changes() == self._changes_before
-        )
+        # Not one that fails behind its work, as for rows that cannot be read, nor one that keeps a part (OR FAIL).
+        connection = self.connection
+        return connection.in_transaction and connection.total_changes() == self._changes_before
 
     def _undo(
         self,
@@ -408,7 +377,7 @@ class SQLiteWriter(SQLiteConnection):
         began: float,
     ) -> list[Ticketed]:
         """Undo the whole transaction; answer those who are to blame for it, and return the others."""
-        self._roll_back()
+        self.roll_back()
         unwanted = self._in_hand & self._unwanted
         if unwanted and job[0] not in unwanted:
             self._loners.add(job[0])  # a long one, which shall not begin again for every one that is interrupted
@@ -422,35 +391,29 @@ class SQLiteWriter(SQLiteConnection):
         unwanted = [job for job, _ in ran if job[0] in self._unwanted]
         if unwanted:
             return self._undo(unwanted[0], InterruptedError("interrupted"), ran, answers, began)
-        self._undone = False
-        failure: Exception | None = None
         try:
-            self._connection.execute("COMMIT")
-        except LOST:
-            raise
-        except Exception as error:  # noqa: BLE001  # it goes to all of them
-            failure = error
-        if failure is None or not (self._undone or self._connection.in_transaction):
-            if failure is not None:  # a hook of the user's, which is called when all is done
-                log(__name__, "error", "commit_hook_failed", database=self._database, error=failure)
-            seconds = time.perf_counter() - began
-            for (ticket, _), value in ran:
-                answers[ticket] = Answer(ticket, value, None, seconds)
-            return []
+            self.commit()
+        except Exception as failure:
+            if is_lost(failure):
+                raise
+            return self._could_not_commit(ran, failure, answers, began)
+        seconds = time.perf_counter() - began
+        for (ticket, _), value in ran:
+            answers[ticket] = Answer(ticket, value, None, seconds)
+        return []
+
+    def _could_not_commit(
+        self, ran: list[tuple[Ticketed, Any]], failure: Exception, answers: dict[int, Answer], began: float
+    ) -> list[Ticketed]:
+        """Answer those of whom nothing has taken effect; return the others."""
         if self._in_hand & self._unwanted:  # it hit one of them
             return self._undo(ran[0][0], failure, ran, answers, began)
         if isinstance(failure, apsw.BusyError):
             self._tell_how_long(failure)
-        self._roll_back()
+        self.roll_back()
         for (ticket, _), _ in ran:
             answers[ticket] = Answer(ticket, None, _another(failure), time.perf_counter() - began)
         return []
-
-    def _roll_back(self) -> None:
-        self.close_cursor()
-        while self._connection.in_transaction:
-            with suppress(apsw.InterruptError):  # it was meant for what is over
-                self._connection.execute("ROLLBACK")
 
 
 def _another(error: Exception) -> Exception:

@@ -105,7 +105,7 @@ class NumberedSQLite(Scripted):
 
     def open(self) -> Any:
         connection = self._database.connect()
-        connection._connection.create_scalar_function("pause", _pause)
+        connection.connection.create_scalar_function("pause", _pause)
         return connection
 
     def request(self, number: int, timeout: float | None = None) -> Query:
