@@ -16,10 +16,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pykka
 from pykka._envelope import Envelope
+
+try:
+    from actors import QUERYCREW  # noqa: F401  # a mark, which another package of that name does not have
+except Exception as error:
+    from importlib.util import find_spec
+
+    spec = find_spec("actors")
+    where = "nothing" if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), "?")
+    message = (
+        f"`import actors` finds {where}, which is not querycrew's package of that name: rename it, or move it into a "
+        "package of your own"
+    )
+    raise ImportError(message) from error
 
 from actors import process, refusals
 from actors.actor import CrewActor
@@ -63,10 +76,11 @@ from actors.messages import (
     Subscribe,
     Transaction,
     Unsubscribe,
+    WaitUntilUp,
     WorkerDown,
     check_timeout,
 )
-from actors.options import check_database, check_shed_after, check_type, check_whole, usable_size
+from actors.options import check_database, check_shed_after, check_threads, check_type, check_whole, usable_size
 from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
 from actors.reply import Reply
@@ -145,6 +159,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(message)
 
 
+def __dir__() -> list[str]:
+    return [*(name for name in globals() if name.startswith("__")), *__all__]
+
+
+_ARGUMENTS = 5  # positional ones, which `Supervisor.start` passes to its class
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
 _SOON = 2.0  # seconds for which jobs wait for the next writer, rather than being refused
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
@@ -164,6 +183,18 @@ class Supervisor(CrewActor):
     dispatcher_class: ClassVar[type[Dispatcher]] = Dispatcher
     clock: ClassVar[Any] = staticmethod(time.monotonic)
     """Monotonic seconds: a function without arguments."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Refuse a program that calls the class, as it would call the class of a connection.
+
+        Raises:
+            TypeError: only `start` starts a crew.
+        """
+        del options
+        if cls is Supervisor and len(arguments) < _ARGUMENTS:
+            message = "Supervisor(…) starts no crew: call Supervisor.start(…), with the same arguments"
+            raise TypeError(message)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -200,6 +231,8 @@ class Supervisor(CrewActor):
         self._give_up_at: float | None = None
         # Who is told of workers and suspensions, by actor URN.
         self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
+        # Replies to callers that wait until a worker has opened the database.
+        self._waiting: list[Reply[None]] = []
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
         self._dispatcher.agenda.ring = self._ring
@@ -234,7 +267,8 @@ class Supervisor(CrewActor):
         Raises:
             TypeError: an argument has the wrong type; the text names it.
             ValueError: an argument is out of its range; the text names it.
-            RuntimeError: the system gives no more threads.
+            RuntimeError: the system gives no more threads; or gevent or eventlet has replaced them, and the text
+                says how the crew works there.
         """
         if database is None or isinstance(database, (str, os.PathLike)):
             database = SQLite(":memory:" if database is None else database)
@@ -245,6 +279,7 @@ class Supervisor(CrewActor):
         if timeout is not None:
             check_timeout("Supervisor.start", timeout)
         check_shed_after(shed_after)
+        check_threads(in_children=isinstance(database, ChildProcess))
         crew = cls(
             database,
             usable_size(size, database),
@@ -288,6 +323,8 @@ class Supervisor(CrewActor):
                 self._on_subscribe(actor_ref)
             case Unsubscribe(actor_ref):
                 self._subscribers.pop(actor_ref.actor_urn, None)
+            case WaitUntilUp(reply):
+                self._waiting.append(reply)
             case Alarm():
                 pass
             case Query() | Script() | Transaction() | Call() | Backup():
@@ -343,6 +380,8 @@ class Supervisor(CrewActor):
             self._dispatcher.stuck = len(self._stuck)
         seat = self._seat_of(worker_id)
         if seat is not None:
+            if cause is not None and seat.state is SeatState.UP:
+                cause = refusals.without_text(cause)
             self._vacate(seat, cause, self.clock())
 
     def _on_shutdown(self, cancel_pending: bool, timeout: float | None) -> None:
@@ -357,6 +396,28 @@ class Supervisor(CrewActor):
 
     def _staff(self) -> None:
         """Decide who is started when, and whether all is over: called after every change."""
+        self._decide()
+        if self._waiting:
+            self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
+        """Answer the callers that wait until the crew is up, once it is up or cannot be."""
+        error: Callable[[], BaseException] | None = None
+        if self._dispatcher.mode in (Mode.STOPPING, Mode.STOPPED):
+            error = self._dispatcher.stopped
+        elif self._dispatcher.is_down(0):
+            error = self._dispatcher.unavailable
+        elif not self._teams[0].is_up:
+            return
+        while self._waiting:
+            reply = self._waiting[-1]
+            if error is None:
+                reply.settle(None)
+            else:
+                reply.reject(error())
+            self._waiting.pop()  # last: a thread that is killed before this loses no caller
+
+    def _decide(self) -> None:
         now = self.clock()
         if expired := self._dispatcher.expire(now):
             for job, error in expired:
@@ -423,7 +484,7 @@ class Supervisor(CrewActor):
     def _suspend(self, team: Team) -> None:
         number, cause = team.number, team.last_cause
         if self._dispatcher.mode is Mode.UP and not self._dispatcher.is_down(number):
-            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=cause)
+            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=refusals.why(cause))
             self._publish(Suspended(self._dispatcher.name, cause, team.role))
         self._reject(self._dispatcher.suspend(cause, number), partial(self._dispatcher.unavailable, number))
         if self._dispatcher.mode is Mode.STOPPING and self._is_over(self.clock()):
@@ -469,8 +530,8 @@ class Supervisor(CrewActor):
             ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
         for other in member.in_hand():  # what shared its transaction: nobody knows whether that will be committed
             if other.abort is None:
-                what = "was given up"
-                other.reply.reject(refusals.died(self._dispatcher.name, member.id, what, other, ignored))
+                name = self._dispatcher.name
+                other.reply.reject(refusals.died(name, member.id, other, ignored, "was given up"))
         self._vacate(seat, ignored, now)
         # Nothing is wrong with the database: only the window of restarts may make the next worker wait.
         seat.failures = 0
@@ -510,7 +571,7 @@ class Supervisor(CrewActor):
             "debug" if self._dispatcher.mode is Mode.STOPPING else "warning",
             "worker_lost" if was_up else "worker_start_failed",
             crew=self._dispatcher.name,
-            cause=cause,
+            cause=refusals.why(cause),
             restart_in_seconds=round(seat.due - now, 3),
         )
 
@@ -549,6 +610,7 @@ class Supervisor(CrewActor):
         if cause is not None:
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._reject_stopped(self._dispatcher.close(cause))
+        self._answer_waiting()
         for seat in self._seats:
             # One that has come up with its news unread finishes what it runs, and retires. One that is gone
             # already was being given up when this end came.
@@ -656,6 +718,9 @@ class Supervisor(CrewActor):
         jobs = self._dispatcher.forget_the_parent()
         super().forget_the_parent()
         self.actor_ref.forget_the_parent()
+        for reply in self._waiting:
+            reply.forget_the_parent()
+        self._answer_waiting()
         for job in jobs:
             job.reply.forget_the_parent()
             if job.talk is not None:

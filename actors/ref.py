@@ -28,6 +28,7 @@ from actors.messages import (
     Subscribe,
     Transaction,
     Unsubscribe,
+    WaitUntilUp,
     check_timeout,
     checked_bool,
     shorten,
@@ -258,6 +259,46 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         else:
             raise TypeError(_not_a_request(message))
 
+    @overload
+    def wait(self, *, block: Literal[True] = True, timeout: float | None = None) -> None: ...
+    @overload
+    def wait(self, *, block: Literal[False], timeout: float | None = None) -> Reply[None]: ...
+    def wait(self, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Wait until the crew is up: until a worker has opened the database.
+
+        `Supervisor.start` does not wait for that. A program that waits learns at its start that a path is wrong.
+
+        Args:
+            block: whether to wait here.
+            timeout: seconds to wait; the crew goes on starting.
+
+        Returns:
+            None; with `block=False` its reply, for `await`.
+
+        Raises:
+            DatabaseUnavailable: no worker can open the database, with the reason.
+            SupervisorStopped: the crew is stopping or stopped.
+            pykka.Timeout: no worker has opened the database within `timeout`.
+            WouldDeadlock: called with `block=True` from one of the crew's own threads.
+        """
+        if block:
+            self._check_may_wait()
+        if timeout is not None:
+            check_timeout("wait", timeout)
+        reply: Reply[None] = Reply(self._dispatcher)
+        heard: Reply[None] = Reply(self._dispatcher)
+        # A supervisor that has ended, or ends before it reads this, answers nobody.
+        heard.add_done_callback(lambda heard: heard.exception() and reply.reject(self._dispatcher.stopped()))
+        self.actor_inbox.put(Envelope(WaitUntilUp(reply), reply_to=heard))
+        if not block:
+            return reply
+        try:
+            return reply.get(timeout=timeout)
+        except pykka.Timeout:
+            name, database = self._dispatcher.name, self._dispatcher.database
+            message = f"crew {name!r}: no worker has opened {database} within {timeout} seconds; it goes on trying"
+            raise pykka.Timeout(message) from None
+
     def tell(self, message: Request | _ActorStop) -> None:
         """Hand `message` to the crew and forget it; an error is logged.
 
@@ -372,6 +413,9 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
 
     __str__ = __repr__
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _FOR_THE_SUPERVISOR]
+
     def wait_until_ended(self, timeout: float | None = None) -> bool:
         """Wait until the crew has ended and closed everything; say whether it has."""
         return self._ended.wait(timeout)
@@ -398,6 +442,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         return here.crew is self._dispatcher or self._dispatcher.is_mine()
 
 
+_FOR_THE_SUPERVISOR = frozenset({"forget_the_parent", "note_end", "wait_until_ended"})
+"""Methods that completion at a prompt does not offer."""
 _FOREVER = 1e9  # seconds: thirty years are as good as never, and overflow nothing
 
 _WOULD_DEADLOCK = (

@@ -5,6 +5,7 @@ what happened, with the numbers, and what to change.
 """
 
 from actors.errors import (
+    ChildProcessEnded,
     DatabaseUnavailable,
     Overloaded,
     PoisonQuery,
@@ -27,6 +28,7 @@ __all__ = [
     "timed_out",
     "unavailable",
     "why",
+    "without_text",
 ]
 
 
@@ -110,19 +112,45 @@ def why(cause: BaseException | None) -> str:
     """Return a cause as a text, with its notes."""
     if cause is None:
         return "no cause is known"
-    return "; ".join([f"{type(cause).__name__}: {cause}", *getattr(cause, "__notes__", ())])
+    return "; ".join([_shown(cause), *getattr(cause, "__notes__", ())])
+
+
+def _shown(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # a class of the user's, whose text cannot be had
+        text = ""
+    return f"{name}: {text}" if text else name
+
+
+def without_text(error: BaseException) -> BaseException:
+    """Return an error of the same class without its text, for all but the caller whose job it ended.
+
+    The text may quote a parameter of that job: a function called from SQL may raise `SystemExit(value)`.
+    How a child process ended holds no value, and is kept.
+    """
+    kind = type(error)
+    if kind is ChildProcessEnded:
+        return error
+    try:
+        return kind.__new__(kind)
+    except Exception:  # noqa: BLE001  # a class that cannot be made so
+        return RuntimeError(kind.__name__)
 
 
 def _how_far(job: Job) -> str:
     return "while it ran" if job.state is STARTED else "before it was started"
 
 
-def died(crew: str, worker: int, what: str, job: Job, cause: BaseException | None) -> WorkerDied:
-    """Return the error of a job whose worker is gone, which did or was done something, told by `what`."""
+def died(crew: str, worker: int, job: Job, cause: BaseException | None, end: str | None = None) -> WorkerDied:
+    """Return the error of a job whose worker is gone: the worker died of `cause`, unless `end` tells another end."""
+    if end is None:
+        end = "was stopped" if cause is None else f"died of {_shown(cause)}"
     undone = job.talk is not None and job.talk.takes_no_effect
     effect = "nothing of it has taken effect" if undone else "whether it took effect is unknown"
     error = WorkerDied(
-        f"crew {crew!r}: worker {worker} {what}, while it ran {job.request}; the job is not run again, and {effect}"
+        f"crew {crew!r}: worker {worker} {end}, while it ran {job.request}; the job is not run again, and {effect}"
     )
     error.executed = False if undone else None
     error.__cause__ = cause

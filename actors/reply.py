@@ -30,6 +30,8 @@ R = TypeVar("R")
 
 
 _PENDING: Final = object()
+_FOR_THE_CREW: Final = frozenset({"callbacks", "forget_the_parent", "job", "reject", "settle"})
+"""Names that completion at a prompt does not offer."""
 
 
 class Reply(pykka.Future[T]):
@@ -71,6 +73,9 @@ class Reply(pykka.Future[T]):
         if outcome is _PENDING:
             return "<Reply pending>"
         return f"<Reply rejected: {type(outcome.error).__name__}>" if type(outcome) is Rejection else "<Reply answered>"
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _FOR_THE_CREW]
 
     # --- settling -------------------------------------------------------------------------
 

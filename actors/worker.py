@@ -392,8 +392,11 @@ class Worker(CrewActor):
             self._pipeline.forget()
         orphans = self._dispatcher.bury(self.member)
         self._reject_dropped()
+        reason = _reason(cause)
+        if reason is not None and len(orphans) > 1:  # one caller's error may quote its parameters to the others
+            reason = refusals.without_text(reason)
         for orphan in orphans:
-            orphan.reply.reject(self._death(orphan, cause))
+            orphan.reply.reject(self._death(orphan, reason))
         if self._connection is not None:
             self._connection.close()
         # They are rejected by now; through its frames the error that their callers keep leads to this worker.
@@ -405,12 +408,10 @@ class Worker(CrewActor):
         self._notify(WorkerDown(self.member.id, _reason(cause)))
         here.crew = None
 
-    def _death(self, orphan: Job, cause: BaseException | None) -> BaseException:
+    def _death(self, orphan: Job, reason: BaseException | None) -> BaseException:
         if orphan.abort is not None:
             return orphan.abort.error(False if orphan.talk is not None and orphan.talk.takes_no_effect else None)
-        reason = _reason(cause)
-        what = "was stopped" if reason is None else f"died of {type(reason).__name__}: {reason}"
-        return refusals.died(self._dispatcher.name, self.member.id, what, orphan, reason)
+        return refusals.died(self._dispatcher.name, self.member.id, orphan, reason)
 
 
 def _reason(cause: BaseException | None) -> BaseException | None:

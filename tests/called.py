@@ -59,6 +59,20 @@ def bound(connection: apsw.Connection, what: str) -> Any:
             return (row for row in connection.execute("SELECT 1"))
 
 
+def harmful(connection: apsw.Connection) -> None:
+    """Let SQL call functions that raise an error with their argument, for `on_connect`."""
+    for error in (ValueError, SystemExit, apsw.CorruptError):
+
+        def harm(value: Any, error: type[BaseException] = error) -> None:
+            raise error(value)
+
+        connection.create_scalar_function(f"raise_{error.__name__}", harm)
+
+
+def raise_it(connection: apsw.Connection, error: type[BaseException], value: Any) -> None:
+    raise error(value)
+
+
 def where(connection: apsw.Connection) -> int:
     return os.getpid()
 

@@ -1,6 +1,7 @@
 """Opening a SQLite database: settings, what a connection begins with, and why it cannot be opened."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,8 @@ def opened(
         if not create and location.is_file and not os.path.exists(location.path):
             # Not by a flag for opening, which counts for attached files, too.
             message = f"unable to open database file: there is no {location.path}"
+            if not database.create:
+                message += ", and SQLite(create=False) makes none"
             raise apsw.CantOpenError(message)
         if database.readonly:
             path, seen = readonly_uri(database)
@@ -46,6 +49,7 @@ def opened(
             path, flags = database.path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         connection = apsw.Connection(path, flags=flags)
     except apsw.Error as error:
+        _mask(error, database)
         _explain(error, location)
         raise
     try:
@@ -65,6 +69,7 @@ def opened(
     except BaseException as error:
         connection.close(True)
         if isinstance(error, apsw.Error):
+            _mask(error, database)
             _explain(error, location)
         raise
     return connection, file, tuple(warnings)
@@ -137,6 +142,21 @@ def _begin_with(connection: apsw.Connection, what: str | Callable[[apsw.Connecti
     if connection.cursor_factory is not apsw.Cursor:
         message = "SQLite(on_connect=…) has set a cursor_factory, and the crew needs cursors that are apsw.Cursor"
         raise ValueError(message)
+
+
+def _mask(error: apsw.Error, database: "SQLite") -> None:
+    """Take out of a driver's text each word that it quotes of hidden settings, since one may be a key."""
+    hidden = [str(value) for _, value in database.pragmas]
+    if isinstance(database.on_connect, str):
+        hidden.append(database.on_connect)
+    if database.path.startswith("file:"):
+        hidden.append(database.path.partition("?")[2])
+    path = location_of(database.path).path  # is shown, whatever words it has
+
+    def shown(word: "re.Match[str]") -> str:
+        return "…" if word[0] not in path and any(word[0] in text for text in hidden) else word[0]
+
+    error.args = (re.sub(r"\w+", shown, str(error)),)
 
 
 def _explain(error: apsw.Error, location: Location) -> None:
