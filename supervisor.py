@@ -19,7 +19,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pykka
-from pykka._envelope import Envelope
 
 from actors import process, refusals
 from actors.actor import CrewActor
@@ -66,6 +65,7 @@ from actors.messages import (
     check_timeout,
 )
 from actors.options import check_database, check_shed_after, check_type, check_whole, usable_size
+from actors.pykka_parts import Envelope
 from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
 from actors.reply import Reply
@@ -201,7 +201,7 @@ class Supervisor(CrewActor):
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
         self._dispatcher.agenda.ring = self._ring
-        self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher, timeout)
+        self.own_ref: SupervisorRef = SupervisorRef(self, self._dispatcher, timeout)
 
     @classmethod
     def start(
@@ -259,7 +259,7 @@ class Supervisor(CrewActor):
     @property
     def actor_ref(self) -> SupervisorRef:
         """The reference that `start` returned."""
-        return self._actor_ref
+        return self.own_ref
 
     @property
     def thread_name(self) -> str:

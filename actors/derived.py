@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pykka
 
 from actors.errors import QueryCancelled
+from actors.pykka_parts import is_settled
 from actors.reply import Reply
 
 __all__ = ["Derived"]
@@ -96,16 +97,16 @@ class Derived(Reply[T]):
 class _Foreign(Reply[T]):
     """A future of plain Pykka, which tells nobody that it is settled: a thread has to wait for it."""
 
-    __slots__ = ("_future", "_watched")
+    __slots__ = ("_source", "_watched")
 
     def __init__(self, future: pykka.Future[T]) -> None:
         super().__init__()
-        self._future = future
+        self._source = future
         self._watched = False
 
     def done(self) -> bool:
         if not super().done():
-            if getattr(self._future, "_result", None) is not None:
+            if is_settled(self._source):
                 self._take()
             else:
                 self._watch()
@@ -122,10 +123,10 @@ class _Foreign(Reply[T]):
 
     def _take(self) -> None:
         try:
-            self.settle(self._future.get())
+            self.settle(self._source.get())
         except BaseException as error:  # noqa: BLE001  # the error is the outcome
             self.reject(error)
 
 
 def _as_reply(future: pykka.Future[Any]) -> Reply[Any]:
-    return future if isinstance(future, Reply) and future._get_hook is None else _Foreign(future)
+    return future if isinstance(future, Reply) and not future.is_hooked else _Foreign(future)

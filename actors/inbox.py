@@ -8,8 +8,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import pykka
-from pykka._envelope import Envelope
-from pykka.messages import _ActorStop
+
+from actors.pykka_parts import ActorStop, Envelope
 
 __all__ = ["ALARM", "Alarm", "Inbox"]
 
@@ -110,7 +110,7 @@ def _refuse(envelope: Envelope[Any]) -> None:
     if envelope.reply_to is None:
         return
     reply_to = envelope.reply_to
-    if isinstance(envelope.message, _ActorStop):
+    if isinstance(envelope.message, ActorStop):
         _settle(lambda: reply_to.set(None))
     else:
         error = _dead()

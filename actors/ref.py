@@ -5,8 +5,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 import pykka
-from pykka._envelope import Envelope
-from pykka.messages import _ActorStop
 
 from actors.derived import Derived
 from actors.dispatcher import Dispatcher
@@ -31,6 +29,7 @@ from actors.messages import (
     check_timeout,
     checked_bool,
 )
+from actors.pykka_parts import ActorStop, Envelope
 from actors.reply import Reply
 from actors.result import Result
 from actors.status import CrewStatus
@@ -231,13 +230,13 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         else:
             raise TypeError(_not_a_request(message))
 
-    def tell(self, message: Request | _ActorStop) -> None:
+    def tell(self, message: Request | ActorStop) -> None:
         """Hand `message` to the crew and forget it; an error is logged.
 
         Raises:
             TypeError: `message` is not a request.
         """
-        if isinstance(message, _ActorStop):
+        if isinstance(message, ActorStop):
             super().tell(message)
             return
         if isinstance(message, Stream) or not isinstance(message, REQUESTS):
@@ -282,7 +281,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if block:
             self._hang_up_own(endless=True)
         # A mailbox that is closed already answers at once.
-        self.actor_inbox.put(Envelope(_ActorStop(), reply_to=asked))
+        self.actor_inbox.put(Envelope(ActorStop(), reply_to=asked))
         stopped = Derived([asked], lambda _: alive)
         if not block:
             return stopped

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pykka
-from pykka._future import _Unset
 
 from actors.errors import QueryCancelled, WouldDeadlock
 from actors.handing_on import Outcome, linked_future, tell_outcome
@@ -49,9 +48,10 @@ class Reply(pykka.Future[T]):
 
     __slots__ = ("_crew", "_lock", "_outcome", "_wakers", "callbacks", "job")
 
-    # Pykka's constructor is not called: these two are all that it sets, and an object
-    # and a dictionary a reply would be a fifth of what a job costs.
-    _get_hook: Any = None
+    # Pykka's constructor is not called, since every method of its class is replaced here: the two
+    # attributes that it sets, with a dictionary for them, would be a fifth of what a job costs.
+    _hook: Callable[[float | None], Any] | None = None
+    _hooked_value: Any = _PENDING
 
     def __init__(self, crew: Any = None) -> None:
         # Re-entrant: a signal handler or a finalizer may cancel a reply in the middle of a wait for it.
@@ -93,21 +93,29 @@ class Reply(pykka.Future[T]):
         """Answer in Pykka's way.
 
         Raises:
-            queue.Full: the reply is settled already, as Pykka has it.
+            queue.Full: the reply is settled already or has a get hook, as Pykka has it.
         """
-        if not self.settle(cast("T", value)):
-            raise _full()
+        self._settle_by_hand(cast("T", value))
 
     def set_exception(self, exc_info: Any = None) -> None:
         """Reject in Pykka's way, with the exception being handled or that of `exc_info`.
 
         Raises:
-            queue.Full: the reply is settled already, as Pykka has it.
+            queue.Full: the reply is settled already or has a get hook, as Pykka has it.
         """
         kind, error, _ = sys.exc_info() if exc_info is None else exc_info
         if error is None:
             error = kind() if kind is not None else RuntimeError("set_exception() outside of an except block")
-        if not self.reject(error):
+        self._settle_by_hand(Rejection(error))
+
+    def _settle_by_hand(self, outcome: "T | Rejection") -> None:
+        with self._lock:
+            is_free = self._outcome is _PENDING and self._hook is None
+            if is_free:
+                self._outcome = outcome
+                self.job = None
+        self._release()  # also if it was settled before: a kill may have cut that off
+        if not is_free:
             raise _full()
 
     def set_get_hook(self, func: Callable[[float | None], T]) -> None:
@@ -119,8 +127,17 @@ class Reply(pykka.Future[T]):
         with self._lock:
             if self._outcome is not _PENDING:
                 raise _full()
-            self._get_hook = func
-            self._get_hook_result = _Unset()
+            self._hook = func
+
+    @property
+    def is_hooked(self) -> bool:
+        """Whether `get` answers with what a get hook returns."""
+        return self._hook is not None
+
+    def _from_hook(self, hook: Callable[[float | None], Any], timeout: float | None) -> Any:
+        if self._hooked_value is _PENDING:
+            self._hooked_value = hook(timeout)
+        return self._hooked_value
 
     def _release(self) -> None:
         # A waker leaves the list only after it was called: a thread that is killed here
@@ -165,8 +182,8 @@ class Reply(pykka.Future[T]):
             WouldDeadlock: called from one of the crew's own threads, which would wait for itself.
             Exception: the error with which the request was rejected.
         """
-        if self._get_hook is not None:
-            return super().get(timeout=timeout)
+        if self._hook is not None:
+            return self._from_hook(self._hook, timeout)  # type: ignore[no-any-return]  # any value is the value
         if not self._wait(timeout):
             message = f"{timeout} seconds"
             raise pykka.Timeout(message)
@@ -361,7 +378,7 @@ def _derived(sources: "list[pykka.Future[Any]]", compute: Callable[[list[Any]], 
 
 
 def _full() -> queue.Full:
-    return queue.Full("the reply is settled already")
+    return queue.Full("the reply is settled already, or has a get hook")
 
 
 def _name(function: object) -> str:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pykka
-from pykka._envelope import Envelope
 
 from actors import refusals
 from actors.actor import CrewActor
@@ -22,6 +21,7 @@ from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import Script, WorkerDown
 from actors.pipeline import Pipeline
+from actors.pykka_parts import Envelope
 from actors.rejection import Rejection
 from actors.result import Result
 from actors.waiting import here
@@ -108,7 +108,7 @@ class Worker(CrewActor):
         self, worker_id: int, database: Database, dispatcher: Dispatcher, notify: Callable[[object], object]
     ) -> None:
         super().__init__()
-        self._actor_ref = WorkerRef(self, dispatcher)
+        self.own_ref = WorkerRef(self, dispatcher)
         self._database = database
         self._dispatcher = dispatcher
         # Tells the supervisor; raises nothing.

@@ -131,6 +131,18 @@ def test_a_get_hook_is_called_once_with_the_timeout():
     assert timeouts == [3]
 
 
+@pytest.mark.parametrize("future", [Reply, pykka.ThreadingFuture])
+def test_a_future_with_a_get_hook_cannot_be_set_by_hand(future):
+    hooked = future()
+    hooked.set_get_hook(lambda timeout: "hooked")
+    for settle in (hooked.set, lambda: hooked.set_exception((ValueError, ValueError(), None))):
+        with pytest.raises(queue.Full):
+            settle()
+    assert hooked.get() == "hooked"
+    hooked.set_get_hook(lambda timeout: "another hook")
+    assert hooked.get() == "hooked"
+
+
 def test_a_hooked_reply_can_still_be_settled_and_goes_on_answering_with_its_hook():
     reply = Reply()
     reply.set_get_hook(lambda timeout: "hooked")
