@@ -34,13 +34,12 @@ class TurnReply(Reply[T]):
 
     __slots__ = ("_end",)
 
-    def _check_not_held(self) -> None:
-        """Look at the job that has not begun: one that has is no wait for oneself."""
-        self._end._check_not_held()
-
     def __init__(self, crew: Any, end: Reply[Any]) -> None:
         super().__init__(crew)
         self._end = end
+
+    def _awaited_job(self) -> Any:
+        return self._end.job
 
     def cancel(self) -> bool:
         """Cancel the job; see `Reply.cancel`."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pykka
 
-from actors.errors import QueryCancelled
+from actors.errors import QueryCancelled, WouldDeadlock
 from actors.pykka_parts import is_settled
 from actors.reply import Reply
 
@@ -42,6 +42,8 @@ class Derived(Reply[T]):
     def _wait(self, timeout: float | None) -> bool:
         if super().done():
             return True
+        if timeout is None or timeout > 0:
+            self.refuse_deadlock(endless=timeout is None)
         deadline = None if timeout is None else time.monotonic() + timeout
         for source in self._sources:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -49,6 +51,20 @@ class Derived(Reply[T]):
                 return super().done()
         self._finish()
         return True
+
+    def refuse_deadlock(self, *, endless: bool) -> None:
+        """Raise `WouldDeadlock` if a wait for any source would be for oneself; none of these then runs."""
+        refused = []
+        for source in self._sources:
+            try:
+                source.refuse_deadlock(endless=endless)
+            except WouldDeadlock as error:
+                refused.append(error)
+        if refused:
+            try:
+                raise next((error for error in refused if error.executed is None), refused[0])
+            finally:
+                del self, refused  # the traceback holds this frame, and the frame would hold the errors
 
     def _finish(self) -> None:
         """Compute the value, once; all sources are settled."""

@@ -33,6 +33,7 @@ from actors.errors import (
     QueryTimeout,
     QueueFull,
     SupervisorStopped,
+    WouldDeadlock,
 )
 from actors.job import NEW, QUEUED, SENT, STARTED, WITHDRAWN, Abort, Job
 from actors.lane import Lane
@@ -156,18 +157,36 @@ class Dispatcher:
     def withdraw(self, job: Job) -> bool:
         """Take back a job that nobody has started; say whether that was so."""
         with self._lock:
-            # Its caller may have been interrupted in the middle of `submit`: make good the waking.
-            self._take_back_from_worker(job)
-            lane = job.lane
-            if lane is None:
-                return False
-            lane.match()
-            if job.state is not QUEUED and not (job.state is NEW and job in lane.jobs):
-                return False
-            if not self._take_back(job):
+            if not self._withdraw(job):
                 return False
             self._tally.cancelled += 1
             return True
+
+    def refuse_wait(self, job: Job | None, owner: tuple[object, ...] | None) -> WouldDeadlock | None:
+        """Return the error of a wait that would never end, if it is one; its job is then withdrawn in the same step.
+
+        A job that is refused never runs. One that has begun goes on: whoever holds workers waits for it, and a thread
+        of the crew, which must not wait, gets an error that says so.
+
+        Args:
+            job: what the wait is for; `None` for an answer of the supervisor.
+            owner: who is about to wait without a time limit; `None` for a thread of the crew, whatever its limit.
+
+        Returns:
+            The error, for the caller to raise, and to reject a withdrawn job with.
+        """
+        with self._lock:
+            if owner is None:
+                if job is not None and self._withdraw(job):
+                    self._tally.rejected += 1
+                return refusals.own_thread(self.name, job)
+            if job is None:
+                return None
+            job.waiter = owner
+            if not self._is_held_by(owner, job) or not self._withdraw(job):
+                return None
+            self._tally.rejected += 1
+            return refusals.held_by_caller(self.name, job)
 
     def take(self, member: Member) -> Job | None:
         """Give `member` its next job; without one it is idle, or retired."""
@@ -452,23 +471,6 @@ class Dispatcher:
                 if job.talk is not None and job.talk.owner == owner and (job.deadline is None or not endless)
             ]
 
-    def is_held_by(self, owner: tuple[object, ...], job: Job) -> bool:
-        """Say whether a job waits for workers that are all held by conversations of this owner."""
-        with self._lock:
-            lane = self._lane_of(job)
-            if job.state is not QUEUED or self._mode is not Mode.UP:
-                return False  # it runs, it is refused, or they are about to end
-            running = [member.job for member in self._members.values() if member.lane is lane]
-            held = sum(
-                each is not None
-                and each.talk is not None
-                and each.talk.owner == owner
-                and each.abort is None
-                and not each.talk.end.done()
-                for each in running
-            )
-            return held >= (1 if lane.on_demand else self.size)
-
     def forget_dropped(self) -> None:
         """For whoever has rejected all the jobs that it was given: let go of them."""
         self._dropped = []
@@ -565,6 +567,33 @@ class Dispatcher:
             return f"{self.name!r} {self._mode.value}: {counts}, {self.queued} queued, {self._tally.answered} answered"
 
     # --- inside the lock ------------------------------------------------------------------
+
+    def _withdraw(self, job: Job) -> bool:
+        # Its caller may have been interrupted in the middle of `submit`: make good the waking.
+        self._take_back_from_worker(job)
+        lane = job.lane
+        if lane is None:
+            return False
+        lane.match()
+        if job.state is not QUEUED and not (job.state is NEW and job in lane.jobs):
+            return False
+        return self._take_back(job)
+
+    def _is_held_by(self, owner: tuple[object, ...], job: Job) -> bool:
+        """Say whether a job waits for workers that are all held by conversations of this owner."""
+        lane = self._lane_of(job)
+        if job.state is not QUEUED:
+            return False  # it runs, or is about to be rejected
+        running = [member.job for member in self._members.values() if member.lane is lane]
+        held = sum(
+            each is not None
+            and each.talk is not None
+            and each.talk.owner == owner
+            and each.abort is None
+            and not each.talk.end.done()
+            for each in running
+        )
+        return held >= (1 if lane.on_demand else self.size)
 
     def _refusal(self, job: Job) -> QuerycrewError | None:
         match self._mode:
@@ -712,6 +741,8 @@ class Dispatcher:
             self._drop(member, job, self.stopped if self._mode is Mode.STOPPED else partial(self.unavailable, 1))
         else:
             writers.take_over(job)
+            if job.waiter is not None and self._is_held_by(job.waiter, job):
+                self._drop(member, job, partial(refusals.held_by_caller, self.name, job))
         # Behind that, as in `_put_back`.
         member.job = job.member = None
         writers.match()

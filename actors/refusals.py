@@ -13,13 +13,16 @@ from actors.errors import (
     QueueFull,
     SupervisorStopped,
     WorkerDied,
+    WouldDeadlock,
 )
-from actors.job import STARTED, Job
+from actors.job import STARTED, WITHDRAWN, Job
 
 __all__ = [
     "cancelled",
     "died",
+    "held_by_caller",
     "overloaded",
+    "own_thread",
     "poison",
     "queue_full",
     "shut_down",
@@ -104,6 +107,33 @@ def timed_out(crew: str, job: Job, executed: bool | None, *, queued: int, size: 
     )
     error.executed = executed
     return error
+
+
+def own_thread(crew: str, job: Job | None) -> WouldDeadlock:
+    """Return the error of a wait on one of the crew's own threads, for a job or for the supervisor."""
+    executed = None
+    if job is None:
+        fate = "what it waits for goes on"
+    elif job.state is WITHDRAWN:
+        executed = False
+        fate = f"{job.request} was taken out of the queue, and did not run"
+    else:
+        fate = f"{job.request} has begun, and goes on"
+    error = WouldDeadlock(
+        f"this thread belongs to crew {crew!r}, or was interrupted in the middle of asking it, and would wait for "
+        f"itself: {fate}; use add_done_callback() here, or ask another crew"
+    )
+    error.executed = executed
+    return error
+
+
+def held_by_caller(crew: str, job: Job) -> WouldDeadlock:
+    """Return the error of a caller whose own transactions or streams hold the workers that it would wait for."""
+    return WouldDeadlock(
+        f"crew {crew!r}: you hold all workers that could run {job.request}, by transactions or streams that are open, "
+        "and would wait for yourself: it was taken out of the queue, and did not run; ask inside of the transaction, "
+        "or end them first"
+    )
 
 
 def why(cause: BaseException | None) -> str:

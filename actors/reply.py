@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pykka
 
-from actors.errors import QueryCancelled, WouldDeadlock
+from actors.errors import QueryCancelled
 from actors.handing_on import Outcome, linked_future, tell_outcome
 from actors.log import log
 from actors.rejection import Rejection
@@ -179,7 +179,9 @@ class Reply(pykka.Future[T]):
 
         Raises:
             pykka.Timeout: nothing came in time. The job goes on.
-            WouldDeadlock: called from one of the crew's own threads, which would wait for itself.
+            WouldDeadlock: called from one of the crew's own threads, or without a `timeout` by one whose own
+                transactions or streams hold all workers that could run the job: it would wait for itself. A job that
+                had not begun is taken out of the queue, and never runs.
             Exception: the error with which the request was rejected.
         """
         if self._hook is not None:
@@ -213,15 +215,7 @@ class Reply(pykka.Future[T]):
             return True
         if timeout is not None and timeout <= 0:
             return False
-        if self._crew is not None and (here.crew is self._crew or self._crew.is_mine()):
-            message = (
-                "this thread belongs to the crew that has to give the answer, or was interrupted in the middle of "
-                "asking it, and would wait for itself; "
-                "use add_done_callback() here, or ask another crew"
-            )
-            raise WouldDeadlock(message)
-        if timeout is None:
-            self._check_not_held()
+        self.refuse_deadlock(endless=timeout is None)
         gate = threading.Lock()
         gate.acquire()
         if not self._add_waker(gate.release):
@@ -233,15 +227,39 @@ class Reply(pykka.Future[T]):
         self._remove_waker(gate.release)
         return self.done()
 
-    def _check_not_held(self) -> None:
-        """Raise `WouldDeadlock` if whoever is about to wait holds all workers that could give the answer."""
-        crew, job = self._crew, self.job
-        if crew is not None and job is not None and crew.has_talks and crew.is_held_by(current_owner(), job):
-            message = (
-                f"crew {crew.name!r}: you hold all workers that could run {job.request}, by transactions or streams "
-                "that are open: ask inside of the transaction, or end them first"
-            )
-            raise WouldDeadlock(message)
+    def refuse_deadlock(self, *, endless: bool) -> None:
+        """Raise `WouldDeadlock` if the wait that is about to begin would be for oneself: its job then never runs.
+
+        Every way of waiting passes here. A thread of the crew waits for nothing of it; anybody else only must not
+        wait without an end for workers that its own transactions or streams hold.
+        """
+        crew, job = self._crew, self._awaited_job()
+        if crew is None or self._outcome is not _PENDING:
+            return
+        if here.crew is crew or crew.is_mine():
+            owner = None
+        elif endless and job is not None and crew.has_talks:
+            owner = current_owner()
+        else:
+            return
+        try:
+            error = crew.refuse_wait(job, owner)
+            if error is not None and job is not None and job.is_withdrawn:
+                job.reply.reject(error)
+        except BaseException:
+            # Ctrl-C came in between: nobody else will reject what was taken out of the queue here.
+            if job is not None and job.is_withdrawn:
+                job.reply.reject(crew.cancelled(job, False))
+            raise
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del self, error, job  # the traceback holds this frame, and the frame would hold the error
+
+    def _awaited_job(self) -> Any:
+        """Return the job for which a wait for this reply waits, if there is one."""
+        return self.job
 
     def add_done_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
         """Call `callback(reply)` once the reply is settled; at once if it is.
@@ -341,7 +359,7 @@ class Reply(pykka.Future[T]):
         if loop is None:
             yield
         elif not self.done():
-            self._check_not_held()
+            self.refuse_deadlock(endless=True)
             try:
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
             except BaseException:

@@ -71,3 +71,7 @@ def wait_for_ever(connection: apsw.Connection) -> None:
     connection.execute(
         "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     ).fetchall()
+
+
+def insert_into_kept(connection: apsw.Connection, number: int) -> None:
+    connection.execute("INSERT INTO kept VALUES (?)", (number,))
