@@ -9,7 +9,7 @@ import pykka
 
 from actors.errors import QueryCancelled, WouldDeadlock
 from actors.pykka_parts import is_settled
-from actors.reply import Reply
+from actors.reply import Reply, check_callback
 
 __all__ = ["Derived"]
 
@@ -80,6 +80,7 @@ class Derived(Reply[T]):
 
     def add_done_callback(self, callback: Callable[[Reply[T]], object]) -> None:
         """Call `callback(reply)` once the value can be computed; see `Reply.add_done_callback`."""
+        check_callback(callback)
         if self.done():
             self._call(callback)
             return

@@ -266,7 +266,11 @@ class Reply(pykka.Future[T]):
 
         It runs on the thread that settles, mostly a worker's, for a job that timed out in the queue the
         supervisor's: keep it short, since others wait for that thread. What it raises is logged and harms nobody.
+
+        Raises:
+            TypeError: the callback is that of `asyncio.wait`, which has to be called on its event loop.
         """
+        check_callback(callback)
         with self._lock:
             if self._outcome is _PENDING:
                 if self.callbacks is None:
@@ -393,6 +397,13 @@ def _derived(sources: "list[pykka.Future[Any]]", compute: Callable[[list[Any]], 
     from actors.derived import Derived  # which is a reply itself, and was imported with the rest by now
 
     return Derived(sources, compute)
+
+
+def check_callback(callback: Callable[..., object]) -> None:
+    """Raise `TypeError` for a callback by which asyncio would wait: it would be called on a worker's thread."""
+    if getattr(callback, "__module__", None) == "asyncio.tasks":
+        message = "asyncio.wait() waits for futures of asyncio alone: give it asyncio.ensure_future(reply)"
+        raise TypeError(message)
 
 
 def _full() -> queue.Full:
