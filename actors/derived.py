@@ -52,6 +52,10 @@ class Derived(Reply[T]):
         self._finish()
         return True
 
+    def _late(self, timeout: float | None) -> pykka.Timeout:
+        late = next((source for source in self._sources if not source.done()), None)
+        return super()._late(timeout) if late is None else late._late(timeout)
+
     def refuse_deadlock(self, *, endless: bool) -> None:
         """Raise `WouldDeadlock` if a wait for any source would be for oneself; none of these then runs."""
         refused = []

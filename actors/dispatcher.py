@@ -534,6 +534,26 @@ class Dispatcher:
         """Say whether this thread is inside one of these methods: code that interrupted it must not wait."""
         return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
 
+    def late(self, job: Job | None, seconds: float) -> str:
+        """Return what is told to a caller who has waited for so long: where the job is, or how the crew is."""
+        with self._lock:
+            if job is None:
+                return f"crew {self!r}: no answer within {seconds:g} seconds"
+            return f"crew {self.name!r}: no answer to {job.request} within {seconds:g} seconds: {self._where(job)}"
+
+    def _where(self, job: Job) -> str:
+        lane, member = self._lane_of(job), job.member
+        if job.state is QUEUED:
+            first = list(islice(lane.jobs, _PORTION))  # to count a longer queue would take too long
+            ahead = str(first.index(job)) if job in first else f"more than {len(first)}"
+            return f"it is queued behind {ahead} others; {in_words(self._members.values(), self.size)}"
+        if member is None or not member.has(job):
+            return "its answer is on the way"
+        if job.state is SENT:
+            return f"it is queued at worker {member.id}, behind the job that runs there"
+        lock = ", and waits for a lock of another connection" if member.waits_for_lock() else ""
+        return f"it has run for {self.clock() - job.started_at:.3f} seconds on worker {member.id}{lock}"
+
     def status(self) -> CrewStatus:
         """Return a snapshot of everything."""
         with self._lock:

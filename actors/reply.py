@@ -187,8 +187,7 @@ class Reply(pykka.Future[T]):
         if self._hook is not None:
             return self._from_hook(self._hook, timeout)  # type: ignore[no-any-return]  # any value is the value
         if not self._wait(timeout):
-            message = f"{timeout} seconds"
-            raise pykka.Timeout(message)
+            raise self._late(timeout)
         outcome = self._outcome
         if type(outcome) is not Rejection:
             return outcome  # type: ignore[no-any-return]  # anything but a Rejection is the value
@@ -204,8 +203,7 @@ class Reply(pykka.Future[T]):
             pykka.Timeout: nothing came in time.
         """
         if not self._wait(timeout):
-            message = f"{timeout} seconds"
-            raise pykka.Timeout(message)
+            raise self._late(timeout)
         outcome = self._outcome
         return outcome.error if type(outcome) is Rejection else None
 
@@ -226,6 +224,11 @@ class Reply(pykka.Future[T]):
             return True
         self._remove_waker(gate.release)
         return self.done()
+
+    def _late(self, timeout: float | None) -> pykka.Timeout:
+        """Return the error of a wait that has ended before the answer came."""
+        crew = self._crew
+        return pykka.Timeout(f"{timeout} seconds" if crew is None else crew.late(self._awaited_job(), timeout))
 
     def refuse_deadlock(self, *, endless: bool) -> None:
         """Raise `WouldDeadlock` if the wait that is about to begin would be for oneself: its job then never runs.
