@@ -14,6 +14,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from actors.contexts import InContext
 from actors.databases.steps import Begin, Commit, CopyPages, KeepCopy, MoreRows, OpenBackup, OpenRows, Step
 from actors.errors import SessionClosed
 from actors.messages import Backup, Stream
@@ -242,6 +243,7 @@ class BackupTalk(Conversation):
 
     def __init__(self, crew: "Dispatcher", request: Backup) -> None:
         self._request = request
+        self._progress = None if request.progress is None else InContext(request.progress)
         self._is_whole = False
         super().__init__(crew, OpenBackup(request.path))
 
@@ -256,8 +258,8 @@ class BackupTalk(Conversation):
         if value is not None and isinstance(step, CopyPages):
             copied, pages, _ = value.rows[0]
             self._is_whole = not value.truncated
-            if self._request.progress is not None:
-                self._request.progress(copied, pages)
+            if self._progress is not None:
+                self._progress(copied, pages)
         return value is None or isinstance(step, KeepCopy)
 
     def outcome_of(self, value: Result) -> Result:

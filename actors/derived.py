@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import pykka
 
+from actors.contexts import InContext
 from actors.errors import QueryCancelled, WouldDeadlock
 from actors.pykka_parts import is_settled
 from actors.reply import Reply, check_callback
@@ -86,7 +87,7 @@ class Derived(Reply[T]):
         """Call `callback(reply)` once the value can be computed; see `Reply.add_done_callback`."""
         check_callback(callback)
         if self.done():
-            self._call(callback)
+            self._call(InContext(callback))
             return
         self._expect_callbacks()
         super().add_done_callback(callback)

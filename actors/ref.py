@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 import pykka
 
+from actors.contexts import in_context
 from actors.derived import Derived
 from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
@@ -144,8 +145,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         now = dispatcher.clock()
         limited = self._timeout is not None or message.timeout is not None or timeout is not None
         deadline = self._deadline(now, message, None if block else timeout) if limited else None
-        if isinstance(message, (Stream, Backup)):
-            reply, job = self._talking(message, now, deadline)
+        if isinstance(message, _OF_THEIR_OWN):
+            reply, job = self._job_of_its_own(message, now, deadline)
         else:
             job = Job(message, reply, now, deadline)
         try:
@@ -161,8 +162,13 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         finally:
             del reply, job  # the traceback of an error holds this frame, and these would hold the error
 
-    def _talking(self, request: Stream | Backup, now: float, deadline: float | None) -> tuple[Reply[Any], Job]:
-        """Return what the caller is given, and the job, of a request that is answered in parts."""
+    def _job_of_its_own(
+        self, request: Call[Any] | Stream | Backup, now: float, deadline: float | None
+    ) -> tuple[Reply[Any], Job]:
+        """Return what the caller is given, and the job: of a function of his, or of what is answered in parts."""
+        if isinstance(request, Call):
+            called: Reply[Any] = Reply(self._dispatcher)
+            return called, Job(in_context(request), called, now, deadline)
         from actors.conversation import BackupTalk, Conversation, StreamTalk  # few programs need it
 
         talk: Conversation
@@ -242,8 +248,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if isinstance(message, Stream) or not isinstance(message, REQUESTS):
             raise TypeError(_not_a_request(message))
         now = self._dispatcher.clock()
-        if isinstance(message, Backup):
-            reply, job = self._talking(message, now, self._deadline(now, message))
+        if isinstance(message, _OF_THEIR_OWN):
+            reply, job = self._job_of_its_own(message, now, self._deadline(now, message))
         else:
             reply = Reply(self._dispatcher)
             job = Job(message, reply, now, self._deadline(now, message))
@@ -367,6 +373,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def _must_not_wait(self) -> bool:
         return here.crew is self._dispatcher or self._dispatcher.is_mine()
 
+
+_OF_THEIR_OWN = (Call, Stream, Backup)  # a job of these is more than the request and a reply
 
 _FOREVER = 1e9  # seconds: thirty years are as good as never, and overflow nothing
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pykka
 
+from actors.contexts import InContext
 from actors.errors import QueryCancelled
 from actors.handing_on import Outcome, linked_future, tell_outcome
 from actors.log import log
@@ -269,6 +270,7 @@ class Reply(pykka.Future[T]):
 
         It runs on the thread that settles, mostly a worker's, for a job that timed out in the queue the
         supervisor's: keep it short, since others wait for that thread. What it raises is logged and harms nobody.
+        It sees the context variables as they are now, as a callback of `loop.call_soon` does.
 
         Raises:
             TypeError: the callback is that of `asyncio.wait`, which has to be called on its event loop.
@@ -278,11 +280,11 @@ class Reply(pykka.Future[T]):
             if self._outcome is _PENDING:
                 if self.callbacks is None:
                     self.callbacks = []
-                self.callbacks.append(callback)
+                self.callbacks.append(InContext(callback))
                 if self._outcome is not _PENDING:  # settled in between, in this very thread
                     self._release()
                 return
-        self._call(callback)
+        self._call(InContext(callback))
 
     def _expect_callbacks(self) -> None:
         """Let it be known that settling this reply will run code of a caller's."""

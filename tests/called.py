@@ -1,5 +1,6 @@
 """Functions for `Call`, at the top level of a module, as child processes need them."""
 
+import contextvars
 import os
 import threading
 from typing import Any
@@ -75,3 +76,8 @@ def wait_for_ever(connection: apsw.Connection) -> None:
 
 def insert_into_kept(connection: apsw.Connection, number: int) -> None:
     connection.execute("INSERT INTO kept VALUES (?)", (number,))
+
+
+def context_of_the_call(connection: apsw.Connection) -> dict[str, Any]:
+    """Return the context variables that are seen."""
+    return {variable.name: value for variable, value in contextvars.copy_context().items()}

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "actors.log": set(),
     "actors.events": {"frozen"},
     "actors.messages": {"frozen"},
+    "actors.contexts": {"frozen", "messages"},
     "actors.pykka_parts": set(),
     "actors.rejection": set(),
     "actors.restart": {"frozen"},
@@ -30,8 +31,8 @@ MAY_IMPORT = {
     "actors.waiting": set(),
     # A job on its way.
     "actors.handing_on": {"errors", "frozen", "log"},
-    "actors.reply": {"derived", "errors", "handing_on", "log", "rejection", "waiting"},
-    "actors.derived": {"errors", "pykka_parts", "reply"},
+    "actors.reply": {"contexts", "derived", "errors", "handing_on", "log", "rejection", "waiting"},
+    "actors.derived": {"contexts", "errors", "pykka_parts", "reply"},
     "actors.job": {"messages", "reply"},
     "actors.member": {"databases.base", "job", "status"},
     "actors.quarantine": {"messages"},
@@ -49,7 +50,7 @@ MAY_IMPORT = {
         *{"quarantine", "refusals", "routes", "status", "tally"},
     },
     # What a job and its caller say to each other.
-    "actors.conversation": {"databases.steps", "errors", "messages", "reply", "result", "waiting"},
+    "actors.conversation": {"contexts", "databases.steps", "errors", "messages", "reply", "result", "waiting"},
     "actors.session": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
     "actors.stream": {"conversation", "errors", "reply", "result"},
     # Actors.
@@ -66,7 +67,18 @@ MAY_IMPORT = {
     "actors.memory": {"status"},
     "actors.ref": {
         *VALUES,
-        *{"conversation", "derived", "dispatcher", "job", "memory", "pykka_parts", "reply", "session", "status"},
+        *{
+            "contexts",
+            "conversation",
+            "derived",
+            "dispatcher",
+            "job",
+            "memory",
+            "pykka_parts",
+            "reply",
+            "session",
+            "status",
+        },
         *{"stream", "waiting"},
     },
     "actors.options": {"databases.base"},
