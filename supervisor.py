@@ -48,6 +48,7 @@ from actors.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
 from actors.handing_on import Outcome
 from actors.inbox import ALARM, Alarm
 from actors.job import Abort, Job
+from actors.keeper import Keeper
 from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import (
@@ -68,12 +69,13 @@ from actors.options import check_database, check_shed_after, check_type, check_w
 from actors.pykka_parts import Envelope
 from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
+from actors.registered import RegisteredRef
 from actors.reply import Reply
 from actors.restart import Deaths, RestartPolicy
 from actors.result import Result, Row
 from actors.seat import Seat, SeatState, Team
 from actors.status import CrewStatus, Durations, WorkerStatus
-from actors.waiting import here
+from actors.waiting import Latch, here
 from actors.worker import Worker
 
 if TYPE_CHECKING:
@@ -201,7 +203,9 @@ class Supervisor(CrewActor):
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
         self._dispatcher.agenda.ring = self._ring
-        self.own_ref: SupervisorRef = SupervisorRef(self, self._dispatcher, timeout)
+        self.all_closed = Latch()
+        """Set once the crew has ended for good: unlike `actor_stopped`, after everything is closed."""
+        self.own_ref: RegisteredRef = RegisteredRef(self, self._dispatcher, timeout)
 
     @classmethod
     def start(
@@ -216,6 +220,9 @@ class Supervisor(CrewActor):
         shed_after: float | None = None,
     ) -> SupervisorRef:
         """Start a crew and return at once, with the workers still opening the database.
+
+        Keep what is returned as long as the crew is to run: once it is dropped, the crew stops by itself, with a
+        `ResourceWarning`.
 
         Args:
             database: a file's path, or a database such as `SQLite("app.db")`; `None` is a
@@ -253,12 +260,14 @@ class Supervisor(CrewActor):
             shed_after=shed_after,
         )
         process.crews.add(crew)
+        keeper = Keeper(crew._dispatcher, crew.actor_inbox, crew.actor_stopped)
+        held = SupervisorRef(crew, crew._dispatcher, timeout, keeper)
         crew.launch()
-        return crew.actor_ref
+        return held
 
     @property
-    def actor_ref(self) -> SupervisorRef:
-        """The reference that `start` returned."""
+    def actor_ref(self) -> RegisteredRef:
+        """What the crew itself and Pykka's registry hold."""
         return self.own_ref
 
     @property
@@ -559,7 +568,7 @@ class Supervisor(CrewActor):
         """Release those who wait for the end."""
         del cause
         process.crews.discard(self)
-        self.actor_ref.note_end()
+        self.all_closed.set()
         here.crew = None
 
     # --- helpers --------------------------------------------------------------------------
@@ -644,7 +653,7 @@ class Supervisor(CrewActor):
 
     def wait_until_ended(self, timeout: float) -> bool:
         """Wait until everything is closed; say whether it is."""
-        return self.actor_ref.wait_until_ended(timeout)
+        return self.all_closed.wait(timeout)
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: reject every job, and let nothing here touch the parent's connections."""
@@ -653,7 +662,7 @@ class Supervisor(CrewActor):
                 seat.worker.forget_the_parent()
         jobs = self._dispatcher.forget_the_parent()
         super().forget_the_parent()
-        self.actor_ref.forget_the_parent()
+        self.all_closed.set()
         for job in jobs:
             job.reply.forget_the_parent()
             if job.talk is not None:

@@ -19,6 +19,7 @@ class Alarm:
 
 
 ALARM: Final = Alarm()
+_STOP: Final = Envelope(ActorStop())
 
 
 class Inbox:
@@ -59,6 +60,10 @@ class Inbox:
         if envelope.reply_to is None:
             raise _dead()
         _refuse(envelope)
+
+    def ask_to_stop(self) -> None:
+        """Ask the actor to stop, for a finalizer: this takes no lock, and does nothing if the mailbox is closed."""
+        self._queue.put(_STOP)  # which may be called in the middle of itself
 
     def get(self) -> Envelope[Any]:
         """Return the next message, waiting for it, or `ALARM` once its time has come."""

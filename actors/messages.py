@@ -335,6 +335,11 @@ REQUESTS = (Query, Script, Transaction, Call, Stream, Backup)
 """What a crew can be asked, for `isinstance`."""
 
 
+def can_be_told(message: object) -> bool:
+    """Say whether a crew can be told `message`: a request, and none whose answer has to be read."""
+    return isinstance(message, REQUESTS) and not isinstance(message, Stream)
+
+
 class WorkerDown(Frozen):
     """From a worker to its supervisor, exactly once in its life: it is gone."""
 

@@ -11,6 +11,7 @@ from actors.derived import Derived
 from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.job import Job
+from actors.keeper import Keeper
 from actors.log import log
 from actors.memory import with_memory
 from actors.messages import (
@@ -27,6 +28,7 @@ from actors.messages import (
     Subscribe,
     Transaction,
     Unsubscribe,
+    can_be_told,
     check_timeout,
     checked_bool,
 )
@@ -34,7 +36,7 @@ from actors.pykka_parts import ActorStop, Envelope
 from actors.reply import Reply
 from actors.result import Result
 from actors.status import CrewStatus
-from actors.waiting import Latch, current_owner, here
+from actors.waiting import current_owner, here
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -52,18 +54,28 @@ T = TypeVar("T")
 class SupervisorRef(pykka.ActorRef["Supervisor"]):
     """A reference to a running crew; every method may be called from any thread.
 
+    The crew runs as long as the reference that `Supervisor.start` returned is held: once that is dropped, the crew
+    stops as by `stop(block=False)`, with a `ResourceWarning`. What was accepted is answered, and what is open goes on.
+
     As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`, or
     `async with`, which does not block the event loop meanwhile. Transactions and streams that whoever leaves the block
     has left open are ended.
     """
 
-    def __init__(self, actor: "Supervisor", dispatcher: Dispatcher, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        actor: "Supervisor",
+        dispatcher: Dispatcher,
+        timeout: float | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
         super().__init__(actor)
+        # Stops the crew once this is dropped; `None` in what the crew and Pykka's registry hold.
+        self._keeper = keeper
         # Of requests without their own, in seconds.
         self._timeout = timeout
         self._dispatcher = dispatcher
-        # Set once the crew has ended for good; unlike `actor_stopped`, after everything is closed.
-        self._ended = Latch()
+        self._ended = actor.all_closed
 
     # Pykka's own signatures take any message and any future; ours say what comes back.
     @overload  # type: ignore[override]
@@ -245,7 +257,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if isinstance(message, ActorStop):
             super().tell(message)
             return
-        if isinstance(message, Stream) or not isinstance(message, REQUESTS):
+        if not can_be_told(message):
             raise TypeError(_not_a_request(message))
         now = self._dispatcher.clock()
         if isinstance(message, _OF_THEIR_OWN):
@@ -253,7 +265,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         else:
             reply = Reply(self._dispatcher)
             job = Job(message, reply, now, self._deadline(now, message))
-        reply.add_done_callback(lambda reply: _log_failure(self._dispatcher.name, message, reply))
+        reply.add_done_callback(partial(_log_failure, self._dispatcher.name, message))
         refusal = self._dispatcher.submit(job)
         if refusal is not None:
             reply.reject(refusal)
@@ -348,17 +360,17 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
 
     __str__ = __repr__
 
+    def __eq__(self, other: object) -> bool:
+        """Say whether both refer to the same crew: Pykka's registry has a reference of its own."""
+        return isinstance(other, SupervisorRef) and other.actor_urn == self.actor_urn
+
+    def __hash__(self) -> int:
+        """Return the same number for all references to a crew."""
+        return hash(self.actor_urn)
+
     def wait_until_ended(self, timeout: float | None = None) -> bool:
         """Wait until the crew has ended and closed everything; say whether it has."""
         return self._ended.wait(timeout)
-
-    def note_end(self) -> None:
-        """For the supervisor: release everybody who waits for the end."""
-        self._ended.set()
-
-    def forget_the_parent(self) -> None:
-        """For the supervisor, in the child of a fork: the crew has ended here."""
-        self._ended.set()
 
     def _check_may_wait(self) -> None:
         if self._must_not_wait():

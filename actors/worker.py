@@ -77,6 +77,11 @@ class WorkerRef(pykka.ActorRef["Worker"]):
         self._check(block)
         return super().ask(message, block=block, timeout=timeout)
 
+    def tell(self, message: Any) -> None:
+        """Wake the worker, whatever the message; one that has ended is ignored, since a broadcast goes on from here."""
+        with suppress(pykka.ActorDeadError):
+            super().tell(message)
+
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Stop the worker after its job; another takes its place. See `pykka.ActorRef.stop`.
 
