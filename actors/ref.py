@@ -59,7 +59,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
 
     As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`, or
     `async with`, which does not block the event loop meanwhile. Transactions and streams that whoever leaves the block
-    has left open are ended.
+    has left open are ended. A block that is left by an exception waits for nobody's work: what is queued is rejected,
+    what runs is interrupted, as by `shutdown(cancel_pending=True, timeout=0)`, and the exception goes on.
     """
 
     def __init__(
@@ -344,7 +345,10 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         self._hang_up_own()
-        self.stop()
+        if kind is None:
+            self.stop()
+        else:
+            self.shutdown(cancel_pending=True, timeout=0)
 
     async def __aenter__(self) -> Self:
         return self
@@ -353,7 +357,11 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         self._hang_up_own()
-        await self.stop(block=False)
+        if kind is not None:
+            self.shutdown(wait=False, cancel_pending=True, timeout=0)
+        stopped = self.stop(block=False)
+        if not self._must_not_wait():
+            await stopped
 
     def __repr__(self) -> str:
         return f"<SupervisorRef {self._dispatcher!r}>"
