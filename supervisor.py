@@ -147,6 +147,7 @@ def __getattr__(name: str) -> Any:
 
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
 _SOON = 2.0  # seconds for which jobs wait for the next writer, rather than being refused
+_LINGER = 0.5  # seconds that a job may take once the main thread has ended
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
 
 
@@ -198,6 +199,8 @@ class Supervisor(CrewActor):
         # Monotonic seconds until which workers that still open the database are waited for, while stopping.
         self._starts_end_at = float("inf")
         self._give_up_at: float | None = None
+        # Monotonic seconds at which the main thread was found to have ended.
+        self._main_thread_ended_at: float | None = None
         # Who is told of workers and suspensions, by actor URN.
         self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
         # Ids of workers that were given up and whose threads have not come back.
@@ -259,6 +262,7 @@ class Supervisor(CrewActor):
             timeout=timeout,
             shed_after=shed_after,
         )
+        process.heed_executors()
         process.crews.add(crew)
         keeper = Keeper(crew._dispatcher, crew.actor_inbox, crew.actor_stopped)
         held = SupervisorRef(crew, crew._dispatcher, timeout, keeper)
@@ -372,6 +376,8 @@ class Supervisor(CrewActor):
         for member in self._dispatcher.follow_up(now):
             self._give_up(member, now)
         self._give_up_slow_starts(now)
+        if process.main_thread_has_ended():
+            self._end_with_the_program(now)
         if self._dispatcher.mode is Mode.STOPPING:
             self._starts_end_at = min(self._starts_end_at, now + _OPENING)
             self._force(now)
@@ -551,6 +557,23 @@ class Supervisor(CrewActor):
             for seat in self._seats:
                 self._leave(seat)
 
+    def _end_with_the_program(self, now: float) -> None:
+        """Now that the main thread has ended, stop for good once a job takes longer than a moment.
+
+        The program waits for its threads, and one of them may wait for that job. As long as all are short, threads
+        that still work find the crew at work.
+        """
+        if self._main_thread_ended_at is None:
+            self._main_thread_ended_at = now
+        oldest = self._dispatcher.oldest()
+        if self._force_at is None and oldest is not None:
+            lasted = now - max(oldest, self._main_thread_ended_at)
+            if lasted >= _LINGER:
+                message = f"the main thread has ended, and a job was not done {_LINGER:g} seconds later"
+                log(__name__, "warning", "ended_with_main_thread", crew=self._dispatcher.name)
+                self._dispatcher.stop_accepting(RuntimeError(message))
+                self._on_shutdown(cancel_pending=True, timeout=0.0)
+
     def on_end(self, cause: BaseException | None) -> None:
         """Reject what is still queued; workers finish what they run, and retire."""
         if cause is not None:
@@ -624,6 +647,8 @@ class Supervisor(CrewActor):
         times = [seat.due for seat in starting]
         if (due := self._dispatcher.next_due()) is not None:
             times.append(due)
+        if process.main_thread_has_ended() and self._force_at is None:
+            times.append(self.clock() + _LINGER / 5)  # jobs that are asked from now on do not ring
         if self._dispatcher.mode is Mode.STOPPING:
             if starting and self._starts_end_at > self.clock():
                 times.append(self._starts_end_at)
@@ -646,6 +671,10 @@ class Supervisor(CrewActor):
         self._dispatcher.forget_dropped()
 
     # --- the end of the program, and forks ------------------------------------------------
+
+    def note_end_of_main_thread(self) -> None:
+        """Look at once whether there is a job that takes longer than a moment; and again, until there is one."""
+        self._ring()
 
     def shutdown_at_exit(self) -> None:
         """Ask for the end, at once: pending jobs are rejected, running ones interrupted."""

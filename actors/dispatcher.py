@@ -443,11 +443,12 @@ class Dispatcher:
         """Say whether a lane that has no worker before it needs one needs one."""
         return bool(self._lanes[lane].jobs)
 
-    def stop_accepting(self) -> None:
-        """Refuse new jobs; workers retire when the queue is empty."""
+    def stop_accepting(self, cause: BaseException | None = None) -> None:
+        """Refuse new jobs, for that reason if there is one; workers retire when the queue is empty."""
         with self._lock:
             if self._mode in (Mode.UP, Mode.SUSPENDED):
                 self._mode = Mode.STOPPING
+                self._cause = cause or self._cause
             self._wake_all()
 
     def cancel_pending(self) -> list[Job]:
@@ -460,6 +461,12 @@ class Dispatcher:
         """Return the jobs that run now, or may."""
         with self._lock:
             return [job for member in self._members.values() for job in member.in_hand()]
+
+    def oldest(self) -> float | None:
+        """Return when the oldest job that is not done was asked, monotonic seconds; `None` if all are."""
+        with self._lock:
+            firsts = [lane.first() for lane in self._lanes]
+            return min((job.submitted_at for job in [*self.running(), *firsts] if job is not None), default=None)
 
     def talks_of(self, owner: tuple[object, ...], *, endless: bool) -> "list[Conversation]":
         """Return the conversations that this owner began and that are not over: all, or those without a deadline."""

@@ -32,6 +32,7 @@ from actors.messages import (
     check_timeout,
     checked_bool,
 )
+from actors.process import heed_executors
 from actors.pykka_parts import ActorStop, Envelope
 from actors.reply import Reply
 from actors.result import Result
@@ -327,6 +328,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if wait and not self._must_not_wait():
             if timeout is None:
                 self._hang_up_own(endless=True)
+            heed_executors()
             self.wait_until_ended()
 
     def proxy(self) -> Never:

@@ -15,6 +15,7 @@ from actors.contexts import InContext
 from actors.errors import QueryCancelled
 from actors.handing_on import Outcome, linked_future, tell_outcome
 from actors.log import log
+from actors.process import heed_executors
 from actors.rejection import Rejection
 from actors.waiting import current_owner, here, running_loop, settled_on
 
@@ -215,6 +216,7 @@ class Reply(pykka.Future[T]):
         if timeout is not None and timeout <= 0:
             return False
         self.refuse_deadlock(endless=timeout is None)
+        heed_executors()
         gate = threading.Lock()
         gate.acquire()
         if not self._add_waker(gate.release):
@@ -276,6 +278,7 @@ class Reply(pykka.Future[T]):
             TypeError: the callback is that of `asyncio.wait`, which has to be called on its event loop.
         """
         check_callback(callback)
+        heed_executors()
         with self._lock:
             if self._outcome is _PENDING:
                 if self.callbacks is None:
@@ -369,6 +372,7 @@ class Reply(pykka.Future[T]):
             yield
         elif not self.done():
             self.refuse_deadlock(endless=True)
+            heed_executors()
             try:
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
             except BaseException:

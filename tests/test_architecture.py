@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "actors.waiting": set(),
     # A job on its way.
     "actors.handing_on": {"errors", "frozen", "log"},
-    "actors.reply": {"contexts", "derived", "errors", "handing_on", "log", "rejection", "waiting"},
+    "actors.reply": {"contexts", "derived", "errors", "handing_on", "log", "process", "rejection", "waiting"},
     "actors.derived": {"contexts", "errors", "pykka_parts", "reply"},
     "actors.job": {"messages", "reply"},
     "actors.member": {"databases.base", "job", "status"},
@@ -67,8 +67,8 @@ MAY_IMPORT = {
     "actors.memory": {"status"},
     "actors.ref": {
         *VALUES,
-        *{"contexts", "conversation", "derived", "dispatcher", "job", "keeper", "memory", "pykka_parts", "reply"},
-        *{"session", "status", "stream", "waiting"},
+        *{"contexts", "conversation", "derived", "dispatcher", "job", "keeper", "memory", "process", "pykka_parts"},
+        *{"reply", "session", "status", "stream", "waiting"},
     },
     "actors.keeper": {"dispatcher", "inbox", "waiting"},
     "actors.registered": {"log", "messages", "pykka_parts", "ref"},
