@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pykka
 import pytest
 
+from actors import process
 from supervisor import Query, Result, Script, Status, Stream, Subscribe, Supervisor
 from tests.conftest import child_processes, eventually, open_descriptors
 from tests.fakes import FakeDatabase, Gate
@@ -26,6 +27,10 @@ MESSAGE = r"crew 'dropped' was dropped without stop\(\), and stops by itself"
 
 def start(database=None, **options):
     return Supervisor.start(FakeDatabase() if database is None else database, name="dropped", **{"size": 1, **options})
+
+
+def actor_of(db):
+    return next(crew for crew in process.crews if crew.actor_urn == db.actor_urn)
 
 
 def wait_until_up(db):
@@ -312,7 +317,7 @@ def test_the_garbage_collector_drops_it_on_one_of_its_own_threads(where):
             if where == "statement":
                 db.ask(Query("collect"), block=False)
             else:
-                crew = db._actor_weakref()
+                crew = actor_of(db)
                 crew._dispatcher.agenda.deadlines.next = collect  # which the supervisor calls
                 crew._ring()
             Cycle(db)
@@ -372,7 +377,7 @@ def test_a_crew_whose_supervisor_has_died_is_dropped_without_a_word():
     with silent():
         db = wait_until_up(start())
         kill(thread_of(db))
-        db._actor_weakref()._ring()
+        actor_of(db)._ring()
         assert db.wait_until_ended(PATIENCE)
         del db
     assert nothing_left()
@@ -393,7 +398,7 @@ def test_a_dropped_crew_is_collected_with_all_its_parts():
     with warned():
         db = start()
         db.ask(Query("a"))
-        crew = weakref.ref(db._actor_weakref())
+        crew = weakref.ref(actor_of(db))
         del db
     assert eventually(lambda: gc.collect() is not None and crew() is None)
 
@@ -440,6 +445,7 @@ def test_a_program_that_ends_with_a_crew_is_silent(path, body):
 def test_a_program_that_drops_its_crew_as_it_ends_loses_nothing(path):
     program = """
 import sys
+from actors import process
 from supervisor import Query, Supervisor
 
 def main():

@@ -311,6 +311,16 @@ def test_a_plain_future_keeps_its_answer_where_it_can_be_seen_without_waiting():
 # --- actor types --------------------------------------------------------------------------
 
 
+def test_a_reference_holds_its_actor_only_weakly():
+    actor = Plain()
+    ref, watched = actor.actor_ref, weakref.ref(actor)
+    made.clear()
+    del actor
+    gc.collect()
+    assert watched() is None
+    assert not ref.actor_stopped.is_set()
+
+
 def test_an_actor_that_is_not_started_is_a_plain_object():
     before = threading.active_count()
     actor = Plain()

@@ -9,16 +9,21 @@ from supervisor import Query, Script, Status, Stream, Subscribe, Supervisor
 from tests.fakes import FakeDatabase
 from tests.support import PATIENCE, nothing_left, thread_of_a_worker, up, worker_refs
 
+HEARD = object()
+"""Asks for what was heard."""
+
 
 class Hearer(pykka.ThreadingActor):
     use_daemon_thread = True
 
-    def __init__(self):
-        super().__init__()
-        self.heard = []
-
     def on_receive(self, message):
+        if message is HEARD:
+            return self.heard
         self.heard.append(message)
+        return None
+
+    def on_start(self):
+        self.heard = []
 
 
 @pytest.fixture
@@ -34,10 +39,8 @@ def hearers(start):
 
 
 def heard(ref):
-    """Return all that an actor was told, which it has read once it has stopped."""
-    actor = ref._actor_weakref()
-    ref.stop(timeout=PATIENCE)
-    return actor.heard
+    """Return all that an actor was told before."""
+    return ref.ask(HEARD, timeout=PATIENCE)
 
 
 MESSAGES = ["a word", {"a": 1}, None, Status(), Stream("SELECT 1"), Query, object()]
@@ -106,6 +109,7 @@ def test_a_crew_that_is_found_there_can_be_used_like_the_one_of_start(start, pat
     assert found.ask(Query("SELECT count(*) FROM t"), block=False).get(timeout=PATIENCE).scalar() == 2
     assert found.ask(Subscribe(listener)) is None
     assert heard(listener)
+    listener.stop()
     with pytest.raises(TypeError):
         found.ask("a word")
     with pytest.raises(TypeError):
