@@ -154,6 +154,11 @@ class Conversation:
             self._calls.get()
         return None if self._interrupted else self._turns[0]
 
+    @property
+    def waits_for_caller(self) -> bool:
+        """Whether its worker has nothing to do before the caller takes the next turn."""
+        return not self._turns
+
     def answer(self, turn: Turn, value: Any) -> None:
         """Answer a turn with what its step was answered by."""
         turn.reply.settle(self.value_of(turn, value))
@@ -246,6 +251,11 @@ class BackupTalk(Conversation):
         self._progress = None if request.progress is None else InContext(request.progress)
         self._is_whole = False
         super().__init__(crew, OpenBackup(request.path))
+
+    @property
+    def waits_for_caller(self) -> bool:
+        """Never: it goes on by itself."""
+        return False
 
     def next(self) -> Turn | None:
         """Return the next step; see `Conversation`."""

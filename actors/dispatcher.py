@@ -20,6 +20,7 @@ from enum import Enum
 from functools import partial
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from actors import refusals
 from actors.admission import Admission
@@ -108,6 +109,8 @@ class Dispatcher:
         self._lane = self._lanes[0]
         # Which jobs are the writer's, if there is one.
         self._routes = Routes() if has_writer else None
+        # Those that somebody waits for without a time limit who may hold workers, or soon does.
+        self._awaited: WeakSet[Job] = WeakSet()
         # Those that left the queue to be rejected, and may not have been yet.
         self._dropped: list[Job] = []
         # Every worker that is starting or up, by its id.
@@ -184,9 +187,20 @@ class Dispatcher:
                 return None
             job.waiter = owner
             if not self._is_held_by(owner, job) or not self._withdraw(job):
+                self._awaited.add(job)
                 return None
             self._tally.rejected += 1
             return refusals.held_by_caller(self.name, job)
+
+    def rest(self, member: Member) -> None:
+        """Note that `member` waits for its caller's next turn; what that one waits for itself it is to reject.
+
+        As `refuse_wait`, for a wait that began before its owner held the last worker.
+        """
+        with self._lock:
+            for job in list(self._awaited):
+                if job.waiter is not None and self._is_held_by(job.waiter, job):
+                    self._drop(member, job, partial(refusals.held_by_caller, self.name, job))
 
     def take(self, member: Member) -> Job | None:
         """Give `member` its next job; without one it is idle, or retired."""
@@ -616,6 +630,7 @@ class Dispatcher:
             each is not None
             and each.talk is not None
             and each.talk.owner == owner
+            and each.talk.waits_for_caller
             and each.abort is None
             and not each.talk.end.done()
             for each in running

@@ -70,7 +70,7 @@ class Job:
 
     __slots__ = (
         *("abort", "deadline", "lane", "member", "reply", "request", "seen", "started_at", "state", "submitted_at"),
-        *("talk", "ticket", "waiter"),
+        *("talk", "ticket", "waiter", "__weakref__"),
     )
 
     def __init__(self, request: Request, reply: Reply[Any], submitted_at: float, deadline: float | None = None) -> None:
@@ -95,7 +95,7 @@ class Job:
         self.ticket = 0
         """Its number with that worker's connection, if that takes jobs ahead."""
         self.waiter: tuple[object, ...] | None = None
-        """Who waits for it without a time limit, if that may be one who holds workers: see `Dispatcher.refuse_wait`."""
+        """Who waits for it without a time limit, if that may be one who holds workers, or soon does."""
         self.abort: Abort | None = None
         """Set when the job was interrupted on purpose."""
 

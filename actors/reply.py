@@ -222,7 +222,12 @@ class Reply(pykka.Future[T]):
         if not self._add_waker(gate.release):
             return True
         if timeout is None:
-            return gate.acquire()
+            try:
+                return gate.acquire()
+            except BaseException:  # Ctrl-C: nobody waits any more
+                if (job := self._awaited_job()) is not None:
+                    job.waiter = None
+                raise
         if gate.acquire(timeout=min(timeout, threading.TIMEOUT_MAX)):
             return True
         self._remove_waker(gate.release)

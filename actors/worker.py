@@ -29,7 +29,7 @@ from actors.waiting import here
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from actors.conversation import Conversation
+    from actors.conversation import Conversation, Turn
     from actors.databases.base import Grouping, Pipelined
     from actors.databases.steps import Step
 
@@ -330,7 +330,7 @@ class Worker(CrewActor):
             Exception: the error of a step that is its end.
         """
         talk.travels = self.member.pid is not None
-        while (turn := talk.next()) is not None:
+        while (turn := self._next_turn(talk)) is not None:
             value = None
             try:
                 value = self._perform(turn.step, job)
@@ -355,6 +355,12 @@ class Worker(CrewActor):
         self._perform(Close(), None)
         message = f"the {talk.what} was given up"
         raise InterruptedError(message)
+
+    def _next_turn(self, talk: "Conversation") -> "Turn | None":
+        if talk.waits_for_caller:
+            self._dispatcher.rest(self.member)
+            self._reject_dropped()
+        return talk.next()
 
     def _perform(self, step: "Step", job: Job | None) -> Any:
         """Let the connection perform a step; of one without a job, which is the last, no interrupt is known."""

@@ -13,7 +13,7 @@ from supervisor import Backup, Call, Query, Script, Status, Stream, Transaction,
 from tests.called import insert_into_kept
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
-from tests.support import PATIENCE, error_of
+from tests.support import PATIENCE, SQLiteWith, error_of
 from tests.test_struck_in_the_middle import interrupt, moments
 from tests.unhurt import KINDS, assert_serves
 from tests.waiters import waiter
@@ -238,6 +238,111 @@ def test_another_thread_waits_until_the_transaction_is_over(file):
     waiting.__exit__(None, None, None)
     assert outcome[0].rowcount == 1
     assert numbers(file) == [1, 2, 3]
+
+
+# --- what holds a worker, and what does not -----------------------------------------------
+
+
+@pytest.fixture
+def gated(start, path):
+    """A crew whose SQL has a gate, which opens once somebody waits: the crew, the gate, what opens it."""
+    gate = Gate()
+    db = start(SQLiteWith(path, {"gate": lambda: gate() and 1}), size=1)
+    db.ask(FILL)
+
+    def opens_for(reply):
+        def open_it():
+            assert eventually(lambda: reply._wakers or reply.done())
+            gate.opened.set()
+
+        threading.Thread(target=open_it).start()
+
+    yield db, gate, opens_for
+    gate.opened.set()
+
+
+def begun(gate):
+    assert gate.entered.wait(PATIENCE)
+
+
+def test_a_stream_that_ends_by_itself_holds_nobody(gated):
+    db, gate, opens_for = gated
+    rows = db.ask(Stream("SELECT gate() UNION ALL SELECT 2"), block=False)
+    begun(gate)
+    reply = db.ask(Query("SELECT 3"), block=False)
+    opens_for(reply)
+    assert reply.get().scalar() == 3
+    assert [row[0] for row in rows.get()] == [1, 2]
+
+
+def test_a_stream_that_has_more_is_found_to_hold_the_worker_while_one_waits_already(gated):
+    db, gate, opens_for = gated
+    rows = db.ask(Stream("SELECT gate() UNION ALL SELECT 2", chunk=1), block=False)
+    begun(gate)
+    reply = db.ask(Query("SELECT 3"), block=False)
+    opens_for(reply)
+    with refused():
+        reply.get()
+    assert [row[0] for row in rows.get()] == [1, 2]
+
+
+def test_a_stream_that_is_queued_before_ones_query_is_found_to_hold_the_worker_once_it_has_begun(gated):
+    db, gate, opens_for = gated
+    first = db.ask(Query("SELECT gate()"), block=False)
+    begun(gate)
+    rows = db.ask(Stream("SELECT number FROM kept", chunk=1), block=False)
+    reply = db.ask(Query("SELECT 3"), block=False)
+    opens_for(reply)
+    with refused():
+        reply.get()
+    assert first.get(timeout=PATIENCE).scalar() == 1
+    assert [row[0] for row in rows.get()] == [1, 2]
+
+
+def test_a_statement_that_runs_in_ones_transaction_may_be_waited_for_and_then_the_transaction_holds_its_worker(gated):
+    db, gate, opens_for = gated
+    with db.transaction() as tx:
+        tx.ask(Query("SELECT gate()"), block=False)
+        begun(gate)
+        replies = [db.ask(INSERT, block=False) for _ in range(3)]
+        opens_for(replies[0])
+        with refused():
+            replies[0].join(*replies[1:]).get()
+        assert [type(error_of(reply)) for reply in replies] == [WouldDeadlock] * 3
+    assert numbers(db) == [1, 2]
+
+
+def test_all_that_a_task_awaits_together_is_refused_once_its_transaction_holds_the_worker(gated):
+    db, gate, _ = gated
+
+    async def main():
+        async with db.transaction() as tx:
+            tx.ask(Query("SELECT gate()"), block=False)
+            await asyncio.to_thread(gate.entered.wait, PATIENCE)
+            replies = [db.ask(INSERT, block=False) for _ in range(3)]
+            asyncio.get_running_loop().call_soon(gate.opened.set)
+            with pytest.raises(WouldDeadlock):
+                await replies[0].join(*replies[1:])
+        return replies
+
+    assert [type(error_of(reply)) for reply in asyncio.run(main())] == [WouldDeadlock] * 3
+    assert numbers(db) == [1, 2]
+
+
+def test_a_backup_goes_on_by_itself_and_holds_nobody(gated, tmp_path):
+    db, _, _ = gated
+    begun, go_on = threading.Event(), threading.Event()
+
+    def progress(copied, pages):
+        begun.set()
+        assert go_on.wait(PATIENCE)
+
+    backup = db.ask(Backup(tmp_path / "copy.db", progress=progress), block=False)
+    assert begun.wait(PATIENCE)
+    reply = db.ask(Query("SELECT 3"), block=False)
+    with waiter(lambda: eventually(lambda: reply._wakers or reply.done()) and go_on.set()):
+        assert reply.get().scalar() == 3
+    assert error_of(backup) is None
 
 
 # --- on one of the crew's own threads -----------------------------------------------------
