@@ -147,7 +147,7 @@ def __getattr__(name: str) -> Any:
 
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
 _SOON = 2.0  # seconds for which jobs wait for the next writer, rather than being refused
-_LINGER = 0.5  # seconds that a job may take once the main thread has ended
+_LINGER = 0.5  # seconds that a job may take after the end of the main thread
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
 
 
@@ -199,7 +199,7 @@ class Supervisor(CrewActor):
         # Monotonic seconds until which workers that still open the database are waited for, while stopping.
         self._starts_end_at = float("inf")
         self._give_up_at: float | None = None
-        # Monotonic seconds at which the main thread was found to have ended.
+        # Monotonic seconds at which the supervisor noticed the end of the main thread.
         self._main_thread_ended_at: float | None = None
         # Who is told of workers and suspensions, by actor URN.
         self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
@@ -207,7 +207,7 @@ class Supervisor(CrewActor):
         self._stuck: set[int] = set()
         self._dispatcher.agenda.ring = self._ring
         self.all_closed = Latch()
-        """Set once the crew has ended for good: unlike `actor_stopped`, after everything is closed."""
+        """Set at the very end, after everything is closed; `actor_stopped` is set before that."""
         self.own_ref: RegisteredRef = RegisteredRef(self, self._dispatcher, timeout)
 
     @classmethod
@@ -224,7 +224,7 @@ class Supervisor(CrewActor):
     ) -> SupervisorRef:
         """Start a crew and return at once, with the workers still opening the database.
 
-        Keep what is returned as long as the crew is to run: once it is dropped, the crew stops by itself, with a
+        Keep the reference that is returned: once it is dropped, the crew stops by itself, with a
         `ResourceWarning`.
 
         Args:
@@ -271,7 +271,7 @@ class Supervisor(CrewActor):
 
     @property
     def actor_ref(self) -> RegisteredRef:
-        """What the crew itself and Pykka's registry hold."""
+        """The reference in Pykka's registry."""
         return self.own_ref
 
     @property
@@ -558,10 +558,10 @@ class Supervisor(CrewActor):
                 self._leave(seat)
 
     def _end_with_the_program(self, now: float) -> None:
-        """Now that the main thread has ended, stop for good once a job takes longer than a moment.
+        """After the end of the main thread: stop the crew if a job takes longer than `_LINGER`.
 
-        The program waits for its threads, and one of them may wait for that job. As long as all are short, threads
-        that still work find the crew at work.
+        Python waits for all threads that are no daemons, and one of them may wait for that job. A
+        thread that needs only short jobs can go on.
         """
         if self._main_thread_ended_at is None:
             self._main_thread_ended_at = now
@@ -648,7 +648,7 @@ class Supervisor(CrewActor):
         if (due := self._dispatcher.next_due()) is not None:
             times.append(due)
         if process.main_thread_has_ended() and self._force_at is None:
-            times.append(self.clock() + _LINGER / 5)  # jobs that are asked from now on do not ring
+            times.append(self.clock() + _LINGER / 5)  # new jobs do not wake the supervisor
         if self._dispatcher.mode is Mode.STOPPING:
             if starting and self._starts_end_at > self.clock():
                 times.append(self._starts_end_at)
@@ -673,7 +673,7 @@ class Supervisor(CrewActor):
     # --- the end of the program, and forks ------------------------------------------------
 
     def note_end_of_main_thread(self) -> None:
-        """Look at once whether there is a job that takes longer than a moment; and again, until there is one."""
+        """Begin to look for jobs that take too long. Returns at once."""
         self._ring()
 
     def shutdown_at_exit(self) -> None:

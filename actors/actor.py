@@ -55,11 +55,11 @@ class CrewActor(pykka.ThreadingActor):
         super().__init__()
         self.actor_stopped = Latch()
         self.own_ref: pykka.ActorRef[Any] = pykka.ActorRef(self)
-        """What the registry holds of it."""
+        """The reference in Pykka's registry."""
 
     @property
     def actor_ref(self) -> pykka.ActorRef[Any]:
-        """What the registry holds of the actor."""
+        """The reference in Pykka's registry."""
         return self.own_ref
 
     @staticmethod
@@ -141,7 +141,7 @@ class CrewActor(pykka.ThreadingActor):
         self.actor_stopped.set()
         self.actor_inbox.close()
         _quietly(pykka.ActorRegistry.unregister, self.actor_ref)
-        if pykka.ActorRegistry.get_by_urn(self.actor_urn) is not None:  # a kill came in between, taken for a filter's
+        if pykka.ActorRegistry.get_by_urn(self.actor_urn) is not None:  # a kill hit `_quietly`
             pykka.ActorRegistry.unregister(self.actor_ref)
 
     def forget_the_parent(self) -> None:

@@ -1,4 +1,4 @@
-"""Context variables: a caller's code runs in a copy of the context in which it was handed over."""
+"""Context variables: a caller's function runs in a copy of the caller's context."""
 
 from collections.abc import Callable
 from contextvars import copy_context
@@ -13,9 +13,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class InContext:
-    """A function that runs in a copy of the context in which this was made, as `asyncio.to_thread` has it.
+    """A function together with a copy of the context of the thread that made this object.
 
-    Once at a time. A context cannot be sent to another process: there the function arrives alone.
+    It runs in that context, as a function of `asyncio.to_thread` does, once at a time. A context
+    cannot be sent to another process: pickle sends the function alone.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -23,13 +24,13 @@ class InContext:
         self._run = copy_context().run
 
     def __call__(self, *args: Any) -> Any:
-        """Call the function; it cannot call itself so."""
+        """Call the function in the context; it must not call this object again meanwhile."""
         return self._run(self._function, *args)
 
     def __getattr__(self, name: str) -> Any:
         if name != "__qualname__":
             raise AttributeError(name)
-        function = self._function  # it is named in errors and logs
+        function = self._function  # errors and logs name it
         return getattr(function, name, type(function).__qualname__)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -41,7 +42,7 @@ def _alone(function: F) -> F:
 
 
 def in_context(request: Call[Any]) -> Call[Any]:
-    """Return the same request, whose function runs in a copy of the present context."""
+    """Return a copy of `request` whose function runs in a copy of the current context."""
     function = InContext(request.function)
     store(function, "__module__", getattr(request.function, "__module__", None))
     copy = object.__new__(type(request))

@@ -156,7 +156,7 @@ class Conversation:
 
     @property
     def waits_for_caller(self) -> bool:
-        """Whether its worker has nothing to do before the caller takes the next turn."""
+        """Whether the worker has nothing to do until the caller takes the next turn."""
         return not self._turns
 
     def answer(self, turn: Turn, value: Any) -> None:
@@ -254,7 +254,7 @@ class BackupTalk(Conversation):
 
     @property
     def waits_for_caller(self) -> bool:
-        """Never: it goes on by itself."""
+        """Whether the worker waits for the caller: a backup needs no caller to go on."""
         return False
 
     def next(self) -> Turn | None:

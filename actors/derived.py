@@ -58,7 +58,7 @@ class Derived(Reply[T]):
         return super()._late(timeout) if late is None else late._late(timeout)
 
     def refuse_deadlock(self, *, endless: bool) -> None:
-        """Raise `WouldDeadlock` if a wait for any source would be for oneself; none of these then runs."""
+        """Raise `WouldDeadlock` if a wait for a source would deadlock; no such source runs later."""
         refused = []
         for source in self._sources:
             try:

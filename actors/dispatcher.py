@@ -109,7 +109,7 @@ class Dispatcher:
         self._lane = self._lanes[0]
         # Which jobs are the writer's, if there is one.
         self._routes = Routes() if has_writer else None
-        # Those that somebody waits for without a time limit who may hold workers, or soon does.
+        # Jobs for which a caller waits without a time limit. That caller may hold workers, or hold some later.
         self._awaited: WeakSet[Job] = WeakSet()
         # Those that left the queue to be rejected, and may not have been yet.
         self._dropped: list[Job] = []
@@ -166,17 +166,18 @@ class Dispatcher:
             return True
 
     def refuse_wait(self, job: Job | None, owner: tuple[object, ...] | None) -> WouldDeadlock | None:
-        """Return the error of a wait that would never end, if it is one; its job is then withdrawn in the same step.
+        """Decide whether a wait would deadlock; if so, withdraw the job in the same step.
 
-        A job that is refused never runs. One that has begun goes on: whoever holds workers waits for it, and a thread
-        of the crew, which must not wait, gets an error that says so.
+        A refused job never runs. A job that has begun goes on: a caller that holds workers may wait
+        for it, and a thread of the crew gets an error that says so.
 
         Args:
-            job: what the wait is for; `None` for an answer of the supervisor.
-            owner: who is about to wait without a time limit; `None` for a thread of the crew, whatever its limit.
+            job: the job to wait for; `None` for an answer of the supervisor.
+            owner: the caller that is about to wait without a time limit; `None` for a thread of the
+                crew, which must not wait at all.
 
         Returns:
-            The error, for the caller to raise, and to reject a withdrawn job with.
+            The error for the caller to raise, and to reject a withdrawn job with; `None` if it may wait.
         """
         with self._lock:
             if owner is None:
@@ -193,9 +194,10 @@ class Dispatcher:
             return refusals.held_by_caller(self.name, job)
 
     def rest(self, member: Member) -> None:
-        """Note that `member` waits for its caller's next turn; what that one waits for itself it is to reject.
+        """Note that `member` waits for its caller's next turn, and refuse the waits that now deadlock.
 
-        As `refuse_wait`, for a wait that began before its owner held the last worker.
+        A wait may begin before its owner holds the last worker: `refuse_wait` cannot refuse it then.
+        The jobs are in `member.dropped` afterwards, for the worker to reject.
         """
         with self._lock:
             for job in list(self._awaited):
@@ -458,7 +460,7 @@ class Dispatcher:
         return bool(self._lanes[lane].jobs)
 
     def stop_accepting(self, cause: BaseException | None = None) -> None:
-        """Refuse new jobs, for that reason if there is one; workers retire when the queue is empty."""
+        """Refuse new jobs, and remember `cause` for their errors; workers retire when the queue is empty."""
         with self._lock:
             if self._mode in (Mode.UP, Mode.SUSPENDED):
                 self._mode = Mode.STOPPING
@@ -477,7 +479,7 @@ class Dispatcher:
             return [job for member in self._members.values() for job in member.in_hand()]
 
     def oldest(self) -> float | None:
-        """Return when the oldest job that is not done was asked, monotonic seconds; `None` if all are."""
+        """Return the monotonic seconds at which the oldest unfinished job was asked; `None` without one."""
         with self._lock:
             firsts = [lane.first() for lane in self._lanes]
             return min((job.submitted_at for job in [*self.running(), *firsts] if job is not None), default=None)
@@ -556,7 +558,7 @@ class Dispatcher:
         return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
 
     def late(self, job: Job | None, seconds: float) -> str:
-        """Return what is told to a caller who has waited for so long: where the job is, or how the crew is."""
+        """Return the text of a `pykka.Timeout`: where the job is, or how the crew is without one."""
         with self._lock:
             if job is None:
                 return f"crew {self!r}: no answer within {seconds:g} seconds"
@@ -565,7 +567,7 @@ class Dispatcher:
     def _where(self, job: Job) -> str:
         lane, member = self._lane_of(job), job.member
         if job.state is QUEUED:
-            first = list(islice(lane.jobs, _PORTION))  # to count a longer queue would take too long
+            first = list(islice(lane.jobs, _PORTION))  # counting a long queue would hold the lock too long
             ahead = str(first.index(job)) if job in first else f"more than {len(first)}"
             return f"it is queued behind {ahead} others; {in_words(self._members.values(), self.size)}"
         if member is None or not member.has(job):
@@ -610,7 +612,7 @@ class Dispatcher:
     # --- inside the lock ------------------------------------------------------------------
 
     def _withdraw(self, job: Job) -> bool:
-        # Its caller may have been interrupted in the middle of `submit`: make good the waking.
+        # A signal may have interrupted `submit` before it woke a worker: `match` wakes one.
         self._take_back_from_worker(job)
         lane = job.lane
         if lane is None:
@@ -621,10 +623,10 @@ class Dispatcher:
         return self._take_back(job)
 
     def _is_held_by(self, owner: tuple[object, ...], job: Job) -> bool:
-        """Say whether a job waits for workers that are all held by conversations of this owner."""
+        """Say whether conversations of `owner` hold all workers that could run `job`."""
         lane = self._lane_of(job)
         if job.state is not QUEUED:
-            return False  # it runs, or is about to be rejected
+            return False  # the job runs, or another thread is about to reject it
         running = [member.job for member in self._members.values() if member.lane is lane]
         held = sum(
             each is not None

@@ -60,7 +60,7 @@ def tell_outcome(reply: _Settled, actor_ref: pykka.ActorRef[Any], wrap: Callable
 
 
 class _LinkedFuture(Future[Any]):
-    """A future on which nobody can wait for itself."""
+    """A future whose waits are refused where a wait for its reply would deadlock."""
 
     def __init__(self, reply: _Settled) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class _LinkedFuture(Future[Any]):
 
 
 def linked_future(reply: _Settled) -> Future[Any]:
-    """Return a future that is settled with `reply`, and whose cancelling cancels it."""
+    """Return a future that is settled with `reply`; cancelling one cancels the other."""
     future = _LinkedFuture(reply)
 
     def settle(settled: _Settled) -> None:

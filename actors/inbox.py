@@ -62,8 +62,8 @@ class Inbox:
         _refuse(envelope)
 
     def ask_to_stop(self) -> None:
-        """Ask the actor to stop, for a finalizer: this takes no lock, and does nothing if the mailbox is closed."""
-        self._queue.put(_STOP)  # which may be called in the middle of itself
+        """Ask the actor to stop. For finalizers: takes no lock; a closed mailbox ignores it."""
+        self._queue.put(_STOP)  # a `SimpleQueue` allows a put in the middle of a put
 
     def get(self) -> Envelope[Any]:
         """Return the next message, waiting for it, or `ALARM` once its time has come."""

@@ -95,7 +95,7 @@ class Job:
         self.ticket = 0
         """Its number with that worker's connection, if that takes jobs ahead."""
         self.waiter: tuple[object, ...] | None = None
-        """Who waits for it without a time limit, if that may be one who holds workers, or soon does."""
+        """The last caller that began to wait for it without a time limit, for `Dispatcher.refuse_wait`."""
         self.abort: Abort | None = None
         """Set when the job was interrupted on purpose."""
 

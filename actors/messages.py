@@ -336,7 +336,7 @@ REQUESTS = (Query, Script, Transaction, Call, Stream, Backup)
 
 
 def can_be_told(message: object) -> bool:
-    """Say whether a crew can be told `message`: a request, and none whose answer has to be read."""
+    """Say whether `tell` takes `message`: any request but a `Stream`, whose rows somebody must read."""
     return isinstance(message, REQUESTS) and not isinstance(message, Stream)
 
 

@@ -19,7 +19,7 @@ class Crew(Protocol):
     """What this module needs of a supervisor."""
 
     def note_end_of_main_thread(self) -> None:
-        """Look at `main_thread_has_ended`; returns at once."""
+        """Look at `main_thread_has_ended` soon; returns at once."""
         ...
 
     def shutdown_at_exit(self) -> None:
@@ -40,23 +40,24 @@ crews: Final["weakref.WeakSet[Crew]"] = weakref.WeakSet()
 
 
 class _MainThread:
-    """What is known of it."""
+    """The state of the main thread, and of the hook at its end."""
 
     has_ended = False
-    # The class of executors before whose end crews are told, or `None` before it is imported.
+    # `ThreadPoolExecutor` as it was when the hook was registered; `None` if it was not imported.
     executors: object = "not looked for yet"
 
 
 def main_thread_has_ended() -> bool:
-    """Say whether the program only waits for its other threads."""
+    """Say whether the main thread has ended, so that the program only waits for other threads."""
     return _MainThread.has_ended
 
 
 def heed_executors() -> None:
-    """See to it that crews are told of the main thread's end before the threads of executors are waited for.
+    """Register the hook at the end of the main thread so that it runs before that of executors.
 
-    Whoever registers last is called first, and executors register as they are imported: so again, behind them. For all
-    who make a thread wait; it costs next to nothing.
+    Python calls these hooks in reverse order. `concurrent.futures.thread` registers its own when it
+    is imported, and that hook waits for all threads of executors. If it was imported after this
+    module, our hook has to be registered again. Every wait for a crew calls this; it takes 0.1 µs.
     """
     executors = getattr(sys.modules.get("concurrent.futures.thread"), "ThreadPoolExecutor", None)
     if executors is not _MainThread.executors:
@@ -65,17 +66,18 @@ def heed_executors() -> None:
 
 
 def _register() -> None:
-    # Private, and what executors use themselves. Without it a program's end waits for threads that wait for a crew.
+    # Private in `threading`; executors use it, too. Without it the end of a program waits for every
+    # thread that waits for a crew and is no daemon.
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
         try:
             register(_main_thread_ends)
-        except RuntimeError:  # it has ended
+        except RuntimeError:  # the main thread has ended already
             _main_thread_ends()
 
 
 def _main_thread_ends() -> None:
-    """Tell all crews, before the threads are waited for that are no daemons."""
+    """Tell all crews. Runs before Python waits for the threads that are no daemons."""
     _MainThread.has_ended = True
     for crew in list(crews):
         crew.note_end_of_main_thread()

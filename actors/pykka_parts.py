@@ -1,6 +1,6 @@
-"""The private parts of Pykka on which the crew is built. No other module names one.
+"""The private parts of Pykka that the crew uses. No other module names one.
 
-`tests/test_facts_pykka.py` holds how they behave, and `pyproject.toml` bounds the version.
+`tests/test_facts_pykka.py` pins their behaviour, and `pyproject.toml` bounds the version.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ __all__ = ["ActorStop", "Envelope", "is_settled", "strike_off"]
 
 
 def is_settled(future: pykka.Future[Any]) -> bool:
-    """Say whether a future of Pykka's own has its answer; `False` where only waiting can tell."""
+    """Say whether a `pykka.ThreadingFuture` has its answer; `False` for an unknown kind of future."""
     return getattr(future, "_result", None) is not None
 
 
 def strike_off(actor_urn: str) -> None:
-    """Take an actor out of the registry, without the lock: after a fork nobody may be there to release it."""
+    """Take an actor out of the registry without its lock, which may be held for ever after a fork."""
     refs = pykka.ActorRegistry._actor_refs
     refs[:] = [ref for ref in refs if ref.actor_urn != actor_urn]

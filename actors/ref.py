@@ -55,13 +55,14 @@ T = TypeVar("T")
 class SupervisorRef(pykka.ActorRef["Supervisor"]):
     """A reference to a running crew; every method may be called from any thread.
 
-    The crew runs as long as the reference that `Supervisor.start` returned is held: once that is dropped, the crew
-    stops as by `stop(block=False)`, with a `ResourceWarning`. What was accepted is answered, and what is open goes on.
+    The program has to keep the reference that `Supervisor.start` returned. Once it is dropped, the
+    crew stops as by `stop(block=False)`, with a `ResourceWarning`: accepted requests are answered,
+    open transactions and streams go on.
 
     As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`, or
     `async with`, which does not block the event loop meanwhile. Transactions and streams that whoever leaves the block
-    has left open are ended. A block that is left by an exception waits for nobody's work: what is queued is rejected,
-    what runs is interrupted, as by `shutdown(cancel_pending=True, timeout=0)`, and the exception goes on.
+    has left open are ended. If an exception leaves the block, queued requests are rejected and running
+    ones interrupted, as by `shutdown(cancel_pending=True, timeout=0)`; then the exception goes on.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         keeper: Keeper | None = None,
     ) -> None:
         super().__init__(actor)
-        # Stops the crew once this is dropped; `None` in what the crew and Pykka's registry hold.
+        # Stops the crew once this is dropped; `None` in the reference that Pykka's registry holds.
         self._keeper = keeper
         # Of requests without their own, in seconds.
         self._timeout = timeout
@@ -179,7 +180,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def _job_of_its_own(
         self, request: Call[Any] | Stream | Backup, now: float, deadline: float | None
     ) -> tuple[Reply[Any], Job]:
-        """Return what the caller is given, and the job: of a function of his, or of what is answered in parts."""
+        """Return the caller's reply and the job, for a request that needs more than these two."""
         if isinstance(request, Call):
             called: Reply[Any] = Reply(self._dispatcher)
             return called, Job(in_context(request), called, now, deadline)
@@ -371,7 +372,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        """Say whether both refer to the same crew: Pykka's registry has a reference of its own."""
+        """Say whether both refer to the same crew; Pykka's registry has another reference to it."""
         return isinstance(other, SupervisorRef) and other.actor_urn == self.actor_urn
 
     def __hash__(self) -> int:
@@ -396,7 +397,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         return here.crew is self._dispatcher or self._dispatcher.is_mine()
 
 
-_OF_THEIR_OWN = (Call, Stream, Backup)  # a job of these is more than the request and a reply
+_OF_THEIR_OWN = (Call, Stream, Backup)  # their jobs need a context, or take turns with the caller
 
 _FOREVER = 1e9  # seconds: thirty years are as good as never, and overflow nothing
 

@@ -110,29 +110,29 @@ def timed_out(crew: str, job: Job, executed: bool | None, *, queued: int, size: 
 
 
 def own_thread(crew: str, job: Job | None) -> WouldDeadlock:
-    """Return the error of a wait on one of the crew's own threads, for a job or for the supervisor."""
+    """Return the error of a wait on one of the crew's own threads; `job` is `None` for a `stop`."""
     executed = None
     if job is None:
-        fate = "what it waits for goes on"
+        fate = "the crew goes on with it"
     elif job.state is WITHDRAWN:
         executed = False
-        fate = f"{job.request} was taken out of the queue, and did not run"
+        fate = f"{job.request} was taken out of the queue and did not run"
     else:
-        fate = f"{job.request} has begun, and goes on"
+        fate = f"{job.request} has begun and goes on"
     error = WouldDeadlock(
-        f"this thread belongs to crew {crew!r}, or was interrupted in the middle of asking it, and would wait for "
-        f"itself: {fate}; use add_done_callback() here, or ask another crew"
+        f"this thread belongs to crew {crew!r}, or a signal or finalizer interrupted it inside the crew. It would wait "
+        f"for itself: {fate}. Use add_done_callback() here, or ask another crew"
     )
     error.executed = executed
     return error
 
 
 def held_by_caller(crew: str, job: Job) -> WouldDeadlock:
-    """Return the error of a caller whose own transactions or streams hold the workers that it would wait for."""
+    """Return the error of a caller whose own transactions or streams hold all workers for `job`."""
     return WouldDeadlock(
-        f"crew {crew!r}: you hold all workers that could run {job.request}, by transactions or streams that are open, "
-        "and would wait for yourself: it was taken out of the queue, and did not run; ask inside of the transaction, "
-        "or end them first"
+        f"crew {crew!r}: you hold all workers that could run {job.request}, with open transactions or streams, and "
+        "would wait for yourself. It was taken out of the queue and did not run. Ask the transaction instead of the "
+        "crew, or end the transactions and streams first"
     )
 
 

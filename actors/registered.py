@@ -1,4 +1,4 @@
-"""RegisteredRef: what a supervisor and Pykka's registry hold of a crew."""
+"""RegisteredRef: the reference to a crew that Pykka's registry holds."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ __all__ = ["RegisteredRef"]
 
 
 class RegisteredRef(SupervisorRef):
-    """A reference that keeps no crew running: who finds it in Pykka's registry can use it as the one of `start`.
+    """A reference that can do all that the one of `Supervisor.start` can, but keeps no crew running.
 
-    A broadcast is for all actors, so `tell` ignores what is no request.
+    `ActorRegistry.broadcast` tells every actor any message, so `tell` ignores all but requests.
     """
 
     def tell(self, message: Any) -> None:
-        """Hand `message` to the crew, if it is a request, and forget it; an error is logged."""
+        """Hand `message` to the crew if it is a request; ignore it otherwise."""
         if can_be_told(message) or isinstance(message, ActorStop):
             super().tell(message)
         else:

@@ -50,8 +50,8 @@ class Reply(pykka.Future[T]):
 
     __slots__ = ("_crew", "_lock", "_outcome", "_wakers", "callbacks", "job")
 
-    # Pykka's constructor is not called, since every method of its class is replaced here: the two
-    # attributes that it sets, with a dictionary for them, would be a fifth of what a job costs.
+    # This class replaces every method of Pykka's, so Pykka's constructor is not called: its two
+    # attributes, with a dictionary for them, would be a fifth of the cost of a job.
     _hook: Callable[[float | None], Any] | None = None
     _hooked_value: Any = _PENDING
 
@@ -116,7 +116,7 @@ class Reply(pykka.Future[T]):
             if is_free:
                 self._outcome = outcome
                 self.job = None
-        self._release()  # also if it was settled before: a kill may have cut that off
+        self._release()  # in any case: a kill may have cut off the release of an earlier answer
         if not is_free:
             raise _full()
 
@@ -133,7 +133,7 @@ class Reply(pykka.Future[T]):
 
     @property
     def is_hooked(self) -> bool:
-        """Whether `get` answers with what a get hook returns."""
+        """Whether `get` returns the value of a get hook."""
         return self._hook is not None
 
     def _from_hook(self, hook: Callable[[float | None], Any], timeout: float | None) -> Any:
@@ -181,9 +181,9 @@ class Reply(pykka.Future[T]):
 
         Raises:
             pykka.Timeout: nothing came in time. The job goes on.
-            WouldDeadlock: called from one of the crew's own threads, or without a `timeout` by one whose own
-                transactions or streams hold all workers that could run the job: it would wait for itself. A job that
-                had not begun is taken out of the queue, and never runs.
+            WouldDeadlock: the caller would wait for itself: it is one of the crew's own threads, or it
+                waits without a `timeout` while its own transactions or streams hold all workers for
+                the job. A job that had not begun is taken out of the queue and never runs.
             Exception: the error with which the request was rejected.
         """
         if self._hook is not None:
@@ -224,7 +224,7 @@ class Reply(pykka.Future[T]):
         if timeout is None:
             try:
                 return gate.acquire()
-            except BaseException:  # Ctrl-C: nobody waits any more
+            except BaseException:  # Ctrl-C: the caller does not wait any more
                 if (job := self._awaited_job()) is not None:
                     job.waiter = None
                 raise
@@ -234,15 +234,15 @@ class Reply(pykka.Future[T]):
         return self.done()
 
     def _late(self, timeout: float | None) -> pykka.Timeout:
-        """Return the error of a wait that has ended before the answer came."""
+        """Return the error of a wait that ended before the answer came."""
         crew = self._crew
         return pykka.Timeout(f"{timeout} seconds" if crew is None else crew.late(self._awaited_job(), timeout))
 
     def refuse_deadlock(self, *, endless: bool) -> None:
-        """Raise `WouldDeadlock` if the wait that is about to begin would be for oneself: its job then never runs.
+        """Raise `WouldDeadlock` if the wait that is about to begin would deadlock; the job then never runs.
 
-        Every way of waiting passes here. A thread of the crew waits for nothing of it; anybody else only must not
-        wait without an end for workers that its own transactions or streams hold.
+        Every way of waiting calls this. A thread of the crew must not wait for the crew. Any other
+        thread must not wait without a time limit for workers that its own transactions or streams hold.
         """
         crew, job = self._crew, self._awaited_job()
         if crew is None or self._outcome is not _PENDING:
@@ -258,7 +258,7 @@ class Reply(pykka.Future[T]):
             if error is not None and job is not None and job.is_withdrawn:
                 job.reply.reject(error)
         except BaseException:
-            # Ctrl-C came in between: nobody else will reject what was taken out of the queue here.
+            # Ctrl-C came after the job was withdrawn: no other thread will reject it.
             if job is not None and job.is_withdrawn:
                 job.reply.reject(crew.cancelled(job, False))
             raise
@@ -269,7 +269,7 @@ class Reply(pykka.Future[T]):
                 del self, error, job  # the traceback holds this frame, and the frame would hold the error
 
     def _awaited_job(self) -> Any:
-        """Return the job for which a wait for this reply waits, if there is one."""
+        """Return the job that will settle this reply, if there is one."""
         return self.job
 
     def add_done_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
@@ -277,10 +277,10 @@ class Reply(pykka.Future[T]):
 
         It runs on the thread that settles, mostly a worker's, for a job that timed out in the queue the
         supervisor's: keep it short, since others wait for that thread. What it raises is logged and harms nobody.
-        It sees the context variables as they are now, as a callback of `loop.call_soon` does.
+        It sees the context variables of this moment, as a callback of `loop.call_soon` does.
 
         Raises:
-            TypeError: the callback is that of `asyncio.wait`, which has to be called on its event loop.
+            TypeError: the callback belongs to `asyncio.wait`, which needs it on its event loop.
         """
         check_callback(callback)
         heed_executors()
@@ -414,9 +414,9 @@ def _derived(sources: "list[pykka.Future[Any]]", compute: Callable[[list[Any]], 
 
 
 def check_callback(callback: Callable[..., object]) -> None:
-    """Raise `TypeError` for a callback by which asyncio would wait: it would be called on a worker's thread."""
+    """Raise `TypeError` for the callback of `asyncio.wait`, which a worker's thread must not call."""
     if getattr(callback, "__module__", None) == "asyncio.tasks":
-        message = "asyncio.wait() waits for futures of asyncio alone: give it asyncio.ensure_future(reply)"
+        message = "asyncio.wait() takes only futures of asyncio: write asyncio.wait([asyncio.ensure_future(reply)])"
         raise TypeError(message)
 
 

@@ -78,7 +78,7 @@ class WorkerRef(pykka.ActorRef["Worker"]):
         return super().ask(message, block=block, timeout=timeout)
 
     def tell(self, message: Any) -> None:
-        """Wake the worker, whatever the message; one that has ended is ignored, since a broadcast goes on from here."""
+        """Wake the worker. Raises nothing if it has ended: a broadcast must reach the other actors."""
         with suppress(pykka.ActorDeadError):
             super().tell(message)
 

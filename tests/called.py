@@ -79,5 +79,5 @@ def insert_into_kept(connection: apsw.Connection, number: int) -> None:
 
 
 def context_of_the_call(connection: apsw.Connection) -> dict[str, Any]:
-    """Return the context variables that are seen."""
+    """Return the context variables that the function sees."""
     return {variable.name: value for variable, value in contextvars.copy_context().items()}

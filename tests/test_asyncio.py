@@ -218,7 +218,7 @@ WAYS = [wait_for_all, wait_for_the_first, as_completed, gathered, waited_for, sh
 
 @pytest.mark.parametrize("settled", [True, False])
 @pytest.mark.parametrize("wait", WAYS, ids=lambda way: way.__name__)
-def test_every_way_of_asyncio_to_wait_for_several_works_with_replies(start, wait, settled):
+def test_every_asyncio_function_that_waits_for_several_works_with_replies(start, wait, settled):
     db, gate, _ = gated(start)
     replies = [db.ask(Query(str(number)), block=False).map(lambda result: result.scalar()) for number in range(3)]
     if settled:
@@ -235,7 +235,7 @@ def test_every_way_of_asyncio_to_wait_for_several_works_with_replies(start, wait
 @pytest.mark.parametrize("derive", [lambda reply: reply, lambda reply: reply.map(len)], ids=["own", "derived"])
 @pytest.mark.parametrize("settled", [True, False])
 @pytest.mark.parametrize("timeout", [None, 2])
-def test_asyncios_wait_itself_is_refused_at_once_with_the_way_that_works(start, derive, settled, timeout):
+def test_asyncio_wait_is_refused_at_once_and_the_error_says_how_to_write_it(start, derive, settled, timeout):
     db, gate, _ = gated(start)
     reply = derive(db.ask(Query("a"), block=False))
     if settled:
@@ -252,7 +252,7 @@ def test_asyncios_wait_itself_is_refused_at_once_with_the_way_that_works(start, 
 
 
 @pytest.mark.parametrize("wait", [gathered, waited_for, grouped, wrapped], ids=lambda way: way.__name__)
-def test_whoever_stops_waiting_cancels_the_jobs(start, wait):
+def test_cancelling_the_wait_cancels_the_jobs(start, wait):
     db, gate, database = gated(start)
     replies = [db.ask(Query(f"unwanted {number}"), block=False) for number in range(3)]
 
@@ -283,7 +283,7 @@ def test_whoever_stops_waiting_cancels_the_jobs(start, wait):
     ],
     ids=["wait_for", "gather", "as_completed"],
 )
-def test_a_time_limit_of_asyncio_ends_a_wait(start, wait):
+def test_a_time_limit_of_asyncio_ends_the_wait_and_cancels_the_job(start, wait):
     db, gate, _ = gated(start)
     reply = db.ask(Query("late"), block=False)
 

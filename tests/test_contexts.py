@@ -1,4 +1,4 @@
-"""Context variables of the caller: seen by the code that it hands over, which cannot change them for the caller."""
+"""Functions of a caller see its context variables, and cannot change them for the caller."""
 
 import asyncio
 import contextvars
@@ -18,7 +18,7 @@ REQUEST_ID = contextvars.ContextVar("REQUEST_ID", default="nobody's")
 
 @contextmanager
 def request(name):
-    """Set the variable while a block runs; and see that nobody else has set it meanwhile."""
+    """Set the variable while a block runs, and check that no other code has set it."""
     token = REQUEST_ID.set(name)
     yield
     assert REQUEST_ID.get() == name
@@ -26,14 +26,14 @@ def request(name):
 
 
 def seen(*_):
-    """Return what is seen, and change it."""
+    """Return the value of the variable, and change it."""
     value = REQUEST_ID.get()
     REQUEST_ID.set("changed by what was called")
     return value
 
 
 class Seen(threading.Event):
-    """A callback that notes what it sees."""
+    """A callback that notes the value of the variable."""
 
     value = None
 
@@ -62,7 +62,7 @@ def slow(start):
 
 
 @pytest.mark.parametrize("readonly", [False, True])
-def test_a_called_function_sees_what_its_asker_sees(db, readonly):
+def test_the_function_of_a_call_sees_its_callers_context(db, readonly):
     call = Call(seen, readonly=readonly)
     for name in ("first", "second"):
         with request(name):
@@ -70,7 +70,7 @@ def test_a_called_function_sees_what_its_asker_sees(db, readonly):
     assert db.ask(call) == "nobody's"
 
 
-def test_it_sees_what_was_there_as_it_was_asked_and_not_as_it_runs(db):
+def test_the_context_is_the_one_at_the_time_of_the_ask(db):
     call, replies = Call(seen), []
     for number in range(100):
         with request(number):
@@ -78,7 +78,7 @@ def test_it_sees_what_was_there_as_it_was_asked_and_not_as_it_runs(db):
     assert [reply.get(timeout=PATIENCE) for reply in replies] == list(range(100))
 
 
-def test_a_told_function_sees_what_its_teller_sees(db):
+def test_the_function_of_a_call_that_is_told_sees_its_callers_context(db):
     noted = Seen()
     with request("told"):
         db.tell(Call(lambda connection: noted()))
@@ -86,7 +86,7 @@ def test_a_told_function_sees_what_its_teller_sees(db):
     assert noted.value == "told"
 
 
-def test_every_task_of_a_loop_has_its_own(db):
+def test_each_task_of_an_event_loop_has_its_own_context(db):
     async def handle(number):
         REQUEST_ID.set(number)
         await asyncio.sleep(0)
@@ -98,18 +98,18 @@ def test_every_task_of_a_loop_has_its_own(db):
     assert asyncio.run(main()) == list(range(50))
 
 
-def test_a_called_function_keeps_its_name_in_errors(db):
+def test_errors_name_the_function_of_a_call(db):
     def fails(connection):
         raise ValueError("mine")
 
     with pytest.raises(ValueError, match="mine") as caught:
         db.ask(Call(fails))
-    assert "Call(tests.test_contexts.test_a_called_function_keeps_its_name_in_errors.<locals>.fails)" in str(
+    assert "Call(tests.test_contexts.test_errors_name_the_function_of_a_call.<locals>.fails)" in str(
         caught.value.__notes__
     )
 
 
-def test_a_backups_progress_sees_what_its_asker_sees(db, tmp_path):
+def test_the_progress_function_of_a_backup_sees_its_callers_context(db, tmp_path):
     db.ask(Query("CREATE TABLE t(x)"))
     noted = Seen()
     with request("backup"):
@@ -117,7 +117,7 @@ def test_a_backups_progress_sees_what_its_asker_sees(db, tmp_path):
     assert noted.value == "backup"
 
 
-def test_in_a_child_a_function_arrives_alone_and_progress_is_told_here(start, path, tmp_path):
+def test_a_child_process_gets_no_context_but_progress_runs_in_this_process(start, path, tmp_path):
     db, noted = start(ChildProcess(path), size=1), Seen()
     with request("here"):
         assert db.ask(Call(context_of_the_call)) == {}
@@ -130,7 +130,7 @@ def test_in_a_child_a_function_arrives_alone_and_progress_is_told_here(start, pa
 
 @pytest.mark.parametrize("derive", [lambda reply: reply, lambda reply: reply.map(str)], ids=["own", "derived"])
 @pytest.mark.parametrize("settled", [False, True])
-def test_a_callback_sees_what_was_there_as_it_was_added(slow, derive, settled):
+def test_a_callback_sees_the_context_in_which_it_was_added(slow, derive, settled):
     _, reply, gate = slow
     reply, noted = derive(reply), {name: Seen() for name in ("first", "second")}
     if settled:
@@ -157,7 +157,7 @@ class Collector(pykka.ThreadingActor):
         self.got.set()
 
 
-def test_what_wraps_a_piped_outcome_sees_what_was_there_as_it_was_asked_for(slow):
+def test_the_wrap_function_of_pipe_to_sees_its_callers_context(slow):
     _, reply, gate = slow
     got = Seen()
     collector = Collector.start(got)
@@ -169,7 +169,7 @@ def test_what_wraps_a_piped_outcome_sees_what_was_there_as_it_was_asked_for(slow
     collector.stop()
 
 
-def test_a_callback_that_hands_over_another_gives_on_what_it_sees(slow):
+def test_a_callback_passes_its_context_on_to_the_callback_that_it_adds(slow):
     db, reply, gate = slow
     last = Seen()
     with request("chain"):

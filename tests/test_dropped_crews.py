@@ -1,4 +1,4 @@
-"""A crew that nobody holds any more warns, stops by itself, and leaves nothing; wherever it is dropped."""
+"""A crew whose reference is dropped warns, stops by itself and leaves nothing behind."""
 
 import asyncio
 import copy
@@ -40,7 +40,7 @@ def wait_until_up(db):
 
 @contextmanager
 def warned(times=1):
-    """See that this block drops so many crews, which end."""
+    """Check that the block drops so many crews, each with a warning, and that they end."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
         yield
@@ -59,7 +59,7 @@ def silent():
 
 
 class Cycle:
-    """Something that is only ever dropped by the garbage collector, with what it holds."""
+    """An object that only the garbage collector drops, together with the objects that it holds."""
 
     def __init__(self, *held):
         self.held = held
@@ -70,7 +70,7 @@ class Cycle:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_dropped_crew_ends_and_leaves_no_thread_file_process_or_actor(path, kind):
+def test_a_dropped_crew_leaves_no_thread_descriptor_process_or_actor(path, kind):
     before = open_descriptors(), child_processes()
     with warned():
         db = start(KINDS[kind](path), size=None)
@@ -81,7 +81,7 @@ def test_a_dropped_crew_ends_and_leaves_no_thread_file_process_or_actor(path, ki
     assert eventually(lambda: (open_descriptors(), child_processes()) == before)
 
 
-def test_the_warning_tells_where_it_was_dropped():
+def test_the_warning_names_the_place_where_the_crew_was_dropped():
     db = [start()]
     with pytest.warns(ResourceWarning, match=MESSAGE) as caught:
         db.clear()
@@ -89,7 +89,7 @@ def test_the_warning_tells_where_it_was_dropped():
     assert nothing_left()
 
 
-def test_a_warning_that_is_an_error_stops_it_all_the_same(monkeypatch):
+def test_a_crew_stops_even_if_the_warning_is_an_error(monkeypatch):
     told = []
     monkeypatch.setattr("sys.unraisablehook", lambda told_of: told.append(told_of.exc_type))
     with warnings.catch_warnings():
@@ -101,7 +101,7 @@ def test_a_warning_that_is_an_error_stops_it_all_the_same(monkeypatch):
     assert nothing_left()
 
 
-def test_many_crews_that_are_dropped_at_once_all_end(path):
+def test_many_crews_dropped_at_once_all_end(path):
     with warned(times=50):
         crews = [start() for _ in range(50)]
         del crews
@@ -111,12 +111,12 @@ def test_many_crews_that_are_dropped_at_once_all_end(path):
 # --- what was accepted, and what is open --------------------------------------------------
 
 
-def test_a_crew_that_is_asked_and_never_named_answers(path):
+def test_a_crew_without_a_variable_answers(path):
     with warned():
         assert start(path).ask(Query("SELECT 1")).scalar() == 1
 
 
-def test_what_was_accepted_is_answered():
+def test_a_dropped_crew_answers_all_accepted_requests():
     database, gate = FakeDatabase(), Gate()
     database.statements["slow"] = gate
     with warned():
@@ -130,7 +130,7 @@ def test_what_was_accepted_is_answered():
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_an_open_stream_is_read_to_its_end(path, kind):
+def test_an_open_stream_can_be_read_to_its_end(path, kind):
     with warned():
         db = start(KINDS[kind](path))
         db.ask(Script("CREATE TABLE t(x); INSERT INTO t SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9]')"))
@@ -153,7 +153,7 @@ def test_an_open_transaction_keeps_its_crew(path):
 # --- who holds it -------------------------------------------------------------------------
 
 
-def test_whoever_holds_a_method_holds_the_crew():
+def test_a_bound_method_keeps_the_crew():
     ask = start().ask
     gc.collect()
     with silent():
@@ -162,7 +162,7 @@ def test_whoever_holds_a_method_holds_the_crew():
         del ask
 
 
-def test_a_copy_holds_it_as_well():
+def test_a_copy_of_the_reference_keeps_the_crew():
     db = start()
     other = copy.copy(db)
     with silent():
@@ -173,7 +173,7 @@ def test_a_copy_holds_it_as_well():
         del other
 
 
-def test_neither_a_reply_nor_its_error_holds_it():
+def test_neither_a_reply_nor_its_error_keeps_the_crew():
     with warned():
         db = start(FakeDatabase({"bad": ValueError("mine")}))
         answered, failed = db.ask(Query("a"), block=False), db.ask(Query("bad"), block=False)
@@ -183,7 +183,7 @@ def test_neither_a_reply_nor_its_error_holds_it():
     assert (derived.get(), str(error)) == (1, "mine")
 
 
-def test_a_callback_that_holds_it_is_called_and_drops_it_on_the_workers_own_thread():
+def test_a_callback_keeps_the_crew_until_it_has_run_on_the_workers_thread():
     gate, dropped_on = Gate(), []
 
     class Holder:
@@ -216,14 +216,14 @@ class Listener(pykka.ThreadingActor):
         self.db.ask(Subscribe(self.actor_ref))
 
 
-def test_a_subscriber_that_holds_it_lets_it_go_with_its_own_end():
+def test_a_subscriber_keeps_the_crew_until_the_subscriber_ends():
     with warned():
         listener = Listener.start()
         assert len(pykka.ActorRegistry.get_by_class(Supervisor)) == 1
         listener.stop()
 
 
-def test_an_error_in_whose_traceback_it_stands_holds_it_until_that_is_gone():
+def test_a_traceback_keeps_the_crew_until_the_error_is_dropped():
     def fail():
         db = start()
         raise LookupError(db.ask(Query("a")).scalar())
@@ -237,7 +237,7 @@ def test_an_error_in_whose_traceback_it_stands_holds_it_until_that_is_gone():
         del kept
 
 
-def test_what_pykkas_registry_gives_is_equal_usable_and_holds_nothing():
+def test_the_registrys_reference_is_equal_and_usable_and_does_not_keep_the_crew():
     db = start()
     [found] = pykka.ActorRegistry.get_by_class(Supervisor)
     assert found == db
@@ -255,13 +255,13 @@ def test_what_pykkas_registry_gives_is_equal_usable_and_holds_nothing():
 # --- where it is dropped ------------------------------------------------------------------
 
 
-def test_the_garbage_collector_drops_it_with_the_cycle_in_which_it_is():
+def test_the_garbage_collector_drops_a_crew_in_a_cycle():
     with warned():
         Cycle(start())
         gc.collect()
 
 
-def test_it_is_dropped_inside_of_its_own_dispatcher():
+def test_a_crew_can_be_dropped_inside_its_own_dispatcher():
     with warned():
         db = wait_until_up(start())
         dispatcher, real_clock = db._dispatcher, db._dispatcher.clock
@@ -278,7 +278,7 @@ def test_it_is_dropped_inside_of_its_own_dispatcher():
         assert dispatcher.clock is real_clock
 
 
-def test_it_is_dropped_while_another_thread_holds_every_lock_of_it():
+def test_a_crew_can_be_dropped_while_another_thread_holds_all_its_locks():
     with warned():
         db = start()
         db.ask(Query("a"))
@@ -301,7 +301,7 @@ def test_it_is_dropped_while_another_thread_holds_every_lock_of_it():
 
 
 @pytest.mark.parametrize("where", ["statement", "supervisor"])
-def test_the_garbage_collector_drops_it_on_one_of_its_own_threads(where):
+def test_a_crew_can_be_dropped_on_one_of_its_own_threads(where):
     done = threading.Event()
 
     def collect() -> Result:
@@ -331,7 +331,7 @@ def test_the_garbage_collector_drops_it_on_one_of_its_own_threads(where):
         gc.collect()
 
 
-def test_it_is_dropped_in_a_coroutine():
+def test_a_crew_can_be_dropped_in_a_coroutine():
     async def main():
         return await start().ask(Query("a"), block=False)
 
@@ -355,7 +355,7 @@ def test_it_is_dropped_in_a_coroutine():
     ],
     ids=["stop", "stop, no waiting", "shutdown", "shutdown, no waiting", "stop_all", "by the registry", "with"],
 )
-def test_a_crew_that_was_stopped_is_dropped_without_a_word(stop):
+def test_a_stopped_crew_gives_no_warning(stop):
     with silent():
         db = start()
         stop(db)
@@ -363,7 +363,7 @@ def test_a_crew_that_was_stopped_is_dropped_without_a_word(stop):
     assert nothing_left()
 
 
-def test_an_async_with_block_drops_it_without_a_word():
+def test_an_async_with_block_gives_no_warning():
     async def main():
         async with start() as db:
             await db.ask(Query("a"), block=False)
@@ -373,7 +373,7 @@ def test_an_async_with_block_drops_it_without_a_word():
     assert nothing_left()
 
 
-def test_a_crew_whose_supervisor_has_died_is_dropped_without_a_word():
+def test_a_crew_whose_supervisor_died_gives_no_warning():
     with silent():
         db = wait_until_up(start())
         kill(thread_of(db))
@@ -383,7 +383,7 @@ def test_a_crew_whose_supervisor_has_died_is_dropped_without_a_word():
     assert nothing_left()
 
 
-def test_a_crew_that_could_not_be_started_warns_of_nothing(monkeypatch):
+def test_a_crew_that_could_not_be_started_gives_no_warning(monkeypatch):
     def no_thread(_):
         raise RuntimeError("no thread")
 
@@ -394,7 +394,7 @@ def test_a_crew_that_could_not_be_started_warns_of_nothing(monkeypatch):
     assert nothing_left()
 
 
-def test_a_dropped_crew_is_collected_with_all_its_parts():
+def test_a_dropped_crew_is_garbage_collected():
     with warned():
         db = start()
         db.ask(Query("a"))
@@ -435,14 +435,14 @@ SILENT = {
 
 
 @pytest.mark.parametrize("body", SILENT.values(), ids=list(SILENT))
-def test_a_program_that_ends_with_a_crew_is_silent(path, body):
-    """Whatever a finalizer raises would be on standard error, and any warning is an error."""
+def test_a_program_that_ends_with_a_running_crew_prints_no_warning(path, body):
+    """Standard error would show any warning, and any error in a finalizer."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM.format(body=body), path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment())
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
-def test_a_program_that_drops_its_crew_as_it_ends_loses_nothing(path):
+def test_a_program_that_drops_its_crew_at_its_end_loses_no_write(path):
     program = """
 import sys
 from actors import process

@@ -1,4 +1,4 @@
-"""The main thread ends while others wait for a crew: the program ends, and threads that need but a moment go on."""
+"""The main thread ends while others wait for a crew: the program ends within a second."""
 
 import sys
 
@@ -28,7 +28,7 @@ CASES += [(where, what, "children") for where in ("thread", "executor") for what
 
 
 @pytest.mark.parametrize(("where", "what", "kind"), CASES)
-def test_a_thread_that_waits_without_end_does_not_hold_up_the_programs_end(path, where, what, kind):
+def test_the_program_ends_though_another_thread_waits_for_an_endless_query(path, where, what, kind):
     done = run_program("ending_threads", where, what, kind, path)
     assert done.returncode == 0, done.stderr
     times = 3 if "executor" in where else 1
@@ -58,7 +58,7 @@ threading.Thread(target=work).start()
 """
 
 
-def test_a_thread_whose_jobs_take_but_a_moment_finds_the_crew_at_work(path):
+def test_a_thread_with_short_jobs_can_use_the_crew_after_the_main_thread_has_ended(path):
     assert run_python(GOES_ON, path) == "done\n"
     assert rows(path) == [(20, 0, 19)]
 
@@ -84,13 +84,13 @@ threading.Thread(target=work).start()
 
 
 @pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="it gives no threads once the main thread has ended")
-def test_a_crew_that_is_started_after_that_ends_as_well_and_says_why(path):
+def test_a_crew_started_after_the_main_thread_has_ended_ends_too_and_says_why(path):
     executed, text = run_python(STARTS_LATE, path, RUNAWAY).splitlines()
     assert executed == "False"
     assert "the main thread has ended, and a job was not done 0.5 seconds later" in text
 
 
-def test_without_the_hook_that_executors_use_the_program_still_ends_its_crews(path):
+def test_without_the_private_hook_of_threading_crews_still_end_with_the_program(path):
     program = """
 import sys, threading
 del threading._register_atexit
@@ -102,7 +102,7 @@ print(db.ask(Query("SELECT 1")).scalar())
     assert is_closed_properly(path)
 
 
-def test_it_is_registered_again_behind_executors_that_were_imported_later_and_only_then(monkeypatch):
+def test_the_hook_is_registered_again_once_executors_are_imported_and_only_then(monkeypatch):
     registered = []
     monkeypatch.setattr(process, "_register", lambda: registered.append(True))
     process.heed_executors()

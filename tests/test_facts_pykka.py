@@ -287,7 +287,7 @@ def test_a_future_that_is_returned_is_nested():
     assert ref.ask(lambda: inner, timeout=PATIENCE) is inner
 
 
-def test_a_future_that_replaces_every_method_needs_no_constructor():
+def test_a_reply_replaces_every_method_of_a_future_and_so_needs_no_constructor():
     methods = {name for name, it in vars(pykka.Future).items() if callable(it) and name != "__init__"}
     assert methods <= set(vars(Reply)), "a reply inherits a method that may need what the constructor sets"
 
@@ -301,7 +301,7 @@ def test_a_future_with_a_get_hook_calls_it_once_and_cannot_be_set():
     assert (future.get(timeout=3), future.get(), timeouts) == ("hooked", "hooked", [3])
 
 
-def test_a_plain_future_keeps_its_answer_where_it_can_be_seen_without_waiting():
+def test_a_plain_future_shows_without_waiting_whether_it_has_an_answer():
     pending, answered, rejected = pykka.ThreadingFuture(), pykka.ThreadingFuture(), pykka.ThreadingFuture()
     answered.set(None)
     rejected.set_exception((ValueError, ValueError(), None))

@@ -1,4 +1,4 @@
-"""`pykka.Timeout` of a wait that has ended before the answer: it names the crew, the request, and where the job is."""
+"""The text of `pykka.Timeout`: the crew, the request, and the place of the job."""
 
 import apsw
 import pykka
@@ -39,14 +39,14 @@ def text_of(wait, *arguments):
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=list(WAITS))
-def test_it_tells_how_long_a_job_has_run_and_where(start, gate, wait):
+def test_the_error_tells_the_crew_the_request_and_the_place_of_the_job(start, gate, wait):
     db = start(FakeDatabase({"slow": gate}), size=1, name="app")
     text = text_of(wait, db, Query("slow", (SECRET,)))
     assert text.startswith("crew 'app': no answer to Query('slow') within 0.01 seconds: it ")
     assert "has run for 0." in text or "is queued behind 0 others" in text, "the worker may only just have come up"
 
 
-def test_it_tells_on_which_worker_a_job_runs(start, gate):
+def test_the_error_names_the_worker_that_runs_the_job(start, gate):
     db = start(FakeDatabase({"slow": gate}), size=1)
     reply = db.ask(Query("slow"), block=False)
     assert gate.entered.wait(PATIENCE)
@@ -54,7 +54,7 @@ def test_it_tells_on_which_worker_a_job_runs(start, gate):
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=list(WAITS))
-def test_it_tells_behind_how_many_others_a_job_is_queued_and_what_the_workers_do(start, gate, wait):
+def test_the_error_tells_how_many_jobs_are_ahead_and_how_many_workers_are_busy(start, gate, wait):
     db = start(FakeDatabase({"slow": gate}), size=1, name="app")
     db.ask(Query("slow"), block=False)
     assert gate.entered.wait(PATIENCE)
@@ -66,7 +66,7 @@ def test_it_tells_behind_how_many_others_a_job_is_queued_and_what_the_workers_do
     )
 
 
-def test_a_long_queue_is_not_counted_to_its_end(start, gate):
+def test_the_error_counts_at_most_1000_jobs_ahead(start, gate):
     db = start(FakeDatabase({"slow": gate}), size=1)
     db.ask(Query("slow"), block=False)
     assert gate.entered.wait(PATIENCE)
@@ -74,7 +74,7 @@ def test_a_long_queue_is_not_counted_to_its_end(start, gate):
     assert "behind more than 1000 others" in text_of(lambda: replies[-1].get(timeout=0))
 
 
-def test_it_tells_of_a_job_that_was_sent_to_a_busy_worker(start, path, gate):
+def test_the_error_tells_that_a_job_was_sent_to_a_busy_worker(start, path, gate):
     db = start(SQLiteWith(path, {"gate": lambda: gate() and 1}), size=1)
     db.ask(Query("CREATE TABLE t(x)"))
     db.ask(Query("INSERT INTO t SELECT gate()"), block=False)
@@ -85,7 +85,7 @@ def test_it_tells_of_a_job_that_was_sent_to_a_busy_worker(start, path, gate):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_it_tells_that_a_job_waits_for_the_lock_of_another_connection(start, path, kind):
+def test_the_error_tells_that_a_job_waits_for_a_lock(start, path, kind):
     db = start(KINDS[kind](path), size=1)
     db.ask(Query("CREATE TABLE t(x)"))
     other = apsw.Connection(str(path))
@@ -101,7 +101,7 @@ def test_it_tells_that_a_job_waits_for_the_lock_of_another_connection(start, pat
     assert reply.exception(PATIENCE) is None
 
 
-def test_a_statement_is_shortened_and_its_many_parameters_are_not_shown(start, gate):
+def test_the_error_shortens_the_statement_and_hides_its_parameters(start, gate):
     sql = "SELECT " + ", ".join(f"column_{number}" for number in range(1000))
     db = start(FakeDatabase({sql: gate}), size=1)
     text = text_of(lambda: db.ask(Query(sql, many=[(SECRET,)] * 10), timeout=0.01))
@@ -109,7 +109,7 @@ def test_a_statement_is_shortened_and_its_many_parameters_are_not_shown(start, g
     assert len(text) < 400
 
 
-def test_a_step_of_a_transaction_tells_of_the_transaction(start, path, gate):
+def test_the_error_of_a_step_tells_about_its_transaction(start, path, gate):
     db = start(SQLiteWith(path, {"gate": lambda: gate() and 1}), size=1)
     with db.transaction() as tx:
         reply = tx.ask(Query("SELECT gate(), ?", (SECRET,)), block=False)
@@ -119,7 +119,7 @@ def test_a_step_of_a_transaction_tells_of_the_transaction(start, path, gate):
     assert "no answer to transaction() within 0 seconds: it has run for" in text
 
 
-def test_a_stop_that_takes_longer_tells_how_the_crew_is(start, gate):
+def test_the_error_of_a_stop_tells_the_state_of_the_crew(start, gate):
     db = start(FakeDatabase({"slow": gate}), size=1, name="app")
     db.ask(Query("slow"), block=False)
     assert gate.entered.wait(PATIENCE)
@@ -129,7 +129,7 @@ def test_a_stop_that_takes_longer_tells_how_the_crew_is(start, gate):
     )
 
 
-def test_the_deadline_of_a_request_has_an_error_of_its_own(start, gate):
+def test_the_deadline_of_a_request_keeps_its_own_error(start, gate):
     db = start(FakeDatabase({"slow": gate}), size=1)
     with pytest.raises(QueryTimeout, match=r"had 0\.01 seconds"):
         db.ask(Query("slow", (SECRET,), timeout=0.01), timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""A `with` block of a crew that is left by an exception: nothing keeps that from being seen, however much is to do."""
+"""An exception that leaves the `with` block of a crew is seen at once."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ class Typo(Exception):
 
 
 def fill(db):
-    """Let a query, and a write, run without end, and others wait behind them; return all replies."""
+    """Ask for an endless query, an endless write and some more; return all replies."""
     replies = [db.ask(Query(sql), block=False) for sql in (RUNAWAY, INSERT)]
     assert eventually(lambda: db.ask(Status()).running == min(2, len(db.ask(Status()).workers)))
     return [*replies, *(db.ask(Query(sql), block=False) for sql in ("SELECT 1", "INSERT INTO t VALUES (1)") * 5)]
@@ -53,7 +53,7 @@ def leaving(request):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("error", [Typo, KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
-def test_what_runs_is_interrupted_and_what_waits_is_rejected_and_the_exception_is_seen(path, leaving, kind, error):
+def test_running_jobs_are_interrupted_and_queued_ones_rejected_and_the_exception_is_seen(path, leaving, kind, error):
     with pytest.raises(error):
         leaving(lambda: Supervisor.start(KINDS[kind](path), size=1), error)
     errors = [reply.exception(0) for reply in replies]
@@ -62,7 +62,7 @@ def test_what_runs_is_interrupted_and_what_waits_is_rejected_and_the_exception_i
     assert nothing_left()
 
 
-def test_a_statement_that_ignores_its_interrupt_does_not_hold_up_the_exception():
+def test_a_statement_that_ignores_its_interrupt_does_not_delay_the_exception():
     gate = Gate()
     with pytest.raises(Typo), Supervisor.start(FakeDatabase({"stubborn": gate}), size=1) as db:
         reply = db.ask(Query("stubborn"), block=False)
@@ -74,7 +74,7 @@ def test_a_statement_that_ignores_its_interrupt_does_not_hold_up_the_exception()
     assert nothing_left()
 
 
-def test_what_was_answered_before_is_kept(path, leaving):
+def test_an_answered_write_is_kept(path, leaving):
     def start():
         db = Supervisor.start(path, size=1)
         db.ask(Script("CREATE TABLE kept(x); INSERT INTO kept VALUES (1)"))
@@ -87,7 +87,7 @@ def test_what_was_answered_before_is_kept(path, leaving):
         assert db.ask(Query("SELECT count(*) FROM t")).scalar() == 0
 
 
-def test_a_transaction_and_a_stream_of_another_thread_end_with_the_block(path):
+def test_a_transaction_of_another_thread_ends_with_the_block(path):
     ended, entered = [], threading.Event()
 
     def work(db):
@@ -109,7 +109,7 @@ def test_a_transaction_and_a_stream_of_another_thread_end_with_the_block(path):
     assert ended == [False]
 
 
-def test_without_an_exception_the_block_waits_for_what_was_accepted(path):
+def test_without_an_exception_the_block_waits_for_all_accepted_jobs(path):
     async def main():
         async with Supervisor.start(path, size=1) as db:
             await db.ask(Script("CREATE TABLE t(x)"), block=False)
@@ -118,7 +118,7 @@ def test_without_an_exception_the_block_waits_for_what_was_accepted(path):
     assert all(reply.exception(0) is None for reply in asyncio.run(main()))
 
 
-def test_a_block_that_is_left_on_one_of_the_crews_threads_waits_for_nothing():
+def test_a_block_on_one_of_the_crews_threads_does_not_wait_for_itself():
     for leave_it in (
         lambda db: db.__exit__(Typo, Typo(), None),
         lambda db: db.__exit__(None, None, None),
@@ -141,13 +141,13 @@ def test_a_block_that_is_left_on_one_of_the_crews_threads_waits_for_nothing():
 
 # A task that is cancelled cancels what it awaits.
 @pytest.mark.parametrize(("how", "awaited"), [("with", "SupervisorStopped"), ("async with", "QueryCancelled")])
-def test_ctrl_c_in_a_block_ends_the_program_though_queries_without_end_run(path, how, awaited):
+def test_ctrl_c_leaves_a_block_though_endless_queries_run(path, how, awaited):
     done = run_program("interrupted", f"leaving {how}", path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["interrupted True", f"ended {awaited} SupervisorStopped"]
 
 
-def test_every_way_of_stopping_at_a_prompt_can_be_interrupted_again_and_again(path):
+def test_ctrl_c_interrupts_every_way_of_stopping_and_each_can_be_tried_again(path):
     done = run_program("interrupted", "prompt", path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

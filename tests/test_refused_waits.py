@@ -1,4 +1,4 @@
-"""A wait for oneself is refused, in whatever way one waits; and what is refused never runs."""
+"""A wait that would deadlock is refused in every way of waiting, and a refused job never runs."""
 
 import asyncio
 import threading
@@ -32,7 +32,7 @@ WRITES = {
 
 
 def awaited(make):
-    """Return a way of waiting: in an event loop of its own, await what `make` makes."""
+    """Return a way of waiting: await the result of `make` in a new event loop."""
 
     async def wait(it):
         return await make(it)
@@ -76,7 +76,7 @@ async_waits = pytest.mark.parametrize(
 
 @pytest.fixture(params=KINDS, ids=str)
 def db(request, start, path):
-    """A crew with one worker for each lane, which is unhurt at the end."""
+    """A crew with one worker for each lane; the fixture checks at the end that it is unhurt."""
     db = start(KINDS[request.param](path), size=1)
     db.ask(FILL)
     yield db
@@ -97,7 +97,7 @@ def numbers(db):
 
 @contextmanager
 def refused():
-    """Run a wait that is to be refused, before its job has begun."""
+    """Check that the wait in the block is refused and its job withdrawn."""
     with pytest.raises(WouldDeadlock, match=r"you hold all workers that could run .* did not run") as caught:
         yield caught
     assert caught.value.executed is False
@@ -108,7 +108,7 @@ def refused():
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
 @pytest.mark.parametrize("block", [True, False], ids=["ask", "ask, get"])
-def test_no_kind_of_write_that_is_refused_runs_when_the_transaction_is_over(db, write, block):
+def test_a_refused_write_does_not_run_after_the_transaction(db, write, block):
     with db.transaction():
         with refused():
             db.ask(write) if block else db.ask(write, block=False).get()
@@ -118,7 +118,7 @@ def test_no_kind_of_write_that_is_refused_runs_when_the_transaction_is_over(db, 
 
 
 @blocking_waits
-def test_no_way_of_waiting_in_ones_own_transaction_lets_the_job_run(file, wait):
+def test_every_way_of_waiting_inside_ones_own_transaction_withdraws_the_job(file, wait):
     with file.transaction() as tx:
         reply = file.ask(INSERT, block=False)
         with refused() as caught:
@@ -129,7 +129,7 @@ def test_no_way_of_waiting_in_ones_own_transaction_lets_the_job_run(file, wait):
 
 
 @async_waits
-def test_no_way_of_awaiting_in_ones_own_transaction_lets_the_job_run(db, make):
+def test_every_way_of_awaiting_inside_ones_own_transaction_withdraws_the_job(db, make):
     async def main():
         async with db.transaction() as tx:
             reply = db.ask(INSERT, block=False)
@@ -142,7 +142,7 @@ def test_no_way_of_awaiting_in_ones_own_transaction_lets_the_job_run(db, make):
     assert numbers(db) == [1, 2, 4]
 
 
-def test_of_replies_that_are_waited_for_together_none_runs(file):
+def test_a_refused_join_withdraws_all_its_jobs(file):
     with file.transaction():
         replies = [file.ask(Query(f"INSERT INTO kept VALUES ({number})"), block=False) for number in range(3, 6)]
         with refused():
@@ -151,7 +151,7 @@ def test_of_replies_that_are_waited_for_together_none_runs(file):
     assert numbers(file) == [1, 2]
 
 
-def test_a_transaction_in_a_transaction_is_no_ghost(db):
+def test_a_transaction_inside_a_transaction_leaves_nothing_behind(db):
     with db.transaction() as tx:
         inner = db.transaction()
         with refused():
@@ -163,7 +163,7 @@ def test_a_transaction_in_a_transaction_is_no_ghost(db):
     assert "over" in repr(inner)
 
 
-def test_a_transaction_in_a_transaction_of_a_task_is_no_ghost(db):
+def test_a_transaction_inside_a_transaction_of_a_task_leaves_nothing_behind(db):
     async def main():
         inner = db.transaction()
         async with db.transaction():
@@ -178,7 +178,7 @@ def test_a_transaction_in_a_transaction_of_a_task_is_no_ghost(db):
 
 
 @pytest.mark.parametrize("request_", [Query("SELECT 1"), Stream("SELECT 1"), Backup("copy.db")], ids=str)
-def test_whoever_holds_all_readers_by_streams_reads_nothing_else_meanwhile(file, request_, tmp_path, monkeypatch):
+def test_a_read_is_refused_while_ones_own_stream_holds_the_only_reader(file, request_, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with file.ask(Stream("SELECT * FROM kept", chunk=1)) as rows:
         with refused():
@@ -190,7 +190,7 @@ def test_whoever_holds_all_readers_by_streams_reads_nothing_else_meanwhile(file,
     assert file.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 
-def test_after_a_stop_that_does_not_wait_the_transaction_still_holds_its_worker(path, start):
+def test_a_wait_is_refused_while_the_crew_stops_and_waits_for_ones_own_transaction(path, start):
     db = start(path, size=1)
     db.ask(FILL)
     with db.transaction() as tx:
@@ -204,7 +204,7 @@ def test_after_a_stop_that_does_not_wait_the_transaction_still_holds_its_worker(
     assert numbers(again) == [1, 2, 4]
 
 
-def test_a_wait_that_ends_by_itself_is_no_deadlock(file):
+def test_a_wait_with_a_time_limit_is_not_refused(file):
     with file.transaction():
         reply = file.ask(INSERT, block=False)
         with pytest.raises(Exception, match=r"0\.001 seconds"):
@@ -216,8 +216,8 @@ def test_a_wait_that_ends_by_itself_is_no_deadlock(file):
     assert numbers(file) == [1, 2, 3]
 
 
-def test_a_job_that_has_begun_is_waited_for_though_one_holds_the_only_worker(start):
-    """As when its worker took it in the moment before the wait: what runs, ends."""
+def test_a_wait_for_a_running_job_is_not_refused(start):
+    """A worker may take the job in the moment before the wait."""
     gate = Gate()
     db = start(FakeDatabase({"slow": gate}), size=1)
     reply = db.ask(Query("slow"), block=False)
@@ -245,7 +245,7 @@ def test_another_thread_waits_until_the_transaction_is_over(file):
 
 @pytest.fixture
 def gated(start, path):
-    """A crew whose SQL has a gate, which opens once somebody waits: the crew, the gate, what opens it."""
+    """Yield a crew, the gate that its SQL can call, and a function that opens it once a thread waits."""
     gate = Gate()
     db = start(SQLiteWith(path, {"gate": lambda: gate() and 1}), size=1)
     db.ask(FILL)
@@ -265,7 +265,7 @@ def begun(gate):
     assert gate.entered.wait(PATIENCE)
 
 
-def test_a_stream_that_ends_by_itself_holds_nobody(gated):
+def test_a_stream_that_ends_by_itself_holds_no_worker(gated):
     db, gate, opens_for = gated
     rows = db.ask(Stream("SELECT gate() UNION ALL SELECT 2"), block=False)
     begun(gate)
@@ -275,7 +275,7 @@ def test_a_stream_that_ends_by_itself_holds_nobody(gated):
     assert [row[0] for row in rows.get()] == [1, 2]
 
 
-def test_a_stream_that_has_more_is_found_to_hold_the_worker_while_one_waits_already(gated):
+def test_a_stream_with_more_rows_ends_a_wait_that_began_before(gated):
     db, gate, opens_for = gated
     rows = db.ask(Stream("SELECT gate() UNION ALL SELECT 2", chunk=1), block=False)
     begun(gate)
@@ -286,7 +286,7 @@ def test_a_stream_that_has_more_is_found_to_hold_the_worker_while_one_waits_alre
     assert [row[0] for row in rows.get()] == [1, 2]
 
 
-def test_a_stream_that_is_queued_before_ones_query_is_found_to_hold_the_worker_once_it_has_begun(gated):
+def test_a_stream_that_was_queued_ahead_ends_a_wait_that_began_before(gated):
     db, gate, opens_for = gated
     first = db.ask(Query("SELECT gate()"), block=False)
     begun(gate)
@@ -299,7 +299,7 @@ def test_a_stream_that_is_queued_before_ones_query_is_found_to_hold_the_worker_o
     assert [row[0] for row in rows.get()] == [1, 2]
 
 
-def test_a_statement_that_runs_in_ones_transaction_may_be_waited_for_and_then_the_transaction_holds_its_worker(gated):
+def test_a_transaction_whose_statement_ends_later_ends_a_wait_that_began_before(gated):
     db, gate, opens_for = gated
     with db.transaction() as tx:
         tx.ask(Query("SELECT gate()"), block=False)
@@ -312,7 +312,7 @@ def test_a_statement_that_runs_in_ones_transaction_may_be_waited_for_and_then_th
     assert numbers(db) == [1, 2]
 
 
-def test_all_that_a_task_awaits_together_is_refused_once_its_transaction_holds_the_worker(gated):
+def test_a_transaction_of_a_task_ends_an_await_that_began_before(gated):
     db, gate, _ = gated
 
     async def main():
@@ -329,7 +329,7 @@ def test_all_that_a_task_awaits_together_is_refused_once_its_transaction_holds_t
     assert numbers(db) == [1, 2]
 
 
-def test_a_backup_goes_on_by_itself_and_holds_nobody(gated, tmp_path):
+def test_a_backup_holds_no_worker_against_its_caller(gated, tmp_path):
     db, _, _ = gated
     begun, go_on = threading.Event(), threading.Event()
 
@@ -350,7 +350,7 @@ def test_a_backup_goes_on_by_itself_and_holds_nobody(gated, tmp_path):
 
 @contextmanager
 def on_its_worker(db, gate, function):
-    """Call `function` on the thread of the worker that ran the first job, and yield what came of it."""
+    """Call `function` on the thread of a worker, and yield the list that gets its outcome."""
     done, outcome = threading.Event(), []
 
     def call(_):
@@ -370,7 +370,7 @@ def on_its_worker(db, gate, function):
 
 
 @every_wait
-def test_what_one_of_the_crews_threads_would_wait_for_never_runs(start, wait):
+def test_a_job_that_a_thread_of_the_crew_would_wait_for_never_runs(start, wait):
     gate = Gate()
     database = FakeDatabase({"first": gate})
     db = start(database, size=1)
@@ -387,7 +387,7 @@ def test_what_one_of_the_crews_threads_would_wait_for_never_runs(start, wait):
 
 
 @every_wait
-def test_a_thread_of_the_crew_is_told_that_what_runs_elsewhere_goes_on(start, wait):
+def test_a_running_job_goes_on_when_a_thread_of_the_crew_would_wait_for_it(start, wait):
     gate, elsewhere = Gate(), Gate()
     db = start(FakeDatabase({"first": gate, "elsewhere": elsewhere}), size=2)
     reply = db.ask(Query("elsewhere"), block=False)
@@ -396,13 +396,13 @@ def test_a_thread_of_the_crew_is_told_that_what_runs_elsewhere_goes_on(start, wa
         pass
     assert isinstance(outcome[0], WouldDeadlock)
     assert outcome[0].executed is None
-    assert "has begun, and goes on" in str(outcome[0])
+    assert "has begun and goes on" in str(outcome[0])
     assert not reply.done()
     elsewhere.opened.set()
     assert reply.get(timeout=PATIENCE).scalar() == "passed"
 
 
-def test_a_join_of_something_that_runs_and_something_that_waits_tells_that_the_one_goes_on(start):
+def test_a_refused_join_with_a_running_job_has_an_unknown_outcome(start):
     gate, elsewhere = Gate(), Gate()
     database = FakeDatabase({"first": gate, "elsewhere": elsewhere})
     db = start(database, size=2)
@@ -418,7 +418,7 @@ def test_a_join_of_something_that_runs_and_something_that_waits_tells_that_the_o
 
 
 @pytest.mark.parametrize("enter", [lambda tx: tx.__enter__(), awaited(lambda tx: tx.__aenter__())])
-def test_a_transaction_on_one_of_the_crews_threads_is_no_ghost(start, path, enter):
+def test_a_transaction_on_a_thread_of_the_crew_leaves_nothing_behind(start, path, enter):
     db = start(path, size=1)
     db.ask(FILL)
     outcome, done = [], threading.Event()
@@ -440,7 +440,7 @@ def test_a_transaction_on_one_of_the_crews_threads_is_no_ghost(start, path, ente
     assert numbers(db) == [1, 2, 3, 4, 5]
 
 
-def test_a_stop_that_one_of_the_crews_threads_would_wait_for_goes_on(start):
+def test_a_stop_goes_on_when_a_thread_of_the_crew_would_wait_for_it(start):
     gate = Gate()
     db = start(FakeDatabase({"first": gate}), size=1)
     with on_its_worker(db, gate, lambda: db.stop(block=False).get()) as outcome:
@@ -453,7 +453,7 @@ def test_a_stop_that_one_of_the_crews_threads_would_wait_for_goes_on(start):
 # --- in the middle ------------------------------------------------------------------------
 
 
-def test_ctrl_c_in_the_middle_of_a_refusal_leaves_no_reply_that_nobody_settles():
+def test_ctrl_c_in_the_middle_of_a_refusal_leaves_no_reply_unsettled():
     def prepare():
         dispatcher = Dispatcher("crew", "db", 1, None)
         reply = Reply(dispatcher)

@@ -1,4 +1,4 @@
-"""A crew among the other actors of a program: what Pykka's registry does with all of them does not stop at a crew."""
+"""A crew among the other actors of a program, in Pykka's registry."""
 
 import logging
 
@@ -10,7 +10,7 @@ from tests.fakes import FakeDatabase
 from tests.support import PATIENCE, nothing_left, thread_of_a_worker, up, worker_refs
 
 HEARD = object()
-"""Asks for what was heard."""
+"""Asks a `Hearer` for its messages."""
 
 
 class Hearer(pykka.ThreadingActor):
@@ -28,7 +28,7 @@ class Hearer(pykka.ThreadingActor):
 
 @pytest.fixture
 def hearers(start):
-    """An actor that was started before a crew and its workers, the crew, and an actor that was started after them."""
+    """Yield an actor started before a crew and its workers, the crew, and an actor started after them."""
     before = Hearer.start()
     db = start(FakeDatabase(), size=2)
     assert thread_of_a_worker(db)
@@ -39,7 +39,7 @@ def hearers(start):
 
 
 def heard(ref):
-    """Return all that an actor was told before."""
+    """Return all messages that an actor was told before."""
     return ref.ask(HEARD, timeout=PATIENCE)
 
 
@@ -47,7 +47,7 @@ MESSAGES = ["a word", {"a": 1}, None, Status(), Stream("SELECT 1"), Query, objec
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=repr)
-def test_a_broadcast_reaches_every_other_actor_and_harms_no_crew(hearers, message, caplog):
+def test_a_broadcast_reaches_every_other_actor_and_the_crew_ignores_it(hearers, message, caplog):
     before, db, after = hearers
     with caplog.at_level(logging.INFO):
         pykka.ActorRegistry.broadcast(message)
@@ -60,7 +60,7 @@ def test_a_broadcast_reaches_every_other_actor_and_harms_no_crew(hearers, messag
     assert not caplog.records
 
 
-def test_a_broadcast_is_no_matter_to_crews_that_end_meanwhile(hearers, start):
+def test_a_broadcast_goes_on_past_crews_that_have_just_ended(hearers, start):
     before, _, after = hearers
     db = start(FakeDatabase(), size=2)
     refs = pykka.ActorRegistry.get_all()
@@ -70,7 +70,7 @@ def test_a_broadcast_is_no_matter_to_crews_that_end_meanwhile(hearers, start):
     assert heard(before) == ["a word"]
 
 
-def test_a_request_that_is_broadcast_is_run_by_every_crew(hearers, start):
+def test_every_crew_runs_a_request_that_is_broadcast(hearers, start):
     databases = [FakeDatabase(), FakeDatabase()]
     crews = [start(database, size=1) for database in databases]
     pykka.ActorRegistry.broadcast(Query("to all"), Supervisor)
@@ -79,7 +79,7 @@ def test_a_request_that_is_broadcast_is_run_by_every_crew(hearers, start):
     assert [database.ran for database in databases] == [["to all"], ["to all"]]
 
 
-def test_the_reference_of_start_still_refuses_what_is_no_request(start):
+def test_the_reference_of_start_still_refuses_other_messages(start):
     db = start(FakeDatabase(), size=1)
     for message in ("a word", Status(), Stream("SELECT 1")):
         with pytest.raises(TypeError):
@@ -95,7 +95,7 @@ def test_the_reference_of_start_still_refuses_what_is_no_request(start):
     ],
     ids=["class", "class name", "urn"],
 )
-def test_a_crew_that_is_found_there_can_be_used_like_the_one_of_start(start, path, find, hearers):
+def test_the_registrys_reference_can_do_all_that_the_one_of_start_can(start, path, find, hearers):
     del hearers
     pykka.ActorRegistry.stop_all()
     db, listener = start(path, size=1), Hearer.start()
@@ -120,7 +120,7 @@ def test_a_crew_that_is_found_there_can_be_used_like_the_one_of_start(start, pat
     assert nothing_left()
 
 
-def test_a_worker_that_is_told_anything_looks_for_work_and_one_that_has_ended_does_not_mind(start):
+def test_a_worker_can_be_told_any_message_even_after_its_end(start):
     db = start(FakeDatabase(), size=1)
     assert thread_of_a_worker(db)
     [worker] = worker_refs()

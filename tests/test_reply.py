@@ -252,7 +252,7 @@ def test_a_crews_own_thread_is_told_instead_of_waiting_for_itself(timeout):
     reply = Reply(crew)
     with on_a_thread_of(crew):
         for wait in (reply.get, reply.exception):
-            with pytest.raises(WouldDeadlock, match=r"use add_done_callback\(\) here, or ask another crew"):
+            with pytest.raises(WouldDeadlock, match=r"Use add_done_callback\(\) here, or ask another crew"):
                 wait(timeout=timeout)
 
 

@@ -1,4 +1,4 @@
-"""A program whose main thread ends while another thread, that is no daemon, waits for an answer that never comes."""
+"""A program whose main thread ends while another thread waits for an answer that never comes."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ ENDLESS = Stream("WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM 
 
 
 def told(wait: Callable[[], object]) -> Callable[[], None]:
-    """Return what waits, and says how that ended."""
+    """Return a function that waits and prints how the wait ended."""
 
     def run() -> None:
         try:

@@ -112,7 +112,7 @@ def stopping() -> None:
 
 
 def prompt(path: str) -> None:
-    """Stop a crew with queries without end, as at a prompt: each way can be given up, and tried again."""
+    """Stop a crew with endless queries, as at a prompt: Ctrl-C interrupts each way, which is tried again."""
     db = Supervisor.start(path, size=4)
     replies = [db.ask(Query(RUNAWAY), block=False) for _ in range(4)]
     eventually(lambda: db.ask(Status()).running == 4)
@@ -126,7 +126,7 @@ def prompt(path: str) -> None:
 
 
 def leaving(path: str, how: str) -> None:
-    """Press Ctrl-C in a block, while queries without end run."""
+    """Press Ctrl-C in a block while endless queries run."""
     replies = []
 
     def ask(db: object) -> object:
