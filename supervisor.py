@@ -19,7 +19,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pykka
-from pykka._envelope import Envelope
 
 try:
     from actors import QUERYCREW  # noqa: F401  # a mark, which another package of that name does not have
@@ -63,6 +62,7 @@ from actors.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
 from actors.handing_on import Outcome
 from actors.inbox import ALARM, Alarm
 from actors.job import Abort, Job
+from actors.keeper import Keeper
 from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import (
@@ -81,14 +81,16 @@ from actors.messages import (
     check_timeout,
 )
 from actors.options import check_database, check_shed_after, check_threads, check_type, check_whole, usable_size
+from actors.pykka_parts import Envelope
 from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
+from actors.registered import RegisteredRef
 from actors.reply import Reply
 from actors.restart import Deaths, RestartPolicy
 from actors.result import Result, Row
 from actors.seat import Seat, SeatState, Team
 from actors.status import CrewStatus, Durations, WorkerStatus
-from actors.waiting import here
+from actors.waiting import Latch, here
 from actors.worker import Worker
 
 if TYPE_CHECKING:
@@ -166,6 +168,7 @@ def __dir__() -> list[str]:
 _ARGUMENTS = 5  # positional ones, which `Supervisor.start` passes to its class
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
 _SOON = 2.0  # seconds for which jobs wait for the next writer, rather than being refused
+_LINGER = 0.5  # seconds that a job may take after the end of the main thread
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
 
 
@@ -229,6 +232,8 @@ class Supervisor(CrewActor):
         # Monotonic seconds until which workers that still open the database are waited for, while stopping.
         self._starts_end_at = float("inf")
         self._give_up_at: float | None = None
+        # Monotonic seconds at which the supervisor noticed the end of the main thread.
+        self._main_thread_ended_at: float | None = None
         # Who is told of workers and suspensions, by actor URN.
         self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
         # Replies to callers that wait until a worker has opened the database.
@@ -236,7 +241,9 @@ class Supervisor(CrewActor):
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
         self._dispatcher.agenda.ring = self._ring
-        self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher, timeout, errors_of(database))
+        self.all_closed = Latch()
+        """Set at the very end, after everything is closed; `actor_stopped` is set before that."""
+        self.own_ref: RegisteredRef = RegisteredRef(self, self._dispatcher, timeout, errors_of(database))
 
     @classmethod
     def start(
@@ -251,6 +258,9 @@ class Supervisor(CrewActor):
         shed_after: float | None = None,
     ) -> SupervisorRef:
         """Start a crew and return at once, with the workers still opening the database.
+
+        Keep the reference that is returned: once it is dropped, the crew stops by itself, with a
+        `ResourceWarning`.
 
         Args:
             database: a file's path, or a database such as `SQLite("app.db")`; `None` is a
@@ -289,14 +299,17 @@ class Supervisor(CrewActor):
             timeout=timeout,
             shed_after=shed_after,
         )
+        process.heed_executors()
         process.crews.add(crew)
+        keeper = Keeper(crew._dispatcher, crew.actor_inbox, crew.actor_stopped)
+        held = SupervisorRef(crew, crew._dispatcher, timeout, errors_of(database), keeper)
         crew.launch()
-        return crew.actor_ref
+        return held
 
     @property
-    def actor_ref(self) -> SupervisorRef:
-        """The reference that `start` returned."""
-        return self._actor_ref
+    def actor_ref(self) -> RegisteredRef:
+        """The reference in Pykka's registry."""
+        return self.own_ref
 
     @property
     def thread_name(self) -> str:
@@ -426,6 +439,8 @@ class Supervisor(CrewActor):
         for member in self._dispatcher.follow_up(now):
             self._give_up(member, now)
         self._give_up_slow_starts(now)
+        if process.main_thread_has_ended():
+            self._end_with_the_program(now)
         if self._dispatcher.mode is Mode.STOPPING:
             self._starts_end_at = min(self._starts_end_at, now + _OPENING)
             self._force(now)
@@ -605,6 +620,23 @@ class Supervisor(CrewActor):
             for seat in self._seats:
                 self._leave(seat)
 
+    def _end_with_the_program(self, now: float) -> None:
+        """After the end of the main thread: stop the crew if a job takes longer than `_LINGER`.
+
+        Python waits for all threads that are no daemons, and one of them may wait for that job. A
+        thread that needs only short jobs can go on.
+        """
+        if self._main_thread_ended_at is None:
+            self._main_thread_ended_at = now
+        oldest = self._dispatcher.oldest()
+        if self._force_at is None and oldest is not None:
+            lasted = now - max(oldest, self._main_thread_ended_at)
+            if lasted >= _LINGER:
+                message = f"the main thread has ended, and a job was not done {_LINGER:g} seconds later"
+                log(__name__, "warning", "ended_with_main_thread", crew=self._dispatcher.name)
+                self._dispatcher.stop_accepting(RuntimeError(message))
+                self._on_shutdown(cancel_pending=True, timeout=0.0)
+
     def on_end(self, cause: BaseException | None) -> None:
         """Reject what is still queued; workers finish what they run, and retire."""
         if cause is not None:
@@ -623,7 +655,7 @@ class Supervisor(CrewActor):
         """Release those who wait for the end."""
         del cause
         process.crews.discard(self)
-        self.actor_ref.note_end()
+        self.all_closed.set()
         here.crew = None
 
     # --- helpers --------------------------------------------------------------------------
@@ -679,6 +711,8 @@ class Supervisor(CrewActor):
         times = [seat.due for seat in starting]
         if (due := self._dispatcher.next_due()) is not None:
             times.append(due)
+        if process.main_thread_has_ended() and self._force_at is None:
+            times.append(self.clock() + _LINGER / 5)  # new jobs do not wake the supervisor
         if self._dispatcher.mode is Mode.STOPPING:
             if starting and self._starts_end_at > self.clock():
                 times.append(self._starts_end_at)
@@ -702,13 +736,17 @@ class Supervisor(CrewActor):
 
     # --- the end of the program, and forks ------------------------------------------------
 
+    def note_end_of_main_thread(self) -> None:
+        """Begin to look for jobs that take too long. Returns at once."""
+        self._ring()
+
     def shutdown_at_exit(self) -> None:
         """Ask for the end, at once: pending jobs are rejected, running ones interrupted."""
         self.actor_ref.shutdown(wait=False, cancel_pending=True, timeout=0)
 
     def wait_until_ended(self, timeout: float) -> bool:
         """Wait until everything is closed; say whether it is."""
-        return self.actor_ref.wait_until_ended(timeout)
+        return self.all_closed.wait(timeout)
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: reject every job, and let nothing here touch the parent's connections."""
@@ -717,10 +755,10 @@ class Supervisor(CrewActor):
                 seat.worker.forget_the_parent()
         jobs = self._dispatcher.forget_the_parent()
         super().forget_the_parent()
-        self.actor_ref.forget_the_parent()
         for reply in self._waiting:
             reply.forget_the_parent()
         self._answer_waiting()
+        self.all_closed.set()
         for job in jobs:
             job.reply.forget_the_parent()
             if job.talk is not None:

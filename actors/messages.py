@@ -359,6 +359,11 @@ REQUESTS = (Query, Script, Transaction, Call, Stream, Backup)
 """What a crew can be asked, for `isinstance`."""
 
 
+def can_be_told(message: object) -> bool:
+    """Say whether `tell` takes `message`: any request but a `Stream`, whose rows somebody must read."""
+    return isinstance(message, REQUESTS) and not isinstance(message, Stream)
+
+
 class WaitUntilUp(Frozen):
     """From `SupervisorRef.wait` to the supervisor."""
 

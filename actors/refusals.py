@@ -14,13 +14,16 @@ from actors.errors import (
     QueueFull,
     SupervisorStopped,
     WorkerDied,
+    WouldDeadlock,
 )
-from actors.job import STARTED, Job
+from actors.job import STARTED, WITHDRAWN, Job
 
 __all__ = [
     "cancelled",
     "died",
+    "held_by_caller",
     "overloaded",
+    "own_thread",
     "poison",
     "queue_full",
     "shut_down",
@@ -106,6 +109,33 @@ def timed_out(crew: str, job: Job, executed: bool | None, *, queued: int, size: 
     )
     error.executed = executed
     return error
+
+
+def own_thread(crew: str, job: Job | None) -> WouldDeadlock:
+    """Return the error of a wait on one of the crew's own threads; `job` is `None` for a `stop`."""
+    executed = None
+    if job is None:
+        fate = "the crew goes on with it"
+    elif job.state is WITHDRAWN:
+        executed = False
+        fate = f"{job.request} was taken out of the queue and did not run"
+    else:
+        fate = f"{job.request} has begun and goes on"
+    error = WouldDeadlock(
+        f"this thread belongs to crew {crew!r}, or a signal or finalizer interrupted it inside the crew. It would wait "
+        f"for itself: {fate}. Use add_done_callback() here, or ask another crew"
+    )
+    error.executed = executed
+    return error
+
+
+def held_by_caller(crew: str, job: Job) -> WouldDeadlock:
+    """Return the error of a caller whose own transactions or streams hold all workers for `job`."""
+    return WouldDeadlock(
+        f"crew {crew!r}: you hold all workers that could run {job.request}, with open transactions or streams, and "
+        "would wait for yourself. It was taken out of the queue and did not run. Ask the transaction instead of the "
+        "crew, or end the transactions and streams first"
+    )
 
 
 def why(cause: BaseException | None) -> str:

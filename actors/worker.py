@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pykka
-from pykka._envelope import Envelope
 
 from actors import refusals
 from actors.actor import CrewActor
@@ -22,6 +21,7 @@ from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import Script, WorkerDown
 from actors.pipeline import Pipeline
+from actors.pykka_parts import Envelope
 from actors.rejection import Rejection
 from actors.result import Result
 from actors.waiting import here
@@ -29,7 +29,7 @@ from actors.waiting import here
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from actors.conversation import Conversation
+    from actors.conversation import Conversation, Turn
     from actors.databases.base import Grouping, Pipelined
     from actors.databases.steps import Step
 
@@ -77,6 +77,11 @@ class WorkerRef(pykka.ActorRef["Worker"]):
         self._check(block)
         return super().ask(message, block=block, timeout=timeout)
 
+    def tell(self, message: Any) -> None:
+        """Wake the worker. Raises nothing if it has ended: a broadcast must reach the other actors."""
+        with suppress(pykka.ActorDeadError):
+            super().tell(message)
+
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Stop the worker after its job; another takes its place. See `pykka.ActorRef.stop`.
 
@@ -108,7 +113,7 @@ class Worker(CrewActor):
         self, worker_id: int, database: Database, dispatcher: Dispatcher, notify: Callable[[object], object]
     ) -> None:
         super().__init__()
-        self._actor_ref = WorkerRef(self, dispatcher)
+        self.own_ref = WorkerRef(self, dispatcher)
         self._database = database
         self._dispatcher = dispatcher
         # Tells the supervisor; raises nothing.
@@ -336,7 +341,7 @@ class Worker(CrewActor):
             Exception: the error of a step that is its end.
         """
         talk.travels = self.member.pid is not None
-        while (turn := talk.next()) is not None:
+        while (turn := self._next_turn(talk)) is not None:
             value = None
             try:
                 value = self._perform(turn.step, job)
@@ -361,6 +366,12 @@ class Worker(CrewActor):
         self._perform(Close(), None)
         message = f"the {talk.what} was given up"
         raise InterruptedError(message)
+
+    def _next_turn(self, talk: "Conversation") -> "Turn | None":
+        if talk.waits_for_caller:
+            self._dispatcher.rest(self.member)
+            self._reject_dropped()
+        return talk.next()
 
     def _perform(self, step: "Step", job: Job | None) -> Any:
         """Let the connection perform a step; of one without a job, which is the last, no interrupt is known."""

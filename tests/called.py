@@ -1,5 +1,6 @@
 """Functions for `Call`, at the top level of a module, as child processes need them."""
 
+import contextvars
 import os
 import threading
 from typing import Any
@@ -120,3 +121,12 @@ def sum_twice(connection: apsw.Connection, path: str) -> int:
 
 def return_in_containers(connection: apsw.Connection) -> Any:
     return {"a": [1, (2, threading.Lock())]}
+
+
+def insert_into_kept(connection: apsw.Connection, number: int) -> None:
+    connection.execute("INSERT INTO kept VALUES (?)", (number,))
+
+
+def context_of_the_call(connection: apsw.Connection) -> dict[str, Any]:
+    """Return the context variables that the function sees."""
+    return {variable.name: value for variable, value in contextvars.copy_context().items()}

@@ -56,7 +56,7 @@ def opened(
         connection.set_busy_handler(on_busy)
         if database.untrusted:
             protect(connection, strictly=database.sandbox)
-        warnings = _set_up(connection, database)
+        warnings = _set_up(connection, database, on_busy)
         # A file that is not a database passes everything up to the first read of the schema.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         _begin_with(connection, database.on_connect)
@@ -75,7 +75,7 @@ def opened(
     return connection, file, tuple(warnings)
 
 
-def _set_up(connection: apsw.Connection, database: "SQLite") -> list[str]:
+def _set_up(connection: apsw.Connection, database: "SQLite", on_busy: Callable[[int], bool]) -> list[str]:
     """Give a new connection its settings; return warnings of those that have no effect."""
     warnings: list[str] = []
     pragmas = {name.lower(): value for name, value in database.pragmas}
@@ -84,7 +84,7 @@ def _set_up(connection: apsw.Connection, database: "SQLite") -> list[str]:
         for name, value in at_creation.items():
             connection.pragma(name, value)
         if not database.in_memory:
-            warnings += _set_journal_mode(connection, database.journal_mode.lower())
+            warnings += _set_journal_mode(connection, database.journal_mode.lower(), on_busy)
     warnings += [
         f"PRAGMA {name} = {value} has no effect on a database that exists: it is {now}"
         for name, value in at_creation.items()
@@ -100,10 +100,16 @@ def _set_up(connection: apsw.Connection, database: "SQLite") -> list[str]:
     return warnings
 
 
-def _set_journal_mode(connection: apsw.Connection, wanted: str) -> list[str]:
-    mode = connection.pragma("journal_mode")
-    if mode != wanted:
-        mode = connection.pragma("journal_mode", wanted)
+def _set_journal_mode(connection: apsw.Connection, wanted: str, on_busy: Callable[[int], bool]) -> list[str]:
+    attempts = 0
+    while (mode := connection.pragma("journal_mode")) != wanted:
+        try:
+            mode = connection.pragma("journal_mode", wanted)
+            break
+        except apsw.BusyError:  # for this lock SQLite does not wait by itself: another program makes the same file
+            if not on_busy(attempts):
+                raise
+            attempts += 1
     if mode == wanted:
         return []
     return [f"journal_mode is {mode}, since {wanted} cannot be had, most often because of the file system"]
