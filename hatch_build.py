@@ -1,15 +1,28 @@
-"""Build hook: ships supervisor.py a second time, as its own stub.
+"""Build hooks: supervisor.py is shipped a second time, as its own stub, and the README without relative links.
 
 A `py.typed` marker covers a package and never a single module: without the stub, a user's type
 checker would take everything that comes from `supervisor` for Any.
 """
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+_RELATIVE_LINK = re.compile(r"!?\[([^\]]*)\]\((?![a-z]+:|#)[^)]*\)")
+
+
+class ReadmeHook(MetadataHookInterface):
+    """Makes the long description of the README, in which a link to a file beside it leads nowhere."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set the readme, with the text of each relative link in its place."""
+        text = (Path(self.root) / "README.md").read_text("utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": _RELATIVE_LINK.sub(r"\1", text)}
 
 
 class StubHook(BuildHookInterface):  # type: ignore[misc, type-arg]

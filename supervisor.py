@@ -16,10 +16,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pykka
-from pykka._envelope import Envelope
+
+try:
+    from actors import QUERYCREW  # noqa: F401  # a mark, which another package of that name does not have
+except Exception as error:
+    from importlib.util import find_spec
+
+    spec = find_spec("actors")
+    where = "nothing" if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), "?")
+    message = (
+        f"`import actors` finds {where}, which is not querycrew's package of that name: rename it, or move it into a "
+        "package of your own"
+    )
+    raise ImportError(message) from error
 
 from actors import process, refusals
 from actors.actor import CrewActor
@@ -50,6 +62,7 @@ from actors.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
 from actors.handing_on import Outcome
 from actors.inbox import ALARM, Alarm
 from actors.job import Abort, Job
+from actors.keeper import Keeper
 from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import (
@@ -63,18 +76,21 @@ from actors.messages import (
     Subscribe,
     Transaction,
     Unsubscribe,
+    WaitUntilUp,
     WorkerDown,
     check_timeout,
 )
-from actors.options import check_database, check_shed_after, check_type, check_whole, usable_size
+from actors.options import check_database, check_shed_after, check_threads, check_type, check_whole, usable_size
+from actors.pykka_parts import Envelope
 from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
+from actors.registered import RegisteredRef
 from actors.reply import Reply
 from actors.restart import Deaths, RestartPolicy
 from actors.result import Result, Row
 from actors.seat import Seat, SeatState, Team
 from actors.status import CrewStatus, Durations, WorkerStatus
-from actors.waiting import here
+from actors.waiting import Latch, here
 from actors.worker import Worker
 
 if TYPE_CHECKING:
@@ -145,8 +161,14 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(message)
 
 
+def __dir__() -> list[str]:
+    return [*(name for name in globals() if name.startswith("__")), *__all__]
+
+
+_ARGUMENTS = 5  # positional ones, which `Supervisor.start` passes to its class
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
 _SOON = 2.0  # seconds for which jobs wait for the next writer, rather than being refused
+_LINGER = 0.5  # seconds that a job may take after the end of the main thread
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
 
 
@@ -164,6 +186,18 @@ class Supervisor(CrewActor):
     dispatcher_class: ClassVar[type[Dispatcher]] = Dispatcher
     clock: ClassVar[Any] = staticmethod(time.monotonic)
     """Monotonic seconds: a function without arguments."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Refuse a program that calls the class, as it would call the class of a connection.
+
+        Raises:
+            TypeError: only `start` starts a crew.
+        """
+        del options
+        if cls is Supervisor and len(arguments) < _ARGUMENTS:
+            message = "Supervisor(…) starts no crew: call Supervisor.start(…), with the same arguments"
+            raise TypeError(message)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -198,12 +232,18 @@ class Supervisor(CrewActor):
         # Monotonic seconds until which workers that still open the database are waited for, while stopping.
         self._starts_end_at = float("inf")
         self._give_up_at: float | None = None
+        # Monotonic seconds at which the supervisor noticed the end of the main thread.
+        self._main_thread_ended_at: float | None = None
         # Who is told of workers and suspensions, by actor URN.
         self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
+        # Replies to callers that wait until a worker has opened the database.
+        self._waiting: list[Reply[None]] = []
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
         self._dispatcher.agenda.ring = self._ring
-        self._actor_ref: SupervisorRef = SupervisorRef(self, self._dispatcher, timeout, errors_of(database))
+        self.all_closed = Latch()
+        """Set at the very end, after everything is closed; `actor_stopped` is set before that."""
+        self.own_ref: RegisteredRef = RegisteredRef(self, self._dispatcher, timeout, errors_of(database))
 
     @classmethod
     def start(
@@ -218,6 +258,9 @@ class Supervisor(CrewActor):
         shed_after: float | None = None,
     ) -> SupervisorRef:
         """Start a crew and return at once, with the workers still opening the database.
+
+        Keep the reference that is returned: once it is dropped, the crew stops by itself, with a
+        `ResourceWarning`.
 
         Args:
             database: a file's path, or a database such as `SQLite("app.db")`; `None` is a
@@ -234,7 +277,8 @@ class Supervisor(CrewActor):
         Raises:
             TypeError: an argument has the wrong type; the text names it.
             ValueError: an argument is out of its range; the text names it.
-            RuntimeError: the system gives no more threads.
+            RuntimeError: the system gives no more threads; or gevent or eventlet has replaced them, and the text
+                says how the crew works there.
         """
         if database is None or isinstance(database, (str, os.PathLike)):
             database = SQLite(":memory:" if database is None else database)
@@ -245,6 +289,7 @@ class Supervisor(CrewActor):
         if timeout is not None:
             check_timeout("Supervisor.start", timeout)
         check_shed_after(shed_after)
+        check_threads(in_children=isinstance(database, ChildProcess))
         crew = cls(
             database,
             usable_size(size, database),
@@ -254,14 +299,17 @@ class Supervisor(CrewActor):
             timeout=timeout,
             shed_after=shed_after,
         )
+        process.heed_executors()
         process.crews.add(crew)
+        keeper = Keeper(crew._dispatcher, crew.actor_inbox, crew.actor_stopped)
+        held = SupervisorRef(crew, crew._dispatcher, timeout, errors_of(database), keeper)
         crew.launch()
-        return crew.actor_ref
+        return held
 
     @property
-    def actor_ref(self) -> SupervisorRef:
-        """The reference that `start` returned."""
-        return self._actor_ref
+    def actor_ref(self) -> RegisteredRef:
+        """The reference in Pykka's registry."""
+        return self.own_ref
 
     @property
     def thread_name(self) -> str:
@@ -288,6 +336,8 @@ class Supervisor(CrewActor):
                 self._on_subscribe(actor_ref)
             case Unsubscribe(actor_ref):
                 self._subscribers.pop(actor_ref.actor_urn, None)
+            case WaitUntilUp(reply):
+                self._waiting.append(reply)
             case Alarm():
                 pass
             case Query() | Script() | Transaction() | Call() | Backup():
@@ -343,6 +393,8 @@ class Supervisor(CrewActor):
             self._dispatcher.stuck = len(self._stuck)
         seat = self._seat_of(worker_id)
         if seat is not None:
+            if cause is not None and seat.state is SeatState.UP:
+                cause = refusals.without_text(cause)
             self._vacate(seat, cause, self.clock())
 
     def _on_shutdown(self, cancel_pending: bool, timeout: float | None) -> None:
@@ -357,6 +409,28 @@ class Supervisor(CrewActor):
 
     def _staff(self) -> None:
         """Decide who is started when, and whether all is over: called after every change."""
+        self._decide()
+        if self._waiting:
+            self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
+        """Answer the callers that wait until the crew is up, once it is up or cannot be."""
+        error: Callable[[], BaseException] | None = None
+        if self._dispatcher.mode in (Mode.STOPPING, Mode.STOPPED):
+            error = self._dispatcher.stopped
+        elif self._dispatcher.is_down(0):
+            error = self._dispatcher.unavailable
+        elif not self._teams[0].is_up:
+            return
+        while self._waiting:
+            reply = self._waiting[-1]
+            if error is None:
+                reply.settle(None)
+            else:
+                reply.reject(error())
+            self._waiting.pop()  # last: a thread that is killed before this loses no caller
+
+    def _decide(self) -> None:
         now = self.clock()
         if expired := self._dispatcher.expire(now):
             for job, error in expired:
@@ -365,6 +439,8 @@ class Supervisor(CrewActor):
         for member in self._dispatcher.follow_up(now):
             self._give_up(member, now)
         self._give_up_slow_starts(now)
+        if process.main_thread_has_ended():
+            self._end_with_the_program(now)
         if self._dispatcher.mode is Mode.STOPPING:
             self._starts_end_at = min(self._starts_end_at, now + _OPENING)
             self._force(now)
@@ -423,7 +499,7 @@ class Supervisor(CrewActor):
     def _suspend(self, team: Team) -> None:
         number, cause = team.number, team.last_cause
         if self._dispatcher.mode is Mode.UP and not self._dispatcher.is_down(number):
-            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=cause)
+            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=refusals.why(cause))
             self._publish(Suspended(self._dispatcher.name, cause, team.role))
         self._reject(self._dispatcher.suspend(cause, number), partial(self._dispatcher.unavailable, number))
         if self._dispatcher.mode is Mode.STOPPING and self._is_over(self.clock()):
@@ -469,8 +545,8 @@ class Supervisor(CrewActor):
             ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
         for other in member.in_hand():  # what shared its transaction: nobody knows whether that will be committed
             if other.abort is None:
-                what = "was given up"
-                other.reply.reject(refusals.died(self._dispatcher.name, member.id, what, other, ignored))
+                name = self._dispatcher.name
+                other.reply.reject(refusals.died(name, member.id, other, ignored, "was given up"))
         self._vacate(seat, ignored, now)
         # Nothing is wrong with the database: only the window of restarts may make the next worker wait.
         seat.failures = 0
@@ -510,7 +586,7 @@ class Supervisor(CrewActor):
             "debug" if self._dispatcher.mode is Mode.STOPPING else "warning",
             "worker_lost" if was_up else "worker_start_failed",
             crew=self._dispatcher.name,
-            cause=cause,
+            cause=refusals.why(cause),
             restart_in_seconds=round(seat.due - now, 3),
         )
 
@@ -544,11 +620,29 @@ class Supervisor(CrewActor):
             for seat in self._seats:
                 self._leave(seat)
 
+    def _end_with_the_program(self, now: float) -> None:
+        """After the end of the main thread: stop the crew if a job takes longer than `_LINGER`.
+
+        Python waits for all threads that are no daemons, and one of them may wait for that job. A
+        thread that needs only short jobs can go on.
+        """
+        if self._main_thread_ended_at is None:
+            self._main_thread_ended_at = now
+        oldest = self._dispatcher.oldest()
+        if self._force_at is None and oldest is not None:
+            lasted = now - max(oldest, self._main_thread_ended_at)
+            if lasted >= _LINGER:
+                message = f"the main thread has ended, and a job was not done {_LINGER:g} seconds later"
+                log(__name__, "warning", "ended_with_main_thread", crew=self._dispatcher.name)
+                self._dispatcher.stop_accepting(RuntimeError(message))
+                self._on_shutdown(cancel_pending=True, timeout=0.0)
+
     def on_end(self, cause: BaseException | None) -> None:
         """Reject what is still queued; workers finish what they run, and retire."""
         if cause is not None:
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._reject_stopped(self._dispatcher.close(cause))
+        self._answer_waiting()
         for seat in self._seats:
             # One that has come up with its news unread finishes what it runs, and retires. One that is gone
             # already was being given up when this end came.
@@ -561,7 +655,7 @@ class Supervisor(CrewActor):
         """Release those who wait for the end."""
         del cause
         process.crews.discard(self)
-        self.actor_ref.note_end()
+        self.all_closed.set()
         here.crew = None
 
     # --- helpers --------------------------------------------------------------------------
@@ -617,6 +711,8 @@ class Supervisor(CrewActor):
         times = [seat.due for seat in starting]
         if (due := self._dispatcher.next_due()) is not None:
             times.append(due)
+        if process.main_thread_has_ended() and self._force_at is None:
+            times.append(self.clock() + _LINGER / 5)  # new jobs do not wake the supervisor
         if self._dispatcher.mode is Mode.STOPPING:
             if starting and self._starts_end_at > self.clock():
                 times.append(self._starts_end_at)
@@ -640,13 +736,17 @@ class Supervisor(CrewActor):
 
     # --- the end of the program, and forks ------------------------------------------------
 
+    def note_end_of_main_thread(self) -> None:
+        """Begin to look for jobs that take too long. Returns at once."""
+        self._ring()
+
     def shutdown_at_exit(self) -> None:
         """Ask for the end, at once: pending jobs are rejected, running ones interrupted."""
         self.actor_ref.shutdown(wait=False, cancel_pending=True, timeout=0)
 
     def wait_until_ended(self, timeout: float) -> bool:
         """Wait until everything is closed; say whether it is."""
-        return self.actor_ref.wait_until_ended(timeout)
+        return self.all_closed.wait(timeout)
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: reject every job, and let nothing here touch the parent's connections."""
@@ -655,7 +755,10 @@ class Supervisor(CrewActor):
                 seat.worker.forget_the_parent()
         jobs = self._dispatcher.forget_the_parent()
         super().forget_the_parent()
-        self.actor_ref.forget_the_parent()
+        for reply in self._waiting:
+            reply.forget_the_parent()
+        self._answer_waiting()
+        self.all_closed.set()
         for job in jobs:
             job.reply.forget_the_parent()
             if job.talk is not None:

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pykka
-from pykka._envelope import Envelope
-from pykka.messages import _ActorStop
 
 from actors.inbox import Inbox
 from actors.log import log
+from actors.pykka_parts import ActorStop, Envelope, strike_off
 from actors.reply import Reply
 from actors.waiting import Latch
 
@@ -54,7 +53,14 @@ class CrewActor(pykka.ThreadingActor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.actor_stopped = self._actor_ref.actor_stopped = Latch()  # type: ignore[assignment]
+        self.actor_stopped = Latch()
+        self.own_ref: pykka.ActorRef[Any] = pykka.ActorRef(self)
+        """The reference in Pykka's registry."""
+
+    @property
+    def actor_ref(self) -> pykka.ActorRef[Any]:
+        """The reference in Pykka's registry."""
+        return self.own_ref
 
     @staticmethod
     def _create_actor_inbox() -> Inbox:
@@ -108,7 +114,7 @@ class CrewActor(pykka.ThreadingActor):
 
     def step(self, envelope: Envelope[Any]) -> None:
         """Handle one message. In the actor's thread, or in a test's."""
-        if isinstance(envelope.message, _ActorStop):
+        if isinstance(envelope.message, ActorStop):
             self.on_stop_asked()
         else:
             self.actor_inbox.answer(envelope, self.on_receive(envelope.message))
@@ -135,15 +141,14 @@ class CrewActor(pykka.ThreadingActor):
         self.actor_stopped.set()
         self.actor_inbox.close()
         _quietly(pykka.ActorRegistry.unregister, self.actor_ref)
-        if self.actor_ref in pykka.ActorRegistry._actor_refs:  # a kill came in between, and was taken for a filter's
+        if pykka.ActorRegistry.get_by_urn(self.actor_urn) is not None:  # a kill hit `_quietly`
             pykka.ActorRegistry.unregister(self.actor_ref)
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: the actor's thread is not here, and locks may be held by it."""
         self.actor_inbox.forget_the_parent()
         self.actor_stopped.set()
-        refs = pykka.ActorRegistry._actor_refs
-        refs[:] = [ref for ref in refs if ref.actor_urn != self.actor_urn]
+        strike_off(self.actor_urn)
 
 
 def _quietly(change: Callable[[Any], object], ref: "pykka.ActorRef[Any]") -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from actors.contexts import InContext
 from actors.databases.steps import Begin, Commit, CopyPages, KeepCopy, MoreRows, OpenBackup, OpenRows, Step
 from actors.errors import SessionClosed
 from actors.messages import Backup, Stream
@@ -34,13 +35,12 @@ class TurnReply(Reply[T]):
 
     __slots__ = ("_end",)
 
-    def _check_not_held(self) -> None:
-        """Look at the job that has not begun: one that has is no wait for oneself."""
-        self._end._check_not_held()
-
     def __init__(self, crew: Any, end: Reply[Any]) -> None:
         super().__init__(crew)
         self._end = end
+
+    def _awaited_job(self) -> Any:
+        return self._end.job
 
     def cancel(self) -> bool:
         """Cancel the job; see `Reply.cancel`."""
@@ -154,6 +154,11 @@ class Conversation:
             self._calls.get()
         return None if self._interrupted else self._turns[0]
 
+    @property
+    def waits_for_caller(self) -> bool:
+        """Whether the worker has nothing to do until the caller takes the next turn."""
+        return not self._turns
+
     def answer(self, turn: Turn, value: Any) -> None:
         """Answer a turn with what its step was answered by."""
         turn.reply.settle(self.value_of(turn, value))
@@ -243,8 +248,14 @@ class BackupTalk(Conversation):
 
     def __init__(self, crew: "Dispatcher", request: Backup) -> None:
         self._request = request
+        self._progress = None if request.progress is None else InContext(request.progress)
         self._is_whole = False
         super().__init__(crew, OpenBackup(request.path))
+
+    @property
+    def waits_for_caller(self) -> bool:
+        """Whether the worker waits for the caller: a backup needs no caller to go on."""
+        return False
 
     def next(self) -> Turn | None:
         """Return the next step; see `Conversation`."""
@@ -257,8 +268,8 @@ class BackupTalk(Conversation):
         if value is not None and isinstance(step, CopyPages):
             copied, pages, _ = value.rows[0]
             self._is_whole = not value.truncated
-            if self._request.progress is not None:
-                self._request.progress(copied, pages)
+            if self._progress is not None:
+                self._progress(copied, pages)
         return value is None or isinstance(step, KeepCopy)
 
     def outcome_of(self, value: Result) -> Result:

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 import pykka
 
-from actors.errors import QueryCancelled
-from actors.reply import Reply
+from actors.contexts import InContext
+from actors.errors import QueryCancelled, WouldDeadlock
+from actors.pykka_parts import is_settled
+from actors.reply import Reply, check_callback
 
 __all__ = ["Derived"]
 
@@ -41,6 +43,8 @@ class Derived(Reply[T]):
     def _wait(self, timeout: float | None) -> bool:
         if super().done():
             return True
+        if timeout is None or timeout > 0:
+            self.refuse_deadlock(endless=timeout is None)
         deadline = None if timeout is None else time.monotonic() + timeout
         for source in self._sources:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -48,6 +52,24 @@ class Derived(Reply[T]):
                 return super().done()
         self._finish()
         return True
+
+    def _late(self, timeout: float | None) -> pykka.Timeout:
+        late = next((source for source in self._sources if not source.done()), None)
+        return super()._late(timeout) if late is None else late._late(timeout)
+
+    def refuse_deadlock(self, *, endless: bool) -> None:
+        """Raise `WouldDeadlock` if a wait for a source would deadlock; no such source runs later."""
+        refused = []
+        for source in self._sources:
+            try:
+                source.refuse_deadlock(endless=endless)
+            except WouldDeadlock as error:
+                refused.append(error)
+        if refused:
+            try:
+                raise next((error for error in refused if error.executed is None), refused[0])
+            finally:
+                del self, refused  # the traceback holds this frame, and the frame would hold the errors
 
     def _finish(self) -> None:
         """Compute the value, once; all sources are settled."""
@@ -63,8 +85,9 @@ class Derived(Reply[T]):
 
     def add_done_callback(self, callback: Callable[[Reply[T]], object]) -> None:
         """Call `callback(reply)` once the value can be computed; see `Reply.add_done_callback`."""
+        check_callback(callback)
         if self.done():
-            self._call(callback)
+            self._call(InContext(callback))
             return
         self._expect_callbacks()
         super().add_done_callback(callback)
@@ -96,16 +119,16 @@ class Derived(Reply[T]):
 class _Foreign(Reply[T]):
     """A future of plain Pykka, which tells nobody that it is settled: a thread has to wait for it."""
 
-    __slots__ = ("_future", "_watched")
+    __slots__ = ("_source", "_watched")
 
     def __init__(self, future: pykka.Future[T]) -> None:
         super().__init__()
-        self._future = future
+        self._source = future
         self._watched = False
 
     def done(self) -> bool:
         if not super().done():
-            if getattr(self._future, "_result", None) is not None:
+            if is_settled(self._source):
                 self._take()
             else:
                 self._watch()
@@ -122,10 +145,10 @@ class _Foreign(Reply[T]):
 
     def _take(self) -> None:
         try:
-            self.settle(self._future.get())
+            self.settle(self._source.get())
         except BaseException as error:  # noqa: BLE001  # the error is the outcome
             self.reject(error)
 
 
 def _as_reply(future: pykka.Future[Any]) -> Reply[Any]:
-    return future if isinstance(future, Reply) and future._get_hook is None else _Foreign(future)
+    return future if isinstance(future, Reply) and not future.is_hooked else _Foreign(future)

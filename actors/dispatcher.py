@@ -20,6 +20,7 @@ from enum import Enum
 from functools import partial
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from actors import refusals
 from actors.admission import Admission
@@ -33,6 +34,7 @@ from actors.errors import (
     QueryTimeout,
     QueueFull,
     SupervisorStopped,
+    WouldDeadlock,
 )
 from actors.job import NEW, QUEUED, SENT, STARTED, WITHDRAWN, Abort, Job
 from actors.lane import Lane
@@ -107,6 +109,8 @@ class Dispatcher:
         self._lane = self._lanes[0]
         # Which jobs are the writer's, if there is one.
         self._routes = Routes() if has_writer else None
+        # Jobs for which a caller waits without a time limit. That caller may hold workers, or hold some later.
+        self._awaited: WeakSet[Job] = WeakSet()
         # Those that left the queue to be rejected, and may not have been yet.
         self._dropped: list[Job] = []
         # Every worker that is starting or up, by its id.
@@ -156,18 +160,49 @@ class Dispatcher:
     def withdraw(self, job: Job) -> bool:
         """Take back a job that nobody has started; say whether that was so."""
         with self._lock:
-            # Its caller may have been interrupted in the middle of `submit`: make good the waking.
-            self._take_back_from_worker(job)
-            lane = job.lane
-            if lane is None:
-                return False
-            lane.match()
-            if job.state is not QUEUED and not (job.state is NEW and job in lane.jobs):
-                return False
-            if not self._take_back(job):
+            if not self._withdraw(job):
                 return False
             self._tally.cancelled += 1
             return True
+
+    def refuse_wait(self, job: Job | None, owner: tuple[object, ...] | None) -> WouldDeadlock | None:
+        """Decide whether a wait would deadlock; if so, withdraw the job in the same step.
+
+        A refused job never runs. A job that has begun goes on: a caller that holds workers may wait
+        for it, and a thread of the crew gets an error that says so.
+
+        Args:
+            job: the job to wait for; `None` for an answer of the supervisor.
+            owner: the caller that is about to wait without a time limit; `None` for a thread of the
+                crew, which must not wait at all.
+
+        Returns:
+            The error for the caller to raise, and to reject a withdrawn job with; `None` if it may wait.
+        """
+        with self._lock:
+            if owner is None:
+                if job is not None and self._withdraw(job):
+                    self._tally.rejected += 1
+                return refusals.own_thread(self.name, job)
+            if job is None:
+                return None
+            job.waiter = owner
+            if not self._is_held_by(owner, job) or not self._withdraw(job):
+                self._awaited.add(job)
+                return None
+            self._tally.rejected += 1
+            return refusals.held_by_caller(self.name, job)
+
+    def rest(self, member: Member) -> None:
+        """Note that `member` waits for its caller's next turn, and refuse the waits that now deadlock.
+
+        A wait may begin before its owner holds the last worker: `refuse_wait` cannot refuse it then.
+        The jobs are in `member.dropped` afterwards, for the worker to reject.
+        """
+        with self._lock:
+            for job in list(self._awaited):
+                if job.waiter is not None and self._is_held_by(job.waiter, job):
+                    self._drop(member, job, partial(refusals.held_by_caller, self.name, job))
 
     def take(self, member: Member) -> Job | None:
         """Give `member` its next job; without one it is idle, or retired."""
@@ -424,11 +459,12 @@ class Dispatcher:
         """Say whether a lane that has no worker before it needs one needs one."""
         return bool(self._lanes[lane].jobs)
 
-    def stop_accepting(self) -> None:
-        """Refuse new jobs; workers retire when the queue is empty."""
+    def stop_accepting(self, cause: BaseException | None = None) -> None:
+        """Refuse new jobs, and remember `cause` for their errors; workers retire when the queue is empty."""
         with self._lock:
             if self._mode in (Mode.UP, Mode.SUSPENDED):
                 self._mode = Mode.STOPPING
+                self._cause = cause or self._cause
             self._wake_all()
 
     def cancel_pending(self) -> list[Job]:
@@ -442,6 +478,12 @@ class Dispatcher:
         with self._lock:
             return [job for member in self._members.values() for job in member.in_hand()]
 
+    def oldest(self) -> float | None:
+        """Return the monotonic seconds at which the oldest unfinished job was asked; `None` without one."""
+        with self._lock:
+            firsts = [lane.first() for lane in self._lanes]
+            return min((job.submitted_at for job in [*self.running(), *firsts] if job is not None), default=None)
+
     def talks_of(self, owner: tuple[object, ...], *, endless: bool) -> "list[Conversation]":
         """Return the conversations that this owner began and that are not over: all, or those without a deadline."""
         with self._lock:
@@ -451,23 +493,6 @@ class Dispatcher:
                 for job in jobs
                 if job.talk is not None and job.talk.owner == owner and (job.deadline is None or not endless)
             ]
-
-    def is_held_by(self, owner: tuple[object, ...], job: Job) -> bool:
-        """Say whether a job waits for workers that are all held by conversations of this owner."""
-        with self._lock:
-            lane = self._lane_of(job)
-            if job.state is not QUEUED or self._mode is not Mode.UP:
-                return False  # it runs, it is refused, or they are about to end
-            running = [member.job for member in self._members.values() if member.lane is lane]
-            held = sum(
-                each is not None
-                and each.talk is not None
-                and each.talk.owner == owner
-                and each.abort is None
-                and not each.talk.end.done()
-                for each in running
-            )
-            return held >= (1 if lane.on_demand else self.size)
 
     def forget_dropped(self) -> None:
         """For whoever has rejected all the jobs that it was given: let go of them."""
@@ -532,6 +557,26 @@ class Dispatcher:
         """Say whether this thread is inside one of these methods: code that interrupted it must not wait."""
         return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
 
+    def late(self, job: Job | None, seconds: float) -> str:
+        """Return the text of a `pykka.Timeout`: where the job is, or how the crew is without one."""
+        with self._lock:
+            if job is None:
+                return f"crew {self!r}: no answer within {seconds:g} seconds"
+            return f"crew {self.name!r}: no answer to {job.request} within {seconds:g} seconds: {self._where(job)}"
+
+    def _where(self, job: Job) -> str:
+        lane, member = self._lane_of(job), job.member
+        if job.state is QUEUED:
+            first = list(islice(lane.jobs, _PORTION))  # counting a long queue would hold the lock too long
+            ahead = str(first.index(job)) if job in first else f"more than {len(first)}"
+            return f"it is queued behind {ahead} others; {in_words(self._members.values(), self.size)}"
+        if member is None or not member.has(job):
+            return "its answer is on the way"
+        if job.state is SENT:
+            return f"it is queued at worker {member.id}, behind the job that runs there"
+        lock = ", and waits for a lock of another connection" if member.waits_for_lock() else ""
+        return f"it has run for {self.clock() - job.started_at:.3f} seconds on worker {member.id}{lock}"
+
     def status(self) -> CrewStatus:
         """Return a snapshot of everything."""
         with self._lock:
@@ -566,6 +611,34 @@ class Dispatcher:
             return f"{self.name!r} {self._mode.value}: {counts}, {self.queued} queued, {self._tally.answered} answered"
 
     # --- inside the lock ------------------------------------------------------------------
+
+    def _withdraw(self, job: Job) -> bool:
+        # A signal may have interrupted `submit` before it woke a worker: `match` wakes one.
+        self._take_back_from_worker(job)
+        lane = job.lane
+        if lane is None:
+            return False
+        lane.match()
+        if job.state is not QUEUED and not (job.state is NEW and job in lane.jobs):
+            return False
+        return self._take_back(job)
+
+    def _is_held_by(self, owner: tuple[object, ...], job: Job) -> bool:
+        """Say whether conversations of `owner` hold all workers that could run `job`."""
+        lane = self._lane_of(job)
+        if job.state is not QUEUED:
+            return False  # the job runs, or another thread is about to reject it
+        running = [member.job for member in self._members.values() if member.lane is lane]
+        held = sum(
+            each is not None
+            and each.talk is not None
+            and each.talk.owner == owner
+            and each.talk.waits_for_caller
+            and each.abort is None
+            and not each.talk.end.done()
+            for each in running
+        )
+        return held >= (1 if lane.on_demand else self.size)
 
     def _refusal(self, job: Job) -> QuerycrewError | None:
         match self._mode:
@@ -713,6 +786,8 @@ class Dispatcher:
             self._drop(member, job, self.stopped if self._mode is Mode.STOPPED else partial(self.unavailable, 1))
         else:
             writers.take_over(job)
+            if job.waiter is not None and self._is_held_by(job.waiter, job):
+                self._drop(member, job, partial(refusals.held_by_caller, self.name, job))
         # Behind that, as in `_put_back`.
         member.job = job.member = None
         writers.match()

@@ -1,17 +1,15 @@
 """Handing a reply's outcome on: to another actor as a message, to code that knows only executors as a future."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pykka
 
 from actors.errors import QueryCancelled
 from actors.frozen import Frozen
 from actors.log import log
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future as ConcurrentFuture
 
 __all__ = ["Outcome", "linked_future", "tell_outcome"]
 
@@ -38,6 +36,7 @@ class _Settled(Protocol):
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
     def cancel(self) -> bool: ...
     def add_done_callback(self, callback: Callable[[Any], object]) -> None: ...
+    def refuse_deadlock(self, *, endless: bool) -> None: ...
 
 
 def _outcome(reply: _Settled) -> Outcome:
@@ -60,11 +59,29 @@ def tell_outcome(reply: _Settled, actor_ref: pykka.ActorRef[Any], wrap: Callable
         log(__name__, "warning", "outcome_undelivered", actor=actor_ref.actor_urn, error=error)
 
 
-def linked_future(reply: _Settled) -> "ConcurrentFuture[Any]":
-    """Return a future that is settled with `reply`, and whose cancelling cancels it."""
-    from concurrent.futures import Future, InvalidStateError
+class _LinkedFuture(Future[Any]):
+    """A future whose waits are refused where a wait for its reply would deadlock."""
 
-    future: Future[Any] = Future()
+    def __init__(self, reply: _Settled) -> None:
+        super().__init__()
+        self._reply = reply
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the value; see `concurrent.futures.Future.result`."""
+        if not self.done():
+            self._reply.refuse_deadlock(endless=timeout is None)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the error; see `concurrent.futures.Future.exception`."""
+        if not self.done():
+            self._reply.refuse_deadlock(endless=timeout is None)
+        return super().exception(timeout)
+
+
+def linked_future(reply: _Settled) -> Future[Any]:
+    """Return a future that is settled with `reply`; cancelling one cancels the other."""
+    future = _LinkedFuture(reply)
 
     def settle(settled: _Settled) -> None:
         outcome = _outcome(settled)
@@ -78,7 +95,7 @@ def linked_future(reply: _Settled) -> "ConcurrentFuture[Any]":
             else:
                 future.set_exception(outcome.error)
 
-    def pass_on(future: "ConcurrentFuture[Any]") -> None:
+    def pass_on(future: Future[Any]) -> None:
         if future.cancelled():
             reply.cancel()
 

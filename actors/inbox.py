@@ -8,8 +8,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import pykka
-from pykka._envelope import Envelope
-from pykka.messages import _ActorStop
+
+from actors.pykka_parts import ActorStop, Envelope
 
 __all__ = ["ALARM", "Alarm", "Inbox"]
 
@@ -19,6 +19,7 @@ class Alarm:
 
 
 ALARM: Final = Alarm()
+_STOP: Final = Envelope(ActorStop())
 
 
 class Inbox:
@@ -59,6 +60,10 @@ class Inbox:
         if envelope.reply_to is None:
             raise _dead()
         _refuse(envelope)
+
+    def ask_to_stop(self) -> None:
+        """Ask the actor to stop. For finalizers: takes no lock; a closed mailbox ignores it."""
+        self._queue.put(_STOP)  # a `SimpleQueue` allows a put in the middle of a put
 
     def get(self) -> Envelope[Any]:
         """Return the next message, waiting for it, or `ALARM` once its time has come."""
@@ -110,7 +115,7 @@ def _refuse(envelope: Envelope[Any]) -> None:
     if envelope.reply_to is None:
         return
     reply_to = envelope.reply_to
-    if isinstance(envelope.message, _ActorStop):
+    if isinstance(envelope.message, ActorStop):
         _settle(lambda: reply_to.set(None))
     else:
         error = _dead()

@@ -70,7 +70,7 @@ class Job:
 
     __slots__ = (
         *("abort", "deadline", "lane", "member", "reply", "request", "seen", "started_at", "state", "submitted_at"),
-        *("talk", "ticket"),
+        *("talk", "ticket", "waiter", "__weakref__"),
     )
 
     def __init__(self, request: Request, reply: Reply[Any], submitted_at: float, deadline: float | None = None) -> None:
@@ -94,6 +94,8 @@ class Job:
         """The worker that it was given to."""
         self.ticket = 0
         """Its number with that worker's connection, if that takes jobs ahead."""
+        self.waiter: tuple[object, ...] | None = None
+        """The last caller that began to wait for it without a time limit, for `Dispatcher.refuse_wait`."""
         self.abort: Abort | None = None
         """Set when the job was interrupted on purpose."""
 

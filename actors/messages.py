@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 import pykka
@@ -24,6 +25,7 @@ __all__ = [
     "Subscribe",
     "Transaction",
     "Unsubscribe",
+    "WaitUntilUp",
     "WorkerDown",
 ]
 
@@ -180,8 +182,6 @@ class Call(Frozen, Generic[T]):
     timeout: float | None
     """Seconds from the asking until the answer, as for `Query`."""
 
-    _hidden = frozenset({"args"})
-
     def __init__(
         self,
         function: Callable[[Any, *Args], T],
@@ -202,12 +202,23 @@ class Call(Frozen, Generic[T]):
     @property
     def sql(self) -> str:
         """What stands for a statement where one is told: the function's name."""
-        function = self.function
+        function = unbound(self.function)
         name = getattr(function, "__qualname__", type(function).__qualname__)
         return f"{getattr(function, '__module__', None)}.{name}"
 
     def __str__(self) -> str:
         return f"Call({self.sql})"
+
+    def __repr__(self) -> str:
+        # The `repr` of a partial function, or of a method's object, may show a parameter.
+        return f"Call({self.sql}, readonly={self.readonly}, timeout={self.timeout})"
+
+
+def unbound(function: Callable[..., Any]) -> Any:
+    """Return the function that a partial one calls in the end."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 class Stream(Frozen):
@@ -266,6 +277,8 @@ class Backup(Frozen):
     the backup fails with that."""
     timeout: float | None
     """Seconds from the asking until the answer, as for `Query`."""
+
+    _hidden = frozenset({"progress"})
 
     def __init__(
         self,
@@ -344,6 +357,18 @@ Request: TypeAlias = Query | Script | Transaction | Call[Any] | Stream | Backup 
 
 REQUESTS = (Query, Script, Transaction, Call, Stream, Backup)
 """What a crew can be asked, for `isinstance`."""
+
+
+def can_be_told(message: object) -> bool:
+    """Say whether `tell` takes `message`: any request but a `Stream`, whose rows somebody must read."""
+    return isinstance(message, REQUESTS) and not isinstance(message, Stream)
+
+
+class WaitUntilUp(Frozen):
+    """From `SupervisorRef.wait` to the supervisor."""
+
+    reply: Any
+    """Settled once a worker has opened the database, or cannot."""
 
 
 class WorkerDown(Frozen):

@@ -1,12 +1,52 @@
-"""Checks of what a caller passes to `Supervisor.start`: errors that name the argument, in the caller."""
+"""Checks of `Supervisor.start`: its arguments, and the threads of the program. Errors come in the caller."""
 
 import os
+import sys
+from queue import SimpleQueue
 
 from actors.databases.base import Database
 
-__all__ = ["check_database", "check_shed_after", "check_type", "check_whole", "usable_size"]
+__all__ = ["check_database", "check_shed_after", "check_threads", "check_type", "check_whole", "usable_size"]
 
 _LONGEST = 1e9  # seconds
+
+
+def check_threads(*, in_children: bool) -> None:
+    """Raise where gevent or eventlet has replaced threads, and the crew could not keep a deadline.
+
+    A worker thread is then a coroutine of one real thread, and a statement of SQLite stops all of them. Under gevent a
+    worker can wait for a child process, if gevent has replaced all that it waits by. Nothing is imported here.
+
+    Args:
+        in_children: whether the connections live in child processes.
+
+    Raises:
+        RuntimeError: with the way that works.
+    """
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None:
+        used = ["threading", *(("os", "select", "subprocess") if in_children else ())]
+        patched = [name for name in used if gevent.is_module_patched(name)]
+        # Not as gevent has it now, but as the crew's mailboxes have imported it.
+        patched += ["queue"] if SimpleQueue.__module__.startswith("gevent") else []
+        if patched and not (in_children and len(patched) == len(used) + 1):
+            raise RuntimeError(_GEVENT.format(", ".join(patched)))
+    if eventlet is not None:
+        used = ["thread", *(("select",) if in_children else ())]
+        patched = [name for name in used if eventlet.is_monkey_patched(name)]
+        if patched:
+            raise RuntimeError(_EVENTLET.format(", ".join(patched)))
+
+
+_GEVENT = (
+    "gevent has replaced {}: worker threads cannot keep a deadline there, and child processes only if it has replaced "
+    "all that a worker waits by. Call monkey.patch_all(), with nothing left out, before supervisor is imported, and "
+    "Supervisor.start(ChildProcess(…)). Or use threads, and call monkey.patch_all(thread=False, queue=False)"
+)
+_EVENTLET = (
+    "eventlet has replaced {}: neither worker threads nor child processes can keep a deadline there. "
+    "Call eventlet.monkey_patch(thread=False, select=False)"
+)
 
 
 def check_database(database: object) -> None:

@@ -5,13 +5,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 import pykka
-from pykka._envelope import Envelope
-from pykka.messages import _ActorStop
 
+from actors.contexts import in_context
 from actors.derived import Derived
 from actors.dispatcher import Dispatcher
 from actors.errors import QuerycrewError, WouldDeadlock
 from actors.job import Job
+from actors.keeper import Keeper
 from actors.log import log
 from actors.memory import with_memory
 from actors.messages import (
@@ -28,14 +28,18 @@ from actors.messages import (
     Subscribe,
     Transaction,
     Unsubscribe,
+    WaitUntilUp,
+    can_be_told,
     check_timeout,
     checked_bool,
     shorten,
 )
+from actors.process import heed_executors
+from actors.pykka_parts import ActorStop, Envelope
 from actors.reply import Reply
 from actors.result import Result
 from actors.status import CrewStatus
-from actors.waiting import Latch, current_owner, here
+from actors.waiting import current_owner, here
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,9 +57,14 @@ T = TypeVar("T")
 class SupervisorRef(pykka.ActorRef["Supervisor"]):
     """A reference to a running crew; every method may be called from any thread.
 
+    The program has to keep the reference that `Supervisor.start` returned. Once it is dropped, the
+    crew stops as by `stop(block=False)`, with a `ResourceWarning`: accepted requests are answered,
+    open transactions and streams go on.
+
     As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`, or
     `async with`, which does not block the event loop meanwhile. Transactions and streams that whoever leaves the block
-    has left open are ended.
+    has left open are ended. If an exception leaves the block, queued requests are rejected and running
+    ones interrupted, as by `shutdown(cancel_pending=True, timeout=0)`; then the exception goes on.
     """
 
     def __init__(
@@ -64,14 +73,16 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         dispatcher: Dispatcher,
         timeout: float | None = None,
         driver_errors: tuple[type[BaseException], ...] = (Exception,),
+        keeper: Keeper | None = None,
     ) -> None:
         super().__init__(actor)
         self._driver_errors = driver_errors
+        # Stops the crew once this is dropped; `None` in the reference that Pykka's registry holds.
+        self._keeper = keeper
         # Of requests without their own, in seconds.
         self._timeout = timeout
         self._dispatcher = dispatcher
-        # Set once the crew has ended for good; unlike `actor_stopped`, after everything is closed.
-        self._ended = Latch()
+        self._ended = actor.all_closed
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:
@@ -172,8 +183,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         now = dispatcher.clock()
         limited = self._timeout is not None or message.timeout is not None or timeout is not None
         deadline = self._deadline(now, message, None if block else timeout) if limited else None
-        if isinstance(message, (Stream, Backup)):
-            reply, job = self._talking(message, now, deadline)
+        if isinstance(message, _OF_THEIR_OWN):
+            reply, job = self._job_of_its_own(message, now, deadline)
         else:
             job = Job(message, reply, now, deadline)
         try:
@@ -189,8 +200,13 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         finally:
             del reply, job  # the traceback of an error holds this frame, and these would hold the error
 
-    def _talking(self, request: Stream | Backup, now: float, deadline: float | None) -> tuple[Reply[Any], Job]:
-        """Return what the caller is given, and the job, of a request that is answered in parts."""
+    def _job_of_its_own(
+        self, request: Call[Any] | Stream | Backup, now: float, deadline: float | None
+    ) -> tuple[Reply[Any], Job]:
+        """Return the caller's reply and the job, for a request that needs more than these two."""
+        if isinstance(request, Call):
+            called: Reply[Any] = Reply(self._dispatcher)
+            return called, Job(in_context(request), called, now, deadline)
         from actors.conversation import BackupTalk, Conversation, StreamTalk  # few programs need it
 
         talk: Conversation
@@ -258,24 +274,64 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         else:
             raise TypeError(_not_a_request(message))
 
-    def tell(self, message: Request | _ActorStop) -> None:
+    @overload
+    def wait(self, *, block: Literal[True] = True, timeout: float | None = None) -> None: ...
+    @overload
+    def wait(self, *, block: Literal[False], timeout: float | None = None) -> Reply[None]: ...
+    def wait(self, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Wait until the crew is up: until a worker has opened the database.
+
+        `Supervisor.start` does not wait for that. A program that waits learns at its start that a path is wrong.
+
+        Args:
+            block: whether to wait here.
+            timeout: seconds to wait; the crew goes on starting.
+
+        Returns:
+            None; with `block=False` its reply, for `await`.
+
+        Raises:
+            DatabaseUnavailable: no worker can open the database, with the reason.
+            SupervisorStopped: the crew is stopping or stopped.
+            pykka.Timeout: no worker has opened the database within `timeout`.
+            WouldDeadlock: called with `block=True` from one of the crew's own threads.
+        """
+        if block:
+            self._check_may_wait()
+        if timeout is not None:
+            check_timeout("wait", timeout)
+        reply: Reply[None] = Reply(self._dispatcher)
+        heard: Reply[None] = Reply(self._dispatcher)
+        # A supervisor that has ended, or ends before it reads this, answers nobody.
+        heard.add_done_callback(lambda heard: heard.exception() and reply.reject(self._dispatcher.stopped()))
+        self.actor_inbox.put(Envelope(WaitUntilUp(reply), reply_to=heard))
+        if not block:
+            return reply
+        try:
+            return reply.get(timeout=timeout)
+        except pykka.Timeout:
+            name, database = self._dispatcher.name, self._dispatcher.database
+            message = f"crew {name!r}: no worker has opened {database} within {timeout} seconds; it goes on trying"
+            raise pykka.Timeout(message) from None
+
+    def tell(self, message: Request | ActorStop) -> None:
         """Hand `message` to the crew and forget it; an error is logged.
 
         Raises:
             TypeError: `message` is not a request.
         """
-        if isinstance(message, _ActorStop):
+        if isinstance(message, ActorStop):
             super().tell(message)
             return
-        if isinstance(message, Stream) or not isinstance(message, REQUESTS):
+        if not can_be_told(message):
             raise TypeError(_not_a_request(message, told=True))
         now = self._dispatcher.clock()
-        if isinstance(message, Backup):
-            reply, job = self._talking(message, now, self._deadline(now, message))
+        if isinstance(message, _OF_THEIR_OWN):
+            reply, job = self._job_of_its_own(message, now, self._deadline(now, message))
         else:
             reply = Reply(self._dispatcher)
             job = Job(message, reply, now, self._deadline(now, message))
-        reply.add_done_callback(lambda reply: _log_failure(self._dispatcher.name, message, reply))
+        reply.add_done_callback(partial(_log_failure, self._dispatcher.name, message))
         refusal = self._dispatcher.submit(job)
         if refusal is not None:
             reply.reject(refusal)
@@ -311,7 +367,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if block:
             self._hang_up_own(endless=True)
         # A mailbox that is closed already answers at once.
-        self.actor_inbox.put(Envelope(_ActorStop(), reply_to=asked))
+        self.actor_inbox.put(Envelope(ActorStop(), reply_to=asked))
         stopped = Derived([asked], lambda _: alive)
         if not block:
             return stopped
@@ -338,6 +394,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if wait and not self._must_not_wait():
             if timeout is None:
                 self._hang_up_own(endless=True)
+            heed_executors()
             self.wait_until_ended()
 
     def proxy(self) -> Never:
@@ -356,7 +413,10 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         self._hang_up_own()
-        self.stop()
+        if kind is None:
+            self.stop()
+        else:
+            self.shutdown(cancel_pending=True, timeout=0)
 
     async def __aenter__(self) -> Self:
         return self
@@ -365,24 +425,31 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         self._hang_up_own()
-        await self.stop(block=False)
+        if kind is not None:
+            self.shutdown(wait=False, cancel_pending=True, timeout=0)
+        stopped = self.stop(block=False)
+        if not self._must_not_wait():
+            await stopped
 
     def __repr__(self) -> str:
         return f"<SupervisorRef {self._dispatcher!r}>"
 
     __str__ = __repr__
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _FOR_THE_SUPERVISOR]
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether both refer to the same crew; Pykka's registry has another reference to it."""
+        return isinstance(other, SupervisorRef) and other.actor_urn == self.actor_urn
+
+    def __hash__(self) -> int:
+        """Return the same number for all references to a crew."""
+        return hash(self.actor_urn)
+
     def wait_until_ended(self, timeout: float | None = None) -> bool:
         """Wait until the crew has ended and closed everything; say whether it has."""
         return self._ended.wait(timeout)
-
-    def note_end(self) -> None:
-        """For the supervisor: release everybody who waits for the end."""
-        self._ended.set()
-
-    def forget_the_parent(self) -> None:
-        """For the supervisor, in the child of a fork: the crew has ended here."""
-        self._ended.set()
 
     def _check_may_wait(self) -> None:
         if self._must_not_wait():
@@ -397,6 +464,11 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def _must_not_wait(self) -> bool:
         return here.crew is self._dispatcher or self._dispatcher.is_mine()
 
+
+_FOR_THE_SUPERVISOR = frozenset({"wait_until_ended"})
+"""Methods that completion at a prompt does not offer."""
+
+_OF_THEIR_OWN = (Call, Stream, Backup)  # their jobs need a context, or take turns with the caller
 
 _FOREVER = 1e9  # seconds: thirty years are as good as never, and overflow nothing
 

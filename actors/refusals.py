@@ -5,6 +5,7 @@ what happened, with the numbers, and what to change.
 """
 
 from actors.errors import (
+    ChildProcessEnded,
     DatabaseUnavailable,
     Overloaded,
     PoisonQuery,
@@ -13,13 +14,16 @@ from actors.errors import (
     QueueFull,
     SupervisorStopped,
     WorkerDied,
+    WouldDeadlock,
 )
-from actors.job import STARTED, Job
+from actors.job import STARTED, WITHDRAWN, Job
 
 __all__ = [
     "cancelled",
     "died",
+    "held_by_caller",
     "overloaded",
+    "own_thread",
     "poison",
     "queue_full",
     "shut_down",
@@ -27,6 +31,7 @@ __all__ = [
     "timed_out",
     "unavailable",
     "why",
+    "without_text",
 ]
 
 
@@ -106,23 +111,76 @@ def timed_out(crew: str, job: Job, executed: bool | None, *, queued: int, size: 
     return error
 
 
+def own_thread(crew: str, job: Job | None) -> WouldDeadlock:
+    """Return the error of a wait on one of the crew's own threads; `job` is `None` for a `stop`."""
+    executed = None
+    if job is None:
+        fate = "the crew goes on with it"
+    elif job.state is WITHDRAWN:
+        executed = False
+        fate = f"{job.request} was taken out of the queue and did not run"
+    else:
+        fate = f"{job.request} has begun and goes on"
+    error = WouldDeadlock(
+        f"this thread belongs to crew {crew!r}, or a signal or finalizer interrupted it inside the crew. It would wait "
+        f"for itself: {fate}. Use add_done_callback() here, or ask another crew"
+    )
+    error.executed = executed
+    return error
+
+
+def held_by_caller(crew: str, job: Job) -> WouldDeadlock:
+    """Return the error of a caller whose own transactions or streams hold all workers for `job`."""
+    return WouldDeadlock(
+        f"crew {crew!r}: you hold all workers that could run {job.request}, with open transactions or streams, and "
+        "would wait for yourself. It was taken out of the queue and did not run. Ask the transaction instead of the "
+        "crew, or end the transactions and streams first"
+    )
+
+
 def why(cause: BaseException | None) -> str:
     """Return a cause as a text, with its notes."""
     if cause is None:
         return "no cause is known"
-    return "; ".join([f"{type(cause).__name__}: {cause}", *getattr(cause, "__notes__", ())])
+    return "; ".join([_shown(cause), *getattr(cause, "__notes__", ())])
+
+
+def _shown(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # a class of the user's, whose text cannot be had
+        text = ""
+    return f"{name}: {text}" if text else name
+
+
+def without_text(error: BaseException) -> BaseException:
+    """Return an error of the same class without its text, for all but the caller whose job it ended.
+
+    The text may quote a parameter of that job: a function called from SQL may raise `SystemExit(value)`.
+    How a child process ended holds no value, and is kept.
+    """
+    kind = type(error)
+    if kind is ChildProcessEnded:
+        return error
+    try:
+        return kind.__new__(kind)
+    except Exception:  # noqa: BLE001  # a class that cannot be made so
+        return RuntimeError(kind.__name__)
 
 
 def _how_far(job: Job) -> str:
     return "while it ran" if job.state is STARTED else "before it was started"
 
 
-def died(crew: str, worker: int, what: str, job: Job, cause: BaseException | None) -> WorkerDied:
-    """Return the error of a job whose worker is gone, which did or was done something, told by `what`."""
+def died(crew: str, worker: int, job: Job, cause: BaseException | None, end: str | None = None) -> WorkerDied:
+    """Return the error of a job whose worker is gone: the worker died of `cause`, unless `end` tells another end."""
+    if end is None:
+        end = "was stopped" if cause is None else f"died of {_shown(cause)}"
     undone = job.talk is not None and job.talk.takes_no_effect
     effect = "nothing of it has taken effect" if undone else "whether it took effect is unknown"
     error = WorkerDied(
-        f"crew {crew!r}: worker {worker} {what}, while it ran {job.request}; the job is not run again, and {effect}"
+        f"crew {crew!r}: worker {worker} {end}, while it ran {job.request}; the job is not run again, and {effect}"
     )
     error.executed = False if undone else None
     error.__cause__ = cause

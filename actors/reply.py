@@ -10,11 +10,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pykka
-from pykka._future import _Unset
 
-from actors.errors import QueryCancelled, WouldDeadlock
+from actors.contexts import InContext
+from actors.errors import QueryCancelled
 from actors.handing_on import Outcome, linked_future, tell_outcome
 from actors.log import log
+from actors.process import heed_executors
 from actors.rejection import Rejection
 from actors.waiting import current_owner, here, running_loop, settled_on
 
@@ -30,6 +31,8 @@ R = TypeVar("R")
 
 
 _PENDING: Final = object()
+_FOR_THE_CREW: Final = frozenset({"callbacks", "forget_the_parent", "job", "reject", "settle"})
+"""Names that completion at a prompt does not offer."""
 
 
 class Reply(pykka.Future[T]):
@@ -49,9 +52,10 @@ class Reply(pykka.Future[T]):
 
     __slots__ = ("_crew", "_lock", "_outcome", "_wakers", "callbacks", "job")
 
-    # Pykka's constructor is not called: these two are all that it sets, and an object
-    # and a dictionary a reply would be a fifth of what a job costs.
-    _get_hook: Any = None
+    # This class replaces every method of Pykka's, so Pykka's constructor is not called: its two
+    # attributes, with a dictionary for them, would be a fifth of the cost of a job.
+    _hook: Callable[[float | None], Any] | None = None
+    _hooked_value: Any = _PENDING
 
     def __init__(self, crew: Any = None) -> None:
         # Re-entrant: a signal handler or a finalizer may cancel a reply in the middle of a wait for it.
@@ -71,6 +75,9 @@ class Reply(pykka.Future[T]):
         if outcome is _PENDING:
             return "<Reply pending>"
         return f"<Reply rejected: {type(outcome.error).__name__}>" if type(outcome) is Rejection else "<Reply answered>"
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _FOR_THE_CREW]
 
     # --- settling -------------------------------------------------------------------------
 
@@ -93,21 +100,29 @@ class Reply(pykka.Future[T]):
         """Answer in Pykka's way.
 
         Raises:
-            queue.Full: the reply is settled already, as Pykka has it.
+            queue.Full: the reply is settled already or has a get hook, as Pykka has it.
         """
-        if not self.settle(cast("T", value)):
-            raise _full()
+        self._settle_by_hand(cast("T", value))
 
     def set_exception(self, exc_info: Any = None) -> None:
         """Reject in Pykka's way, with the exception being handled or that of `exc_info`.
 
         Raises:
-            queue.Full: the reply is settled already, as Pykka has it.
+            queue.Full: the reply is settled already or has a get hook, as Pykka has it.
         """
         kind, error, _ = sys.exc_info() if exc_info is None else exc_info
         if error is None:
             error = kind() if kind is not None else RuntimeError("set_exception() outside of an except block")
-        if not self.reject(error):
+        self._settle_by_hand(Rejection(error))
+
+    def _settle_by_hand(self, outcome: "T | Rejection") -> None:
+        with self._lock:
+            is_free = self._outcome is _PENDING and self._hook is None
+            if is_free:
+                self._outcome = outcome
+                self.job = None
+        self._release()  # in any case: a kill may have cut off the release of an earlier answer
+        if not is_free:
             raise _full()
 
     def set_get_hook(self, func: Callable[[float | None], T]) -> None:
@@ -119,8 +134,17 @@ class Reply(pykka.Future[T]):
         with self._lock:
             if self._outcome is not _PENDING:
                 raise _full()
-            self._get_hook = func
-            self._get_hook_result = _Unset()
+            self._hook = func
+
+    @property
+    def is_hooked(self) -> bool:
+        """Whether `get` returns the value of a get hook."""
+        return self._hook is not None
+
+    def _from_hook(self, hook: Callable[[float | None], Any], timeout: float | None) -> Any:
+        if self._hooked_value is _PENDING:
+            self._hooked_value = hook(timeout)
+        return self._hooked_value
 
     def _release(self) -> None:
         # A waker leaves the list only after it was called: a thread that is killed here
@@ -162,14 +186,15 @@ class Reply(pykka.Future[T]):
 
         Raises:
             pykka.Timeout: nothing came in time. The job goes on.
-            WouldDeadlock: called from one of the crew's own threads, which would wait for itself.
+            WouldDeadlock: the caller would wait for itself: it is one of the crew's own threads, or it
+                waits without a `timeout` while its own transactions or streams hold all workers for
+                the job. A job that had not begun is taken out of the queue and never runs.
             Exception: the error with which the request was rejected.
         """
-        if self._get_hook is not None:
-            return super().get(timeout=timeout)
+        if self._hook is not None:
+            return self._from_hook(self._hook, timeout)  # type: ignore[no-any-return]  # any value is the value
         if not self._wait(timeout):
-            message = f"{timeout} seconds"
-            raise pykka.Timeout(message)
+            raise self._late(timeout)
         outcome = self._outcome
         if type(outcome) is not Rejection:
             return outcome  # type: ignore[no-any-return]  # anything but a Rejection is the value
@@ -185,8 +210,7 @@ class Reply(pykka.Future[T]):
             pykka.Timeout: nothing came in time.
         """
         if not self._wait(timeout):
-            message = f"{timeout} seconds"
-            raise pykka.Timeout(message)
+            raise self._late(timeout)
         outcome = self._outcome
         return outcome.error if type(outcome) is Rejection else None
 
@@ -196,51 +220,84 @@ class Reply(pykka.Future[T]):
             return True
         if timeout is not None and timeout <= 0:
             return False
-        if self._crew is not None and (here.crew is self._crew or self._crew.is_mine()):
-            message = (
-                "this thread belongs to the crew that has to give the answer, or was interrupted in the middle of "
-                "asking it, and would wait for itself; "
-                "use add_done_callback() here, or ask another crew"
-            )
-            raise WouldDeadlock(message)
-        if timeout is None:
-            self._check_not_held()
+        self.refuse_deadlock(endless=timeout is None)
+        heed_executors()
         gate = threading.Lock()
         gate.acquire()
         if not self._add_waker(gate.release):
             return True
         if timeout is None:
-            return gate.acquire()
+            try:
+                return gate.acquire()
+            except BaseException:  # Ctrl-C: the caller does not wait any more
+                if (job := self._awaited_job()) is not None:
+                    job.waiter = None
+                raise
         if gate.acquire(timeout=min(timeout, threading.TIMEOUT_MAX)):
             return True
         self._remove_waker(gate.release)
         return self.done()
 
-    def _check_not_held(self) -> None:
-        """Raise `WouldDeadlock` if whoever is about to wait holds all workers that could give the answer."""
-        crew, job = self._crew, self.job
-        if crew is not None and job is not None and crew.has_talks and crew.is_held_by(current_owner(), job):
-            message = (
-                f"crew {crew.name!r}: you hold all workers that could run {job.request}, by transactions or streams "
-                "that are open: ask inside of the transaction, or end them first"
-            )
-            raise WouldDeadlock(message)
+    def _late(self, timeout: float | None) -> pykka.Timeout:
+        """Return the error of a wait that ended before the answer came."""
+        crew = self._crew
+        return pykka.Timeout(f"{timeout} seconds" if crew is None else crew.late(self._awaited_job(), timeout))
+
+    def refuse_deadlock(self, *, endless: bool) -> None:
+        """Raise `WouldDeadlock` if the wait that is about to begin would deadlock; the job then never runs.
+
+        Every way of waiting calls this. A thread of the crew must not wait for the crew. Any other
+        thread must not wait without a time limit for workers that its own transactions or streams hold.
+        """
+        crew, job = self._crew, self._awaited_job()
+        if crew is None or self._outcome is not _PENDING:
+            return
+        if here.crew is crew or crew.is_mine():
+            owner = None
+        elif endless and job is not None and crew.has_talks:
+            owner = current_owner()
+        else:
+            return
+        try:
+            error = crew.refuse_wait(job, owner)
+            if error is not None and job is not None and job.is_withdrawn:
+                job.reply.reject(error)
+        except BaseException:
+            # Ctrl-C came after the job was withdrawn: no other thread will reject it.
+            if job is not None and job.is_withdrawn:
+                job.reply.reject(crew.cancelled(job, False))
+            raise
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del self, error, job  # the traceback holds this frame, and the frame would hold the error
+
+    def _awaited_job(self) -> Any:
+        """Return the job that will settle this reply, if there is one."""
+        return self.job
 
     def add_done_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
         """Call `callback(reply)` once the reply is settled; at once if it is.
 
         It runs on the thread that settles, mostly a worker's, for a job that timed out in the queue the
         supervisor's: keep it short, since others wait for that thread. What it raises is logged and harms nobody.
+        It sees the context variables of this moment, as a callback of `loop.call_soon` does.
+
+        Raises:
+            TypeError: the callback belongs to `asyncio.wait`, which needs it on its event loop.
         """
+        check_callback(callback)
+        heed_executors()
         with self._lock:
             if self._outcome is _PENDING:
                 if self.callbacks is None:
                     self.callbacks = []
-                self.callbacks.append(callback)
+                self.callbacks.append(InContext(callback))
                 if self._outcome is not _PENDING:  # settled in between, in this very thread
                     self._release()
                 return
-        self._call(callback)
+        self._call(InContext(callback))
 
     def _expect_callbacks(self) -> None:
         """Let it be known that settling this reply will run code of a caller's."""
@@ -324,7 +381,8 @@ class Reply(pykka.Future[T]):
         if loop is None:
             yield
         elif not self.done():
-            self._check_not_held()
+            self.refuse_deadlock(endless=True)
+            heed_executors()
             try:
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
             except BaseException:
@@ -360,8 +418,15 @@ def _derived(sources: "list[pykka.Future[Any]]", compute: Callable[[list[Any]], 
     return Derived(sources, compute)
 
 
+def check_callback(callback: Callable[..., object]) -> None:
+    """Raise `TypeError` for the callback of `asyncio.wait`, which a worker's thread must not call."""
+    if getattr(callback, "__module__", None) == "asyncio.tasks":
+        message = "asyncio.wait() takes only futures of asyncio: write asyncio.wait([asyncio.ensure_future(reply)])"
+        raise TypeError(message)
+
+
 def _full() -> queue.Full:
-    return queue.Full("the reply is settled already")
+    return queue.Full("the reply is settled already, or has a get hook")
 
 
 def _name(function: object) -> str:

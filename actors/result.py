@@ -137,9 +137,9 @@ class Result(Sequence[Row]):
         return row(self.rows[index])
 
     def __iter__(self) -> Iterator[Row]:
-        return self.as_rows(self.rows)
+        return self._as_rows(self.rows)
 
-    def as_rows(self, values: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
+    def _as_rows(self, values: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
         """Return plain tuples as rows with these columns."""
         return map(_row_class(self.columns), values)
 

@@ -45,7 +45,7 @@ class RowStream:
 
     def _accept(self, chunk: Result) -> None:
         self._values = iter(chunk.rows)
-        self._rows = chunk.as_rows(self._values)
+        self._rows = chunk._as_rows(self._values)
         self._more = chunk.truncated
         if self._more and self._talk.travels:
             self._asked = self._talk.more(self._size)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pykka
-from pykka._envelope import Envelope
 
 from actors import refusals
 from actors.actor import CrewActor
@@ -22,6 +21,7 @@ from actors.log import log
 from actors.member import Member, MemberState
 from actors.messages import Script, WorkerDown
 from actors.pipeline import Pipeline
+from actors.pykka_parts import Envelope
 from actors.rejection import Rejection
 from actors.result import Result
 from actors.waiting import here
@@ -29,7 +29,7 @@ from actors.waiting import here
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from actors.conversation import Conversation
+    from actors.conversation import Conversation, Turn
     from actors.databases.base import Grouping, Pipelined
     from actors.databases.steps import Step
 
@@ -77,6 +77,11 @@ class WorkerRef(pykka.ActorRef["Worker"]):
         self._check(block)
         return super().ask(message, block=block, timeout=timeout)
 
+    def tell(self, message: Any) -> None:
+        """Wake the worker. Raises nothing if it has ended: a broadcast must reach the other actors."""
+        with suppress(pykka.ActorDeadError):
+            super().tell(message)
+
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Stop the worker after its job; another takes its place. See `pykka.ActorRef.stop`.
 
@@ -108,7 +113,7 @@ class Worker(CrewActor):
         self, worker_id: int, database: Database, dispatcher: Dispatcher, notify: Callable[[object], object]
     ) -> None:
         super().__init__()
-        self._actor_ref = WorkerRef(self, dispatcher)
+        self.own_ref = WorkerRef(self, dispatcher)
         self._database = database
         self._dispatcher = dispatcher
         # Tells the supervisor; raises nothing.
@@ -338,7 +343,7 @@ class Worker(CrewActor):
             Exception: the error of a step that is its end.
         """
         talk.travels = self.member.pid is not None
-        while (turn := talk.next()) is not None:
+        while (turn := self._next_turn(talk)) is not None:
             value = None
             try:
                 value = self._perform(turn.step, job)
@@ -363,6 +368,12 @@ class Worker(CrewActor):
         self._perform(Close(), None)
         message = f"the {talk.what} was given up"
         raise InterruptedError(message)
+
+    def _next_turn(self, talk: "Conversation") -> "Turn | None":
+        if talk.waits_for_caller:
+            self._dispatcher.rest(self.member)
+            self._reject_dropped()
+        return talk.next()
 
     def _perform(self, step: "Step", job: Job | None) -> Any:
         """Let the connection perform a step; of one without a job, which is the last, no interrupt is known."""
@@ -394,8 +405,11 @@ class Worker(CrewActor):
             self._pipeline.forget()
         orphans = self._dispatcher.bury(self.member)
         self._reject_dropped()
+        reason = _reason(cause)
+        if reason is not None and len(orphans) > 1:  # one caller's error may quote its parameters to the others
+            reason = refusals.without_text(reason)
         for orphan in orphans:
-            orphan.reply.reject(self._death(orphan, cause))
+            orphan.reply.reject(self._death(orphan, reason))
         if self._connection is not None:
             self._connection.close()
         # They are rejected by now; through its frames the error that their callers keep leads to this worker.
@@ -407,12 +421,10 @@ class Worker(CrewActor):
         self._notify(WorkerDown(self.member.id, _reason(cause)))
         here.crew = None
 
-    def _death(self, orphan: Job, cause: BaseException | None) -> BaseException:
+    def _death(self, orphan: Job, reason: BaseException | None) -> BaseException:
         if orphan.abort is not None:
             return orphan.abort.error(False if orphan.talk is not None and orphan.talk.takes_no_effect else None)
-        reason = _reason(cause)
-        what = "was stopped" if reason is None else f"died of {type(reason).__name__}: {reason}"
-        return refusals.died(self._dispatcher.name, self.member.id, what, orphan, reason)
+        return refusals.died(self._dispatcher.name, self.member.id, orphan, reason)
 
 
 def _reason(cause: BaseException | None) -> BaseException | None:

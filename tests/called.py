@@ -1,5 +1,6 @@
 """Functions for `Call`, at the top level of a module, as child processes need them."""
 
+import contextvars
 import os
 import threading
 from typing import Any
@@ -64,6 +65,20 @@ def bound(connection: apsw.Connection, what: str) -> Any:
             return (row for row in connection.execute("SELECT 1"))
 
 
+def harmful(connection: apsw.Connection) -> None:
+    """Let SQL call functions that raise an error with their argument, for `on_connect`."""
+    for error in (ValueError, SystemExit, apsw.CorruptError):
+
+        def harm(value: Any, error: type[BaseException] = error) -> None:
+            raise error(value)
+
+        connection.create_scalar_function(f"raise_{error.__name__}", harm)
+
+
+def raise_it(connection: apsw.Connection, error: type[BaseException], value: Any) -> None:
+    raise error(value)
+
+
 def where(connection: apsw.Connection) -> int:
     return os.getpid()
 
@@ -111,3 +126,12 @@ def sum_twice(connection: apsw.Connection, path: str) -> int:
 
 def return_in_containers(connection: apsw.Connection) -> Any:
     return {"a": [1, (2, threading.Lock())]}
+
+
+def insert_into_kept(connection: apsw.Connection, number: int) -> None:
+    connection.execute("INSERT INTO kept VALUES (?)", (number,))
+
+
+def context_of_the_call(connection: apsw.Connection) -> dict[str, Any]:
+    """Return the context variables that the function sees."""
+    return {variable.name: value for variable, value in contextvars.copy_context().items()}

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +36,19 @@ def start() -> Iterator[StartCrew]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "app.db"
+
+
+@pytest.fixture
+def plain_signals() -> Iterator[None]:
+    """Let signals end this process and the programs that it starts, though the shell may have told it to ignore them.
+
+    A shell does so for a program in the background, and `nohup` does. A program inherits that.
+    """
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def eventually(condition: Any, seconds: float = 10.0) -> bool:

@@ -1,7 +1,8 @@
 """Messages for a mailbox: some that want an answer, and some that do not."""
 
 import pykka
-from pykka._envelope import Envelope
+
+from actors.pykka_parts import Envelope
 
 
 def asked(message="a question"):

@@ -8,14 +8,13 @@ this time gives the outcome. So the code that runs is the real one, from `take` 
 from collections.abc import Callable
 from typing import Any
 
-from pykka._envelope import Envelope
-
 from actors.dispatcher import Dispatcher
 from actors.errors import QuerycrewError
 from actors.inbox import Inbox
 from actors.job import Job
 from actors.member import Member, MemberState
 from actors.messages import Request
+from actors.pykka_parts import Envelope
 from actors.restart import RestartPolicy
 from actors.result import Result
 from actors.waiting import here

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pykka
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +24,8 @@ MAY_IMPORT = {
     "actors.messages": {"frozen", "parameters"},
     "actors.nesting": set(),
     "actors.parameters": set(),
+    "actors.contexts": {"frozen", "messages"},
+    "actors.pykka_parts": set(),
     "actors.rejection": set(),
     "actors.restart": {"frozen"},
     "actors.result": {"nesting"},
@@ -30,8 +33,8 @@ MAY_IMPORT = {
     "actors.waiting": set(),
     # A job on its way.
     "actors.handing_on": {"errors", "frozen", "log"},
-    "actors.reply": {"derived", "errors", "handing_on", "log", "rejection", "waiting"},
-    "actors.derived": {"errors", "reply"},
+    "actors.reply": {"contexts", "derived", "errors", "handing_on", "log", "process", "rejection", "waiting"},
+    "actors.derived": {"contexts", "errors", "pykka_parts", "reply"},
     "actors.job": {"messages", "reply"},
     "actors.member": {"databases.base", "job", "status"},
     "actors.quarantine": {"messages"},
@@ -49,16 +52,16 @@ MAY_IMPORT = {
         *{"quarantine", "refusals", "routes", "status", "tally"},
     },
     # What a job and its caller say to each other.
-    "actors.conversation": {"databases.steps", "errors", "messages", "reply", "result", "waiting"},
+    "actors.conversation": {"contexts", "databases.steps", "errors", "messages", "reply", "result", "waiting"},
     "actors.session": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
     "actors.stream": {"conversation", "errors", "reply", "result"},
     # Actors.
-    "actors.inbox": set(),
-    "actors.actor": {"inbox", "log", "reply", "waiting"},
+    "actors.inbox": {"pykka_parts"},
+    "actors.actor": {"inbox", "log", "pykka_parts", "reply", "waiting"},
     "actors.worker": {
         *VALUES,
         *{"actor", "databases.base", "databases.grouped", "databases.steps", "dispatcher", "events"},
-        *{"job", "member", "pipeline", "refusals", "rejection", "waiting"},
+        *{"job", "member", "pipeline", "pykka_parts", "refusals", "rejection", "waiting"},
     },
     "actors.pipeline": {"databases.base", "job"},
     "actors.seat": {"databases.base", "worker"},
@@ -66,8 +69,11 @@ MAY_IMPORT = {
     "actors.memory": {"status"},
     "actors.ref": {
         *VALUES,
-        *{"conversation", "derived", "dispatcher", "job", "memory", "reply", "session", "status", "stream", "waiting"},
+        *{"contexts", "conversation", "derived", "dispatcher", "job", "keeper", "memory", "process", "pykka_parts"},
+        *{"reply", "session", "status", "stream", "waiting"},
     },
+    "actors.keeper": {"dispatcher", "inbox", "waiting"},
+    "actors.registered": {"log", "messages", "pykka_parts", "ref"},
     "actors.options": {"databases.base"},
     "actors.process": {"waiting"},
 }
@@ -192,6 +198,34 @@ def test_an_outside_library_is_used_in_its_one_place(library, users):
         and any(each.name.partition(".")[0] == library and not each.for_types_only for each in imports)
     }
     assert found <= users
+
+
+def private_names(path):
+    """Return the private names that a file uses, and those that it defines."""
+    used, defined = set(), set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        match node:
+            case ast.FunctionDef(name) | ast.ClassDef(name):
+                defined.add(name)
+            case ast.Attribute(attr=name) | ast.Name(id=name):
+                used.add(name)
+            case ast.Import(names) | ast.ImportFrom(names=names):
+                used |= {part for alias in names for part in alias.name.split(".")}
+                used |= set((getattr(node, "module", None) or "").split("."))
+    return [{name for name in names if name.startswith("_") and not name.startswith("__")} for names in (used, defined)]
+
+
+def test_one_module_names_the_private_parts_of_pykka():
+    of_pykka = set()
+    for path in Path(pykka.__file__).parent.glob("*.py"):
+        used, defined = private_names(path)
+        of_pykka |= used | defined | {path.stem}
+    found = {}
+    for module, path in MODULES.items():
+        used, defined = private_names(path)
+        if names := (used - defined) & of_pykka:  # what it defines itself, it calls
+            found[module] = names
+    assert found == {"actors.pykka_parts": {"_ActorStop", "_actor_refs", "_envelope"}}
 
 
 def test_no_module_needs_itself_while_it_is_imported():

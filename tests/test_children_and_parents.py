@@ -25,6 +25,7 @@ def is_over(pid):
         return True
 
 
+@pytest.mark.usefixtures("plain_signals")
 @pytest.mark.parametrize("work", ["idle", "running", "deaf", "stopped"])
 @pytest.mark.parametrize(
     "how", ["return", "exception", "exit", "SIGINT", "SIGTERM", "os._exit", "kill", "kill, with a fork that lives on"]

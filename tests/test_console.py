@@ -22,6 +22,8 @@ from actors.console.signals import Signals
 from supervisor import Query
 from tests.terminal import shown
 
+pytestmark = pytest.mark.usefixtures("plain_signals")
+
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-W", "error", "-m", "actors.console"]
 

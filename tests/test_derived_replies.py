@@ -3,11 +3,11 @@
 import queue
 import threading
 from contextlib import suppress
-from types import SimpleNamespace
 
 import pykka
 import pytest
 
+from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.reply import Reply
 from tests.conftest import eventually
@@ -179,7 +179,7 @@ def test_a_time_limit_holds_for_all_sources_together():
 
 
 def test_a_crews_own_thread_is_told_that_a_derived_reply_would_make_it_wait_for_itself():
-    crew = SimpleNamespace(is_mine=lambda: False)
+    crew = Dispatcher("app", "a database", 1, None)
     derived = Reply(crew).map(len)
     with on_a_thread_of(crew), pytest.raises(WouldDeadlock):
         derived.get()

@@ -12,9 +12,10 @@ import weakref
 import pykka
 import pytest
 from pykka._envelope import Envelope
-from pykka._future import _Unset
 from pykka.messages import _ActorStop
 
+from actors.pykka_parts import is_settled
+from supervisor import Reply
 from tests.conftest import eventually
 from tests.support import PATIENCE
 
@@ -286,12 +287,38 @@ def test_a_future_that_is_returned_is_nested():
     assert ref.ask(lambda: inner, timeout=PATIENCE) is inner
 
 
-def test_a_future_has_just_these_two_attributes_to_set_up():
-    future = pykka.Future()
-    assert (future._get_hook, type(future._get_hook_result)) == (None, _Unset)
+def test_a_reply_replaces_every_method_of_a_future_and_so_needs_no_constructor():
+    methods = {name for name, it in vars(pykka.Future).items() if callable(it) and name != "__init__"}
+    assert methods <= set(vars(Reply)), "a reply inherits a method that may need what the constructor sets"
+
+
+def test_a_future_with_a_get_hook_calls_it_once_and_cannot_be_set():
+    future, timeouts = pykka.ThreadingFuture(), []
+    future.set_get_hook(lambda timeout: timeouts.append(timeout) or "hooked")
+    for settle in (future.set, lambda: future.set_exception((ValueError, ValueError(), None))):
+        with pytest.raises(queue.Full):
+            settle()
+    assert (future.get(timeout=3), future.get(), timeouts) == ("hooked", "hooked", [3])
+
+
+def test_a_plain_future_shows_without_waiting_whether_it_has_an_answer():
+    pending, answered, rejected = pykka.ThreadingFuture(), pykka.ThreadingFuture(), pykka.ThreadingFuture()
+    answered.set(None)
+    rejected.set_exception((ValueError, ValueError(), None))
+    assert [is_settled(future) for future in (pending, answered, rejected)] == [False, True, True]
 
 
 # --- actor types --------------------------------------------------------------------------
+
+
+def test_a_reference_holds_its_actor_only_weakly():
+    actor = Plain()
+    ref, watched = actor.actor_ref, weakref.ref(actor)
+    made.clear()
+    del actor
+    gc.collect()
+    assert watched() is None
+    assert not ref.actor_stopped.is_set()
 
 
 def test_an_actor_that_is_not_started_is_a_plain_object():

@@ -5,11 +5,10 @@ from contextlib import suppress
 
 import pykka
 import pytest
-from pykka._envelope import Envelope
-from pykka.messages import _ActorStop
 
 from actors.actor import CrewActor
 from actors.inbox import Inbox
+from actors.pykka_parts import ActorStop, Envelope
 from tests.mail import asked, is_settled, told
 
 
@@ -36,7 +35,7 @@ def test_closing_answers_what_was_read_and_not_answered():
 
 def test_who_asked_an_actor_to_stop_is_told_that_it_has():
     inbox = Inbox()
-    before, after = asked(_ActorStop()), asked(_ActorStop())
+    before, after = asked(ActorStop()), asked(ActorStop())
     inbox.put(before)
     inbox.close()
     inbox.put(after)

@@ -1,12 +1,13 @@
 """What a caller passes to `Supervisor.start`: refused in the caller, by name, and nothing is started."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from actors.databases.sqlite import SQLite
 from actors.options import check_database, check_type, check_whole, usable_size
-from supervisor import Supervisor
+from supervisor import ChildProcess, RestartPolicy, Supervisor
 from tests.fakes import FakeDatabase
 
 FILE = FakeDatabase()
@@ -118,3 +119,51 @@ def test_a_wrong_option_is_refused_before_anything_is_started(options, error, te
     # The fixture that looks for actors and threads left behind says that nothing was.
     with pytest.raises(error, match=text):
         Supervisor.start(**options)
+
+
+# --- URLs --------------------------------------------------------------------------------
+
+TAKERS = {"Supervisor.start": Supervisor.start, "SQLite": SQLite, "ChildProcess": ChildProcess}
+
+
+@pytest.mark.parametrize("taker", TAKERS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:hunter2@host/app",
+        "postgres://user:hunter2@host/app",
+        "postgresql+psycopg://user:hunter2@host/app",
+        " mysql://user:hunter2@host/app",
+        "sqlite:///hunter2.db",
+        "https://user:hunter2@host/app.db",
+        "FILE:///hunter2.db",
+    ],
+)
+def test_a_url_is_refused_without_being_shown(taker, url):
+    with pytest.raises(
+        ValueError, match=r"SQLite\(path\) must be a path or a URI .* and \w+(\+\w+)?://… is neither"
+    ) as caught:
+        TAKERS[taker](url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["C://app.db", "a folder/b://c.db", "://", "1x://app.db", "app.db", "file:app.db", Path("pg://app.db")]
+)
+def test_a_path_that_looks_like_a_url_is_a_path(path):
+    assert isinstance(SQLite(path).path, str)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((), {}),
+        (("app.db",), {}),
+        ((), {"database": "app.db"}),
+        (("app.db",), {"size": 4, "max_queue": 1, "restart": RestartPolicy(), "name": "app", "timeout": 1.0}),
+        (("app.db", 4, None, None), {}),
+    ],
+)
+def test_a_call_of_the_class_names_the_method_that_starts_a_crew(arguments, options):
+    with pytest.raises(TypeError, match=r"^Supervisor\(…\) starts no crew: call Supervisor.start\(…\)"):
+        Supervisor(*arguments, **options)

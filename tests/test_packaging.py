@@ -1,11 +1,15 @@
 """What is installed: a wheel with the module beside the package, with types, and with few imports."""
 
+import email
 import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -54,24 +58,68 @@ def test_everything_public_is_importable_from_supervisor():
     assert {"SQLite", "Reply", "RestartPolicy", "WorkerDied", "DatabaseUnavailable"} <= set(supervisor.__all__)
 
 
+def test_completion_at_a_prompt_offers_public_names_only(start, path):
+    import supervisor
+
+    def offered(value, base=object):
+        return {name for name in dir(value) if not name.startswith("_")} - set(dir(base))
+
+    sequence = {"count", "index"}
+    db = start(path, size=1)
+    reply = db.ask(supervisor.Query("SELECT 1 AS one"), block=False)
+    replies = {"add_done_callback", "as_future", "cancel", "cancelled", "done", "exception", "pipe_to"}
+    assert offered(supervisor) == set(supervisor.__all__)
+    own = {"errors", "shutdown", "transaction", "wait"}
+    assert offered(db, pykka.ActorRef) - {"actor_class", "actor_inbox", "actor_stopped", "actor_urn"} == own
+    assert offered(reply, pykka.Future) == offered(reply.map(len), pykka.Future) == replies
+    result = reply.get()
+    values = {"columns", "lastrowid", "rowcount", "rows", "truncated"}
+    assert offered(result) == {*values, *sequence, "column", "dicts", "first", "keys", "one", "scalar"}
+    assert offered(result[0]) == {*sequence, "asdict", "columns", "keys", "one"}
+    with db.transaction() as session:
+        assert offered(session) == {"ask", "rollback"}
+    with db.ask(supervisor.Stream("SELECT 1")) as stream:
+        assert offered(stream) == {"chunks", "close", "columns"}
+
+
 def test_the_command_leads_to_a_function():
     module, _, name = PROJECT["project"]["scripts"]["querycrew"].partition(":")
     assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_what_the_project_asks_for_is_what_is_tested():
-    asked = {
-        name: version for name, _, version in (text.partition(">=") for text in PROJECT["project"]["dependencies"])
-    }
+    asked = {}
+    for text in PROJECT["project"]["dependencies"]:
+        name, _, versions = text.partition(">=")
+        asked[name] = versions.partition(",<")[::2]
     found = {name: importlib.metadata.version(name) for name in ("apsw", "pykka")}
     assert asked.keys() == found.keys()
-    for name, version in asked.items():
-        assert numbers(version) <= numbers(found[name]), name
+    for name, (first, beyond) in asked.items():
+        assert numbers(first) <= numbers(found[name]), name
+        assert not beyond or numbers(found[name]) < numbers(beyond), name
+    assert asked["pykka"][1], "the private parts on which the crew is built may change with the next great version"
     assert sys.version_info >= numbers(PROJECT["project"]["requires-python"].removeprefix(">="))
 
 
 def numbers(version):
     return tuple(int(part) for part in version.split(".")[:2])
+
+
+# --- the folder ---------------------------------------------------------------------------
+
+AT_THE_TOP = {
+    *{"actors", "benchmarks", "docs", "examples", "tests", ".ci"},
+    *{"supervisor.py", "hatch_build.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", ".gitignore"},
+}
+
+
+def test_nothing_lies_at_the_top_level_that_is_no_part_of_the_project():
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("this is no checkout, or there is no git")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    if listed.returncode:
+        pytest.skip("git cannot read this checkout")
+    assert {name.partition("/")[0] for name in listed.stdout.splitlines()} == AT_THE_TOP
 
 
 # --- the wheel ----------------------------------------------------------------------------
@@ -87,6 +135,24 @@ def wheel(tmp_path_factory):
     run(sys.executable, "-m", "pip", "wheel", *options, folder, ROOT, env=plain_environment())
     [wheel] = folder.glob("querycrew-*.whl")
     return wheel
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    if importlib.util.find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed here")
+    folder = tmp_path_factory.mktemp("sdist")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT, env=plain_environment())
+    [sdist] = folder.glob("querycrew-*.tar.gz")
+    return sdist
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    """Return the metadata of the wheel, of which the long description is the payload."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return email.message_from_bytes(archive.read(name))
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +178,33 @@ def test_the_wheel_holds_the_module_the_whole_package_and_its_mark_of_being_type
     assert not [
         name for name in names if name.startswith(("tests", "docs", "benchmarks", "examples")) or "pycache" in name
     ]
+
+
+def test_the_licence_is_shipped(wheel, sdist, metadata):
+    licence = (ROOT / "LICENSE").read_bytes()
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("LICENSE")]
+        assert archive.read(name) == licence
+    with tarfile.open(sdist) as archive:
+        [name] = [name for name in archive.getnames() if name.endswith("/LICENSE")]
+        assert archive.extractfile(name).read() == licence
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
+
+
+def test_the_source_distribution_holds_all_that_the_tests_need(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2].partition("/")[0] for name in archive.getnames()}
+    assert names - {"PKG-INFO", ""} == AT_THE_TOP - {".ci"}
+
+
+def test_the_long_description_is_the_readme_without_links_that_lead_nowhere_on_an_index(metadata):
+    text = metadata.get_payload(decode=True).decode()
+    targets = re.findall(r"\]\(([^)]*)\)", text)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
+    for line in ("# querycrew", "docs/architecture.md: how it is built", "<!-- demo -->"):
+        assert line in text
+    assert metadata["Description-Content-Type"] == "text/markdown"
 
 
 def test_an_installed_wheel_answers_a_query_from_any_folder(installed, tmp_path):

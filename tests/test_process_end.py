@@ -8,6 +8,8 @@ import pytest
 
 from tests.support import environment, program, run_program
 
+pytestmark = pytest.mark.usefixtures("plain_signals")
+
 
 def rows(path):
     connection = apsw.Connection(str(path))

@@ -2,11 +2,11 @@
 
 import queue
 import threading
-from types import SimpleNamespace
 
 import pykka
 import pytest
 
+from actors.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.reply import Reply
 from tests.waiters import is_waited_for, on_a_thread_of, waiter
@@ -131,6 +131,18 @@ def test_a_get_hook_is_called_once_with_the_timeout():
     assert timeouts == [3]
 
 
+@pytest.mark.parametrize("future", [Reply, pykka.ThreadingFuture])
+def test_a_future_with_a_get_hook_cannot_be_set_by_hand(future):
+    hooked = future()
+    hooked.set_get_hook(lambda timeout: "hooked")
+    for settle in (hooked.set, lambda: hooked.set_exception((ValueError, ValueError(), None))):
+        with pytest.raises(queue.Full):
+            settle()
+    assert hooked.get() == "hooked"
+    hooked.set_get_hook(lambda timeout: "another hook")
+    assert hooked.get() == "hooked"
+
+
 def test_a_hooked_reply_can_still_be_settled_and_goes_on_answering_with_its_hook():
     reply = Reply()
     reply.set_get_hook(lambda timeout: "hooked")
@@ -236,16 +248,16 @@ def test_a_waker_that_is_taken_back_is_not_called():
 
 @pytest.mark.parametrize("timeout", [None, 5])
 def test_a_crews_own_thread_is_told_instead_of_waiting_for_itself(timeout):
-    crew = SimpleNamespace(is_mine=lambda: False)
+    crew = Dispatcher("app", "a database", 1, None)
     reply = Reply(crew)
     with on_a_thread_of(crew):
         for wait in (reply.get, reply.exception):
-            with pytest.raises(WouldDeadlock, match=r"use add_done_callback\(\) here, or ask another crew"):
+            with pytest.raises(WouldDeadlock, match=r"Use add_done_callback\(\) here, or ask another crew"):
                 wait(timeout=timeout)
 
 
 def test_a_crews_own_thread_may_look_and_may_read_what_is_settled():
-    crew = SimpleNamespace(is_mine=lambda: False)
+    crew = Dispatcher("app", "a database", 1, None)
     reply = Reply(crew)
     with on_a_thread_of(crew):
         with pytest.raises(pykka.Timeout):
@@ -256,7 +268,7 @@ def test_a_crews_own_thread_may_look_and_may_read_what_is_settled():
 
 def test_another_crews_thread_may_wait():
     with on_a_thread_of(object()), pytest.raises(pykka.Timeout):
-        Reply(SimpleNamespace(is_mine=lambda: False)).get(timeout=0.001)
+        Reply(Dispatcher("app", "a database", 1, None)).get(timeout=0.001)
 
 
 def test_the_child_of_a_fork_can_settle_a_reply_whose_lock_nobody_holds_any_more():

@@ -109,7 +109,7 @@ def test_a_callback_that_raises_is_logged_and_harms_nobody(caplog, error, settle
     assert reply.settle(1) is not settled_before
     assert calls == [reply]
     (record,) = caplog.records
-    assert record.message.startswith(f"callback_failed error={error.__name__}('in a callback') callback=")
+    assert record.message.startswith(f"callback_failed error={error.__name__}(test_reply_callbacks.py:")
     assert "explode" in record.message
 
 

@@ -1039,17 +1039,6 @@ def test_a_task_that_would_wait_for_its_own_transaction_is_told_at_once(crew):
     asyncio.run(main())
 
 
-def test_a_reply_that_would_be_waited_for_in_its_own_transaction_says_so(crew):
-    db = crew()
-    with db.transaction() as tx:
-        reply = db.ask(insert(4), block=False)
-        with pytest.raises(WouldDeadlock, match="you hold all workers"):
-            reply.get()
-        tx.ask(insert(3))
-    reply.get()
-    assert numbers(db) == [1, 2, 3, 4]
-
-
 def test_a_task_that_is_cancelled_while_it_commits_has_committed(crew):
     db = crew("child")
 

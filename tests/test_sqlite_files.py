@@ -12,6 +12,7 @@ from actors.databases import sqlite_writer
 from supervisor import (
     Backup,
     ChildProcess,
+    DatabaseUnavailable,
     Query,
     QueryTimeout,
     RestartPolicy,
@@ -55,6 +56,44 @@ def look(path: Path):
 
 def numbers(db):
     return db.ask(Query("SELECT number FROM kept ORDER BY number"), timeout=PATIENCE).column("number")
+
+
+# --- made or not --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+@pytest.mark.parametrize("uri", [False, True])
+def test_a_missing_file_is_not_made_where_the_program_says_so(start, path, on, uri, readonly):
+    db = start(on(SQLite(f"file:{path}?x=1" if uri else path, create=False, readonly=readonly)), size=2)
+    with pytest.raises(DatabaseUnavailable, match=r"open database file: there is no .*app.db, and SQLite\(create=F"):
+        db.wait(timeout=PATIENCE)
+    assert list(path.parent.iterdir()) == []
+    made(path, 7)
+    assert eventually(lambda: up(db))
+    assert numbers(db) == [7]
+
+
+def test_an_existing_file_is_opened_where_none_is_to_be_made(start, path, on):
+    db = start(on(SQLite(made(path, 7), create=False)), size=2)
+    db.ask(Query("INSERT INTO kept VALUES (8)"), timeout=PATIENCE)
+    assert numbers(db) == [7, 8]
+
+
+def test_a_missing_file_is_made_where_the_program_says_nothing(start, path, on):
+    assert start(on(SQLite(path)), size=1).wait(timeout=PATIENCE) is None
+    assert path.exists()
+
+
+@pytest.mark.parametrize("path", ["", ":memory:", "file:shared?mode=memory"])
+def test_a_database_in_memory_is_always_a_new_one(path):
+    with pytest.raises(ValueError, match=r"SQLite\(create=False\) needs a file"):
+        SQLite(path, create=False)
+
+
+@pytest.mark.parametrize("option", ["create", "readonly"])
+def test_a_switch_is_on_or_off(option):
+    with pytest.raises(TypeError, match=rf"SQLite\({option}\) must be a bool, not int"):
+        SQLite("app.db", **{option: 1})
 
 
 # --- only read ----------------------------------------------------------------------------

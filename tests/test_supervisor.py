@@ -5,10 +5,10 @@ import time
 
 import pykka
 import pytest
-from pykka._envelope import Envelope
 
 from actors.events import WorkerUp
 from actors.messages import WorkerDown
+from actors.pykka_parts import Envelope
 from supervisor import Query, RestartPolicy, Status, SupervisorStopped
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate

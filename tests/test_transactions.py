@@ -1,6 +1,7 @@
 """Transactions, calls, and queries that are run many times: all or nothing, on threads and in child processes."""
 
 import threading
+from functools import partial
 
 import apsw
 import pytest
@@ -271,14 +272,66 @@ def test_a_call_whose_value_cannot_be_sent_from_a_child_is_undone(start, path):
         assert numbers(db) == []
 
 
-def test_a_function_that_cannot_be_sent_to_a_child_is_an_error_of_its_caller(start, path):
+def nested():
+    def inner(connection):
+        return 1
+
+    return inner
+
+
+def of_main(connection):
+    """Stand for a function of the program that was started."""
+
+
+of_main.__module__ = "__main__"
+
+
+class Bound:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def method(self, connection):
+        return 1
+
+
+UNSENDABLE = [
+    (lambda connection: 1, r"tests.test_transactions.<lambda>", "it is a lambda"),
+    (nested(), r"tests.test_transactions.nested.<locals>.inner", "it is defined inside another function"),
+    (of_main, "__main__.of_main", "it is defined in __main__"),
+    (partial(of_main, value=1), "__main__.of_main", "it is defined in __main__"),
+    (partial(lambda connection: 1), r"tests.test_transactions.<lambda>", "it is a lambda"),
+    (Bound().method, "tests.test_transactions.Bound.method", r"it cannot be pickled \(TypeError\)"),
+    (
+        partial(called.return_it, value=threading.Lock()),
+        "tests.called.return_it",
+        r"it cannot be pickled \(TypeError\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("function", "name", "reason"), UNSENDABLE)
+def test_a_function_that_cannot_be_sent_to_a_child_is_named_with_the_remedy(start, path, function, name, reason):
+    db = start(ChildProcess(path), size=1)
+    said = (
+        rf"^Call\({name}\) cannot be sent to a child process: {reason}.*\. The function must stand at the top level of"
+    )
+    for readonly in (True, False):
+        with same_workers(db), pytest.raises(TypeError, match=said):
+            db.ask(Call(function, readonly=readonly), timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("function", [partial(called.return_it, value=7), partial(partial(called.return_it), value=7)])
+def test_a_partial_function_is_sent_and_named_by_the_function_that_it_calls(start, path, function):
+    db = start(ChildProcess(path), size=1)
+    assert db.ask(Call(function)) == 7
+    assert str(Call(function)) == "Call(tests.called.return_it)"
+
+
+def test_a_parameter_of_a_function_that_cannot_be_sent_is_an_error_of_its_caller(start, path):
     db = start(ChildProcess(path), size=1)
     with same_workers(db):
-        error = error_of(db.ask(Call(lambda connection: 1), block=False))
-        assert isinstance(error, TypeError)
-        assert "cannot be sent to a child process" in str(error)
         error = error_of(db.ask(Call(called.return_it, threading.Lock()), block=False))
-        assert "cannot be sent" in str(error)
+        assert "a parameter cannot be sent" in str(error)
         assert isinstance(error_of(db.ask(Call(called.bound, "connection"), block=False)), TypeError)
 
 

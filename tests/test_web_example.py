@@ -255,6 +255,7 @@ def test_every_error_has_its_status_code_and_tells_no_secrets(serve, error, code
 # --- the program --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("plain_signals")
 def test_the_program_serves_until_ctrl_c_and_ends_well():
     command = [sys.executable, ROOT / "examples" / "in_a_web_app.py", "0"]
     program = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment())

@@ -95,6 +95,12 @@ def count(connection: object, table: str) -> int:
     return len(table)
 
 
+async def wait(db: SupervisorRef) -> None:
+    db.wait(timeout=1.0)
+    assert_type(db.wait(block=False), Reply[None])
+    await db.wait(block=False)
+
+
 def page(connection: object, table: str, size: int = 10, *, last: bool = False) -> list[str]:
     return [table] * size
 

@@ -25,6 +25,8 @@ class ChildProcess(Frozen):
     Children end with this process, however that ends. Needs POSIX (Linux, macOS), and no `__main__` guard.
 
     Raises:
+        NotImplementedError: this program can start no Python as a child: it is frozen, or embeds its Python, or runs on
+            Windows.
         TypeError: the database cannot be sent to a child: it, or a part of it, is not importable there by name.
         ValueError: an option is out of its range; the text names it.
     """
@@ -46,6 +48,7 @@ class ChildProcess(Frozen):
     ) -> None:
         if isinstance(database, (str, os.PathLike)):
             database = SQLite(database)
+        _check_interpreter()
         store(self, "database", database)
         store(self, "memory_limit", memory_limit)
         store(self, "start_timeout", start_timeout)
@@ -80,6 +83,10 @@ class ChildProcess(Frozen):
     def __str__(self) -> str:
         return f"ChildProcess({self.database})"
 
+    def __repr__(self) -> str:
+        # By the text of the database, which shows no secret; its own `repr` may.
+        return f"ChildProcess({self.database}, memory_limit={self.memory_limit}, start_timeout={self.start_timeout})"
+
     def lanes(self) -> "tuple[ChildProcess, ...]":
         """Return what readers connect to, and what the writer does, as the database in the children has it."""
         return tuple(self._with(database) for database in lanes_of(self.database))
@@ -101,12 +108,40 @@ class ChildProcess(Frozen):
             TimeoutError: it took longer than `start_timeout`.
             Exception: the database's own error.
         """
-        if sys.platform == "win32":
-            message = "ChildProcess needs a POSIX system: on Windows use worker threads"
-            raise NotImplementedError(message)
         from actors.databases.child_connection import ChildConnection  # it costs what only children need
 
         return ChildConnection(self)
+
+
+def _check_interpreter() -> None:
+    """Raise `NotImplementedError` unless `sys.executable` is a Python, as far as that shows without a start.
+
+    Where it is not, each child would be this program again, and have children of its own.
+    """
+    executable, reason = sys.executable, None
+    if sys.platform == "win32":
+        reason = "it needs a POSIX system"
+    elif getattr(sys, "frozen", False):
+        reason = f"this program is frozen, and {executable} would start the program again instead of a Python"
+    elif not executable or not os.path.exists(executable):
+        reason = f"it starts sys.executable, and that is {executable!r}"
+    elif _is_the_program_again():
+        reason = f"sys.executable ({executable}) starts this program again instead of a Python"
+    elif not getattr(sys, "orig_argv", True) and not os.path.basename(executable).lower().startswith(_PYTHONS):
+        # A program that embeds Python gives it no arguments, and some name themselves, such as uWSGI.
+        reason = f"sys.executable ({executable}) is a program that embeds Python; set it to a Python of this version"
+    if reason is not None:
+        message = f"ChildProcess cannot be used here: {reason}. Without ChildProcess the workers are threads"
+        raise NotImplementedError(message)
+
+
+_PYTHONS = ("python", "pypy", "graalpy")
+
+
+def _is_the_program_again() -> bool:
+    """Say whether this process was started to be a child, by a parent whose `sys.executable` is no Python."""
+    # The words that a child begins with are among the arguments; a Python has taken them away.
+    return any("actors.databases.child_host" in str(argument) for argument in getattr(sys, "argv", ())[1:])
 
 
 def _current_folder() -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from actors.databases.steps import Step
 from actors.errors import RemoteError
-from actors.messages import Call, Query, Request
+from actors.messages import Call, Query, Request, unbound
 from actors.parameters import PLAIN
 from actors.result import Result
 
@@ -101,15 +101,50 @@ def request_frame(ticket: int, request: Request | Step) -> bytes:
                 params = _plainer(params)
             if params is not None:
                 return frame(QUERY, ticket, marshal.dumps((_plain(request.sql), params)))
-        import pickle  # few requests need it
-
-        return frame(PICKLED_REQUEST, ticket, pickle.dumps(request))
+        reason = _not_importable(request.function) if isinstance(request, Call) else None
+        if reason is None:
+            return frame(PICKLED_REQUEST, ticket, _pickle(request))
+        reason = _wrong_function(request, reason)
     except BaseException as error:  # noqa: BLE001  # whatever the class of a parameter does there
-        # The error's own text may show a value.
-        params = getattr(request, "params", getattr(request, "args", ()))
-        what = _described(culprit_of(params))
-        reason = f"a parameter cannot be sent to a child process: {what} ({type(error).__name__})"
-        return frame(UNSENDABLE, ticket, reason.encode(errors="replace"))
+        reason = _unsendable(request, type(error).__name__)
+    return frame(UNSENDABLE, ticket, reason.encode(errors="replace"))
+
+
+def _pickle(value: object) -> bytes:
+    import pickle  # few requests need it
+
+    return pickle.dumps(value)
+
+
+def _unsendable(request: Request | Step, error: str) -> str:
+    """Return why a request cannot be pickled. By the error's class: its text may show a value."""
+    if isinstance(request, Call):
+        try:
+            _pickle(request.function)
+        except BaseException:  # noqa: BLE001  # a class of the user's
+            return _wrong_function(request, f"it cannot be pickled ({error})")
+    culprit = culprit_of(getattr(request, "params", getattr(request, "args", ())))
+    return f"a parameter cannot be sent to a child process: {_described(culprit)} ({error})"
+
+
+def _wrong_function(request: Request | Step, reason: str) -> str:
+    return (
+        f"{request} cannot be sent to a child process: {reason}. The function must stand at the top level of a module "
+        "that the child can import; an object that it is bound to must be made of values"
+    )
+
+
+def _not_importable(function: Callable[..., Any]) -> str | None:
+    """Return why a child process cannot import a function by its name, as far as the name tells."""
+    function = unbound(function)
+    name = str(getattr(function, "__qualname__", type(function).__qualname__))
+    if name.endswith("<lambda>"):
+        return "it is a lambda"
+    if "<locals>" in name:
+        return "it is defined inside another function"
+    if getattr(function, "__module__", None) == "__main__":
+        return "it is defined in __main__, which a child does not run"
+    return None
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ __all__ = ["SQLite"]
 class SQLite(Frozen):
     """A SQLite database: a file, or `:memory:`.
 
-    A file is created if there is none. Its path is made absolute at once, so a later change
+    A file is created if there is none (see `create`). Its path is made absolute at once, so a later change
     of the current folder does not matter. A `str` that starts with `file:` is a SQLite URI, a `Path` never is;
     `uri=True` or `uri=False` decides otherwise, and a program that takes paths of its users says `False`.
 
@@ -52,6 +52,9 @@ class SQLite(Frozen):
     readonly: bool
     """Whether nothing is ever written: no file is created or changed, not even by WAL, and a statement that would write
     fails. The file must exist."""
+    create: bool
+    """Whether a file is made where there is none. With `False` a missing file is an error, as a mistyped path should
+    be."""
     untrusted: bool
     """Whether the file is a stranger's: it is checked as a whole each time that it is opened, its views and triggers
     call no function of `on_connect`, nothing makes its schema writable, no extension is loaded, and SQLite's limits on
@@ -59,8 +62,6 @@ class SQLite(Frozen):
     sandbox: bool
     """Whether the SQL is a stranger's: only queries are run, with lower limits; `readonly` and `untrusted` are set with
     it. What bounds time, rows and memory is `Query(timeout=…, max_rows=…)` and `ChildProcess(memory_limit=…)`."""
-
-    _hidden = frozenset({"pragmas"})
 
     def __init__(
         self,
@@ -73,11 +74,13 @@ class SQLite(Frozen):
         pragmas: Mapping[str, Any] | None = None,
         on_connect: str | Callable[[Any], object] | None = None,
         readonly: bool = False,
+        create: bool = True,
         untrusted: bool = False,
         sandbox: bool = False,
         uri: bool | None = None,
     ) -> None:
-        for name, value in (("readonly", readonly), ("untrusted", untrusted), ("sandbox", sandbox)):
+        switches = {"readonly": readonly, "create": create, "untrusted": untrusted, "sandbox": sandbox}
+        for name, value in switches.items():
             _check_bool(name, value)
         store(self, "path", _absolute(path, uri))
         store(self, "journal_mode", journal_mode)
@@ -87,6 +90,7 @@ class SQLite(Frozen):
         store(self, "pragmas", _checked_pragmas(pragmas))
         store(self, "on_connect", on_connect)
         store(self, "readonly", readonly or sandbox)
+        store(self, "create", create)
         store(self, "untrusted", untrusted or sandbox)
         store(self, "sandbox", sandbox)
         for name, values in (
@@ -99,6 +103,9 @@ class SQLite(Frozen):
                 raise ValueError(message)
         if self.readonly and self.in_memory:
             message = "SQLite(readonly=True) needs a file: a database in memory would stay empty"
+            raise ValueError(message)
+        if not create and self.in_memory:
+            message = "SQLite(create=False) needs a file: a database in memory is always a new one"
             raise ValueError(message)
         timeout = self.busy_timeout
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 2**31 / 1000:
@@ -134,6 +141,15 @@ class SQLite(Frozen):
         # A URI may carry a key in its query.
         return f"SQLite({location_of(self.path).shown!r})"
 
+    def __repr__(self) -> str:
+        # So may a pragma, or the SQL of `on_connect`.
+        shown = {name: repr(getattr(self, name)) for name in self._fields}
+        shown["path"] = repr(location_of(self.path).shown)
+        shown["pragmas"] = f"{{{', '.join(f'{name}: …' for name, _ in self.pragmas)}}}"
+        if self.on_connect is not None:
+            shown["on_connect"] = getattr(self.on_connect, "__qualname__", "…")
+        return f"SQLite({', '.join(f'{name}={text}' for name, text in shown.items())})"
+
     def connect(self) -> SQLiteConnection:
         """Open the database, and read its schema: a file that is none is found out here.
 
@@ -142,7 +158,7 @@ class SQLite(Frozen):
         Raises:
             apsw.Error: with a note that says what may be wrong with the path.
         """
-        return SQLiteConnection(self, ALONE)
+        return SQLiteConnection(self, ALONE, create=self.create)
 
     def lanes(self) -> "tuple[SQLite] | tuple[_Lane, _Lane]":
         """Return what readers connect to, and what the writer does: a file has both, unless it is only read."""
@@ -182,7 +198,7 @@ class _Lane(Frozen):
     def connect(self) -> SQLiteConnection:
         """Open the database; see `SQLite.connect`."""
         kind = SQLiteWriter if self.role == WRITER else SQLiteConnection
-        return kind(self.database, self.role, create=self.create)
+        return kind(self.database, self.role, create=self.create and self.database.create)
 
 
 def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
@@ -210,6 +226,14 @@ def _check_bool(name: str, value: object) -> None:
         raise TypeError(message)
 
 
+def _is_scheme(text: str) -> bool:
+    """Say whether a URL may begin with `text`. One letter is a drive of Windows."""
+    return len(text) > 1 and text[0].isalpha() and text.isascii() and text.translate(_IN_SCHEMES).isalnum()
+
+
+_IN_SCHEMES = str.maketrans("", "", "+-.")
+
+
 def _absolute(path: object, uri: bool | None) -> str:
     if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
         message = f"SQLite(path) must be a str or a path, not {type(path).__name__}"
@@ -218,6 +242,14 @@ def _absolute(path: object, uri: bool | None) -> str:
         message = "SQLite(path) must not hold a null character"
         raise ValueError(message)
     is_given_as_text = isinstance(path, str)
+    scheme, separator, _ = text.strip().partition("://")
+    if is_given_as_text and uri is not False and separator and scheme != "file" and _is_scheme(scheme):
+        # The rest is not shown, since it may hold a password.
+        message = (
+            f"SQLite(path) must be a path or a URI that starts with file:, and {scheme}://… is neither; pass the path "
+            "of a SQLite file, or for another kind of database an object with connect(), name and max_size"
+        )
+        raise ValueError(message)
     if is_given_as_text and text in ("", ":memory:"):
         return text
     if uri if uri is not None else is_given_as_text and text.startswith("file:"):

@@ -134,8 +134,16 @@ class OpenFile:
         self._log: dict[str, Signature] = {}
         if not connection.readonly("main") and connection.pragma("journal_mode") == "wal":
             self._log = {path: _identity(path) for path in (f"{self._real_path}-wal", f"{self._real_path}-shm")}
-            if not self.log_size() and connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)[0] > 0:
+            if not self.log_size() and self._frames():
                 raise apsw.CantOpenError(self._log_was_removed())
+
+    def _frames(self) -> int:
+        """Return how many pages the log holds, as its index has it."""
+        try:
+            frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:  # another connection writes the log back at this moment
+            return 0
+        return max(frames, 0)
 
     def has_changed(self) -> bool:
         """Say whether the connection shows what the file at its path no longer is: that was removed, or replaced.

@@ -1,6 +1,7 @@
 """Opening a SQLite database: settings, what a connection begins with, and why it cannot be opened."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,8 @@ def opened(
         if not create and location.is_file and not os.path.exists(location.path):
             # Not by a flag for opening, which counts for attached files, too.
             message = f"unable to open database file: there is no {location.path}"
+            if not database.create:
+                message += ", and SQLite(create=False) makes none"
             raise apsw.CantOpenError(message)
         if database.readonly:
             path, seen = readonly_uri(database)
@@ -46,13 +49,14 @@ def opened(
             path, flags = database.path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         connection = apsw.Connection(path, flags=flags)
     except apsw.Error as error:
+        _mask(error, database)
         _explain(error, location)
         raise
     try:
         connection.set_busy_handler(on_busy)
         if database.untrusted:
             protect(connection, strictly=database.sandbox)
-        warnings = _set_up(connection, database)
+        warnings = _set_up(connection, database, on_busy)
         # A file that is not a database passes everything up to the first read of the schema.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         _begin_with(connection, database.on_connect)
@@ -65,12 +69,13 @@ def opened(
     except BaseException as error:
         connection.close(True)
         if isinstance(error, apsw.Error):
+            _mask(error, database)
             _explain(error, location)
         raise
     return connection, file, tuple(warnings)
 
 
-def _set_up(connection: apsw.Connection, database: "SQLite") -> list[str]:
+def _set_up(connection: apsw.Connection, database: "SQLite", on_busy: Callable[[int], bool]) -> list[str]:
     """Give a new connection its settings; return warnings of those that have no effect."""
     warnings: list[str] = []
     pragmas = {name.lower(): value for name, value in database.pragmas}
@@ -79,7 +84,7 @@ def _set_up(connection: apsw.Connection, database: "SQLite") -> list[str]:
         for name, value in at_creation.items():
             connection.pragma(name, value)
         if not database.in_memory:
-            warnings += _set_journal_mode(connection, database.journal_mode.lower())
+            warnings += _set_journal_mode(connection, database.journal_mode.lower(), on_busy)
     warnings += [
         f"PRAGMA {name} = {value} has no effect on a database that exists: it is {now}"
         for name, value in at_creation.items()
@@ -95,10 +100,16 @@ def _set_up(connection: apsw.Connection, database: "SQLite") -> list[str]:
     return warnings
 
 
-def _set_journal_mode(connection: apsw.Connection, wanted: str) -> list[str]:
-    mode = connection.pragma("journal_mode")
-    if mode != wanted:
-        mode = connection.pragma("journal_mode", wanted)
+def _set_journal_mode(connection: apsw.Connection, wanted: str, on_busy: Callable[[int], bool]) -> list[str]:
+    attempts = 0
+    while (mode := connection.pragma("journal_mode")) != wanted:
+        try:
+            mode = connection.pragma("journal_mode", wanted)
+            break
+        except apsw.BusyError:  # for this lock SQLite does not wait by itself: another program makes the same file
+            if not on_busy(attempts):
+                raise
+            attempts += 1
     if mode == wanted:
         return []
     return [f"journal_mode is {mode}, since {wanted} cannot be had, most often because of the file system"]
@@ -137,6 +148,21 @@ def _begin_with(connection: apsw.Connection, what: str | Callable[[apsw.Connecti
     if connection.cursor_factory is not apsw.Cursor:
         message = "SQLite(on_connect=…) has set a cursor_factory, and the crew needs cursors that are apsw.Cursor"
         raise ValueError(message)
+
+
+def _mask(error: apsw.Error, database: "SQLite") -> None:
+    """Take out of a driver's text each word that it quotes of hidden settings, since one may be a key."""
+    hidden = [str(value) for _, value in database.pragmas]
+    if isinstance(database.on_connect, str):
+        hidden.append(database.on_connect)
+    if database.path.startswith("file:"):
+        hidden.append(database.path.partition("?")[2])
+    path = location_of(database.path).path  # is shown, whatever words it has
+
+    def shown(word: "re.Match[str]") -> str:
+        return "…" if word[0] not in path and any(word[0] in text for text in hidden) else word[0]
+
+    error.args = (re.sub(r"\w+", shown, str(error)),)
 
 
 def _explain(error: apsw.Error, location: Location) -> None:

@@ -1,5 +1,6 @@
 """Ctrl-C in the main thread while it waits for an answer: the job is taken back, the crew goes on."""
 
+import asyncio
 import signal
 import sys
 import threading
@@ -38,7 +39,6 @@ def interrupted(action: object, condition: object) -> bool:
     presser = threading.Thread(target=press)
     presser.start()
     try:
-        Ctrl.armed = True
         return blocked(action)
     finally:
         Ctrl.armed = False
@@ -48,6 +48,7 @@ def interrupted(action: object, condition: object) -> bool:
 
 def blocked(action: object) -> bool:
     try:
+        Ctrl.armed = True
         action()
     except KeyboardInterrupt:
         return True
@@ -110,6 +111,41 @@ def stopping() -> None:
     say("slow", slow.get(timeout=20).scalar())
 
 
+def prompt(path: str) -> None:
+    """Stop a crew with endless queries, as at a prompt: Ctrl-C interrupts each way, which is tried again."""
+    db = Supervisor.start(path, size=4)
+    replies = [db.ask(Query(RUNAWAY), block=False) for _ in range(4)]
+    eventually(lambda: db.ask(Status()).running == 4)
+    ways = {"stop": db.stop, "shutdown": db.shutdown, "with": lambda: db.__exit__(None, None, None)}
+    for how in ("stop", "stop", "shutdown", "shutdown", "with", "stop"):
+        say(how, "interrupted", interrupted(ways[how], lambda: True))
+    say("alive", db.is_alive())
+    db.shutdown(timeout=0)
+    say("ended", db.wait_until_ended(0))
+    say("replies", *(type(reply.exception(0)).__name__ for reply in replies))
+
+
+def leaving(path: str, how: str) -> None:
+    """Press Ctrl-C in a block while endless queries run."""
+    replies = []
+
+    def ask(db: object) -> object:
+        replies.extend(db.ask(Query(RUNAWAY), block=False) for _ in range(2))
+        return replies[0]
+
+    def block() -> None:
+        with Supervisor.start(path, size=2) as db:
+            ask(db).get()
+
+    async def async_block() -> None:
+        async with Supervisor.start(path, size=2) as db:
+            await ask(db)
+
+    run = block if how == "with" else lambda: asyncio.run(async_block())
+    say("interrupted", interrupted(run, lambda: len(replies) == 2))
+    say("ended", *(type(reply.exception(0)).__name__ for reply in replies))
+
+
 def anywhere() -> None:
     """Interrupt a caller wherever it happens to be, a thousand times a second."""
 
@@ -148,5 +184,9 @@ match sys.argv[1]:
         queued()
     case "stopping":
         stopping()
+    case "prompt":
+        prompt(sys.argv[2])
+    case "leaving with" | "leaving async with":
+        leaving(sys.argv[2], sys.argv[1].removeprefix("leaving "))
     case "anywhere":
         anywhere()

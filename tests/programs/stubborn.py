@@ -5,8 +5,15 @@ import threading
 
 from shared import eventually, say
 
-from supervisor import Query, Status, Supervisor
+from supervisor import Query, Status, Supervisor, SupervisorRef
 from tests.fakes import FakeDatabase, Gate
+
+crews = []  # kept to the end of the program: a crew that nobody holds would stop before
+
+
+def started(database: FakeDatabase) -> SupervisorRef:
+    crews.append(Supervisor.start(database, size=2))
+    return crews[-1]
 
 
 def main(how: str) -> None:
@@ -15,12 +22,12 @@ def main(how: str) -> None:
     gate.opened = opening.opened = never
     database = FakeDatabase({"stubborn": gate})
     database.opening.extend([None, opening])
-    db = Supervisor.start(database, size=2)
+    db = started(database)
     reply = db.ask(Query("stubborn"), block=False)
     eventually(lambda: gate.entered.is_set() and opening.entered.is_set())
     if how == "many crews":
         for _ in range(20):
-            Supervisor.start(FakeDatabase(), size=2).ask(Query("a"), timeout=20)
+            started(FakeDatabase()).ask(Query("a"), timeout=20)
     if how == "callback":
         reply.add_done_callback(lambda _: never.wait())
     say(db.ask(Status()).running)

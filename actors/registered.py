@@ -1,0 +1,24 @@
+"""RegisteredRef: the reference to a crew that Pykka's registry holds."""
+
+from typing import Any
+
+from actors.log import log
+from actors.messages import can_be_told
+from actors.pykka_parts import ActorStop
+from actors.ref import SupervisorRef
+
+__all__ = ["RegisteredRef"]
+
+
+class RegisteredRef(SupervisorRef):
+    """A reference that can do all that the one of `Supervisor.start` can, but keeps no crew running.
+
+    `ActorRegistry.broadcast` tells every actor any message, so `tell` ignores all but requests.
+    """
+
+    def tell(self, message: Any) -> None:
+        """Hand `message` to the crew if it is a request; ignore it otherwise."""
+        if can_be_told(message) or isinstance(message, ActorStop):
+            super().tell(message)
+        else:
+            log(__name__, "debug", "message_ignored", crew=self._dispatcher.name, type=type(message).__name__)
