@@ -118,5 +118,14 @@ def sum_twice(connection: apsw.Connection, path: str) -> int:
     return found + sum(number for (number,) in read)
 
 
+CURSORS: list[apsw.Cursor] = []
+
+
+def leave_a_reading_cursor_and_run(connection: apsw.Connection, sql: str) -> None:
+    CURSORS.append(connection.execute("SELECT number FROM kept"))
+    next(CURSORS[-1])
+    connection.execute(sql)
+
+
 def return_in_containers(connection: apsw.Connection) -> Any:
     return {"a": [1, (2, threading.Lock())]}

@@ -55,6 +55,8 @@ SAVEPOINT: Final = "SAVEPOINT querycrew"
 RELEASE: Final = "RELEASE querycrew"
 UNDO: Final = f"ROLLBACK TO querycrew; {RELEASE}"
 
+_TRIES = 10  # rollbacks that are hit by an interrupt; each interrupt hits one of them at most
+
 _REMEMBERED = 512  # texts of statements that a connection remembers: more than APSW keeps prepared
 
 
@@ -276,6 +278,8 @@ class SQLiteConnection:
         Raises:
             apsw.AuthError: the statement is a stranger's, and no query.
         """
+        if not self.told.asked and (before := self._known.get(sql)) is not None:
+            return before  # it is taken as it was prepared before, and of that SQLite tells nothing
         known = Known(self.told, columns, is_readonly=is_readonly)
         if self._database.sandbox and not (known.reads or known.pragma):
             message = "not authorized: SQLite(sandbox=True) takes queries only"
@@ -470,7 +474,8 @@ class SQLiteConnection:
             self.connection.authorizer = None
             if self.connection.is_interrupted:
                 # The next statement clears that; otherwise the write-back of the log would be interrupted.
-                self.connection.execute("SELECT 1").fetchall()
+                with suppress(apsw.InterruptError):
+                    self.connection.execute("SELECT 1").fetchall()
             self.connection.close(True)
         except Exception as error:  # noqa: BLE001  # nothing more can be done about it
             log(__name__, "debug", "close_failed", database=self._database, error=error)
@@ -726,9 +731,14 @@ class SQLiteConnection:
         """
         if self.connection.in_transaction:
             self.close_cursor()
+        tries = _TRIES
         while self.connection.in_transaction:
-            with suppress(apsw.InterruptError):  # it was meant for what is over
+            try:
                 self.connection.execute("ROLLBACK")
+            except apsw.InterruptError:  # it was meant for what is over
+                tries -= 1
+                if not tries:
+                    raise  # SQLite goes on with it as long as any cursor is open, such as one that a function has left
 
     def _clean_up(self) -> None:
         """After an error: leave no cursor, no lock and no transaction behind.
