@@ -13,10 +13,11 @@ import pykka
 from pykka._future import _Unset
 
 from actors.errors import QueryCancelled, WouldDeadlock
+from actors.event_loops import current_loop, settled_on
 from actors.handing_on import Outcome, linked_future, tell_outcome
 from actors.log import log
 from actors.rejection import Rejection
-from actors.waiting import current_owner, here, running_loop, settled_on
+from actors.waiting import current_owner, here
 
 if TYPE_CHECKING:
     from concurrent.futures import Future as ConcurrentFuture
@@ -322,10 +323,10 @@ class Reply(pykka.Future[T]):
         """
         return linked_future(self)
 
-    # --- asyncio --------------------------------------------------------------------------
+    # --- event loops ----------------------------------------------------------------------
 
     def __await__(self) -> Generator[Any, None, T]:
-        loop = running_loop()
+        loop = current_loop()
         if loop is None:
             yield
         elif not self.done():
@@ -333,7 +334,7 @@ class Reply(pykka.Future[T]):
             try:
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
             except BaseException:
-                # The task was cancelled, or its loop is going: nobody will take the answer.
+                # The task was cancelled, or its loop ends: it does not take the answer.
                 self.cancel()
                 raise
         return self.get()

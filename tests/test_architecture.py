@@ -27,10 +27,11 @@ MAY_IMPORT = {
     "actors.restart": {"frozen"},
     "actors.result": {"nesting"},
     "actors.status": {"frozen", "nesting"},
-    "actors.waiting": set(),
+    "actors.event_loops": set(),
+    "actors.waiting": {"event_loops"},
     # A job on its way.
     "actors.handing_on": {"errors", "frozen", "log"},
-    "actors.reply": {"derived", "errors", "handing_on", "log", "rejection", "waiting"},
+    "actors.reply": {"derived", "errors", "event_loops", "handing_on", "log", "rejection", "waiting"},
     "actors.derived": {"errors", "reply"},
     "actors.job": {"messages", "reply"},
     "actors.member": {"databases.base", "job", "status"},
@@ -81,7 +82,8 @@ OUTSIDE = {
             *("_transactions", "_untrusted", "_writer"),
         )
     },
-    "asyncio": {"actors.waiting"},
+    "asyncio": set(),
+    "trio": set(),
 }
 
 
