@@ -326,20 +326,23 @@ class Reply(pykka.Future[T]):
     # --- event loops ----------------------------------------------------------------------
 
     def __await__(self) -> Generator[Any, None, T]:
-        loop = current_loop()
-        if loop is None:
-            yield
-        elif not self.done():
-            self._check_not_held()
-            try:
+        try:
+            loop = current_loop()
+            if loop is None:
+                yield
+            elif not self.done():
+                self._check_not_held()
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
-            except BaseException:
-                # The task was cancelled, or its loop ends: it does not take the answer.
-                self.cancel()
-                raise
-        return self.get()
+            return self.get()
+        except BaseException:
+            self._give_up()  # the task was cancelled, or refused, or its loop ends
+            raise
 
     __iter__ = __await__
+
+    def _give_up(self) -> None:
+        """Note that the caller does not take the answer: the job must cost nothing more."""
+        self.cancel()
 
     # --- derived replies ------------------------------------------------------------------
 

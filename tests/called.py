@@ -118,14 +118,37 @@ def sum_twice(connection: apsw.Connection, path: str) -> int:
     return found + sum(number for (number,) in read)
 
 
+def return_in_containers(connection: apsw.Connection) -> Any:
+    return {"a": [1, (2, threading.Lock())]}
+
+
+def insert_and_fail(connection: apsw.Connection, number: int) -> None:
+    connection.execute("INSERT INTO kept VALUES (?)", (number,))
+    raise LookupError(number)
+
+
+def insert_it(connection: apsw.Connection, number: int) -> int:
+    connection.execute("INSERT INTO kept VALUES (?)", (number,))
+    return number
+
+
 CURSORS: list[apsw.Cursor] = []
+
+
+def leave_a_writing_cursor(connection: apsw.Connection) -> None:
+    """Leave a statement in the middle of its work: nothing can be released meanwhile."""
+    CURSORS.append(connection.execute("INSERT INTO kept VALUES (50), (51), (52) RETURNING number"))
+
+
+def end_it_only(connection: apsw.Connection, how: str) -> None:
+    connection.execute(how)
+
+
+def run_it(connection: apsw.Connection, sql: str) -> list[tuple[object, ...]]:
+    return connection.execute(sql).fetchall()
 
 
 def leave_a_reading_cursor_and_run(connection: apsw.Connection, sql: str) -> None:
     CURSORS.append(connection.execute("SELECT number FROM kept"))
     next(CURSORS[-1])
     connection.execute(sql)
-
-
-def return_in_containers(connection: apsw.Connection) -> Any:
-    return {"a": [1, (2, threading.Lock())]}

@@ -50,16 +50,17 @@ MAY_IMPORT = {
         *{"quarantine", "refusals", "routes", "status", "tally"},
     },
     # What a job and its caller say to each other.
-    "actors.conversation": {"databases.steps", "errors", "messages", "reply", "result", "waiting"},
-    "actors.session": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
-    "actors.stream": {"conversation", "errors", "reply", "result"},
+    "actors.conversation": {"databases.steps", "errors", "job", "messages", "rejection", "reply", "result", "waiting"},
+    "actors.interactive": {"conversation", "databases.steps", "errors", "job", "messages", "reply", "result", "stream"},
+    "actors.session": {"errors", "event_loops", "interactive", "messages", "reply", "result", "stream"},
+    "actors.stream": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
     # Actors.
     "actors.inbox": set(),
     "actors.actor": {"inbox", "log", "reply", "waiting"},
     "actors.worker": {
         *VALUES,
-        *{"actor", "databases.base", "databases.grouped", "databases.steps", "dispatcher", "events"},
-        *{"job", "member", "pipeline", "refusals", "rejection", "waiting"},
+        *{"actor", "databases.answers", "databases.base", "databases.grouped", "databases.steps", "dispatcher"},
+        *{"events", "job", "member", "pipeline", "refusals", "rejection", "waiting"},
     },
     "actors.pipeline": {"databases.base", "job"},
     "actors.seat": {"databases.base", "worker"},
@@ -67,7 +68,8 @@ MAY_IMPORT = {
     "actors.memory": {"status"},
     "actors.ref": {
         *VALUES,
-        *{"conversation", "derived", "dispatcher", "job", "memory", "reply", "session", "status", "stream", "waiting"},
+        *{"conversation", "derived", "dispatcher", "interactive", "job", "memory", "reply", "session", "status"},
+        *{"stream", "waiting"},
     },
     "actors.options": {"databases.base"},
     "actors.process": {"waiting"},

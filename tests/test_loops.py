@@ -16,10 +16,14 @@ from supervisor import (
     Outcome,
     Query,
     QueryCancelled,
+    QueryTimeout,
     Script,
+    SessionClosed,
     SQLite,
+    Status,
     Stream,
     Supervisor,
+    WouldDeadlock,
 )
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
@@ -190,6 +194,20 @@ def test_a_time_limit_of_the_loop_cancels_the_job(db, run):
     assert isinstance(reply.exception(PATIENCE), QueryCancelled)
 
 
+def test_trios_own_limits_cancel_the_job(db):
+    async def main():
+        with pytest.raises(trio.TooSlowError), trio.fail_after(0.05):
+            await db.ask(Query(RUNAWAY), block=False)
+        with trio.move_on_after(0.05):
+            async with db.transaction() as tx:
+                await tx.ask(insert(3), block=False)
+                await tx.ask(Query(RUNAWAY), block=False)
+        return db.ask(Status()).running
+
+    assert trio.run(main) == 0, "it is over when the block is left"
+    assert numbers(db) == [1, 2]
+
+
 def test_a_task_group_that_fails_cancels_the_jobs_of_its_tasks(db, run):
     replies = [db.ask(Query(RUNAWAY), block=False) for _ in range(5)]
 
@@ -225,6 +243,32 @@ def test_a_wait_that_was_cancelled_leaves_nothing_on_the_reply(run):
 # --- sessions, streams, crews -------------------------------------------------------------
 
 
+def test_a_transaction_commits_rolls_back_and_streams(db, run):
+    async def main():
+        async with db.transaction() as tx:
+            replies = [tx.ask(insert(number), block=False) for number in range(10, 15)]
+            assert [(await reply).rowcount for reply in replies] == [1] * 5
+            stream = await tx.ask(Stream("SELECT number FROM kept ORDER BY number", chunk=3), block=False)
+            assert [row.number async for row in stream] == [1, 2, *range(10, 15)]
+        with pytest.raises(LookupError):
+            async with db.transaction() as tx:
+                await tx.ask(insert(30), block=False)
+                raise LookupError
+        tx = db.transaction()
+        await tx.begin(block=False)
+        await tx.ask(insert(31), block=False)
+        tx.rollback()
+        with pytest.raises(SessionClosed):
+            await tx.ask(insert(32), block=False)
+        tx = db.transaction()
+        await tx.begin(block=False)
+        await tx.ask(insert(33), block=False)
+        await tx.commit(block=False)
+
+    run(main)
+    assert numbers(db) == [1, 2, *range(10, 15), 33]
+
+
 def test_a_transaction_that_is_cancelled_in_a_statement_is_undone(db, run):
     async def main():
         with anyio.move_on_after(0.05):
@@ -234,6 +278,38 @@ def test_a_transaction_that_is_cancelled_in_a_statement_is_undone(db, run):
 
     run(main)
     assert numbers(db) == [1, 2]
+
+
+def test_the_time_of_a_transaction_ends_while_its_task_waits(db, run):
+    async def main():
+        with pytest.raises(QueryTimeout):
+            async with db.transaction(timeout=0.05) as tx:
+                await tx.ask(Query(RUNAWAY), block=False)
+        async with db.transaction():
+            with pytest.raises(QueryTimeout):
+                await in_another_task(begin_late)
+        return numbers(db)
+
+    async def begin_late():
+        async with db.transaction(wait=0.05):
+            pytest.fail("it was entered")
+
+    assert run(main) == [1, 2]
+
+
+async def in_another_task(function):
+    errors = []
+
+    async def work():
+        try:
+            await function()
+        except Exception as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(work)
+    for error in errors:
+        raise error
 
 
 def test_rows_are_iterated_and_closed(db, run):
@@ -249,6 +325,25 @@ def test_rows_are_iterated_and_closed(db, run):
                 pass
 
     run(main)
+
+
+def test_each_task_has_transactions_of_its_own_and_waits_for_none_of_them(db, run):
+    async def main():
+        async with db.transaction() as tx:
+            with pytest.raises(WouldDeadlock, match="you hold all workers"):
+                await db.ask(insert(4), block=False)
+            async with anyio.create_task_group() as group:
+                group.start_soon(other)
+                await until(lambda: db.ask(Status()).queued)
+                await tx.ask(insert(3), block=False)
+                await tx.commit(block=False)
+
+    async def other():
+        async with db.transaction() as tx:  # it waits: the one that is open is not its own
+            await tx.ask(insert(5), block=False)
+
+    run(main)
+    assert [number for number in numbers(db) if number != 4] == [1, 2, 3, 5]
 
 
 def test_a_task_is_told_apart_from_all_others(run):
@@ -354,7 +449,7 @@ import sys
 from supervisor import Query, Stream, Supervisor
 with Supervisor.start(size=1) as db:
     with db.transaction() as tx:
-        tx.ask(Query("SELECT 1"))
+        list(tx.ask(Stream("SELECT 1")))
     db.ask(Query("SELECT 1"), block=False).get()
 print(sorted(name for name in ("trio", "anyio", "asyncio", "sniffio") if name in sys.modules))
 """
