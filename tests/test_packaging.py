@@ -77,7 +77,7 @@ def test_completion_at_a_prompt_offers_public_names_only(start, path):
     assert offered(result) == {*values, *sequence, "column", "dicts", "first", "keys", "one", "scalar"}
     assert offered(result[0]) == {*sequence, "asdict", "columns", "keys", "one"}
     with db.transaction() as session:
-        assert offered(session) == {"ask", "rollback"}
+        assert offered(session) == {"ask", "begin", "commit", "rollback"}
     with db.ask(supervisor.Stream("SELECT 1")) as stream:
         assert offered(stream) == {"chunks", "close", "columns"}
 

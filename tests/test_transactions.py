@@ -406,3 +406,17 @@ def test_requests_are_values_that_show_no_parameters():
     assert transaction == Transaction([query, Query("SELECT ?", ("s3cret",))], timeout=2)
     assert request == Call(called.move, "s3cret", 5)
     assert request != Call(called.move, "s3cret", 6)
+
+
+def test_a_cursor_that_a_function_leaves_open_as_it_is_interrupted_costs_the_worker_at_most(kind, start, path):
+    """SQLite forgets an interrupt only once no statement is open, so the rollback fails again and again."""
+    if kind == "memory":
+        pytest.skip("in memory the connection is the database")
+    db = start(KINDS[kind](path), size=1)
+    db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1), (2)"))
+    error = error_of(db.ask(Call(called.leave_a_reading_cursor_and_run, RUNAWAY, timeout=0.1), block=False))
+    assert isinstance(error, QueryTimeout)
+    called.CURSORS.clear()
+    db.ask(insert(3), timeout=PATIENCE)
+    assert numbers(db) == [1, 2, 3]
+    assert can_lock(path)
