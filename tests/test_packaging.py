@@ -202,7 +202,7 @@ def test_the_long_description_is_the_readme_without_links_that_lead_nowhere_on_a
     targets = re.findall(r"\]\(([^)]*)\)", text)
     assert targets
     assert [target for target in targets if not target.startswith("https://")] == []
-    for line in ("# querycrew", "docs/architecture.md: how it is built", "<!-- demo -->"):
+    for line in ("# querycrew", "| Architecture | how it is built", "<!-- demo -->"):
         assert line in text
     assert metadata["Description-Content-Type"] == "text/markdown"
 
