@@ -38,6 +38,18 @@ from actors.actor import CrewActor
 from actors.databases.base import Connection, Database, errors_of, existing, lanes_of
 from actors.databases.child_process import ChildProcess
 from actors.databases.sqlite import SQLite
+from actors.databases.steps import (
+    Begin,
+    Close,
+    Commit,
+    CopyPages,
+    Deallocate,
+    Declare,
+    Execute,
+    Fetch,
+    KeepCopy,
+    OpenBackup,
+)
 from actors.dispatcher import Dispatcher, Mode
 from actors.errors import (
     ChildProcessEnded,
@@ -99,15 +111,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backup",
+    "Begin",
     "Call",
     "ChildProcess",
     "ChildProcessEnded",
+    "Close",
+    "Commit",
     "Connection",
     "ConnectionLost",
+    "CopyPages",
     "CrewStatus",
     "Database",
     "DatabaseUnavailable",
+    "Deallocate",
+    "Declare",
     "Durations",
+    "Execute",
+    "Fetch",
+    "KeepCopy",
+    "OpenBackup",
     "Outcome",
     "Overloaded",
     "PoisonQuery",

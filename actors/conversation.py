@@ -1,23 +1,26 @@
 """Conversation: what a job and its caller say to each other while a worker runs it.
 
-A caller takes turns: it asks for a step, and its worker, which is for nobody else meanwhile, performs it and answers.
-The reply of the job is the end of the conversation, and that is settled exactly once, whatever dies: all turns that
-were not answered by then are rejected with it. So a conversation inherits every guarantee of a job.
+A caller takes turns: it asks for a step, and its worker performs the step and answers. The worker
+serves no other caller meanwhile. The reply of the job is the end of the conversation. That reply is
+settled exactly once, and all turns that were not answered by then are rejected with it. So a
+conversation has every guarantee of a job.
 
-Whoever drops its end hangs up. What wakes the worker is a queue whose `put` never waits, so that may happen in a
-finalizer, too.
+A caller that drops its end hangs up. A queue wakes the worker. Its `put` never waits, so a
+finalizer may hang up, too.
 """
 
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from actors.contexts import InContext
-from actors.databases.steps import Begin, Commit, CopyPages, KeepCopy, MoreRows, OpenBackup, OpenRows, Step
+from actors.databases.steps import CopyPages, KeepCopy, OpenBackup, Step
 from actors.errors import SessionClosed
-from actors.messages import Backup, Stream
+from actors.job import NEW, Job
+from actors.messages import Backup
+from actors.rejection import Rejection
 from actors.reply import Reply
 from actors.result import Result
 from actors.waiting import current_owner
@@ -25,9 +28,11 @@ from actors.waiting import current_owner
 if TYPE_CHECKING:
     from actors.dispatcher import Dispatcher
 
-__all__ = ["BackupTalk", "Conversation", "SessionTalk", "StreamTalk", "Turn"]
+__all__ = ["BackupTalk", "Conversation", "OpeningReply", "Turn", "TurnReply"]
 
 T = TypeVar("T")
+
+_NOTHING: Final = object()
 
 
 class TurnReply(Reply[T]):
@@ -47,24 +52,44 @@ class TurnReply(Reply[T]):
         return not self.done() and self._end.cancel()
 
 
-class EndReply(TurnReply[T]):
-    """The answer of a commit, which nobody takes back once it is asked."""
+class OpeningReply(TurnReply[T]):
+    """The answer of a turn that opens something: a caller that does not take it closes that."""
 
-    __slots__ = ()
+    __slots__ = ("_close",)
 
-    def cancel(self) -> bool:
-        """Do nothing."""
-        return False
+    def __init__(self, crew: Any, end: Reply[Any], close: Callable[[], object]) -> None:
+        super().__init__(crew, end)
+        self._close = close
+
+    def _give_up(self) -> None:
+        """Cancel, and close what is open: the answer may have come as the caller was cut off."""
+        self.cancel()
+        if type(self._outcome) is not Rejection:
+            self._close()
 
 
 class Turn:
     """A step, and who waits for its answer."""
 
-    __slots__ = ("reply", "step")
+    __slots__ = ("about", "receive", "reply", "step")
 
-    def __init__(self, step: Step, reply: Reply[Any]) -> None:
+    def __init__(
+        self,
+        step: Step,
+        reply: Reply[Any],
+        receive: Callable[[Any], Any] | None = None,
+        about: object = None,
+    ) -> None:
         self.step = step
         self.reply = reply
+        self.receive = receive
+        """Makes the caller's value of the answer of the step; `None` leaves that as it is."""
+        self.about = step if about is None else about
+        """What an error of the step names."""
+
+    def value_of(self, answer: Any) -> Any:
+        """Return the caller's value for the answer of the step."""
+        return answer if self.receive is None else self.receive(answer)
 
 
 class Conversation:
@@ -73,11 +98,10 @@ class Conversation:
     what = "conversation"
     """What it is called in errors."""
 
-    def __init__(self, crew: "Dispatcher", opening: Step) -> None:
+    def __init__(self, crew: "Dispatcher") -> None:
         self._crew = crew
-        self._opening = opening
-        self.owner = current_owner()
-        """Who began it: nobody else, as a rule, takes turns."""
+        # The thread or task that began it.
+        self._owner = current_owner()
         self._calls: SimpleQueue[None] = SimpleQueue()
         # Taken and not yet answered, the one that the worker performs first.
         self._turns: deque[Turn] = deque()
@@ -86,40 +110,53 @@ class Conversation:
         """Whether steps are performed in another process, so that it is worth while to ask for the next one early."""
         self.end: Reply[Any] = Reply(crew)
         """The reply of the job."""
-        self.last: Any = None
+        self.last: Any = _NOTHING
         """What the last turn is answered by, once the job is done."""
         self.end.add_done_callback(lambda _: self._close())
 
     # --- the caller's side, any thread ----------------------------------------------------
 
-    def open(self) -> TurnReply[Any]:
-        """Take the first turn, once. Nothing here may keep its reply: whoever drops what it is answered by hangs up."""
-        return self.ask(self._opening)
+    def _take(self, turn: Turn) -> Reply[Any]:
+        """Take a turn, and return its reply.
 
-    def ask(self, step: Step) -> TurnReply[Any]:
-        """Ask for a step, and return its reply."""
-        return self._take(step, TurnReply(self._crew, self.end))
-
-    def _take(self, step: Step, reply: TurnReply[Any]) -> TurnReply[Any]:
-        self._turns.append(Turn(step, reply))
+        Nothing here may keep the reply of an opening: when its caller drops the answer, that hangs
+        up.
+        """
+        self._turns.append(turn)
         self._calls.put(None)
         if self.end.done():
             self._close()
-        return reply
+        return turn.reply
 
-    def refuse(self) -> TurnReply[Any]:
+    def _step(self, step: Step, about: object = None) -> Reply[Any]:
+        """Ask for a step."""
+        return self._take(Turn(step, TurnReply(self._crew, self.end), None, about))
+
+    def refuse(self) -> Reply[Any]:
         """Return the reply of a step that comes too late."""
         reply: TurnReply[Any] = TurnReply(self._crew, self.end)
-        reply.reject(self._closed())
+        reply.reject(self.closed())
         return reply
 
-    def _closed(self) -> SessionClosed:
+    def closed(self) -> SessionClosed:
+        """Return the error of what comes too late."""
         return SessionClosed(f"the {self.what} is over, and takes no more steps")
 
     def hang_up(self) -> None:
-        """Say that nobody is interested any more: the worker is free at once. Never waits, never raises."""
+        """End it for its caller: the worker is free at once. Never waits.
+
+        If an exception, such as a signal handler's, cuts this off, the caller calls it again.
+        """
         if not self.end.done():
             self.end.cancel()
+            self.interrupt()  # a job that is about to be submitted cannot be cancelled yet: so it never begins
+
+    def abandon(self) -> None:
+        """Hang up what its caller did not come to begin. That caller submits nothing any more."""
+        self.hang_up()
+        job: Job | None = self.end.job
+        if job is None or job.state is NEW:
+            self.end.reject(self.closed())  # no worker will ever have it
 
     def interrupt(self) -> None:
         """End the worker's waiting for a turn. Never waits, never raises."""
@@ -138,13 +175,18 @@ class Conversation:
             with suppress(IndexError):  # another thread may do the same
                 turn = self._turns[0]
                 if error is not None:
-                    turn.reply.reject(error)
-                elif self.last is not None:
-                    turn.reply.settle(self.value_of(turn, self.last))
-                    self.last = None
+                    turn.reply.reject(self._error_of(turn, error))
+                elif self.last is not _NOTHING:
+                    turn.reply.settle(turn.value_of(self.last))
+                    self.last = _NOTHING
                 else:
-                    turn.reply.reject(self._closed())
+                    turn.reply.reject(self.closed())
                 self._strike(turn)
+
+    def _error_of(self, turn: Turn, error: BaseException) -> BaseException:
+        """Return how a turn is rejected that was open when the job ended with an error."""
+        del turn
+        return error
 
     # --- the worker's side ----------------------------------------------------------------
 
@@ -161,7 +203,7 @@ class Conversation:
 
     def answer(self, turn: Turn, value: Any) -> None:
         """Answer a turn with what its step was answered by."""
-        turn.reply.settle(self.value_of(turn, value))
+        turn.reply.settle(turn.value_of(value))
         self._strike(turn)
 
     def reject(self, turn: Turn, error: BaseException) -> None:
@@ -175,82 +217,44 @@ class Conversation:
 
     # --- kinds ----------------------------------------------------------------------------
 
-    def value_of(self, turn: Turn, value: Any) -> Any:
-        """Return what the caller is given for what a step was answered by."""
-        del turn
-        return value
+    def is_held_by(self, owner: tuple[object, ...]) -> bool:
+        """Say whether it goes on until this owner ends it; see `current_owner`."""
+        return self._owner == owner
+
+    def note_opened(self, job: Job) -> None:
+        """Note, in the worker's thread, that the first step was performed."""
 
     @property
     def takes_no_effect(self) -> bool:
         """Whether nothing of it will have taken effect, if its worker dies now."""
         return False
 
-    def ends_with(self, step: Step, value: Result | None) -> bool:
-        """Say whether the job is over with this step, after it was answered by a value, or has failed (`None`)."""
+    def ends_with_error_of(self, step: Step) -> bool:
+        """Say whether the job is over if this step has failed."""
+        del step
+        return True
+
+    def ends_with(self, step: Step, value: Any) -> bool:
+        """Say whether the job is over with this step, which was answered by a value."""
         raise NotImplementedError
 
-    def outcome_of(self, value: Result) -> Result | None:
+    def outcome_of(self, value: Any) -> Result | None:
         """Return what the job is answered by, from the answer of its last step."""
         del value
         return None
 
 
-class SessionTalk(Conversation):
-    """A transaction whose statements come one by one."""
-
-    what = "transaction"
-
-    def __init__(self, crew: "Dispatcher", *, readonly: bool) -> None:
-        super().__init__(crew, Begin(readonly))
-
-    def commit(self) -> TurnReply[Any]:
-        """Ask for the last step."""
-        return self._take(Commit(), EndReply(self._crew, self.end))
-
-    @property
-    def takes_no_effect(self) -> bool:
-        """Whether it is not about to commit."""
-        return not any(isinstance(turn.step, Commit) for turn in list(self._turns))
-
-    def ends_with(self, step: Step, value: Result | None) -> bool:
-        """Say whether it was the last step: an error of a statement leaves the transaction open."""
-        return isinstance(step, Commit) or (value is None and isinstance(step, Begin))
-
-
-class StreamTalk(Conversation):
-    """The rows of a statement, as they are taken."""
-
-    what = "stream"
-
-    def __init__(self, crew: "Dispatcher", request: Stream, receive: Callable[["StreamTalk", Result], Any]) -> None:
-        # Makes what the caller is given of the first rows.
-        self._receive = receive
-        super().__init__(crew, OpenRows(request.sql, request.params, request.chunk))
-
-    def value_of(self, turn: Turn, value: Any) -> Any:
-        """Return the stream for the first rows."""
-        return self._receive(self, value) if isinstance(turn.step, OpenRows) else value
-
-    def ends_with(self, step: Step, value: Result | None) -> bool:
-        """Say whether there are no more rows."""
-        del step
-        return value is None or not value.truncated
-
-    def more(self, rows: int) -> TurnReply[Result]:
-        """Ask for so many rows."""
-        return self.ask(MoreRows(rows))
-
-
 class BackupTalk(Conversation):
-    """A copy of a database, some pages at a time: nobody takes turns but itself."""
+    """A copy of a database, some pages at a time: it takes all turns by itself."""
 
     what = "backup"
 
     def __init__(self, crew: "Dispatcher", request: Backup) -> None:
+        super().__init__(crew)
         self._request = request
         self._progress = None if request.progress is None else InContext(request.progress)
         self._is_whole = False
-        super().__init__(crew, OpenBackup(request.path))
+        self._step(OpenBackup(request.path))
 
     @property
     def waits_for_caller(self) -> bool:
@@ -260,19 +264,19 @@ class BackupTalk(Conversation):
     def next(self) -> Turn | None:
         """Return the next step; see `Conversation`."""
         if not self._turns:
-            self.ask(KeepCopy() if self._is_whole else CopyPages(self._request.pages))
+            self._step(KeepCopy() if self._is_whole else CopyPages(self._request.pages))
         return super().next()
 
-    def ends_with(self, step: Step, value: Result | None) -> bool:
+    def ends_with(self, step: Step, value: Any) -> bool:
         """Tell how far it is, and say whether that is the end."""
-        if value is not None and isinstance(step, CopyPages):
+        if isinstance(step, CopyPages):
             copied, pages, _ = value.rows[0]
             self._is_whole = not value.truncated
             if self._progress is not None:
                 self._progress(copied, pages)
-        return value is None or isinstance(step, KeepCopy)
+        return isinstance(step, KeepCopy)
 
-    def outcome_of(self, value: Result) -> Result:
+    def outcome_of(self, value: Any) -> Result:
         """Return how much was copied."""
         _, pages, page_size = value.rows[0]
         return Result(("pages", "bytes"), [(pages, pages * page_size)], 1)

@@ -32,6 +32,10 @@ class Derived(Reply[T]):
         """Cancel all the jobs that it is computed from; say whether any of them will be."""
         return sum(source.cancel() for source in self._sources) > 0
 
+    def _give_up(self) -> None:
+        for source in self._sources:
+            source._give_up()
+
     def cancelled(self) -> bool:
         """Say whether it was rejected because a job that it needs was cancelled."""
         return self.done() and isinstance(self.exception(), QueryCancelled)

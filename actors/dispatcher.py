@@ -293,6 +293,16 @@ class Dispatcher:
             self.agenda.arm(self.clock() + INTERRUPT_AGAIN)
             return True
 
+    def set_deadline(self, job: Job, deadline: float | None) -> None:
+        """Let another deadline hold for a job that runs, unless it is being interrupted."""
+        with self._lock:
+            if job.abort is None:
+                self.agenda.forget(job)
+                job.seen = False
+                job.deadline = deadline
+                if deadline is not None and deadline < self.agenda.unseen:
+                    self.agenda.note(deadline)
+
     # --- what is due ----------------------------------------------------------------------
 
     def next_due(self) -> float | None:
@@ -491,7 +501,7 @@ class Dispatcher:
             return [
                 job.talk
                 for job in jobs
-                if job.talk is not None and job.talk.owner == owner and (job.deadline is None or not endless)
+                if job.talk is not None and job.talk.is_held_by(owner) and (job.deadline is None or not endless)
             ]
 
     def forget_dropped(self) -> None:
@@ -632,7 +642,7 @@ class Dispatcher:
         held = sum(
             each is not None
             and each.talk is not None
-            and each.talk.owner == owner
+            and each.talk.is_held_by(owner)
             and each.talk.waits_for_caller
             and each.abort is None
             and not each.talk.end.done()

@@ -313,6 +313,8 @@ class Interactive(Frozen):
 
     readonly: bool
     timeout: float | None
+    wait: float | None = None
+    """Seconds from the asking until it has begun; `None` is no limit of its own."""
 
     @property
     def sql(self) -> str:
@@ -320,7 +322,10 @@ class Interactive(Frozen):
         return "an interactive transaction, readonly" if self.readonly else "an interactive transaction"
 
     def __str__(self) -> str:
-        return "transaction(readonly=True)" if self.readonly else "transaction()"
+        options = ["readonly=True"] if self.readonly else []
+        if self.wait is not None:
+            options.append(f"wait={self.wait:g}")
+        return f"transaction({', '.join(options)})"
 
 
 class Status(Frozen):
@@ -402,13 +407,13 @@ def _check_sql(kind: str, sql: object) -> None:
         raise ValueError(message)
 
 
-def check_timeout(kind: str, timeout: object) -> None:
-    """Raise unless `timeout` is a number of seconds that can pass."""
+def check_timeout(kind: str, timeout: object, name: str = "timeout") -> None:
+    """Raise unless `timeout`, an argument of this name, is a number of seconds that can pass."""
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        message = f"{kind}(timeout) must be a number of seconds, not {type(timeout).__name__}"
+        message = f"{kind}({name}) must be a number of seconds, not {type(timeout).__name__}"
         raise TypeError(message)
     if not timeout >= 0:
-        message = f"{kind}(timeout={timeout}) must be 0 or more seconds"
+        message = f"{kind}({name}={timeout}) must be 0 or more seconds"
         raise ValueError(message)
 
 

@@ -44,7 +44,8 @@ from actors.waiting import current_owner, here
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from actors.conversation import SessionTalk
+    from actors.conversation import Conversation
+    from actors.interactive import SessionTalk
     from actors.session import Session
     from actors.stream import RowStream
     from supervisor import Supervisor
@@ -195,7 +196,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         except BaseException:
             # Whatever it is, even a signal handler's own exception: nobody will take the answer any more, and the
             # job shall cost nothing more.
-            reply.cancel()
+            reply._give_up()
             raise
         finally:
             del reply, job  # the traceback of an error holds this frame, and these would hold the error
@@ -207,24 +208,25 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         if isinstance(request, Call):
             called: Reply[Any] = Reply(self._dispatcher)
             return called, Job(in_context(request), called, now, deadline)
-        from actors.conversation import BackupTalk, Conversation, StreamTalk  # few programs need it
-
-        talk: Conversation
         if isinstance(request, Stream):
-            from actors.stream import RowStream
+            from actors.stream import StreamTalk  # few programs need it
 
-            talk = StreamTalk(self._dispatcher, request, partial(RowStream, chunk=request.chunk))
-            reply: Reply[Any] = talk.open()
+            stream = StreamTalk(self._dispatcher, request)
+            reply: Reply[Any] = stream.open()
+            talk: Conversation = stream
         else:
+            from actors.conversation import BackupTalk  # as above
+
             talk = BackupTalk(self._dispatcher, request)
-            talk.open()
             reply = talk.end
         job = Job(request, talk.end, now, deadline)
         job.talk = talk
         return reply, job
 
-    def transaction(self, *, readonly: bool = False, timeout: float | None = 30.0) -> "Session":
-        """Return a transaction whose statements are asked one by one: `with db.transaction() as tx:`.
+    def transaction(
+        self, *, readonly: bool = False, timeout: float | None = 30.0, wait: float | None = None
+    ) -> "Session":
+        """Return a transaction whose requests are asked one by one: `with db.transaction() as tx:`.
 
         It begins as the block is entered. Until it ends, its worker is for nobody else: with `readonly=True` one of
         those that read, without it the one that writes, so that all other writes wait.
@@ -233,30 +235,34 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             readonly: whether it only reads; all it reads is of one state of the database.
             timeout: seconds from the entering to the end; then it is rolled back. `None` means the crew's default, and
                 infinity no limit.
+            wait: seconds from the entering until it has begun, with its worker and its lock. `None`
+                is no limit but `timeout`.
 
         Raises:
-            TypeError, ValueError: `timeout` is no number of seconds that can pass.
+            TypeError, ValueError: `timeout` or `wait` is no number of seconds that can pass.
             WouldDeadlock: entered by `with` on one of the crew's own threads.
             QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: as it is entered; nothing has begun.
+            QueryTimeout: as it is entered, after `wait` or `timeout`; nothing has begun, or will.
         """
-        from actors.session import Session  # few programs need it
+        from actors.interactive import SessionTalk  # few programs need it
+        from actors.session import Session
 
-        request = Interactive(checked_bool("transaction", readonly), timeout)
+        request = Interactive(checked_bool("transaction", readonly), timeout, wait)
         if timeout is not None:
             check_timeout("transaction", timeout)
-        return Session(partial(self._begin, request), self._check_may_wait)
+        if wait is not None:
+            check_timeout("transaction", wait, "wait")
+        make = partial(SessionTalk, self._dispatcher, readonly=readonly)
+        return Session(make, partial(self._begin, request), self._check_may_wait)
 
-    def _begin(self, request: Interactive) -> "SessionTalk":
-        from actors.conversation import SessionTalk
-
+    def _begin(self, request: Interactive, talk: "SessionTalk") -> None:
         now = self._dispatcher.clock()
-        talk = SessionTalk(self._dispatcher, readonly=request.readonly)
-        job = Job(request, talk.end, now, self._deadline(now, request))
+        talk.deadline = self._deadline(now, request)
+        job = Job(request, talk.end, now, self._deadline(now, request, request.wait))
         job.talk = talk
         refusal = self._dispatcher.submit(job)
         if refusal is not None:
             talk.end.reject(refusal)
-        return talk
 
     def _deadline(self, now: float, request: Request, at_most: float | None = None) -> float | None:
         timeout = self._timeout if request.timeout is None else request.timeout
@@ -412,11 +418,15 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
-        self._hang_up_own()
-        if kind is None:
-            self.stop()
-        else:
-            self.shutdown(cancel_pending=True, timeout=0)
+        try:
+            self._hang_up_own()
+            if kind is None:
+                self.stop()
+            else:
+                self.shutdown(cancel_pending=True, timeout=0)
+        except BaseException:
+            self._stop_at_least()
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -424,12 +434,21 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
+        try:
+            self._hang_up_own()
+            if kind is not None:
+                self.shutdown(wait=False, cancel_pending=True, timeout=0)
+            stopped = self.stop(block=False)
+            if not self._must_not_wait():
+                await stopped
+        except BaseException:
+            self._stop_at_least()
+            raise
+
+    def _stop_at_least(self) -> None:
+        """After an exception while the block was left: end what is open in it, and do not wait."""
         self._hang_up_own()
-        if kind is not None:
-            self.shutdown(wait=False, cancel_pending=True, timeout=0)
-        stopped = self.stop(block=False)
-        if not self._must_not_wait():
-            await stopped
+        self.stop(block=False)
 
     def __repr__(self) -> str:
         return f"<SupervisorRef {self._dispatcher!r}>"

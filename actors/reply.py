@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import pykka
 
 from actors.contexts import InContext
-from actors.errors import QueryCancelled
+from actors.errors import QueryCancelled, WouldDeadlock
+from actors.event_loops import current_loop, settled_on
 from actors.handing_on import Outcome, linked_future, tell_outcome
 from actors.log import log
 from actors.process import heed_executors
 from actors.rejection import Rejection
-from actors.waiting import current_owner, here, running_loop, settled_on
+from actors.waiting import current_owner, here
 
 if TYPE_CHECKING:
     from concurrent.futures import Future as ConcurrentFuture
@@ -31,7 +32,9 @@ R = TypeVar("R")
 
 
 _PENDING: Final = object()
-_FOR_THE_CREW: Final = frozenset({"callbacks", "forget_the_parent", "job", "reject", "settle"})
+_FOR_THE_CREW: Final = frozenset(
+    {"callbacks", "forget_the_parent", "is_hooked", "job", "refuse_deadlock", "reject", "settle"}
+)
 """Names that completion at a prompt does not offer."""
 
 
@@ -374,24 +377,29 @@ class Reply(pykka.Future[T]):
         """
         return linked_future(self)
 
-    # --- asyncio --------------------------------------------------------------------------
+    # --- event loops ----------------------------------------------------------------------
 
     def __await__(self) -> Generator[Any, None, T]:
-        loop = running_loop()
-        if loop is None:
-            yield
-        elif not self.done():
-            self.refuse_deadlock(endless=True)
-            heed_executors()
-            try:
+        try:
+            loop = current_loop()
+            if loop is None:
+                yield
+            elif not self.done():
+                self.refuse_deadlock(endless=True)
+                heed_executors()
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
-            except BaseException:
-                # The task was cancelled, or its loop is going: nobody will take the answer.
-                self.cancel()
-                raise
-        return self.get()
+            return self.get()
+        except WouldDeadlock:
+            raise  # the job was withdrawn, or has begun and goes on
+        except BaseException:
+            self._give_up()  # the task was cancelled, or its loop ends
+            raise
 
     __iter__ = __await__
+
+    def _give_up(self) -> None:
+        """Note that the caller does not take the answer: the job must cost nothing more."""
+        self.cancel()
 
     # --- derived replies ------------------------------------------------------------------
 

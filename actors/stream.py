@@ -2,35 +2,80 @@
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from actors.conversation import StreamTalk
+from actors.conversation import Conversation, OpeningReply, Turn
+from actors.databases.steps import Declare, Fetch, Step
 from actors.errors import SessionClosed
+from actors.messages import Stream
 from actors.reply import Reply
 from actors.result import Result, Row
 
-__all__ = ["Chunks", "RowStream"]
+if TYPE_CHECKING:
+    from actors.dispatcher import Dispatcher
+
+__all__ = ["Chunks", "RowStream", "StreamTalk"]
+
+
+class StreamTalk(Conversation):
+    """The conversation of a stream that has a worker of its own."""
+
+    what = "stream"
+
+    def __init__(self, crew: "Dispatcher", request: Stream) -> None:
+        super().__init__(crew)
+        self._request = request
+
+    def open(self) -> Reply["RowStream"]:
+        """Take the first turn, once: its reply is the `RowStream`."""
+        request = self._request
+        step = Declare(1, request.sql, request.params, request.chunk, ahead=True)
+        reply: Reply[RowStream] = OpeningReply(self._crew, self.end, self.hang_up)
+        return self._take(Turn(step, reply, lambda first: RowStream(self, first, request.chunk)))
+
+    def more(self, rows: int) -> Reply[Result]:
+        """Ask for so many rows."""
+        return self._step(Fetch(1, rows, ahead=True), self._request)
+
+    def ends_with(self, step: Step, value: Any) -> bool:
+        """Say whether there are no more rows."""
+        del step
+        return not value.truncated
+
+
+class _Source(Protocol):
+    """Where a stream has its rows from: a worker of its own, or a cursor of a transaction."""
+
+    travels: bool
+
+    def more(self, rows: int) -> Reply[Result]: ...
+    def hang_up(self) -> None: ...
 
 
 class RowStream:
     """The rows that answer a `Stream`: an iterator, and an async iterator, of `Row`.
 
     No more than a few chunks of rows are ever in memory. Its worker serves nobody else until the last row is taken, the
-    stream is closed or dropped, or its time is over. For one thread or task at a time.
+    stream is closed or dropped, or its time is over. A stream of a transaction has no worker of its
+    own: it reads on the transaction's connection, and sees its uncommitted rows. Whether it sees
+    rows that were changed after it was opened is not defined. It ends with the transaction; only
+    rows that were fetched before can still be taken.
 
-    It never ends silently before the last row.
+    For one thread or task at a time. It never ends silently before the last row: an exception in
+    the middle, such as the cancelling of a task that waits for rows, closes it.
 
     Raises, as it is iterated:
         QueryTimeout: its deadline has passed.
         WorkerDied: its worker died; what was taken before is true.
-        SessionClosed: it was closed.
+        SessionClosed: it was closed, or its transaction has ended.
+        TransactionBroken: an error has rolled its transaction back.
         Exception: the driver's own error.
     """
 
-    def __init__(self, talk: StreamTalk, first: Result, chunk: int) -> None:
+    def __init__(self, source: _Source, first: Result, chunk: int) -> None:
         self.columns = first.columns
         """The names of the columns."""
-        self._talk = talk
+        self._source = source
         self._size = chunk
         # What was fetched and not taken: as the driver gave it, and the same as rows.
         self._values: Iterator[tuple[Any, ...]] = iter(())
@@ -47,76 +92,104 @@ class RowStream:
         self._values = iter(chunk.rows)
         self._rows = chunk._as_rows(self._values)
         self._more = chunk.truncated
-        if self._more and self._talk.travels:
-            self._asked = self._talk.more(self._size)
+        self._asked = self._source.more(self._size) if self._more and self._source.travels else None
 
     def _ask(self) -> Reply[Result]:
-        asked, self._asked = self._asked, None
-        return self._talk.more(self._size) if asked is None else asked
+        """Return the reply of the next chunk; no other caller may wait for one meanwhile."""
+        self._waiting = True
+        if self._asked is None:
+            self._asked = self._source.more(self._size)
+        return self._asked
 
-    def _fail(self) -> None:
-        """Give the worker free, after an error or an interrupt: nobody knows which rows were missed."""
-        self._ended_early = self._ended_early or self._more
-        self._more = False
-        self._talk.hang_up()
+    def _has_more(self) -> bool:
+        """Say whether there may be more rows.
 
-    def _begin_waiting(self) -> bool:
-        """Say whether there may be more rows, and let nobody else wait for them meanwhile."""
+        Raises:
+            SessionClosed: there may be, and the caller cannot have them.
+        """
         if self._waiting:
             message = "this stream is read by another thread or task at this moment, and each would miss rows"
-            raise RuntimeError(message)
+            raise _InUse(message)
         if self._ended_early:
             message = "the stream has ended early: it was closed, or has failed before"
             raise SessionClosed(message)
-        self._waiting = self._more
         return self._more
 
     def _advance(self) -> bool:
-        if not self._begin_waiting():
+        """Fetch the next chunk, if there may be one; say whether there was."""
+        if not self._has_more():
             return False
-        try:
-            self._accept(self._ask().get())
-        except BaseException:
-            self._fail()
-            raise
-        finally:
-            self._waiting = False
+        self._accept(self._ask().get())
+        self._waiting = False
         return True
 
+    async def _advance_async(self) -> bool:
+        if not self._has_more():
+            return False
+        self._accept(await self._ask())
+        self._waiting = False
+        return True
+
+    def _cut_off(self) -> None:
+        """End early after an exception while rows were taken: some may have been missed."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.cancel()  # if it is not answered: the caller does not take these rows
+        self._fail()
+
+    def _fail(self) -> None:
+        """Let go of the source. May be called again, and is, where an exception has cut it off."""
+        self._ended_early = self._ended_early or self._more
+        self._waiting = False
+        if self._more:
+            self._source.hang_up()
+        self._more = False
+
+    # Each of the methods that take rows has its own `try`, since an exception may come as any call
+    # begins.
+
     def __iter__(self) -> Iterator[Row]:
-        while True:
-            yield from self._rows
-            if not self._advance():
-                return
+        try:
+            while True:
+                yield from self._rows
+                if not self._advance():
+                    return
+        except (GeneratorExit, _InUse):
+            raise  # a loop over the rows was left; another one may go on
+        except BaseException:
+            self._cut_off()
+            raise
 
     def __next__(self) -> Row:
-        while True:
-            for row in self._rows:
-                return row
-            if not self._advance():
-                raise StopIteration
+        try:
+            while True:
+                for row in self._rows:
+                    return row
+                if not self._advance():
+                    break
+        except _InUse:
+            raise
+        except BaseException:
+            self._cut_off()
+            raise
+        raise StopIteration
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Row:
-        while True:
-            for row in self._rows:
-                return row
-            if not await self._advance_async():
-                raise StopAsyncIteration
-
-    async def _advance_async(self) -> bool:
-        if not self._begin_waiting():
-            return False
         try:
-            self._accept(await self._ask())
-        except BaseException:
-            self._fail()
+            while True:
+                for row in self._rows:
+                    return row
+                if not await self._advance_async():
+                    break
+        except _InUse:
             raise
-        finally:
-            self._waiting = False
-        return True
+        except BaseException:
+            self._cut_off()
+            raise
+        raise StopAsyncIteration
 
     def chunks(self) -> "Chunks":
         """Return the rows that are left, as results of a chunk each: an iterator, and an async iterator.
@@ -126,7 +199,14 @@ class RowStream:
         return Chunks(self)
 
     def close(self) -> None:
-        """Give its worker free; there are no more rows. Never waits, may be called again."""
+        """Give its worker free, or close its cursor; never waits. May be called again."""
+        try:
+            self._end()
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
         self._ended_early = self._ended_early or next(self._values, None) is not None
         self._values = self._rows = iter(())
         self._fail()
@@ -137,7 +217,11 @@ class RowStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self._end()
+        except BaseException:
+            self._end()
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,16 +229,23 @@ class RowStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self._end()
+        except BaseException:
+            self._end()
+            raise
 
     def __del__(self) -> None:
-        talk: Any = getattr(self, "_talk", None)
-        if talk is not None:
-            talk.hang_up()
+        if getattr(self, "_more", False):
+            self._source.hang_up()
 
     def __repr__(self) -> str:
         state = "open" if self._more else "ended early" if self._ended_early else "over"
         return f"<RowStream {state}: {', '.join(self.columns)}>"
+
+
+class _InUse(RuntimeError):
+    """Another thread or task takes rows at this moment; nothing has happened to the stream."""
 
 
 class Chunks:
@@ -171,16 +262,32 @@ class Chunks:
         return self
 
     def __next__(self) -> Result:
-        while (chunk := self._fetched()) is None:
-            if not self._stream._advance():
-                raise StopIteration
+        try:
+            while (chunk := self._fetched()) is None:
+                if not self._stream._advance():
+                    break
+        except _InUse:
+            raise
+        except BaseException:
+            self._stream._cut_off()
+            raise
+        if chunk is None:
+            raise StopIteration
         return chunk
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Result:
-        while (chunk := self._fetched()) is None:
-            if not await self._stream._advance_async():
-                raise StopAsyncIteration
+        try:
+            while (chunk := self._fetched()) is None:
+                if not await self._stream._advance_async():
+                    break
+        except _InUse:
+            raise
+        except BaseException:
+            self._stream._cut_off()
+            raise
+        if chunk is None:
+            raise StopAsyncIteration
         return chunk

@@ -10,7 +10,8 @@ import pykka
 
 from actors import refusals
 from actors.actor import CrewActor
-from actors.databases.base import Answer, Connection, Database, NeedsWriter, checked, token_of
+from actors.databases.answers import checked, completed, usable
+from actors.databases.base import Answer, Connection, Database, NeedsWriter, token_of
 from actors.databases.grouped import Grouped
 from actors.databases.steps import Close
 from actors.dispatcher import Dispatcher
@@ -19,7 +20,7 @@ from actors.events import WorkerUp
 from actors.job import Job
 from actors.log import log
 from actors.member import Member, MemberState
-from actors.messages import Script, WorkerDown
+from actors.messages import Query, Script, WorkerDown
 from actors.pipeline import Pipeline
 from actors.pykka_parts import Envelope
 from actors.rejection import Rejection
@@ -50,6 +51,10 @@ _WAKE: Final = Envelope(Wake())
 
 _HANDED_ON: Final = object()
 """What `_run` returns where nothing ran, since the job is one for the writer."""
+_UNKNOWN: Final = (AttributeError, NotImplementedError, TypeError)
+"""What a connection raises that does not know a step; an error of a driver is none of these."""
+_GIVEN_UP: Final = object()
+"""What `_take_turns` returns where no step has ended the job."""
 
 
 class _Failed:
@@ -121,6 +126,9 @@ class Worker(CrewActor):
         self._connection: Connection | None = None
         # The answer that is about to be given: a death between two steps must not lose it.
         self._unsettled: tuple[Job, Any] | None = None
+        # Whether a step of the job that runs has succeeded, so that there may be something to
+        # close.
+        self._has_opened = False
         # Where the connection takes jobs ahead.
         self._pipeline: Pipeline | None = None
         # Makes a connection as new that a job has changed.
@@ -176,7 +184,8 @@ class Worker(CrewActor):
     def on_start(self) -> None:
         """Open the connection, say so, and take the first jobs."""
         here.crew = self._dispatcher
-        self._connection = connection = self._database.connect()
+        self._connection = self._database.connect()  # first: a kill must not lose it
+        self._connection = connection = usable(self._connection)
         self._refresh = getattr(connection, "refresh", None)
         self.member.warnings = tuple(getattr(connection, "warnings", ()))
         for warning in self.member.warnings:
@@ -265,8 +274,8 @@ class Worker(CrewActor):
                     return
                 jobs = None  # type: ignore[assignment]  # hold nothing
                 pipeline.receive()
-            # As one by one: done before it is answered, unless a callback runs first, or the connection is opened anew:
-            # if that fails, the next job shall not be in these hands.
+            # As one by one: done before it is answered, unless a callback runs first, or the connection is opened anew.
+            # If that fails, another worker takes the next job.
             stale = self._refresh is not None and self._connection.is_stale  # type: ignore[union-attr]
             quick = not stale and all(job.reply.callbacks is None for job, _ in landed)
             jobs = dispatcher.exchange(member, _endings(pipeline), quick and inbox.empty())
@@ -311,8 +320,8 @@ class Worker(CrewActor):
                 return self._converse(job, job.talk)
             request, connection = job.request, self._connection
             result = connection.execute(request)  # type: ignore[union-attr]  # open since on_start
-            if type(result) is not Result:
-                checked(result, request, connection)
+            if type(result) is not Result or (type(request) is Query and request.max_rows is not None):
+                result = checked(result, request, connection)  # type: ignore[arg-type]
         except ConnectionLost:
             raise
         except NeedsWriter:
@@ -339,35 +348,73 @@ class Worker(CrewActor):
 
         Raises:
             ConnectionLost: the connection is of no more use.
-            InterruptedError: the job was aborted.
-            Exception: the error of a step that is its end.
+            Exception: the error of a step that is its end, or why the job was given up.
         """
+        try:
+            value = self._take_turns(job, talk)
+        except ConnectionLost:
+            raise
+        except Exception as error:
+            self._close_steps((job, Rejection(_detached(error))))
+            raise
+        if value is not _GIVEN_UP:
+            self._close_steps((job, value))
+            return value
+        self._close_steps(None)
+        message = f"the {talk.what} was given up"
+        raise InterruptedError(message) if job.abort is not None else talk.closed()
+
+    def _take_turns(self, job: Job, talk: "Conversation") -> Any:
         talk.travels = self.member.pid is not None
+        self._has_opened = False
         while (turn := self._next_turn(talk)) is not None:
-            value = None
             try:
                 value = self._perform(turn.step, job)
-                over = talk.ends_with(turn.step, value)
             except ConnectionLost:
                 raise
             except Exception as error:
-                # An error of one that was aborted is for nobody: all is over, for the reason that it was aborted for.
-                if value is not None or job.abort is not None or talk.ends_with(turn.step, None):
-                    self._perform(Close(), None)
+                # An aborted job is over for the reason of its abort: an error of its last step is
+                # not told.
+                if job.abort is not None or talk.ends_with_error_of(turn.step):
                     raise
-                error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {turn.step}")
+                error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {turn.about}")
                 talk.reject(turn, _detached(error))
-                del turn, value  # through its error it leads to whoever waited for it
+                del turn  # through its error it leads to its caller
                 continue
-            if over:
-                self._perform(Close(), None)
+            is_first, self._has_opened = not self._has_opened, True
+            if talk.ends_with(turn.step, value):
                 talk.last = value
                 return talk.outcome_of(value)
+            if is_first:
+                talk.note_opened(job)
+                if job.abort is not None:
+                    break  # its caller gets the reason instead of what was opened
             talk.answer(turn, value)
             del turn, value  # hold nothing
-        self._perform(Close(), None)
-        message = f"the {talk.what} was given up"
-        raise InterruptedError(message)
+        return _GIVEN_UP
+
+    def _close_steps(self, answer: tuple[Job, Any] | None) -> None:
+        """Let the connection close what the steps of a job have opened.
+
+        Args:
+            answer: the job, and what its last step has decided that it is answered by, even if the
+                connection is lost.
+
+        Raises:
+            ConnectionLost: it is of no more use.
+        """
+        self._unsettled = answer
+        try:
+            self._perform(Close(), None)
+        except ConnectionLost:
+            raise
+        except _UNKNOWN:
+            pass  # a connection that takes no steps knows no `Close`
+        except Exception as error:
+            if self._has_opened:
+                message = "the connection could not be cleaned"
+                raise ConnectionLost(message) from error
+        self._unsettled = None
 
     def _next_turn(self, talk: "Conversation") -> "Turn | None":
         if talk.waits_for_caller:
@@ -377,9 +424,10 @@ class Worker(CrewActor):
 
     def _perform(self, step: "Step", job: Job | None) -> Any:
         """Let the connection perform a step; of one without a job, which is the last, no interrupt is known."""
-        pipeline = self.member.pipeline
+        pipeline, connection = self.member.pipeline, self._connection
+        assert connection is not None  # since on_start
         if pipeline is None:
-            return self._connection.execute(step)  # type: ignore[union-attr]  # open since on_start
+            return checked(connection.execute(step), step, connection)
         self.member.tickets += 1  # no other thread gives this member tickets
         ticket = self.member.tickets
         if job is not None:
@@ -411,7 +459,7 @@ class Worker(CrewActor):
         for orphan in orphans:
             orphan.reply.reject(self._death(orphan, reason))
         if self._connection is not None:
-            self._connection.close()
+            completed(self._connection).close()  # it may have been killed before it was completed
         # They are rejected by now; through its frames the error that their callers keep leads to this worker.
         self.member.job = None
         self.member.ahead.clear()

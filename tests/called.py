@@ -135,3 +135,35 @@ def insert_into_kept(connection: apsw.Connection, number: int) -> None:
 def context_of_the_call(connection: apsw.Connection) -> dict[str, Any]:
     """Return the context variables that the function sees."""
     return {variable.name: value for variable, value in contextvars.copy_context().items()}
+
+
+def insert_and_fail(connection: apsw.Connection, number: int) -> None:
+    connection.execute("INSERT INTO kept VALUES (?)", (number,))
+    raise LookupError(number)
+
+
+def insert_it(connection: apsw.Connection, number: int) -> int:
+    connection.execute("INSERT INTO kept VALUES (?)", (number,))
+    return number
+
+
+CURSORS: list[apsw.Cursor] = []
+
+
+def leave_a_writing_cursor(connection: apsw.Connection) -> None:
+    """Leave a statement in the middle of its work: nothing can be released meanwhile."""
+    CURSORS.append(connection.execute("INSERT INTO kept VALUES (50), (51), (52) RETURNING number"))
+
+
+def end_it_only(connection: apsw.Connection, how: str) -> None:
+    connection.execute(how)
+
+
+def run_it(connection: apsw.Connection, sql: str) -> list[tuple[object, ...]]:
+    return connection.execute(sql).fetchall()
+
+
+def leave_a_reading_cursor_and_run(connection: apsw.Connection, sql: str) -> None:
+    CURSORS.append(connection.execute("SELECT number FROM kept"))
+    next(CURSORS[-1])
+    connection.execute(sql)

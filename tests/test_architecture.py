@@ -30,10 +30,13 @@ MAY_IMPORT = {
     "actors.restart": {"frozen"},
     "actors.result": {"nesting"},
     "actors.status": {"frozen", "nesting"},
-    "actors.waiting": set(),
+    "actors.event_loops": set(),
+    "actors.waiting": {"event_loops"},
     # A job on its way.
     "actors.handing_on": {"errors", "frozen", "log"},
-    "actors.reply": {"contexts", "derived", "errors", "handing_on", "log", "process", "rejection", "waiting"},
+    "actors.reply": {
+        *{"contexts", "derived", "errors", "event_loops", "handing_on", "log", "process", "rejection", "waiting"},
+    },
     "actors.derived": {"contexts", "errors", "pykka_parts", "reply"},
     "actors.job": {"messages", "reply"},
     "actors.member": {"databases.base", "job", "status"},
@@ -52,16 +55,21 @@ MAY_IMPORT = {
         *{"quarantine", "refusals", "routes", "status", "tally"},
     },
     # What a job and its caller say to each other.
-    "actors.conversation": {"contexts", "databases.steps", "errors", "messages", "reply", "result", "waiting"},
-    "actors.session": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
-    "actors.stream": {"conversation", "errors", "reply", "result"},
+    "actors.conversation": {
+        *{"contexts", "databases.steps", "errors", "job", "messages", "rejection", "reply", "result", "waiting"},
+    },
+    "actors.interactive": {
+        *{"contexts", "conversation", "databases.steps", "job", "messages", "reply", "result", "stream"},
+    },
+    "actors.session": {"errors", "event_loops", "interactive", "messages", "reply", "result", "stream"},
+    "actors.stream": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
     # Actors.
     "actors.inbox": {"pykka_parts"},
     "actors.actor": {"inbox", "log", "pykka_parts", "reply", "waiting"},
     "actors.worker": {
         *VALUES,
-        *{"actor", "databases.base", "databases.grouped", "databases.steps", "dispatcher", "events"},
-        *{"job", "member", "pipeline", "pykka_parts", "refusals", "rejection", "waiting"},
+        *{"actor", "databases.answers", "databases.base", "databases.grouped", "databases.steps", "dispatcher"},
+        *{"events", "job", "member", "pipeline", "pykka_parts", "refusals", "rejection", "waiting"},
     },
     "actors.pipeline": {"databases.base", "job"},
     "actors.seat": {"databases.base", "worker"},
@@ -69,8 +77,8 @@ MAY_IMPORT = {
     "actors.memory": {"status"},
     "actors.ref": {
         *VALUES,
-        *{"contexts", "conversation", "derived", "dispatcher", "job", "keeper", "memory", "process", "pykka_parts"},
-        *{"reply", "session", "status", "stream", "waiting"},
+        *{"contexts", "conversation", "derived", "dispatcher", "interactive", "job", "keeper", "memory", "process"},
+        *{"pykka_parts", "reply", "session", "status", "stream", "waiting"},
     },
     "actors.keeper": {"dispatcher", "inbox", "waiting"},
     "actors.registered": {"log", "messages", "pykka_parts", "ref"},
@@ -87,7 +95,8 @@ OUTSIDE = {
             *("_transactions", "_untrusted", "_writer"),
         )
     },
-    "asyncio": {"actors.waiting"},
+    "asyncio": set(),
+    "trio": set(),
 }
 
 

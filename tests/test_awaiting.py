@@ -7,8 +7,8 @@ import threading
 import pykka
 import pytest
 
+from actors.event_loops import current_loop
 from actors.reply import Reply
-from actors.waiting import running_loop
 
 
 class Probe:
@@ -261,4 +261,4 @@ def test_outside_of_an_event_loop_a_reply_is_awaited_in_pykkas_way():
 
 def test_a_program_without_asyncio_runs_no_event_loop(monkeypatch):
     monkeypatch.delitem(sys.modules, "asyncio")
-    assert running_loop() is None
+    assert current_loop() is None

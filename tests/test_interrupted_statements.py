@@ -6,7 +6,7 @@ from itertools import count
 import apsw
 import pytest
 
-from actors.databases.steps import Begin, Close, Commit, Within
+from actors.databases.steps import Begin, Close, Commit, Execute
 from supervisor import Call, Query, Script, SQLite, Transaction
 from tests import called
 from tests.groups import Writer, insert
@@ -32,9 +32,9 @@ REQUESTS = {
     "call": lambda connection: connection.execute(Call(called.execute, INSERT.replace("?", "7"))),
     "call that reads": lambda connection: connection.execute(Call(called.execute, READ.sql, readonly=True)),
     "session": lambda connection: in_a_session(
-        connection, Begin(readonly=False), Within(Query(INSERT, (7,))), Within(READ), Commit()
+        connection, Begin(readonly=False), Execute(Query(INSERT, (7,))), Execute(READ), Commit()
     ),
-    "session that reads": lambda connection: in_a_session(connection, Begin(readonly=True), Within(READ), Commit()),
+    "session that reads": lambda connection: in_a_session(connection, Begin(readonly=True), Execute(READ), Commit()),
     "pragma": lambda connection: connection.execute(Query("PRAGMA foreign_key_list(kept)")),
 }
 
@@ -113,7 +113,7 @@ GROUP = [
 
 
 @pytest.mark.parametrize("position", range(len(GROUP)))
-def test_an_interrupt_of_one_of_a_group_hits_that_one_at_whichever_statement_it_comes(path, closing, position):
+def test_an_interrupt_of_one_of_a_group_hits_that_one_at_any_statement(path, closing, position):
     interrupted = 0
     for at in count(1):
         writer = closing(Writer(path.with_name(f"{at}.db"), "CREATE TABLE kept(number INTEGER PRIMARY KEY)"))

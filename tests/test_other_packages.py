@@ -7,7 +7,11 @@ import pytest
 
 from tests.support import environment
 
-ASKS = "from supervisor import Query, Supervisor\nprint(Supervisor.start().ask(Query('SELECT 42')).scalar())\n"
+ASKS = """
+from supervisor import Query, Supervisor
+with Supervisor.start() as db:
+    print(db.ask(Query('SELECT 42')).scalar())
+"""
 ACTOR = "import pykka\nclass Greeter(pykka.ThreadingActor): pass\n"
 
 

@@ -77,7 +77,7 @@ def test_completion_at_a_prompt_offers_public_names_only(start, path):
     assert offered(result) == {*values, *sequence, "column", "dicts", "first", "keys", "one", "scalar"}
     assert offered(result[0]) == {*sequence, "asdict", "columns", "keys", "one"}
     with db.transaction() as session:
-        assert offered(session) == {"ask", "rollback"}
+        assert offered(session) == {"ask", "begin", "commit", "rollback"}
     with db.ask(supervisor.Stream("SELECT 1")) as stream:
         assert offered(stream) == {"chunks", "close", "columns"}
 
@@ -202,7 +202,7 @@ def test_the_long_description_is_the_readme_without_links_that_lead_nowhere_on_a
     targets = re.findall(r"\]\(([^)]*)\)", text)
     assert targets
     assert [target for target in targets if not target.startswith("https://")] == []
-    for line in ("# querycrew", "docs/architecture.md: how it is built", "<!-- demo -->"):
+    for line in ("# querycrew", "| Architecture | how it is built", "<!-- demo -->"):
         assert line in text
     assert metadata["Description-Content-Type"] == "text/markdown"
 

@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 from supervisor import (
+    Backup,
     Query,
     QueryCancelled,
     QueryTimeout,
@@ -21,8 +22,10 @@ from supervisor import (
     SessionClosed,
     SQLite,
     Status,
+    Stream,
     Supervisor,
     SupervisorStopped,
+    Transaction,
     TransactionBroken,
     WorkerDied,
     WouldDeadlock,
@@ -930,14 +933,15 @@ def test_what_makes_no_sense_is_refused_by_name(crew, options, kind, said):
         db.transaction(**options)
 
 
-def test_it_takes_queries_without_a_time_limit_of_their_own(crew):
+def test_it_takes_requests_without_a_time_limit_of_their_own(crew):
     db = crew()
     with db.transaction() as tx:
-        for wrong in (FILL, "SELECT 1", None, Status()):
-            with pytest.raises(TypeError, match="takes Query, not"):
+        for wrong in (Transaction([insert(3)]), Backup("copy.db"), "SELECT 1", None, Status()):
+            with pytest.raises(TypeError, match="takes Query, Script, Call and Stream, not"):
                 tx.ask(wrong)
-        with pytest.raises(ValueError, match="timeout of its own"):
-            tx.ask(Query("SELECT 1", timeout=1))
+        for late in (Query("SELECT 1", timeout=1), Script("SELECT 1", 1), Stream("SELECT 1", timeout=1)):
+            with pytest.raises(ValueError, match="timeout of its own"):
+                tx.ask(late)
         tx.ask(insert(3))
     assert numbers(db) == [1, 2, 3]
 
@@ -1035,6 +1039,7 @@ def test_a_task_that_would_wait_for_its_own_transaction_is_told_at_once(crew):
             with pytest.raises(WouldDeadlock, match="you hold all workers"):
                 async with db.transaction():
                     pytest.fail("it was entered")
+            assert not db.ask(Status()).queued, "the one that was refused never begins"
 
     asyncio.run(main())
 

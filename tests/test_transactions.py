@@ -436,3 +436,17 @@ def test_an_error_behind_the_commit_says_that_it_was_done(path, request_of, monk
     with pytest.raises(apsw.ConstraintError):
         connection.execute(insert(7))
     connection.close()
+
+
+def test_a_cursor_that_a_function_leaves_open_as_it_is_interrupted_costs_the_worker_at_most(kind, start, path):
+    """SQLite forgets an interrupt only once no statement is open, so the rollback fails again and again."""
+    if kind == "memory":
+        pytest.skip("in memory the connection is the database")
+    db = start(KINDS[kind](path), size=1)
+    db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1), (2)"))
+    error = error_of(db.ask(Call(called.leave_a_reading_cursor_and_run, RUNAWAY, timeout=0.1), block=False))
+    assert isinstance(error, QueryTimeout)
+    called.CURSORS.clear()
+    db.ask(insert(3), timeout=PATIENCE)
+    assert numbers(db) == [1, 2, 3]
+    assert can_lock(path)

@@ -9,10 +9,15 @@ import pykka
 
 from supervisor import (
     Backup,
+    Begin,
     Call,
     ChildProcess,
+    Close,
+    Connection,
     CrewStatus,
+    Database,
     Durations,
+    Execute,
     Query,
     Reply,
     RestartPolicy,
@@ -59,10 +64,8 @@ def ask(db: SupervisorRef) -> None:
     assert_type(db.ask(Stream("SELECT 1"), block=False), Reply[RowStream])
     for row in db.ask(Stream("SELECT 1")):
         assert_type(row, Row)
-    with db.transaction(timeout=1.0) as tx:
+    with db.transaction(timeout=1.0, wait=0.5) as tx:
         assert_type(tx, Session)
-        assert_type(tx.ask(Query("SELECT 1")), Result)
-        assert_type(tx.ask(Query("SELECT 1"), block=False), Reply[Result])
     assert_type(db.ask(Status()), CrewStatus)
     assert_type(db.ask(Status(), block=False), Reply[CrewStatus])
     db.ask("SELECT 1")  # type: ignore[call-overload]
@@ -86,6 +89,65 @@ def catch(db: SupervisorRef) -> None:
         db.ask(Query("SELECT 1"))
     except db.errors as error:
         assert_type(error, BaseException)
+
+
+def ask_in_a_transaction(tx: Session, block: bool) -> None:
+    assert_type(tx.begin(), None)
+    assert_type(tx.begin(block=False), Reply[None])
+    assert_type(tx.ask(Query("SELECT 1")), Result)
+    assert_type(tx.ask(Query("SELECT 1"), block=False), Reply[Result])
+    assert_type(tx.ask(Query("SELECT 1"), block=block), Result | Reply[Result])
+    assert_type(tx.ask(Script("SELECT 1")), Result)
+    assert_type(tx.ask(Call(count, "t")), int)
+    assert_type(tx.ask(Call(count, "t"), block=False), Reply[int])
+    assert_type(tx.ask(Call(count, "t"), block=block), int | Reply[int])
+    assert_type(tx.ask(Stream("SELECT 1")), RowStream)
+    assert_type(tx.ask(Stream("SELECT 1"), block=False), Reply[RowStream])
+    assert_type(tx.ask(Stream("SELECT 1"), block=block), RowStream | Reply[RowStream])
+    tx.ask(Transaction([Query("SELECT 1")]))  # type: ignore[call-overload]
+    assert_type(tx.commit(), None)
+    assert_type(tx.commit(block=False), Reply[None])
+    assert_type(tx.rollback(block=block), Reply[None] | None)
+
+
+class OwnConnection(Connection):
+    """What an author writes; the rest is refused for him."""
+
+    def execute(self, request: Any) -> Any:
+        match request:
+            case Query() | Execute(Query()) | Begin():
+                return Result()
+            case _:
+                return super().execute(request)
+
+
+class DuckTyped:
+    """The same without the base class."""
+
+    def execute(self, request: Any) -> Any:
+        return None if isinstance(request, Close) else Result()
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class OwnDatabase:
+    """A database of somebody's own."""
+
+    name = "own"
+    max_size = None
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def connect(self) -> Connection:
+        return self.connection
+
+
+def an_own_database() -> Database:
+    Supervisor.start(OwnDatabase(DuckTyped()))
+    return OwnDatabase(OwnConnection())
 
 
 # --- calls --------------------------------------------------------------------------------

@@ -1,11 +1,23 @@
-"""What a worker needs of a database: two protocols, nothing else."""
+"""What a worker needs of a database: `Database` and `Connection`."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from actors.databases.steps import Step
-from actors.messages import Call, Request, Transaction
+from actors.databases.steps import (
+    Begin,
+    Close,
+    Commit,
+    CopyPages,
+    Deallocate,
+    Declare,
+    Execute,
+    Fetch,
+    KeepCopy,
+    OpenBackup,
+    Step,
+)
+from actors.messages import Request
 from actors.result import Result
 
 __all__ = [
@@ -17,7 +29,6 @@ __all__ = [
     "Pipelined",
     "Ticketed",
     "Unrunnable",
-    "checked",
     "errors_of",
     "existing",
     "lanes_of",
@@ -29,51 +40,105 @@ class NeedsWriter(Exception):
     """Raised by a connection that only reads: the statement writes, and is one for the writer. Nothing of it ran."""
 
 
-def checked(value: Any, request: Request | Step, connection: object) -> Any:
-    """Return what a connection has answered, if that is what a request is answered by.
-
-    Raises:
-        TypeError: it is not.
-    """
-    if type(value) is Result or isinstance(request, (Transaction, Call)):
-        return value
-    message = (
-        f"{type(connection).__name__}.execute() must return a Result, not {type(value).__name__}: "
-        "what belongs to a connection or a thread cannot be sent to another"
-    )
-    raise TypeError(message)
-
-
 def token_of(ticket: int) -> int:
     """Return the byte that stands for a ticket where jobs are claimed; never 0."""
     return ticket % 255 + 1
 
 
 class Connection(Protocol):
-    """One open connection, used by one worker."""
+    """One open connection, used by one worker: the base class for a database of your own.
+
+    Write `execute` for the requests and steps that your database can serve, and hand all others to
+    `super().execute(request)`, which refuses them with an error that names them. The caller gets
+    that error, and the connection and its worker go on. An object with no more than an `execute` is
+    a connection, too.
+
+        class MyConnection(Connection):
+            def execute(self, request):
+                match request:
+                    case Query():
+                        cursor = self._driver.execute(request.sql, request.params)
+                        return Result(tuple(names_of(cursor)), cursor.fetchall(), cursor.rowcount)
+                    case _:
+                        return super().execute(request)
+
+    Requests are `Query`, `Script`, `Transaction` and `Call`. For `db.transaction()` a connection
+    takes the steps `Begin`, `Execute`, `Commit` and `Close`; for a `Stream` it takes `Declare`,
+    `Fetch`, `Deallocate` and `Close`; for a `Backup` it takes `OpenBackup`, `CopyPages`, `KeepCopy`
+    and `Close`. What each step does stands in its class.
+
+    An attribute `plain_values = True` says that all values of all rows are None, int, float, str or
+    bytes. From a child process they travel faster then.
+
+    Threads:
+        `connect()`, `execute` and `close` run in the worker's thread, one call at a time. They may
+        block: only the worker waits. `interrupt` comes from any other thread.
+
+    Errors:
+        `ConnectionLost`, raised from the driver's error, says that nothing more can run here. The
+        worker closes the connection and another worker opens a new one; the caller gets
+        `WorkerDied`. Any other `Exception` is the request's own error: its caller gets it, nothing
+        of the request is left behind, and the connection is good. A `BaseException` ends the
+        worker, too.
+    """
 
     def execute(self, request: Request | Step) -> Any:
-        """Run `request` to its end and leave the connection clean. In the worker's thread.
+        """Run a request to its end, or perform a step. In the worker's thread.
 
-        Or perform a step of a conversation, whose `Close` leaves the connection clean; a connection that knows no
-        steps refuses them with a `TypeError`.
+        A request leaves the connection clean: no transaction is open, no lock is held, and the
+        settings are those of before. A step may leave open what later steps need; after `Close` the
+        connection is clean.
+
+        The base class answers `Close`, since nothing is open, and refuses all else.
 
         Returns:
-            A `Result`; the list of them for a `Transaction`; whatever the function of a `Call` returned.
+            A `Result` of plain values: it goes to another thread, so it must hold nothing of the
+            connection, such as a cursor or a generator. For a `Transaction` a list of them, one for
+            each query; for a `Call` the value that its function returned. `Result.rows` is a list
+            of tuples. A connection need not look at `Query.max_rows`: the crew leaves out the rows
+            that are too many, and sets `truncated`.
 
         Raises:
-            ConnectionLost: nothing more can run here; the cause is the driver's error.
-            Exception: the statement failed, nothing of it is left behind, the connection is good.
+            ConnectionLost: nothing more can run here.
+            Exception: the request failed.
         """
-        ...
+        if isinstance(request, Close):
+            return Result()
+        message = f"{type(self).__name__} takes no {_kind_of(request)}"
+        raise TypeError(message)
 
     def interrupt(self) -> None:
-        """End what is running, soon. From any thread; harmless when nothing runs; never raises."""
-        ...
+        """End what is running, soon. From any thread; never blocks, never raises.
+
+        The crew holds a lock meanwhile. The interrupt may meet the connection in any state: before
+        the first statement of a request, in the middle of it, as it ends, between two steps, or
+        closed. So it must be harmless when nothing runs, and it must not end a later request. It
+        comes again every 20 ms until `execute` has returned or raised; which error that raises does
+        not matter.
+
+        The base class does nothing: after `RestartPolicy.grace` the worker is given up.
+        """
+        return  # without this a type checker takes it for abstract
 
     def close(self) -> None:
-        """Close. In the worker's thread; never raises; may be called twice."""
-        ...
+        """Close, and undo what is open. In the worker's thread; never raises; may be called twice.
+
+        The base class does nothing.
+        """
+        return  # as above
+
+
+def _kind_of(request: Request | Step) -> str:
+    match request:
+        case Begin() | Commit():
+            return "interactive transactions"
+        case Execute():
+            return f"{type(request.request).__name__} in an interactive transaction"
+        case Declare() | Fetch() | Deallocate():
+            return "streams"
+        case OpenBackup() | CopyPages() | KeepCopy():
+            return "backups"
+    return type(request).__name__
 
 
 class Answer(NamedTuple):
@@ -223,7 +288,8 @@ class Database(Protocol):
     """A small frozen value that knows how to reach a database.
 
     `str()` of it names the database and shows no secret. It may have an attribute `errors`: a tuple
-    of the classes of its driver's errors, for `SupervisorRef.errors`.
+    of the classes of its driver's errors, for `SupervisorRef.errors`. To be used in children
+    (`ChildProcess`), it must be possible to pickle it.
     """
 
     @property
@@ -237,7 +303,7 @@ class Database(Protocol):
         ...
 
     def connect(self) -> Connection:
-        """Open a connection that can serve, or raise. In the worker's thread."""
+        """Open a connection that can serve, or raise. In the worker's thread; may block."""
         ...
 
 

@@ -27,7 +27,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NoReturn, TypeVar, cast
 
-from actors.databases.base import Answer, Connection, Database, Grouping, Ticketed, Unrunnable, checked, token_of
+from actors.databases.answers import checked, usable
+from actors.databases.base import Answer, Connection, Database, Grouping, Ticketed, Unrunnable, token_of
 from actors.databases.frames import (
     ERROR,
     FAILED,
@@ -47,7 +48,7 @@ from actors.databases.frames import (
     load_request,
     write,
 )
-from actors.databases.steps import MoreRows, OpenRows, Step
+from actors.databases.steps import Declare, Fetch, Step
 from actors.errors import ConnectionLost, ResultLost
 from actors.messages import Request
 from actors.result import Result
@@ -96,7 +97,7 @@ class Host:
         threading.Thread(target=self._listen, name="querycrew-control", daemon=True).start()
         os.set_blocking(self._jobs, False)
         try:
-            self._connection = _database(specification).connect()
+            self._connection = usable(_database(specification).connect())
         except BaseException as error:  # noqa: BLE001  # the parent decides what it means
             write(self._answers, error_frame(FAILED, 0, error))
             return
@@ -302,7 +303,7 @@ class Host:
             with self._lock:
                 self._running = 0
             self._answer(ticket, result, request, time.perf_counter() - began)
-            if isinstance(request, (OpenRows, MoreRows)) and result.truncated:
+            if isinstance(request, (Declare, Fetch)) and request.ahead and result.truncated:
                 del result
                 self._fetch_ahead(ticket)
         except ConnectionLost as error:
@@ -330,7 +331,8 @@ class Host:
             Exception: the same of a job that has only read.
         """
         if type(value) is not Packed:
-            checked(value, request, self._connection)
+            assert self._connection is not None  # it was opened before any job
+            value = checked(value, request, self._connection)
         try:
             if self._plain and type(value) is Result and len(value.rows) <= FEW:
                 write(self._answers, answer_frame(ticket, value, seconds))

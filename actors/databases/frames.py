@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
-from actors.databases.steps import Step
+from actors.databases.steps import Execute, Step
 from actors.errors import RemoteError
 from actors.messages import Call, Query, Request, unbound
 from actors.parameters import PLAIN
@@ -94,6 +94,7 @@ def write(descriptor: int, data: bytes) -> None:
 
 def request_frame(ticket: int, request: Request | Step) -> bytes:
     """Return the frame of a request, or of the reason why it cannot be sent. Never raises."""
+    inner = request.request if isinstance(request, Execute) else request
     try:
         if type(request) is Query and request.many is None and request.max_rows is None:
             params = request.params
@@ -101,12 +102,12 @@ def request_frame(ticket: int, request: Request | Step) -> bytes:
                 params = _plainer(params)
             if params is not None:
                 return frame(QUERY, ticket, marshal.dumps((_plain(request.sql), params)))
-        reason = _not_importable(request.function) if isinstance(request, Call) else None
+        reason = _not_importable(inner.function) if isinstance(inner, Call) else None
         if reason is None:
             return frame(PICKLED_REQUEST, ticket, _pickle(request))
-        reason = _wrong_function(request, reason)
+        reason = _wrong_function(inner, reason)
     except BaseException as error:  # noqa: BLE001  # whatever the class of a parameter does there
-        reason = _unsendable(request, type(error).__name__)
+        reason = _unsendable(inner, type(error).__name__)
     return frame(UNSENDABLE, ticket, reason.encode(errors="replace"))
 
 

@@ -15,7 +15,7 @@ from actors.databases.sqlite_statement import Counting, Known, Told, changes_con
 from actors.databases.sqlite_steps import Steps
 from actors.databases.sqlite_transactions import OwnTransaction, call, run_each
 from actors.databases.sqlite_untrusted import is_harmless
-from actors.databases.steps import STEPS, Begin, Close, CopyPages, KeepCopy, OpenBackup, OpenRows, Step, Within
+from actors.databases.steps import STEPS, Close, CopyPages, Execute, KeepCopy, OpenBackup, Step
 from actors.errors import ConnectionLost, ResultLost, TransactionLeftOpen
 from actors.log import log
 from actors.messages import Call, Parameters, Query, Request, Script, Transaction, shorten
@@ -54,6 +54,8 @@ _WAITING = 0.1  # seconds since it last had to wait for a lock: it looks several
 SAVEPOINT: Final = "SAVEPOINT querycrew"
 RELEASE: Final = "RELEASE querycrew"
 UNDO: Final = f"ROLLBACK TO querycrew; {RELEASE}"
+
+_TRIES = 10  # rollbacks that are hit by an interrupt; each interrupt hits one of them at most
 
 _REMEMBERED = 512  # texts of statements that a connection remembers: more than APSW keeps prepared
 
@@ -280,10 +282,8 @@ class SQLiteConnection:
         Raises:
             apsw.AuthError: the statement is a stranger's, and no query.
         """
-        before = self._known.get(sql)
-        if before is not None and not self.told.asked:  # it was still prepared, so nothing was told now
-            before.columns = columns
-            return before
+        if not self.told.asked and (before := self._known.get(sql)) is not None:
+            return before  # it is taken as it was prepared before, and of that SQLite tells nothing
         known = Known(self.told, columns, is_readonly=is_readonly)
         if self._database.sandbox and not (known.reads or known.pragma):
             message = "not authorized: SQLite(sandbox=True) takes queries only"
@@ -434,8 +434,7 @@ class SQLiteConnection:
             return self.run(request)
         if isinstance(request, Transaction):
             return run_each(request, self.run, own)
-        self.is_stale = True  # nobody can tell what it does to the connection
-        return call(own, self, request)
+        return call(own, self, request, f"{request} is one transaction, and the function ended it")
 
     def _check_closed(self, request: Request) -> None:
         """Look at a connection on which something is open after a request.
@@ -462,10 +461,12 @@ class SQLiteConnection:
     def refresh(self) -> None:
         """Make the connection as new, if a job has changed it. Between two jobs.
 
+        Between two steps it does nothing.
+
         Raises:
             ConnectionLost: it cannot be opened anew.
         """
-        if self.is_stale:
+        if self.is_stale and not self._steps.is_open:
             try:
                 self._renew()
             except Exception as error:
@@ -482,7 +483,8 @@ class SQLiteConnection:
             self.connection.authorizer = None
             if self.connection.is_interrupted:
                 # The next statement clears that; otherwise the write-back of the log would be interrupted.
-                self.connection.execute("SELECT 1").fetchall()
+                with suppress(apsw.InterruptError):
+                    self.connection.execute("SELECT 1").fetchall()
             self.connection.close(True)
         except Exception as error:  # noqa: BLE001  # nothing more can be done about it
             log(__name__, "debug", "close_failed", database=self._database, error=error)
@@ -493,7 +495,7 @@ class SQLiteConnection:
         """Perform a step of a conversation; see `Connection`."""
         try:
             if not isinstance(step, Close):
-                self._check_file(step)
+                self._check_file()
                 return self._steps.perform(step)
             steps, self._steps = self._steps, Steps(self)
             steps.close()
@@ -510,8 +512,8 @@ class SQLiteConnection:
         """After rows of a stream were answered, and more may come: fetch those that will be asked for next."""
         self._steps.fetch_ahead()
 
-    def _check_file(self, step: Step) -> None:
-        if isinstance(step, (Begin, OpenRows, OpenBackup)):
+    def _check_file(self) -> None:
+        if not self._steps.is_open:
             self._make_ready()
         elif self._is_torn():
             raise _torn()
@@ -531,24 +533,43 @@ class SQLiteConnection:
                 pass
         return self.undone_alone(self._sealed, query)
 
+    def run_script_within(self, script: Script) -> Any:
+        """Run a script in the transaction that there is, as `run_within` runs a query."""
+        return self.undone_alone(lambda script: self.seal(self._script(script), script), script)
+
     def _sealed(self, query: Query) -> Any:
         return self.seal(self.run(query), query)
 
     def undone_alone(self, run: Callable[[R], T], request: R) -> T:
-        """Run a request in the transaction that there is, so that an error undoes that alone."""
+        """Run a request in the transaction that there is, so that an error undoes that alone.
+
+        It may end savepoints that were begun before it, and with them its own. Then it cannot be
+        undone alone, and an error undoes the whole transaction.
+        """
         connection, rollbacks = self.connection, self.rollbacks
         self.admits = self._admit_all
         connection.execute(SAVEPOINT)
         try:
             value = run(request)
+            is_open = connection.in_transaction and self.rollbacks == rollbacks
+            if is_open and not self._end_savepoint(RELEASE) and self.stays_readonly:
+                self.rollbacks += 1  # SQLite tells of no commit where nothing was written, and another one may be open
         except BaseException:
             self.close_cursor()
-            if connection.in_transaction and self.rollbacks == rollbacks:
-                connection.execute(UNDO)
+            if connection.in_transaction and self.rollbacks == rollbacks and not self._end_savepoint(UNDO):
+                self.roll_back()
             raise
-        if connection.in_transaction and self.rollbacks == rollbacks:
-            connection.execute(RELEASE)
         return value
+
+    def _end_savepoint(self, sql: str) -> bool:
+        """Run the SQL that ends the savepoint; say whether there is one."""
+        try:
+            self.connection.execute(sql)
+        except apsw.SQLError as error:
+            if "no such savepoint" not in str(error):
+                raise
+            return False
+        return True
 
     def opened_rows(self, sql: str, params: Parameters) -> tuple[apsw.Cursor, tuple[str, ...]]:
         """Return a cursor on the rows of a statement that reads, and the names of the columns."""
@@ -743,9 +764,14 @@ class SQLiteConnection:
         """
         if self.connection.in_transaction:
             self.close_cursor()
+        tries = _TRIES
         while self.connection.in_transaction:
-            with suppress(apsw.InterruptError):  # it was meant for what is over
+            try:
                 self.connection.execute("ROLLBACK")
+            except apsw.InterruptError:  # it was meant for what is over
+                tries -= 1
+                if not tries:
+                    raise  # SQLite goes on with it as long as any cursor is open, such as one that a function has left
 
     def _clean_up(self) -> None:
         """After an error: leave no cursor, no lock and no transaction behind.
@@ -780,7 +806,7 @@ def _torn() -> apsw.BusyError:
 def _name_the_missing(error: KeyError, request: Request | Step) -> None:
     """Give APSW's error for a parameter that has no value a text."""
     name = error.args[0] if error.args else None
-    sql = request.query.sql if isinstance(request, Within) else getattr(request, "sql", "")
+    sql = getattr(request.request if isinstance(request, Execute) else request, "sql", "")
     if isinstance(name, str) and any(f"{prefix}{name}" in sql for prefix in ":@$"):
         error.args = (f"the statement has a parameter {name!r}, and params has no value for it",)
 

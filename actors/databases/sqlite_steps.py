@@ -1,4 +1,4 @@
-"""What SQLite does in a conversation: a transaction, the rows of a statement, or a backup, step by step."""
+"""What SQLite does step by step: a transaction, the rows of statements, or a backup."""
 
 import sys
 from collections.abc import Iterator
@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from actors.databases.sqlite_backup import Copy
-from actors.databases.sqlite_transactions import OwnTransaction
+from actors.databases.sqlite_transactions import OwnTransaction, call
 from actors.databases.steps import (
     Begin,
     Commit,
     CopyPages,
+    Deallocate,
+    Declare,
+    Execute,
+    Fetch,
     KeepCopy,
-    MoreRows,
     OpenBackup,
-    OpenRows,
     Step,
-    Within,
 )
-from actors.messages import Query
+from actors.errors import SessionClosed
+from actors.messages import Call, Query, Script
 from actors.result import Result
 
 if TYPE_CHECKING:
@@ -36,14 +38,16 @@ class Steps:
         self._owner = owner
         self._connection: apsw.Connection = owner.connection
         self._own: OwnTransaction | None = None
-        # Of the rows of a statement.
-        self._cursor: apsw.Cursor | None = None
-        self._rows: Iterator[tuple[Any, ...]] = iter(())
-        self._columns: tuple[str, ...] = ()
-        # How many at a time, and those that were fetched ahead, or what went wrong.
-        self._most = 0
-        self._fetched: list[tuple[Any, ...]] | BaseException | None = None
+        # The cursors that may have more rows, by their numbers.
+        self._rows: dict[int, _Rows] = {}
+        # The cursor whose next rows are likely to be asked for at once.
+        self._likely: _Rows | None = None
         self._copy: Copy | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything that later steps need."""
+        return self._own is not None or bool(self._rows)
 
     def perform(self, step: Step) -> Any:
         """Perform a step, except for `Close`.
@@ -55,16 +59,16 @@ class Steps:
         match step:
             case Begin(readonly):
                 return self._begin(readonly)
-            case Within(query):
-                return self._within(query)
+            case Execute(request):
+                return self._execute(request)
             case Commit():
                 return self._commit()
-            case OpenRows(sql, params, rows):
-                self._cursor, self._columns = self._owner.opened_rows(sql, params)
-                self._rows = iter(self._cursor)
-                return self._more(rows)
-            case MoreRows(rows):
-                return self._more(rows)
+            case Declare():
+                return self._declare(step)
+            case Fetch():
+                return self._fetch(step)
+            case Deallocate(cursor):
+                return self._deallocate(cursor)
             case OpenBackup(path):
                 self._begin(readonly=True)
                 self._copy = Copy(self._connection, path)
@@ -79,14 +83,11 @@ class Steps:
         raise TypeError(message)
 
     def close(self) -> None:
-        """Let go of whatever is open. Raises what the driver does, of a connection of which nothing more can be had."""
+        """Close all that is open. Raises the driver's error if the connection is lost."""
         copy, self._copy = self._copy, None
         if copy is not None:
             copy.close()
-        if self._cursor is not None:
-            self._rows, self._fetched = iter(()), None
-            self._cursor.close(True)
-            self._cursor = None
+        self._close_rows()
         if self._own is not None:
             self._own.end()
         else:
@@ -99,18 +100,40 @@ class Steps:
         self._own.begin()
         return Result()
 
-    def _within(self, query: Query) -> Any:
-        own = self._opened()
+    def _execute(self, request: Query | Script | Call[Any]) -> Any:
+        own, how = self._opened(), f"the transaction is over: {request} ended it"
         try:
-            result = self._owner.run_within(query)
-            own.check_open(f"the transaction is over: {query} ended it")
+            match request:
+                case Query():
+                    value = self._owner.run_within(request)
+                case Script():
+                    value = self._owner.run_script_within(request)
+                case Call():
+                    value = self._owner.undone_alone(lambda request: self._called(own, request, how), request)
+            own.check_open(how)
         except Exception as failure:  # noqa: BLE001  # it is raised again, or what it means is
-            error = own.explained(failure, f"the transaction is over: {query} ended it")
+            error = own.explained(failure, how)
             raise error from error.__cause__
-        return result
+        return value
+
+    def _called(self, own: OwnTransaction, request: Call[Any], how: str) -> Any:
+        owner = self._owner
+        locks = request.readonly and not owner.reads_only and not owner.stays_readonly
+        if locks:
+            owner.set_pragma("query_only", True)
+            owner.stays_readonly = True
+        try:
+            value = call(own, owner, request, how)
+        finally:
+            if locks:
+                owner.stays_readonly = False
+                owner.set_pragma("query_only", False)
+        return owner.seal(value, request)
 
     def _commit(self) -> Result:
-        self._opened().commit()
+        own = self._opened()
+        self._close_rows()
+        own.commit()
         return Result()
 
     def _opened(self) -> OwnTransaction:
@@ -120,10 +143,62 @@ class Steps:
 
     # --- rows -----------------------------------------------------------------------------
 
-    def _more(self, most: int) -> Result:
+    def _declare(self, step: Declare) -> Result:
+        if self._own is not None:
+            self._opened()
+        self._rows[step.cursor] = _Rows(*self._owner.opened_rows(step.sql, step.params))
+        return self._fetch(step)
+
+    def _fetch(self, step: Declare | Fetch) -> Result:
+        if self._own is not None:
+            self._opened()
+        rows = self._rows.get(step.cursor)
+        if rows is None:
+            message = "the stream is over"
+            raise SessionClosed(message)
+        try:
+            result = rows.fetch(step.rows)
+        except BaseException:
+            self._deallocate(step.cursor)
+            raise
+        if not result.truncated:
+            self._deallocate(step.cursor)
+        elif step.ahead:
+            self._likely = rows
+        return result
+
+    def _deallocate(self, cursor: int) -> Result:
+        rows = self._rows.pop(cursor, None)
+        if rows is not None:
+            rows.close()
+        self._likely = None
+        return Result()
+
+    def _close_rows(self) -> None:
+        for cursor in list(self._rows):
+            self._deallocate(cursor)
+
+    def fetch_ahead(self) -> None:
+        """Fetch the rows that are likely to be asked for next. An error is raised then."""
+        if self._likely is not None:
+            self._likely.fetch_ahead()
+
+
+class _Rows:
+    """The rows of one statement, as they are read."""
+
+    def __init__(self, cursor: apsw.Cursor, columns: tuple[str, ...]) -> None:
+        self._cursor = cursor
+        self._columns = columns
+        self._rows: Iterator[tuple[Any, ...]] = iter(cursor)
+        # How many at a time; and rows that were fetched ahead, or the error of fetching them.
+        self._most = 0
+        self._fetched: list[tuple[Any, ...]] | BaseException | None = None
+
+    def fetch(self, most: int) -> Result:
+        """Return the next rows; `truncated` says whether more may come."""
         self._most = min(most, sys.maxsize)
-        if self._fetched is None:
-            self.fetch_ahead()
+        self.fetch_ahead()
         fetched, self._fetched = self._fetched, None
         if not isinstance(fetched, list):
             assert fetched is not None
@@ -131,10 +206,15 @@ class Steps:
         return Result(self._columns, fetched, len(fetched), None, len(fetched) == self._most)
 
     def fetch_ahead(self) -> None:
-        """Fetch the rows that are asked for next, if that is likely. What goes wrong is raised then."""
-        if self._cursor is None or self._fetched is not None:
+        """Fetch the next rows, unless that was done. `fetch` raises the error."""
+        if self._fetched is not None:
             return
         try:
             self._fetched = list(islice(self._rows, self._most))
         except BaseException as error:  # noqa: BLE001  # it is for whoever asks for these rows
             self._fetched = error
+
+    def close(self) -> None:
+        """Close the cursor."""
+        self._rows, self._fetched = iter(()), None
+        self._cursor.close(True)

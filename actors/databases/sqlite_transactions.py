@@ -147,15 +147,21 @@ def _how(transaction: Transaction, number: int) -> str:
     )
 
 
-def call(own: OwnTransaction, owner: "SQLiteConnection", request: Call[Any]) -> Any:
+def call(own: OwnTransaction, owner: "SQLiteConnection", request: Call[Any], how: str) -> Any:
     """Call a function in the transaction that is open, and return what it returns.
+
+    Args:
+        own: that transaction.
+        owner: the connection that the function gets.
+        request: the call.
+        how: what to say if the function ends the transaction.
 
     Raises:
         TransactionBroken: it ended the transaction.
         TypeError: what it returned belongs to the connection.
         Exception: its own.
     """
-    how = f"{request} is one transaction, and the function ended it"
+    owner.is_stale = True  # the function may do anything to the connection
     try:
         value = request.function(owner.connection, *request.args)
     except Exception as failure:  # noqa: BLE001  # it is raised again, or what it means is

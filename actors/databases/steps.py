@@ -1,13 +1,15 @@
-"""Steps: what a conversation with a caller asks of a connection, one after the other, until `Close`.
+"""Steps: how a crew asks a connection for a transaction, for rows, or for a backup, piece by piece.
 
-A connection performs them as it executes requests, with one difference: what a step leaves open, a transaction, a
-cursor, a backup, is still there for the next one. Each is answered by a `Result`.
+A connection performs a step as it runs a request, with one difference: a step leaves something open
+(a transaction, a cursor, a backup) that the next step needs. All steps of one caller come in a row,
+and `Close` is the last of them: after it nothing is open. `Begin`, `Commit`, `Deallocate` and
+`Close` are answered by nothing; the worker ignores the value.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from actors.frozen import Frozen
-from actors.messages import Parameters, Query
+from actors.messages import Call, Parameters, Query, Script, shorten
 
 __all__ = [
     "STEPS",
@@ -15,49 +17,76 @@ __all__ = [
     "Close",
     "Commit",
     "CopyPages",
+    "Deallocate",
+    "Declare",
+    "Execute",
+    "Fetch",
     "KeepCopy",
-    "MoreRows",
     "OpenBackup",
-    "OpenRows",
     "Step",
-    "Within",
 ]
 
 
 class Begin(Frozen):
-    """Begin a transaction, which sees one state of the database, or has the right to write."""
+    """Begin a transaction; a readonly one sees one state of the database."""
 
     readonly: bool
 
 
-class Within(Frozen):
-    """Run a query in the transaction that was begun; an error of it leaves that open, unless it was rolled back."""
+class Execute(Frozen):
+    """Run a request in the transaction, and answer as for the request alone.
 
-    query: Query
+    An error undoes this request alone, and leaves the transaction open. If the error has rolled the
+    whole transaction back, each later step but `Close` is refused with `TransactionBroken`.
+    """
+
+    request: Query | Script | Call[Any]
 
     def __str__(self) -> str:
-        return str(self.query)
+        return str(self.request)
 
 
 class Commit(Frozen):
-    """Commit the transaction that was begun."""
+    """Commit the transaction. After an error the worker asks for `Close`, which rolls back."""
 
 
-class OpenRows(Frozen):
-    """Begin to read the rows of a statement; answered by the first of them. `truncated` says whether more may come."""
+class Declare(Frozen):
+    """Begin to read the rows of a statement, and answer by the first of them.
 
+    `truncated` of the `Result` says whether more rows may come. If none come, or after an error,
+    the cursor is closed by itself. Without a `Begin` before it, the cursor is the only one.
+    """
+
+    cursor: int
+    """The number of the cursor in later steps."""
     sql: str
+    """One statement, which only reads."""
     params: Parameters
     rows: int
-    """How many at most."""
+    """How many rows to answer at most."""
+    ahead: bool
+    """Whether the connection may fetch the next rows before they are asked for."""
 
     _hidden = frozenset({"params"})
 
+    def __str__(self) -> str:
+        return f"Stream({shorten(self.sql)!r})"
 
-class MoreRows(Frozen):
-    """Read on; answered as `OpenRows`."""
 
+class Fetch(Frozen):
+    """Answer by the next rows of a cursor, as for `Declare`."""
+
+    cursor: int
     rows: int
+    """How many rows to answer at most."""
+    ahead: bool
+    """As for `Declare`."""
+
+
+class Deallocate(Frozen):
+    """Close one cursor, if it is still open. Never an error."""
+
+    cursor: int
 
 
 class OpenBackup(Frozen):
@@ -80,10 +109,13 @@ class KeepCopy(Frozen):
 
 
 class Close(Frozen):
-    """Undo and close whatever is open."""
+    """Undo and close all that is open: cursors, the transaction, a backup.
+
+    An error after which the connection is not clean must be `ConnectionLost`.
+    """
 
 
-Step: TypeAlias = Begin | Within | Commit | OpenRows | MoreRows | OpenBackup | CopyPages | KeepCopy | Close
+Step: TypeAlias = Begin | Execute | Commit | Declare | Fetch | Deallocate | OpenBackup | CopyPages | KeepCopy | Close
 
-STEPS = (Begin, Within, Commit, OpenRows, MoreRows, OpenBackup, CopyPages, KeepCopy, Close)
+STEPS = (Begin, Execute, Commit, Declare, Fetch, Deallocate, OpenBackup, CopyPages, KeepCopy, Close)
 """The same, for `isinstance`."""

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 import pykka
 
-from supervisor import Reply, Result, SupervisorRef
+from supervisor import Reply, SupervisorRef
 from tests.truth.law import Told
 from tests.truth.write import Asked, Session
 
@@ -60,11 +60,11 @@ class _PendingSession(Pending):
 
 
 def _in_a_session(db: SupervisorRef, session: Session, pending: Pending | None = None) -> Told:
-    results: list[Result] = []
+    results: list[Any] = []
     try:
         with db.transaction(timeout=session.timeout) as tx:
-            for query in session.queries:
-                reply = tx.ask(query, block=False)
+            for request in session.requests:
+                reply = tx.ask(request, block=False)
                 if pending is not None:
                     pending.reply = reply
                 with suppress(*_forgiven(session)):
@@ -109,11 +109,11 @@ class Waiter:
         if self.reply is not None:
             return await self.reply
         assert isinstance(self._asked, Session)
-        results: list[Result] = []
+        results: list[Any] = []
         async with self._db.transaction(timeout=self._asked.timeout) as tx:
-            for query in self._asked.queries:
+            for request in self._asked.requests:
                 with suppress(*_forgiven(self._asked)):
-                    results.append(await tx.ask(query, block=False))
+                    results.append(await tx.ask(request, block=False))
             self._left = True
         return results
 

@@ -1,16 +1,17 @@
-"""Functions for the campaign's `Call`s, and a value that arrives nowhere."""
+"""Functions for the campaign's `Call`s."""
 
 from random import random
 from typing import Any
 
 import apsw
 
+from tests.elsewhere import Broken
+
 __all__ = [
     "INSERT",
-    "Unloadable",
     "insert_and_read",
     "insert_and_return",
-    "insert_and_return_unloadable",
+    "insert_and_return_broken",
     "insert_orphans",
     "insert_regardless",
     "nothing",
@@ -19,18 +20,6 @@ __all__ = [
 ]
 
 INSERT = "INSERT INTO written(number, part) VALUES (?, ?)"
-
-
-class Unloadable:
-    """A value that can be sent from a child process and not be loaded in this one."""
-
-    def __reduce__(self) -> tuple[object, tuple[()]]:
-        return _refuse, ()
-
-
-def _refuse() -> None:
-    message = "it cannot be loaded"
-    raise ValueError(message)
 
 
 def nothing(connection: apsw.Connection) -> None:
@@ -80,7 +69,7 @@ def insert_and_return(connection: apsw.Connection, number: int, size: int) -> by
     return bytes(size)
 
 
-def insert_and_return_unloadable(connection: apsw.Connection, number: int, rows: int) -> Unloadable:
+def insert_and_return_broken(connection: apsw.Connection, number: int, rows: int) -> Broken:
     """Insert some rows, and return a value that only arrives on a thread."""
     connection.executemany(INSERT, [(number, part) for part in range(rows)])
-    return Unloadable()
+    return Broken()

@@ -65,11 +65,6 @@ class Told:
         """
         self.value = value
         self.error = error
-        link = error
-        while link is not None:
-            # The frames would keep what the caller has dropped, such as a session that was being opened.
-            link.__traceback__ = None
-            link = link.__cause__ or link.__context__
         self._may_be_done = may_be_done
 
     @property

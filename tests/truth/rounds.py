@@ -1,7 +1,6 @@
 """A round: one write is interrupted, alone or among others, and the file is compared with the words to the callers."""
 
 import asyncio
-import gc
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
@@ -166,10 +165,7 @@ class Crew:
 
     def _is_at_rest(self) -> bool:
         status = self.db.ask(Status())
-        if status.running or status.queued:
-            gc.collect()  # a session whose opening was cut off is over when it is dropped
-            return False
-        return True
+        return not status.running and not status.queued
 
     # --- judging --------------------------------------------------------------------------
 

@@ -44,10 +44,10 @@ _CALL = Write(
     lambda order: Call(called.insert_and_read, order.number, _ROWS, _READS, timeout=order.timeout),
     is_right=lambda rows: len(rows) == _READS,
 )
-_CALL_UNLOADABLE = Write(
+_CALL_LOST = Write(
     "call, its value is lost",
     300,
-    lambda order: Call(called.insert_and_return_unloadable, order.number, 300, timeout=order.timeout),
+    lambda order: Call(called.insert_and_return_broken, order.number, 300, timeout=order.timeout),
     is_lost=True,
 )
 
@@ -55,6 +55,28 @@ _CALL_REGARDLESS = Write(
     "call, heeds no interrupt",
     40,
     lambda order: Call(called.insert_regardless, order.number, 40, timeout=order.timeout),
+)
+
+
+def _of_all_kinds(order: Order) -> Session:
+    """Return a session of a call, a script, many runs of a query, and an insert that returns its rows."""
+    number = order.number
+    return Session(
+        [
+            Call(called.insert_and_read, number, 200, 1000),
+            Script(f"SELECT count(*) FROM seed; {_RANGE.replace('?', '{}').format(number, 200, 400)}"),
+            Query(called.INSERT + order.text, many=[(number, part) for part in range(400, 600)]),
+            order.part(f"{_RANGE} RETURNING *", number, 600, 800),
+        ],
+        order.timeout,
+    )
+
+
+_SESSION_OF_ALL = Write(
+    "session of all kinds",
+    800,
+    _of_all_kinds,
+    is_right=lambda values: len(values[0]) == 1000 and len(values[3].rows) == 200,
 )
 
 
@@ -101,9 +123,10 @@ TRANSACTIONS = [
     _TRANSACTION,
     _SESSION,
     _SESSION_FORGIVING,
+    _SESSION_OF_ALL,
     _CALL,
     _CALL_REGARDLESS,
-    _CALL_UNLOADABLE,
+    _CALL_LOST,
     _SCRIPT,
     _SCRIPT_OF_ONE,
 ]

@@ -33,9 +33,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Session:
-    """Statements that are asked one by one in `db.transaction()`."""
+    """Requests that are asked one by one in `db.transaction()`."""
 
-    queries: Sequence[Query]
+    requests: Sequence[Query | Script | Call[Any]]
     timeout: float | None
     forgives: bool = False
     """Whether it goes on behind a statement that breaks a constraint."""
