@@ -99,6 +99,7 @@ class ResultLost(QuerycrewError):
     """The job was done, and its result is lost, most often on its way from a child process; the text says why.
 
     What a job writes to SQLite is packed before it is committed, so its own error comes first, and undoes it.
+    A request inside of a transaction takes effect if the transaction does: `executed` is then `None`.
     """
 
     executed: bool | None = True

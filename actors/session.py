@@ -145,6 +145,7 @@ class Session:
             SessionClosed: the transaction has not begun, or is over.
             TransactionBroken: an error has rolled it back, or the request ended it by hand.
             QueryTimeout, WorkerDied: nothing of the transaction has taken effect, nor will.
+            ResultLost: the answer cannot be brought from a child; the request is done in the transaction.
             Exception: the driver's own error, or that of the function of a `Call`.
         """
         _check(request)

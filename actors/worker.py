@@ -378,6 +378,8 @@ class Worker(CrewActor):
                 if job.abort is not None or talk.ends_with_error_of(turn.step):
                     raise
                 error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {turn.about}")
+                if isinstance(error, ResultLost):
+                    error.executed = None  # it takes effect if its transaction does
                 talk.reject(turn, _detached(error))
                 del turn  # through its error it leads to its caller
                 continue
@@ -496,8 +498,9 @@ def _settle(job: Job, outcome: Any) -> None:
     if abort is not None:
         if type(outcome) is Rejection:
             # The statements of a script that came before the interrupted one stay done, and so does a job that was
-            # interrupted too late, and whose result is lost.
-            executed = isinstance(outcome.error, ResultLost) or (None if isinstance(job.request, Script) else False)
+            # interrupted too late, and whose result is lost. A transaction is undone with its requests.
+            is_done = isinstance(outcome.error, ResultLost) and job.talk is None
+            executed = is_done or (None if isinstance(job.request, Script) else False)
             outcome = Rejection(_caused(abort.error(executed), outcome.error))
         elif abort.wins:
             outcome = Rejection(abort.error(True))

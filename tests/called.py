@@ -7,6 +7,8 @@ from typing import Any
 
 import apsw
 
+from tests.elsewhere import Broken
+
 
 def move(connection: apsw.Connection, old: int, new: int) -> int:
     """Change one number into another; return how many there are."""
@@ -25,6 +27,12 @@ def insert_and_return_a_lock(connection: apsw.Connection, number: int) -> Any:
 def insert_and_return_bytes(connection: apsw.Connection, number: int, size: int) -> bytes:
     connection.execute("INSERT INTO kept(number) VALUES (?)", (number,))
     return bytes(size)
+
+
+def insert_and_return_broken(connection: apsw.Connection, number: int) -> Broken:
+    """Insert a number, and return a value that cannot be put together in another process."""
+    connection.execute("INSERT INTO kept VALUES (?)", (number,))
+    return Broken()
 
 
 def return_it(connection: apsw.Connection, value: Any) -> Any:

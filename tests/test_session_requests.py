@@ -12,12 +12,14 @@ import apsw
 import pykka
 import pytest
 
+from actors.worker import Worker
 from supervisor import (
     Call,
     Query,
     QueryCancelled,
     QueryTimeout,
     RestartPolicy,
+    ResultLost,
     Script,
     SessionClosed,
     SQLite,
@@ -81,6 +83,50 @@ def insert(number):
 
 def values(rows):
     return [row[0] for row in rows]
+
+
+# --- answers that are lost -----------------------------------------------------------------
+
+LOST = Call(called.insert_and_return_broken, 3)
+
+
+def test_a_lost_answer_that_ends_the_block_is_of_a_request_that_is_undone(crew):
+    db = crew("child")
+    with pytest.raises(ResultLost) as caught, db.transaction() as tx:
+        tx.ask(LOST)
+    assert caught.value.executed is None
+    assert numbers(db) == [1, 2]
+
+
+def test_a_lost_answer_is_of_a_request_that_is_committed_with_its_transaction(crew):
+    db = crew("child")
+    with db.transaction() as tx:
+        error = error_of(tx.ask(LOST, block=False))
+        assert isinstance(error, ResultLost)
+        assert error.executed is None
+        assert numbers(tx) == [1, 2, 3]
+    assert numbers(db) == [1, 2, 3]
+    assert error_of(db.ask(Call(called.insert_and_return_broken, 4), block=False)).executed is True
+    assert numbers(db) == [1, 2, 3, 4]
+
+
+def test_a_lost_answer_of_a_transaction_that_is_cancelled_as_it_comes_is_of_a_request_that_is_undone(crew, monkeypatch):
+    replies, real = [], Worker._perform
+
+    def cancelled_as_it_fails(worker, step, job):
+        try:
+            return real(worker, step, job)
+        except ResultLost:
+            assert replies.pop().cancel()
+            raise
+
+    monkeypatch.setattr(Worker, "_perform", cancelled_as_it_fails)
+    db = crew("child")
+    with pytest.raises(QueryCancelled) as caught, db.transaction() as tx:
+        replies.append(tx.ask(LOST, block=False))
+        replies[-1].get()
+    assert caught.value.executed is False
+    assert numbers(db) == [1, 2]
 
 
 # --- scripts ------------------------------------------------------------------------------

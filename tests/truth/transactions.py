@@ -80,6 +80,14 @@ _SESSION_OF_ALL = Write(
 )
 
 
+_SESSION_LOST = Write(
+    "session, a value is lost",
+    300,
+    lambda order: Session([Call(called.insert_and_return_broken, order.number, 300)], order.timeout),
+    is_lost=True,
+)
+
+
 def _failing_in_between(order: Order) -> Session:
     """Return a session that goes on behind a statement that fails."""
     first, read, last, _ = _statements(order)
@@ -124,6 +132,7 @@ TRANSACTIONS = [
     _SESSION,
     _SESSION_FORGIVING,
     _SESSION_OF_ALL,
+    _SESSION_LOST,
     _CALL,
     _CALL_REGARDLESS,
     _CALL_LOST,
