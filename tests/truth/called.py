@@ -1,11 +1,11 @@
-"""Functions for the campaign's `Call`s."""
+"""Functions for the campaign's `Call`s: a module that takes little memory, since a child has to import it."""
 
-from random import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from tests.elsewhere import Broken
+if TYPE_CHECKING:
+    from tests.elsewhere import Broken
 
 __all__ = [
     "INSERT",
@@ -40,6 +40,8 @@ def insert_orphans(connection: apsw.Connection, number: int, rows: int) -> None:
 
 def open_or_not(connection: apsw.Connection) -> None:
     """Let a third of all connections fail to open."""
+    from random import random
+
     if random() < 1 / 3:
         message = "this connection does not open"
         raise ConnectionRefusedError(message)
@@ -69,7 +71,9 @@ def insert_and_return(connection: apsw.Connection, number: int, size: int) -> by
     return bytes(size)
 
 
-def insert_and_return_broken(connection: apsw.Connection, number: int, rows: int) -> Broken:
+def insert_and_return_broken(connection: apsw.Connection, number: int, rows: int) -> "Broken":
     """Insert some rows, and return a value that only arrives on a thread."""
+    from tests.elsewhere import Broken
+
     connection.executemany(INSERT, [(number, part) for part in range(rows)])
     return Broken()

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,8 +70,11 @@ def run(folder: Path, tries: int, seed: int, plan: Plan | None = None, *, until_
     with _switching_often(), asyncio.Runner() as runner:
         campaign = _Campaign(folder, tries, seed, plan or Plan(), runner, until_wrong=until_wrong)
         began = time.monotonic()
-        while not campaign.is_over:
-            campaign.try_a_crew()
+        try:
+            while not campaign.is_over:
+                campaign.try_a_crew()
+        except Exception:  # so that what was found before is told, too
+            campaign.findings.broken.append(traceback.format_exc())
         campaign.findings.seconds = time.monotonic() - began
     return campaign.findings
 

@@ -49,6 +49,8 @@ STATES_OF_MEMORY = ("warm", "new text", "altered")
 """The same of a database in memory, whose connection is never opened anew."""
 
 _NO_CONNECTION = (ConnectionRefusedError, DatabaseUnavailable)
+# A child may even have no memory for the module of a function.
+_NO_MEMORY = (MemoryError, apsw.NoMemError, ImportError, WorkerDied)
 _HASTY = 0.15  # the share of neighbours that have a deadline of their own
 
 
@@ -94,8 +96,8 @@ class Crew:
         told, told_others = self._interrupt(asked, way, delay, others)
         if way is UNHURT and not neighbours:
             self.moments.measured(self._kind(write, state), time.perf_counter() - began)
-        if told.is_left:
-            eventually(self._is_at_rest, PATIENCE)
+        if told.is_left and not eventually(self._is_at_rest, PATIENCE):
+            self.findings.broken.append(f"{self.setting.place}, {asked}, {way.name}: the crew does not come to rest")
         self.file.look()
         there = self._judge(asked, told, way)
         self.findings.note(self.setting.place, write.name, way.name, state, told.word, is_try=way is not UNHURT)
@@ -137,11 +139,13 @@ class Crew:
                 self.file.lock_for(self.chance.uniform(0.0001, 0.004))
 
     def _ask(self, request: Query | Script | Call[None]) -> Any:
-        """Ask until the crew has a connection for it."""
+        """Ask until the crew has a connection for it, and the memory."""
         answers: list[Any] = []
+        setting = self.setting
+        passing = (*_NO_CONNECTION * setting.is_shaky, *_NO_MEMORY * setting.is_small)
 
         def asked() -> bool:
-            with suppress(*_NO_CONNECTION if self.setting.is_shaky else ()):
+            with suppress(*passing):
                 answers.append(self.db.ask(request))
             return bool(answers)
 
@@ -195,7 +199,7 @@ class Crew:
             if "session" in asked.write.name and self.setting.is_in_children:
                 errors += (WorkerDied,)  # it has the child from its beginning on, also while that is opened anew
         if self.setting.is_small:
-            errors += (MemoryError, apsw.NoMemError, WorkerDied)
+            errors += _NO_MEMORY
         return errors
 
     # --- the end --------------------------------------------------------------------------
@@ -204,7 +208,7 @@ class Crew:
         """See that the crew writes and reads as before."""
         number = next(self.numbers)
         self._ask(Query(called.INSERT, (number, 0), PATIENCE))
-        found = self._ask(Query("SELECT part FROM written WHERE number = ?", (number,), PATIENCE)).rows
+        found = self._ask(Query("SELECT DISTINCT part FROM written WHERE number = ?", (number,), PATIENCE)).rows
         status = self.db.ask(Status())
         restarts = 0 if self.setting.is_small or self.setting.is_shaky else status.restarts
         if found != [(0,)] or status.stuck or status.queued or restarts:
