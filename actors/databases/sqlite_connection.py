@@ -448,12 +448,12 @@ class SQLiteConnection:
             self.connection.interrupt()
 
     def refresh(self) -> None:
-        """Make the connection as new, if a job has changed it. Between two jobs.
+        """Make the connection as new, if a job has changed it. Between two jobs, or two steps of a conversation.
 
         Raises:
             ConnectionLost: it cannot be opened anew.
         """
-        if self.is_stale:
+        if self.is_stale and not self._steps.are_open:
             try:
                 self._renew()
             except Exception as error:

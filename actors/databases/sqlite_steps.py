@@ -45,6 +45,11 @@ class Steps:
         self._fetched: list[tuple[Any, ...]] | BaseException | None = None
         self._copy: Copy | None = None
 
+    @property
+    def are_open(self) -> bool:
+        """Whether a conversation is under way, which the connection is kept for as it is."""
+        return self._own is not None or self._cursor is not None or self._copy is not None
+
     def perform(self, step: Step) -> Any:
         """Perform a step, except for `Close`.
 
