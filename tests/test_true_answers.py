@@ -373,6 +373,8 @@ def test_foreign_keys_cannot_be_switched_off_where_that_has_no_effect(db):
         ),
         ("CREATE TABLE t(a UNIQUE); INSERT INTO t VALUES (3)", "INSERT OR ROLLBACK INTO t VALUES (1), (3)"),
         ("CREATE TABLE t(a UNIQUE); INSERT INTO t VALUES (3)", "INSERT INTO t VALUES (1), (3)"),
+        ("CREATE TABLE t(a INT) STRICT; INSERT INTO t VALUES (3)", "INSERT INTO t VALUES (1), ('x')"),
+        ("CREATE TABLE t(a INT) STRICT; INSERT INTO t VALUES (3), (4)", "UPDATE t SET a = iif(a = 4, 'x', 1)"),
     ],
 )
 def test_a_statement_that_fails_is_undone_as_a_whole(db, setup, sql):
