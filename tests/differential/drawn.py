@@ -104,7 +104,8 @@ def _new(d: Draw, form: str) -> Statement:
     statement = replace(make(d), kind=make.__name__)
     if mix.has_params and make in (read, change, define) and d.chance(1):
         statement = special.with_wrong_params(d, statement)
-    if make not in (set_pragma, special.several) and d.chance(3):  # some pragmas take effect as they are prepared
+    # Some pragmas take effect as they are prepared; REINDEX cannot be prepared with an old schema.
+    if make not in (set_pragma, keep_up, special.several) and d.chance(3):
         statement = special.explained(d, statement)
     return special.decorated(d, statement) if d.chance(6) else statement
 
