@@ -298,3 +298,19 @@ def test_whether_a_statement_only_reads_is_known_before_its_first_step(connect):
     cursor.exec_trace = lambda cursor, sql, _: kinds.update({sql.strip(" ;"): cursor.is_readonly}) or True
     cursor.execute("SELECT a FROM t; BEGIN; ROLLBACK; DELETE FROM t; BEGIN IMMEDIATE; ROLLBACK").fetchall()
     assert [sql for sql, reads in kinds.items() if not reads] == ["DELETE FROM t", "BEGIN IMMEDIATE"]
+
+
+# --- statements that fail -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sql", ["INSERT INTO s VALUES (1), ('x')", "UPDATE s SET a = iif(a = 4, 'x', 1)"])
+def test_in_a_transaction_a_wrong_type_in_a_strict_table_leaves_the_rows_before_and_does_not_count_them(connect, sql):
+    connection = connect()
+    connection.execute("CREATE TABLE s(a INT) STRICT; INSERT INTO s VALUES (3), (4)")
+    before = connection.total_changes()
+    connection.execute("BEGIN")
+    with pytest.raises(apsw.ConstraintError) as caught:
+        connection.execute(sql)
+    assert caught.value.extendedresult == apsw.SQLITE_CONSTRAINT_DATATYPE
+    assert connection.total_changes() == before
+    assert 1 in {row[0] for row in connection.execute("SELECT a FROM s")}

@@ -914,6 +914,22 @@ def test_what_it_changes_of_its_connection_is_gone_afterwards(crew, readonly, en
         assert state() == before
 
 
+@pytest.mark.parametrize(
+    "sql", ["PRAGMA recursive_triggers = ON", "CREATE TEMP TABLE mine(x)", "ATTACH ':memory:' AS o"]
+)
+def test_what_it_changes_of_its_connection_does_not_end_it(start, path, sql):
+    for kind in KINDS:
+        db = start(KINDS[kind](path.with_name(f"{kind}.db")), size=1)
+        db.ask(Script("CREATE TABLE t(a)"))
+        with same_workers(db):
+            with db.transaction() as tx:
+                for number in range(3):
+                    tx.ask(Query("INSERT INTO t VALUES (?)", (number,)))
+                    tx.ask(Query(sql)) if number == 1 else None
+                assert tx.ask(Query("SELECT count(*) FROM t")).scalar() == 3
+            assert db.ask(Query("SELECT a FROM t")).column("a") == [0, 1, 2]
+
+
 # --- what is refused ----------------------------------------------------------------------
 
 

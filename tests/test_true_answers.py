@@ -216,6 +216,43 @@ CASES = [
         rowcounts=[0] * 6,
         looks=["SELECT sql FROM sqlite_schema ORDER BY name"],
     ),
+    Case(
+        "columns of ALTER TABLE that is explained",
+        "CREATE TABLE t(a)",
+        [Query("EXPLAIN QUERY PLAN ALTER TABLE t ADD COLUMN b"), Query("SELECT * FROM t")],
+    ),
+    Case(
+        "counts and rowids of statements that change the schema, and of those that only change a search index",
+        "CREATE TABLE log(id INTEGER PRIMARY KEY); INSERT INTO log VALUES (10)",
+        [
+            Query("CREATE VIRTUAL TABLE f USING fts5(x)"),
+            Query("INSERT INTO f VALUES ('a'), ('b')"),
+            *[Query("UPDATE f SET x = 'c'")] * 4,
+            Query("CREATE TABLE c AS SELECT 1 AS a UNION SELECT 2"),
+            Query("DELETE FROM f"),
+            Query("DROP TABLE f"),
+        ],
+        rowcounts=[0, 2, 2, 2, 2, 2, 0, 2, 0],
+        inserted=[None, 2, None, None, None, None, None, None, None],
+    ),
+    Case(
+        "rowids of inserts that ask for the rowid of the insert before",
+        "CREATE TABLE p(a); CREATE TABLE w(k PRIMARY KEY) WITHOUT ROWID; CREATE TABLE u(a UNIQUE, n);"
+        "CREATE VIEW v AS SELECT k FROM w;"
+        "CREATE TRIGGER v_in INSTEAD OF INSERT ON v BEGIN INSERT INTO w VALUES (new.k); END",
+        [
+            Query("INSERT INTO p(rowid) VALUES (70)"),
+            Query("INSERT INTO w VALUES (last_insert_rowid())"),
+            Query("INSERT INTO v VALUES (last_insert_rowid() + 1)"),
+            Query("INSERT INTO u VALUES (last_insert_rowid(), last_insert_rowid())"),
+            Query("INSERT INTO u VALUES (70, last_insert_rowid()) ON CONFLICT(a) DO UPDATE SET n = excluded.n"),
+            Query("INSERT OR IGNORE INTO u SELECT 70, last_insert_rowid()"),
+        ],
+        rowcounts=[1, 1, 0, 1, 1, 0],
+        inserted=[70, None, None, 1, None, None],
+        looks=["SELECT * FROM w", "SELECT * FROM u"],
+        apart=False,
+    ),
 ]
 
 
@@ -390,6 +427,8 @@ def test_foreign_keys_cannot_be_switched_off_where_that_has_no_effect(db):
         ),
         ("CREATE TABLE t(a UNIQUE); INSERT INTO t VALUES (3)", "INSERT OR ROLLBACK INTO t VALUES (1), (3)"),
         ("CREATE TABLE t(a UNIQUE); INSERT INTO t VALUES (3)", "INSERT INTO t VALUES (1), (3)"),
+        ("CREATE TABLE t(a INT) STRICT; INSERT INTO t VALUES (3)", "INSERT INTO t VALUES (1), ('x')"),
+        ("CREATE TABLE t(a INT) STRICT; INSERT INTO t VALUES (3), (4)", "UPDATE t SET a = iif(a = 4, 'x', 1)"),
     ],
 )
 def test_a_statement_that_fails_is_undone_as_a_whole(db, setup, sql):
@@ -397,7 +436,10 @@ def test_a_statement_that_fails_is_undone_as_a_whole(db, setup, sql):
     before = db.ask(Query("SELECT a FROM t")).rows
     add = Query("INSERT INTO other VALUES (1)")
     with same_workers(db):
-        for wrong in (Query(sql), Query(sql + " RETURNING a"), Query(sql, many=[()]), Transaction([add, Query(sql)])):
+        for wrong in (
+            *(Query(sql), Query(sql + " RETURNING a"), Query(sql, many=[()]), Transaction([add, Query(sql)])),
+            *(Script(sql), Script(f"SELECT 1; {sql}; SELECT 2"), Script(f"BEGIN; {add.sql}; {sql}; COMMIT")),
+        ):
             assert isinstance(error_of(db.ask(wrong, block=False)), apsw.ConstraintError)
             assert db.ask(Query("SELECT a FROM t")).rows == before
         replies = [db.ask(query, block=False) for query in (add, add, Query(sql), add, Query(sql), add)]

@@ -1,6 +1,5 @@
 """A connection to SQLite, on APSW."""
 
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +10,17 @@ import apsw
 
 from actors.databases.base import NeedsWriter
 from actors.databases.sqlite_opening import opened
-from actors.databases.sqlite_statement import Counting, Known, Told, changes_connection, columns_now, columns_of
+from actors.databases.sqlite_statement import (
+    Counting,
+    Known,
+    Told,
+    changes_connection,
+    changes_rows,
+    columns_now,
+    columns_of,
+    is_blank,
+    statements_of,
+)
 from actors.databases.sqlite_steps import Steps
 from actors.databases.sqlite_transactions import OwnTransaction, call, run_each
 from actors.databases.sqlite_untrusted import is_harmless
@@ -90,7 +99,7 @@ class _Trace:
     the last at which a second statement can be refused before the first has run.
     """
 
-    __slots__ = ("_is_fresh", "_owner", "_repeats", "_sql", "columns", "known")
+    __slots__ = ("_is_fresh", "_owner", "_repeats", "_sql", "known")
 
     def __init__(self, owner: "SQLiteConnection", sql: str, *, repeats: bool = False) -> None:
         """Look at the statement `sql`; one that `repeats` is run for many sets of parameters."""
@@ -101,7 +110,6 @@ class _Trace:
         self._is_fresh = False
         self.known: Known | None = None
         """What is known of the statement, once it was prepared."""
-        self.columns: tuple[str, ...] = ()
 
     def refresh(self) -> None:
         """Let the statement begin again: the schema has been looked at."""
@@ -111,21 +119,21 @@ class _Trace:
         del bindings
         if self.known is None:
             self._first(cursor, sql)
-        elif self._repeats and not _is_blank(sql):
+        elif self._repeats and not is_blank(sql):
             self._owner.counting.end()
             self._count()
         return True  # a comment behind the statement comes here, too
 
     def _first(self, cursor: apsw.Cursor, sql: str) -> None:
         owner, told = self._owner, self._owner.told
-        if len(sql) != len(self._sql) and not _is_blank(self._sql[len(sql) :]):
+        if len(sql) != len(self._sql) and not is_blank(self._sql[len(sql) :]):
             message = "the query holds more than one statement; send them as Script(sql), or one by one"
             raise ValueError(message)
-        known = owner.known_of(self._sql, columns_of(cursor), is_readonly=cursor.is_readonly)
+        known = owner.known_of(self._sql, cursor)
         owner.admits(known)
-        if known.pragma is not None and not self._is_fresh:
+        if (known.pragma is not None or cursor.is_explain) and not self._is_fresh:
             raise _Unprepared(told.schema)
-        self.known, self.columns = known, known.columns
+        self.known = known
         owner.told.clear()
         if known.writes:
             self._count()
@@ -136,7 +144,7 @@ class _Trace:
 
 
 class _ScriptTrace:
-    """Counts what the statements of a script do, one after the other."""
+    """Looks at a statement of a script just before its first step."""
 
     __slots__ = ("_owner",)
 
@@ -144,11 +152,9 @@ class _ScriptTrace:
         self._owner = owner
 
     def __call__(self, cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
-        del sql, bindings
+        del bindings
         owner = self._owner
-        owner.counting.end()
-        known = Known(owner.told, (), is_readonly=cursor.is_readonly)
-        owner.told.clear()
+        known = Known(sql, owner.told, (), is_readonly=cursor.is_readonly)
         if known.writes:
             owner.counting.begin(known)
         return True
@@ -276,18 +282,23 @@ class SQLiteConnection:
 
     # --- what a statement is, and whether it may be run ------------------------------------
 
-    def known_of(self, sql: str, columns: tuple[str, ...], *, is_readonly: bool) -> Known:
+    def known_of(self, sql: str, cursor: apsw.Cursor) -> Known:
         """Return, and remember, what SQLite told of a statement that is prepared.
 
         Raises:
             apsw.AuthError: the statement is a stranger's, and no query.
         """
-        if not self.told.asked and (before := self._known.get(sql)) is not None:
-            return before  # it is taken as it was prepared before, and of that SQLite tells nothing
-        known = Known(self.told, columns, is_readonly=is_readonly)
+        known, told = self._known.get(sql), self.told
+        if known is not None and not told.asked:
+            return known  # it is taken as it was prepared before, and of that SQLite tells nothing
+        # `ALTER TABLE` has columns that are SQLite's own, and no rows.
+        columns = () if told.alters and not cursor.is_explain else columns_of(cursor)
+        known = Known(sql, told, columns, is_readonly=cursor.is_readonly)
         if self._database.sandbox and not (known.reads or known.pragma):
             message = "not authorized: SQLite(sandbox=True) takes queries only"
             raise apsw.AuthError(message)
+        if cursor.is_explain:
+            return known  # a kept EXPLAIN would not notice a new schema
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[sql] = known
@@ -309,11 +320,9 @@ class SQLiteConnection:
     def _authorize(
         self, action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None
     ) -> int:
-        self.told.note(action, first, second, schema, trigger)
+        self.told.note(action, first, schema, trigger)
         if self._database.sandbox and not is_harmless(action, first, second):
             return apsw.SQLITE_DENY
-        if action == apsw.SQLITE_FUNCTION and second == "last_insert_rowid":
-            self.counting.reveal()
         if action == apsw.SQLITE_PRAGMA and second is not None:
             pragma = str(first).lower()
             if self.stays_readonly and pragma == "query_only":
@@ -459,7 +468,7 @@ class SQLiteConnection:
             self.connection.interrupt()
 
     def refresh(self) -> None:
-        """Make the connection as new, if a job has changed it. Between two jobs.
+        """Make the connection as new, if a job has changed it. Between two jobs, or two steps of a conversation.
 
         Between two steps it does nothing.
 
@@ -583,10 +592,7 @@ class SQLiteConnection:
         self.admits = admit
         try:
             self._start(cursor, trace, cursor.execute, sql, params)
-            columns = trace.columns
-            if self.told.asked:
-                with suppress(apsw.ExecutionCompleteError):
-                    columns = columns_now(cursor)
+            columns = self._columns(cursor, trace.known, sql, params)
         except BaseException:
             cursor.close(True)
             raise
@@ -613,6 +619,7 @@ class SQLiteConnection:
         except (NothingRan, NeedsWriter):
             raise
         except BaseException:
+            self.close_cursor()  # an open statement would keep a lock, and fail the next one
             self.counting.abandon()
             self._known.pop(query.sql, None)
             raise
@@ -631,7 +638,7 @@ class SQLiteConnection:
             counting.begin(known)
         cursor = self._cursor.execute(query.sql, query.params)
         if told.asked:
-            columns = self._columns_now(query, known)
+            columns = self._columns(cursor, known, query.sql, query.params)
         rows = cursor.fetchall() if columns else []
         if not known.writes:
             return Result(columns, rows, len(rows))
@@ -643,9 +650,7 @@ class SQLiteConnection:
         trace, cursor = _Trace(self, query.sql), self._cursor
         self.counting.reset()
         self._start(cursor, trace, cursor.execute, query.sql, query.params)
-        columns = trace.columns
-        if self.told.asked and trace.known is not None:
-            columns = self._columns_now(query, trace.known)
+        columns = self._columns(cursor, trace.known, query.sql, query.params)
         rows, truncated = self._fetch(query.max_rows)
         self._cursor.exec_trace = None
         if trace.known is None or not trace.known.writes:
@@ -658,9 +663,7 @@ class SQLiteConnection:
         trace, cursor = _Trace(self, query.sql, repeats=True), self._cursor
         self.counting.reset()
         self._start(cursor, trace, cursor.executemany, query.sql, query.many)
-        columns = trace.columns
-        if self.told.asked and trace.known is not None:
-            columns = self._columns_now(query, trace.known)
+        columns = self._columns(cursor, trace.known, query.sql, query.many[0] if query.many else ())
         rows = cursor.fetchall()
         cursor.exec_trace = None
         if trace.known is None or not trace.known.writes:
@@ -670,23 +673,33 @@ class SQLiteConnection:
 
     def _script(self, script: Script) -> Result:
         self.counting.reset()
+        for sql in statements_of(script.sql):
+            # In a transaction of the script's own, an error undoes all of that.
+            if changes_rows(sql) and not self.connection.in_transaction and not self.reads_only:
+                self.connection.execute("BEGIN IMMEDIATE")
+                self._of_a_script(sql)
+                self.commit()
+            else:
+                self._of_a_script(sql)
+        return Result((), [], self.counting.changed, self.counting.rowid)
+
+    def _of_a_script(self, sql: str) -> None:
+        cursor = self._cursor
         self.told.clear()
-        self.admits = self._admit_all
-        self._cursor.exec_trace = _ScriptTrace(self)
+        cursor.exec_trace = _ScriptTrace(self)
         try:
-            for _ in self._cursor.execute(script.sql, can_cache=False):
+            for _ in cursor.execute(sql, can_cache=False):
                 pass
         except BaseException:
             self.counting.abandon()
             raise
-        self._cursor.exec_trace = None
+        cursor.exec_trace = None
         self.counting.end()
-        return Result((), [], self.counting.changed, self.counting.rowid)
 
     def _start(
         self, cursor: apsw.Cursor, trace: _Trace, execute: Callable[..., object], sql: str, bindings: Any
     ) -> None:
-        """Begin a statement under a trace; a pragma begins again, with the schema as it is now."""
+        """Begin a statement under a trace; a pragma and an `EXPLAIN` begin again, with the schema as it is now."""
         known = self._known.get(sql)
         may_be_cached = known is not None and known.is_plain
         self.told.clear()
@@ -703,19 +716,20 @@ class SQLiteConnection:
             cursor.exec_trace = None
             raise
 
-    def _columns_now(self, query: Query, known: Known) -> tuple[str, ...]:
-        """Return the columns of a statement that was prepared anew as it was begun: the schema may have changed."""
-        known.note_again(self.told)
-        if known.columns:
+    def _columns(self, cursor: apsw.Cursor, known: Known | None, sql: str, params: Parameters) -> tuple[str, ...]:
+        """Return the columns of a statement that was begun: SQLite prepares it anew if the schema has changed."""
+        if known is None:
+            return ()
+        if self.told.asked and known.columns:
             try:
-                known.columns = columns_now(self._cursor)
+                known.columns = columns_now(cursor)
             except apsw.ExecutionCompleteError:  # it gave no rows, and the cursor has forgotten all
                 # Behind a statement that is committed by now, another look could fail.
                 if known.reads or (known.is_transactional and self.connection.in_transaction):
-                    known.columns = self._columns_prepared(query)
+                    known.columns = self._columns_prepared(sql, params)
         return known.columns
 
-    def _columns_prepared(self, query: Query) -> tuple[str, ...]:
+    def _columns_prepared(self, sql: str, params: Parameters) -> tuple[str, ...]:
         """Return the columns of a statement without running it."""
         found: list[tuple[str, ...]] = []
 
@@ -725,9 +739,8 @@ class SQLiteConnection:
 
         cursor = self.connection.cursor()
         cursor.exec_trace = look
-        params = query.many[0] if query.many else query.params
         with suppress(apsw.ExecTraceAbort):
-            cursor.execute(query.sql, params, can_cache=False)
+            cursor.execute(sql, params, can_cache=False)
         cursor.close(True)
         return found[0] if found else ()
 
@@ -820,12 +833,3 @@ def _check_changes_nothing(connection: apsw.Connection, value: str) -> None:
             "Script('PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE; …; COMMIT'), with the pragma before BEGIN"
         )
         raise ValueError(message)
-
-
-# What may stand behind a statement. Atomic: with backtracking a comment could swallow the statement behind it.
-_BLANK = re.compile(r"(?>[ \t\n\f\r;]+|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z))*")
-
-
-def _is_blank(sql: str) -> bool:
-    """Say whether `sql` holds nothing but what SQLite takes for white space, semicolons and comments."""
-    return _BLANK.fullmatch(sql) is not None

@@ -1,10 +1,24 @@
 """What SQLite tells of a statement while it is prepared, and what is remembered of its text."""
 
+import re
+from collections.abc import Iterator
 from typing import Final
+from weakref import ref
 
 import apsw
 
-__all__ = ["Counting", "Known", "Told", "changes_connection", "columns_now", "columns_of", "is_special"]
+__all__ = [
+    "Counting",
+    "Known",
+    "Told",
+    "changes_connection",
+    "changes_rows",
+    "columns_now",
+    "columns_of",
+    "is_blank",
+    "is_special",
+    "statements_of",
+]
 
 _ROWS: Final = frozenset({apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE})
 _READS: Final = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE})
@@ -39,6 +53,15 @@ _READING_PRAGMAS: Final = frozenset(
     }
 )
 
+# White space, semicolons and comments. Atomic: with backtracking a comment could swallow the statement behind it.
+_BLANK: Final = re.compile(r"(?>[ \t\n\f\r\ufeff;]+|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z))*")
+# The beginning of a statement that changes rows. `WITH` may also begin a statement that reads.
+_CHANGES_ROWS: Final = re.compile(_BLANK.pattern + r"(?i:INSERT|REPLACE|UPDATE|DELETE|WITH)\b")
+# Text in which a semicolon ends nothing, or a semicolon that may end a statement.
+_SEMICOLON: Final = re.compile(
+    r"'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z)|;"
+)
+
 _NO_ROWID: Final = -0x5E1F_1D0E_5107_2B6D
 """A number that no row has, except by an accident of 1 in 2 ** 63."""
 
@@ -46,7 +69,7 @@ _NO_ROWID: Final = -0x5E1F_1D0E_5107_2B6D
 class Told:
     """What the authorizer was told since the last statement began: see `SQLiteConnection._authorize`."""
 
-    __slots__ = ("alters", "asked", "autocommit", "changes_rows", "inserts", "other", "pragma", "schema", "uses_rowid")
+    __slots__ = ("alters", "asked", "autocommit", "changes_rows", "inserts", "other", "pragma", "schema")
 
     def __init__(self) -> None:
         self.clear()
@@ -69,16 +92,13 @@ class Told:
         """Whether it is an `ALTER TABLE`."""
         self.other = False
         """Whether it does anything but reading and changing rows: it changes the schema, for instance."""
-        self.uses_rowid = False
-        """Whether it, or a trigger of it, calls `last_insert_rowid()`."""
 
-    def note(self, action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None) -> None:
+    def note(self, action: int, first: str | None, schema: str | None, trigger: str | None) -> None:
         """Note one question that SQLite asks of the authorizer."""
         self.asked = True
         if action in _READS:
-            if action == apsw.SQLITE_FUNCTION and second == "last_insert_rowid":
-                self.uses_rowid = True
-        elif action in _ROWS:
+            return
+        if action in _ROWS:
             self.changes_rows = True
             if action == apsw.SQLITE_INSERT and trigger is None:
                 self.inserts = True
@@ -94,12 +114,12 @@ class Told:
 class Known:
     """What is known of a statement, as long as it is prepared as before."""
 
-    __slots__ = ("columns", "inserts", "is_plain", "is_transactional", "pragma", "reads", "uses_rowid", "writes")
+    __slots__ = ("columns", "counts", "inserts", "is_plain", "is_transactional", "pragma", "reads", "writes")
 
-    def __init__(self, told: Told, columns: tuple[str, ...], *, is_readonly: bool) -> None:
-        """Sum up what was told of a statement that is prepared and has not made its first step."""
-        self.columns = () if told.alters else columns
-        """The names of the columns of its rows. `ALTER TABLE` has some that are SQLite's own, and no rows."""
+    def __init__(self, sql: str, told: Told, columns: tuple[str, ...], *, is_readonly: bool) -> None:
+        """Sum up what was told of the statement `sql`, which is prepared and has not made its first step."""
+        self.columns = columns
+        """The names of the columns of its rows."""
         self.writes = not is_readonly or told.pragma == "optimize"
         """Whether it writes to a database: SQLite says so."""
         self.is_plain = told.asked and not told.other
@@ -109,35 +129,36 @@ class Known:
         """Whether it is plain, and only reads."""
         self.is_transactional = not told.autocommit and (told.changes_rows or told.other)
         """Whether it means the same inside a transaction."""
-        self.inserts = told.inserts
-        self.uses_rowid = told.uses_rowid
+        self.counts = self.writes and changes_rows(sql)
+        """Whether its changed rows count. Rows that a `CREATE` changes are SQLite's own."""
+        self.inserts = self.counts and told.inserts
+        """Whether it inserts rows by itself."""
         self.pragma = told.pragma
-
-    def note_again(self, told: Told) -> None:
-        """Note what was told as the statement was prepared once more: a trigger may be new."""
-        self.inserts = self.inserts or told.inserts
-        self.uses_rowid = self.uses_rowid or told.uses_rowid
 
 
 class Counting:
     """Counts the rows that statements change, one after the other, and notes the last rowid that they insert.
 
-    `last_insert_rowid()` does not tell an insert from an earlier one. So it is set to a number that no row has before a
-    statement, and set back after one that inserted nothing. A statement that calls the function itself finds what is
-    right there: it is prepared before that, or, if the schema has changed, sets it back itself (`reveal`).
+    `last_insert_rowid()` does not tell an insert from an earlier one. So before an insert it is set to a number that no
+    row has, and set back if nothing was inserted. SQL never sees that number: the connection has a function of the same
+    name, which calls `last_rowid`.
     """
 
-    __slots__ = ("_before", "_connection", "_hidden", "_inserts", "_rowid", "changed", "rowid")
+    __slots__ = ("__weakref__", "_connection", "_hidden", "_runs", "changed", "rowid")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        # The connection's count of changes, and its last rowid, before the statement that runs.
-        self._before: int | None = None
-        self._rowid = 0
-        # Whether that rowid is hidden now.
-        self._hidden = False
-        self._inserts = False
+        # The statement that runs, if one does that writes.
+        self._runs: Known | None = None
+        # The connection's last rowid, while another number stands there.
+        self._hidden: int | None = None
         self.reset()
+        # Innocuous, like SQLite's own function: triggers and views of a strange file may call it. A weak reference:
+        # otherwise a connection that nobody closes would keep itself alive.
+        me = ref(self)
+        connection.create_scalar_function(
+            "last_insert_rowid", lambda *_: _last_rowid(me), 0, flags=apsw.SQLITE_INNOCUOUS
+        )
 
     def reset(self) -> None:
         """Begin to count for a new request."""
@@ -148,48 +169,43 @@ class Counting:
 
     def begin(self, known: Known) -> None:
         """Look at the connection before the first step of a statement that writes."""
-        connection = self._connection
-        self._before = connection.total_changes()
-        self._rowid = connection.last_insert_rowid()
-        self._inserts = known.inserts
-        if not known.uses_rowid:
-            self._hidden = True
-            connection.set_last_insert_rowid(_NO_ROWID)
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether rows may have been changed since `begin`."""
-        return self._before is not None and self._connection.total_changes() != self._before
+        self._runs = known
+        if known.inserts:
+            self._hidden = self._connection.last_insert_rowid()
+            self._connection.set_last_insert_rowid(_NO_ROWID)
 
     def end(self) -> None:
         """Look at the connection after the statement that runs, if one does."""
-        if self._before is None:
+        known, self._runs = self._runs, None
+        if known is None or not known.counts:
             return
-        connection = self._connection
-        changed = connection.changes() if connection.total_changes() != self._before else 0
-        self._before = None
-        self.changed += changed
-        rowid = connection.last_insert_rowid()
-        if not self._hidden:
-            if self._inserts and changed:
-                self.rowid = rowid
-        elif rowid == _NO_ROWID:
-            self.reveal()
-        else:
-            self.rowid = rowid
-            self._hidden = False
-
-    def reveal(self) -> None:
-        """Set the rowid back that was hidden, if it still is: an error came, or a statement asks for it."""
-        if self._hidden:
-            self._hidden = False
-            if self._connection.last_insert_rowid() == _NO_ROWID:
-                self._connection.set_last_insert_rowid(self._rowid)
+        self.changed += self._connection.changes()
+        if known.inserts and not self._show():
+            self.rowid = self._connection.last_insert_rowid()
 
     def abandon(self) -> None:
         """Forget the statement that runs: it has failed."""
-        self._before = None
-        self.reveal()
+        self._runs = None
+        self._show()
+
+    def last_rowid(self) -> int:
+        """Return the value of `last_insert_rowid()` in SQL."""
+        rowid = self._connection.last_insert_rowid()
+        return self._hidden if self._hidden is not None and rowid == _NO_ROWID else rowid
+
+    def _show(self) -> bool:
+        """Set the rowid back that was hidden, unless there is another one by now; say whether it was."""
+        hidden, self._hidden = self._hidden, None
+        if hidden is None or self._connection.last_insert_rowid() != _NO_ROWID:
+            return False
+        self._connection.set_last_insert_rowid(hidden)
+        return True
+
+
+def _last_rowid(counting: "ref[Counting]") -> int:
+    found = counting()
+    assert found is not None  # it lives as long as its connection runs SQL
+    return found.last_rowid()
 
 
 def is_special(action: int) -> bool:
@@ -220,3 +236,33 @@ def changes_connection(action: int, first: str | None, second: str | None, schem
         # Without the word TEMP, as in "CREATE TABLE temp.t", this is all that tells.
         or (action == apsw.SQLITE_INSERT and schema == "temp" and first in ("sqlite_master", "sqlite_temp_master"))
     )
+
+
+def is_blank(sql: str) -> bool:
+    """Say whether `sql` holds nothing but white space, semicolons and comments, as SQLite understands them."""
+    return _BLANK.fullmatch(sql) is not None
+
+
+def changes_rows(sql: str) -> bool:
+    """Say whether a statement begins like one that changes rows. A query that begins with `WITH` does, too."""
+    return _CHANGES_ROWS.match(sql) is not None
+
+
+def statements_of(script: str) -> Iterator[str]:
+    """Return the statements of a script one by one, each with its semicolon. SQLite finds the end of each."""
+    begin, first = 0, _after_blank(script, 0)
+    for found in _SEMICOLON.finditer(script):
+        end = found.end()
+        if found[0] != ";" or end <= first:
+            continue
+        # A byte order mark would count as a part of the first word here, and a null character is refused here.
+        if apsw.complete(script[first:end].replace("\0", " ")):
+            yield script[begin:end]
+            begin, first = end, _after_blank(script, end)
+    if first < len(script):
+        yield script[begin:]
+
+
+def _after_blank(sql: str, begin: int) -> int:
+    found = _BLANK.match(sql, begin)
+    return begin if found is None else found.end()

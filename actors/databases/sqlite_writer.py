@@ -364,6 +364,8 @@ class SQLiteWriter(SQLiteConnection):
         """Say whether a statement that failed was undone, and nothing else."""
         if isinstance(error, apsw.InterruptError) or self._in_hand & self._unwanted:
             return isinstance(error, InterruptedError)  # one that was not started
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_DATATYPE:
+            return False  # in a transaction SQLite keeps the rows that it has changed before, and does not count them
         # Not one that fails behind its work, as for rows that cannot be read, nor one that keeps a part (OR FAIL).
         connection = self.connection
         return connection.in_transaction and connection.total_changes() == self._changes_before

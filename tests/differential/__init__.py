@@ -1,0 +1,1 @@
+"""The crew against one plain connection: the same statements give the same answers and the same database."""

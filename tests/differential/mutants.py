@@ -1,0 +1,148 @@
+"""Bugs to plant into the connections: the differential test has to find each of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from actors.databases import sqlite_connection
+from actors.databases.sqlite_connection import SQLiteConnection
+from actors.databases.sqlite_statement import Counting, Known
+from actors.databases.sqlite_steps import Steps
+from actors.databases.sqlite_transactions import OwnTransaction
+from actors.databases.sqlite_writer import SQLiteWriter
+from actors.messages import Query
+from actors.result import Result
+
+_run, _sealed, _fetch, _commit = (
+    *(SQLiteConnection.run, SQLiteConnection._sealed, SQLiteConnection._fetch, SQLiteConnection.commit),
+)
+_attempt, _commit_group, _is_undone = SQLiteWriter._attempt, SQLiteWriter._commit, SQLiteWriter._is_undone
+_begin, _end, _more = Counting.begin, Counting.end, Steps._more
+
+
+def _columns_are_not_looked_at_again(
+    self: SQLiteConnection, cursor: apsw.Cursor, known: Known | None, sql: str, params: Any
+) -> Any:
+    return () if known is None else known.columns
+
+
+def _the_changes_of_triggers_count(self: Counting) -> None:
+    known, counted = self._runs, self.changed
+    _end(self)
+    if known is not None and known.counts and self.changed > counted:
+        self.changed = counted + self._connection.total_changes() - _Before.count
+
+
+class _Before:
+    count = 0
+
+
+def _note_all_changes(self: Counting, known: Known) -> None:
+    _Before.count = self._connection.total_changes()
+    _begin(self, known)
+
+
+def _the_number_that_hides_a_rowid_is_seen(self: Counting) -> int:
+    return self._connection.last_insert_rowid()
+
+
+def _every_change_is_an_insert(self: Counting, known: Known) -> None:
+    known.inserts = known.counts
+    _begin(self, known)
+
+
+def _an_error_undoes_nothing(self: SQLiteConnection, run: Any, request: Any) -> Any:
+    self.admits = self._admit_all
+    return run(request)
+
+
+def _an_insert_runs_twice(self: SQLiteConnection, query: Query) -> Any:
+    if query.sql.startswith("INSERT INTO log"):
+        _sealed(self, query)
+    return _sealed(self, query)
+
+
+def _a_commit_is_left_out(self: SQLiteConnection) -> None:
+    if self.connection.changes() == 2:
+        self.connection.execute("ROLLBACK")
+    else:
+        _commit(self)
+
+
+def _the_last_write_comes_first(self: SQLiteWriter, todo: Any, draw: Any, answers: Any) -> Any:
+    return _attempt(self, [*todo[:1], *todo[:0:-1]], draw, answers)
+
+
+def _neighbours_get_each_others_answers(self: SQLiteWriter, ran: Any, answers: Any, began: float) -> Any:
+    values = [value for _, value in ran]
+    moved = [(job, value) for (job, _), value in zip(ran, values[1:] + values[:1], strict=True)]
+    return _commit_group(self, moved, answers, began)
+
+
+def _a_kept_part_counts_as_undone(self: SQLiteWriter, error: Exception) -> bool:
+    return isinstance(error, apsw.ConstraintError) or _is_undone(self, error)
+
+
+def _there_is_a_row_too_many(self: SQLiteConnection, most: int | None) -> Any:
+    return _fetch(self, None if most is None else most + 1)
+
+
+def _the_last_row_of_a_chunk_is_lost(self: Steps, most: int) -> Result:
+    result = _more(self, most)
+    return Result(result.columns, result.rows[: most - 1], truncated=result.truncated)
+
+
+def _a_text_ends_at_its_null(self: SQLiteConnection, query: Query) -> Result:
+    result = _run(self, query)
+    rows = [tuple(value.split("\0")[0] if isinstance(value, str) else value for value in row) for row in result.rows]
+    return Result(result.columns, rows, result.rowcount, result.lastrowid, result.truncated)
+
+
+def _the_connection_stays_as_it_is(self: SQLiteConnection) -> None:
+    self.is_stale = False
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: new attributes of a class or a module."""
+
+    what: str
+    owner: Any
+    parts: dict[str, Any]
+    kind: str = "memory"
+    """The kind of crew on which it shows."""
+
+    def __str__(self) -> str:
+        return self.what
+
+
+MUTANTS = [
+    Mutant(
+        "columns as before a change of the schema", SQLiteConnection, {"_columns": _columns_are_not_looked_at_again}
+    ),
+    Mutant(
+        "the changes of triggers count", Counting, {"begin": _note_all_changes, "end": _the_changes_of_triggers_count}
+    ),
+    Mutant("a rowid is hidden from SQL", Counting, {"last_rowid": _the_number_that_hides_a_rowid_is_seen}),
+    Mutant("every change is an insert", Counting, {"begin": _every_change_is_an_insert}),
+    Mutant("a pragma with an old schema", SQLiteConnection, {"read_schema": lambda self, schema=None: None}, "file"),
+    Mutant("an error in a session undoes nothing", SQLiteConnection, {"undone_alone": _an_error_undoes_nothing}),
+    Mutant("an error in a script undoes nothing", sqlite_connection, {"changes_rows": lambda sql: False}),
+    Mutant("a statement runs twice", SQLiteConnection, {"_sealed": _an_insert_runs_twice}),
+    Mutant("a commit is left out", SQLiteConnection, {"commit": _a_commit_is_left_out}),
+    Mutant("writes in another order", SQLiteWriter, {"_attempt": _the_last_write_comes_first}, "file"),
+    Mutant("another one's answer", SQLiteWriter, {"_commit": _neighbours_get_each_others_answers}, "file"),
+    Mutant(
+        "a part that was kept counts as undone", SQLiteWriter, {"_is_undone": _a_kept_part_counts_as_undone}, "file"
+    ),
+    Mutant("a row too many", SQLiteConnection, {"_fetch": _there_is_a_row_too_many}),
+    Mutant("a row of a stream is lost", Steps, {"_more": _the_last_row_of_a_chunk_is_lost}),
+    Mutant("a text ends at its null character", SQLiteConnection, {"run": _a_text_ends_at_its_null}),
+    Mutant(
+        "an error leaves its cursor open", SQLiteConnection, {"close_cursor": lambda self: None}, "rollback journal"
+    ),
+    Mutant("the next job finds the settings", SQLiteConnection, {"_renew": _the_connection_stays_as_it_is}, "file"),
+    Mutant("a transaction that is over goes on", OwnTransaction, {"check_open": lambda self, how: None}),
+    Mutant("a switch without effect", sqlite_connection, {"_check_changes_nothing": lambda connection, value: None}),
+]
