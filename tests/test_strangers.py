@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 
 import apsw
 import pytest
@@ -235,7 +236,8 @@ def test_a_stranger_gets_no_huge_thing(sandbox, sql):
 
 
 def test_a_stranger_is_bounded_in_time_rows_and_memory(start, path):
-    sqlite3.connect(path).executescript("PRAGMA journal_mode = wal; CREATE TABLE t(a)").close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("PRAGMA journal_mode = wal; CREATE TABLE t(a)")
     endless = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT"
     db = start(ChildProcess(SQLite(path, sandbox=True), memory_limit=64 << 20), size=1)
     assert isinstance(error_of(db.ask(Query(f"{endless} count(*) FROM n", timeout=0.1), block=False)), QueryTimeout)
@@ -248,7 +250,8 @@ def test_a_stranger_is_bounded_in_time_rows_and_memory(start, path):
 
 
 def test_the_program_itself_may_call_functions_in_a_sandbox(start, path):
-    sqlite3.connect(path).executescript("CREATE TABLE t(a); INSERT INTO t VALUES (5)").close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE TABLE t(a); INSERT INTO t VALUES (5)")
     db = start(SQLite(path, sandbox=True), size=1)
     assert db.ask(Call(called.rows_of, "SELECT a FROM t", readonly=True)) == [(5,)]
     with db.transaction(readonly=True) as tx:

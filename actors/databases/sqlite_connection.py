@@ -678,7 +678,7 @@ class SQLiteConnection:
             if changes_rows(sql) and not self.connection.in_transaction and not self.reads_only:
                 self.connection.execute("BEGIN IMMEDIATE")
                 self._of_a_script(sql)
-                self.commit()
+                self._commit_now()  # a part of the request
             else:
                 self._of_a_script(sql)
         return Result((), [], self.counting.changed, self.counting.rowid)
@@ -758,7 +758,12 @@ class SQLiteConnection:
     # --- the end of a transaction, and of a job --------------------------------------------
 
     def commit(self) -> None:
-        """Commit the transaction that is open. If this raises, nothing of it has taken effect."""
+        """Commit the transaction that is the whole request. If this raises, nothing of it has taken effect."""
+        self._commit_now()
+        self._is_committed = True
+
+    def _commit_now(self) -> None:
+        """Commit the transaction that is open."""
         rollbacks = self.rollbacks
         try:
             self.connection.execute("COMMIT")
@@ -767,7 +772,6 @@ class SQLiteConnection:
                 raise
             # A hook of the user's, which is called when all is done.
             log(__name__, "error", "commit_hook_failed", database=self._database, error=error)
-        self._is_committed = True
 
     def roll_back(self) -> None:
         """Roll back the transaction that is open, if one is.

@@ -11,6 +11,7 @@ from actors.databases.sqlite_statement import Counting, Known
 from actors.databases.sqlite_steps import Steps
 from actors.databases.sqlite_transactions import OwnTransaction
 from actors.databases.sqlite_writer import SQLiteWriter
+from actors.databases.steps import Declare, Fetch
 from actors.messages import Query
 from actors.result import Result
 
@@ -18,7 +19,7 @@ _run, _sealed, _fetch, _commit = (
     *(SQLiteConnection.run, SQLiteConnection._sealed, SQLiteConnection._fetch, SQLiteConnection.commit),
 )
 _attempt, _commit_group, _is_undone = SQLiteWriter._attempt, SQLiteWriter._commit, SQLiteWriter._is_undone
-_begin, _end, _more = Counting.begin, Counting.end, Steps._more
+_begin, _end, _fetch_step = Counting.begin, Counting.end, Steps._fetch
 
 
 def _columns_are_not_looked_at_again(
@@ -88,9 +89,9 @@ def _there_is_a_row_too_many(self: SQLiteConnection, most: int | None) -> Any:
     return _fetch(self, None if most is None else most + 1)
 
 
-def _the_last_row_of_a_chunk_is_lost(self: Steps, most: int) -> Result:
-    result = _more(self, most)
-    return Result(result.columns, result.rows[: most - 1], truncated=result.truncated)
+def _the_last_row_of_a_chunk_is_lost(self: Steps, step: Declare | Fetch) -> Result:
+    result = _fetch_step(self, step)
+    return Result(result.columns, result.rows[:-1], truncated=result.truncated)
 
 
 def _a_text_ends_at_its_null(self: SQLiteConnection, query: Query) -> Result:
@@ -137,7 +138,7 @@ MUTANTS = [
         "a part that was kept counts as undone", SQLiteWriter, {"_is_undone": _a_kept_part_counts_as_undone}, "file"
     ),
     Mutant("a row too many", SQLiteConnection, {"_fetch": _there_is_a_row_too_many}),
-    Mutant("a row of a stream is lost", Steps, {"_more": _the_last_row_of_a_chunk_is_lost}),
+    Mutant("a row of a stream is lost", Steps, {"_fetch": _the_last_row_of_a_chunk_is_lost}),
     Mutant("a text ends at its null character", SQLiteConnection, {"run": _a_text_ends_at_its_null}),
     Mutant(
         "an error leaves its cursor open", SQLiteConnection, {"close_cursor": lambda self: None}, "rollback journal"
