@@ -1,5 +1,6 @@
 """A statement gets the same answer each time, however often its text was asked before."""
 
+from contextlib import closing
 from typing import Any
 
 import apsw
@@ -114,3 +115,32 @@ def test_unreadable_rows_disturb_no_later_statement(db, readonly):
             with db.transaction(readonly=readonly) as tx:
                 assert isinstance(error_of(tx.ask(Query(sql), block=False)), UnicodeDecodeError)
             db.ask(Query("UPDATE t SET a = a + 1", timeout=2.0))
+
+
+@pytest.mark.parametrize("way", WRITING_WAYS)
+@pytest.mark.parametrize(
+    "begin", ["WITH x(a) AS (VALUES (1)) INSERT INTO v SELECT a FROM x", "EXPLAIN INSERT INTO v VALUES (1)"]
+)
+def test_a_statement_that_the_old_schema_refuses_is_run_with_the_one_of_now(db, way, begin):
+    db.ask(Script("CREATE TABLE t(a); CREATE VIEW v AS SELECT a FROM t"))
+    assert "view" in str(error_of(db.ask(Query(begin), block=False)))
+    assert "view" in str(error_of(db.ask(Query("SELECT * FROM no_view"), block=False)))
+    db.ask(Script("CREATE TRIGGER g INSTEAD OF INSERT ON v BEGIN INSERT INTO t VALUES (new.a); END"))
+    with same_workers(db):
+        WRITING_WAYS[way](db, begin)
+    runs = 0 if begin.startswith("EXPLAIN") else 2 if "many" in way else 1
+    assert db.ask(Query("SELECT count(*) FROM t")).scalar() == runs
+
+
+@pytest.mark.parametrize("kind", ["thread", "child"])
+@pytest.mark.parametrize(
+    "script", [Script("INSERT INTO v VALUES (1)"), Script("BEGIN; INSERT INTO v VALUES (1); COMMIT")]
+)
+def test_a_script_is_run_with_the_schema_that_another_program_has_made(start, path, kind, script):
+    db = start(path if kind == "thread" else ChildProcess(path), size=1)
+    db.ask(Script("CREATE TABLE t(a); CREATE VIEW v AS SELECT a FROM t"))
+    assert "view" in str(error_of(db.ask(script, block=False)))
+    with closing(apsw.Connection(str(path))) as other:
+        other.execute("CREATE TRIGGER g INSTEAD OF INSERT ON v BEGIN INSERT INTO t VALUES (new.a); END")
+    db.ask(script)
+    assert db.ask(Query("SELECT count(*) FROM t")).scalar() == 1

@@ -146,14 +146,16 @@ class _Trace:
 class _ScriptTrace:
     """Looks at a statement of a script just before its first step."""
 
-    __slots__ = ("_owner",)
+    __slots__ = ("_owner", "has_begun")
 
     def __init__(self, owner: "SQLiteConnection") -> None:
         self._owner = owner
+        self.has_begun = False
+        """Whether the statement was prepared."""
 
     def __call__(self, cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
         del bindings
-        owner = self._owner
+        owner, self.has_begun = self._owner, True
         known = Known(sql, owner.told, (), is_readonly=cursor.is_readonly)
         if known.writes:
             owner.counting.begin(known)
@@ -684,12 +686,20 @@ class SQLiteConnection:
         return Result((), [], self.counting.changed, self.counting.rowid)
 
     def _of_a_script(self, sql: str) -> None:
-        cursor = self._cursor
+        cursor, trace = self._cursor, _ScriptTrace(self)
         self.told.clear()
-        cursor.exec_trace = _ScriptTrace(self)
+        cursor.exec_trace = trace
         try:
-            for _ in cursor.execute(sql, can_cache=False):
-                pass
+            try:
+                for _ in cursor.execute(sql, can_cache=False):
+                    pass
+            except apsw.SQLError:
+                if trace.has_begun:
+                    raise
+                self.read_schema()  # another program may have changed it; see `_start`
+                self.told.clear()
+                for _ in cursor.execute(sql, can_cache=False):
+                    pass
         except BaseException:
             self.counting.abandon()
             raise
@@ -699,7 +709,11 @@ class SQLiteConnection:
     def _start(
         self, cursor: apsw.Cursor, trace: _Trace, execute: Callable[..., object], sql: str, bindings: Any
     ) -> None:
-        """Begin a statement under a trace; a pragma and an `EXPLAIN` begin again, with the schema as it is now."""
+        """Begin a statement under a trace.
+
+        A pragma, an `EXPLAIN`, and a statement that cannot be prepared begin again, with the schema as it is now:
+        SQLite looks whether its schema is an old one only as a statement makes its first step.
+        """
         known = self._known.get(sql)
         may_be_cached = known is not None and known.is_plain
         self.told.clear()
@@ -707,8 +721,10 @@ class SQLiteConnection:
         try:
             try:
                 execute(sql, bindings, can_cache=may_be_cached)
-            except _Unprepared as again:
-                self.read_schema(again.schema)
+            except (_Unprepared, apsw.SQLError) as again:
+                if not isinstance(again, _Unprepared) and trace.known is not None:
+                    raise  # it was prepared, and has begun
+                self.read_schema(getattr(again, "schema", None))
                 trace.refresh()
                 self.told.clear()
                 execute(sql, bindings, can_cache=False)
