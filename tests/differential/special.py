@@ -57,7 +57,8 @@ def with_wrong_params(d: Draw, statement: Statement) -> Statement:
     """Give a statement too many parameters, too few, or one of a wrong type."""
     params = statement.params
     if isinstance(params, dict):
-        return replace(statement, params={name: params[name] for name in list(params)[1:]} | d.one({}, {"other": 1}))
+        fewer = {name: params[name] for name in list(params)[1:]}
+        return replace(statement, params=fewer | d.one({}, {"other": 1}) or {"other": 1})  # none at all fits a script
     return replace(statement, params=d.one(params[1:], (*params, 1), (*params[:-1], d.one(*WRONG))))
 
 
