@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from itertools import count
 
+from hypothesis.errors import Flaky
+
 from tests.differential.campaign import Campaign, drawn_by_hypothesis
 from tests.differential.crews import JOURNALS
 from tests.differential.drawn import FORMS
@@ -29,7 +31,7 @@ def main() -> int:
             for kind in kinds:
                 campaign = Campaign(kind, options.form, clean=clean)
                 drawn_by_hypothesis(campaign.run, 1000 // campaign.requests, f"{kind} {number}")
-        except AssertionError as difference:
+        except (AssertionError, Flaky) as difference:
             form = f" --form {options.form!r}" if options.form else ""
             again = f"python -m tests.differential --statements 1 --seed {number} --kind {kind!r}{form}"
             wrong = f"\n{difference}\nto see it again: {again}\n"
