@@ -341,7 +341,8 @@ TEN = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i <
 
 
 @pytest.mark.parametrize(
-    ("most", "rows", "truncated"), [(0, 0, True), (3, 3, True), (10, 10, False), (11, 10, False), (None, 10, False)]
+    ("most", "rows", "truncated"),
+    [(0, 0, True), (3, 3, True), (10, 10, False), (11, 10, False), (None, 10, False), (2**70, 10, False)],
 )
 def test_a_result_is_cut_and_says_so(db, most, rows, truncated):
     for _ in range(2):

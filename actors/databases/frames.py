@@ -8,6 +8,8 @@ import marshal
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from io import BytesIO
 from typing import Any, Final, TypeVar
 
 from actors.databases.steps import Execute, Step
@@ -104,7 +106,8 @@ def request_frame(ticket: int, request: Request | Step) -> bytes:
                 return frame(QUERY, ticket, marshal.dumps((_plain(request.sql), params)))
         reason = _not_importable(inner.function) if isinstance(inner, Call) else None
         if reason is None:
-            return frame(PICKLED_REQUEST, ticket, _pickle(request))
+            dumped = _pickle(request) if isinstance(inner, Call) else _pickle_plainly(request)
+            return frame(PICKLED_REQUEST, ticket, dumped)
         reason = _wrong_function(inner, reason)
     except BaseException as error:  # noqa: BLE001  # whatever the class of a parameter does there
         reason = _unsendable(inner, type(error).__name__)
@@ -115,6 +118,29 @@ def _pickle(value: object) -> bytes:
     import pickle  # few requests need it
 
     return pickle.dumps(value)
+
+
+def _pickle_plainly(request: Request | Step) -> bytes:
+    """Pickle a request whose parameters are bound: those of classes that SQLite binds as its own become plain."""
+    buffer = BytesIO()
+    _plain_pickler()(buffer).dump(request)
+    return buffer.getvalue()
+
+
+@cache
+def _plain_pickler() -> Any:
+    import pickle
+
+    class Plainly(pickle.Pickler):
+        """A child need not be able to import such a class."""
+
+        def reducer_override(self, value: Any) -> Any:
+            for kind, make in _MAKERS:
+                if isinstance(value, kind):
+                    return kind, (make(value),)
+            return NotImplemented
+
+    return Plainly
 
 
 def _unsendable(request: Request | Step, error: str) -> str:
