@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from actors.databases.steps import Execute, Step
 from actors.errors import RemoteError
-from actors.messages import Call, Query, Request, unbound
+from actors.messages import Call, Query, Request, Transaction, unbound
 from actors.parameters import PLAIN
 from actors.result import Result
 
@@ -150,7 +150,8 @@ def _unsendable(request: Request | Step, error: str) -> str:
             _pickle(request.function)
         except BaseException:  # noqa: BLE001  # a class of the user's
             return _wrong_function(request, f"it cannot be pickled ({error})")
-    culprit = culprit_of(getattr(request, "params", getattr(request, "args", ())))
+    queries = request.queries if isinstance(request, Transaction) else (request,)
+    culprit = culprit_of([getattr(query, name, None) for query in queries for name in ("params", "many", "args")])
     return f"a parameter cannot be sent to a child process: {_described(culprit)} ({error})"
 
 
