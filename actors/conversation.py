@@ -177,11 +177,20 @@ class Conversation:
                 if error is not None:
                     turn.reply.reject(self._error_of(turn, error))
                 elif self.last is not _NOTHING:
-                    turn.reply.settle(turn.value_of(self.last))
-                    self.last = _NOTHING
+                    self._answer_last(turn)
                 else:
                     turn.reply.reject(self.closed())
                 self._strike(turn)
+
+    def _answer_last(self, turn: Turn) -> None:
+        """Answer the last turn, also where the connection's answer makes no sense for it."""
+        try:
+            value = turn.value_of(self.last)
+        except Exception as error:  # noqa: BLE001  # a connection of somebody's own
+            turn.reply.reject(error)
+        else:
+            turn.reply.settle(value)
+        self.last = _NOTHING
 
     def _error_of(self, turn: Turn, error: BaseException) -> BaseException:
         """Return how a turn is rejected that was open when the job ended with an error."""

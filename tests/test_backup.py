@@ -491,6 +491,16 @@ def test_a_place_that_cannot_be_taken_is_an_error_and_nothing_is_left(crew, kind
     assert files(copies) == ["folder", "folder-wal", "old.db"]
 
 
+@pytest.mark.parametrize("kind", ["file", "child"])
+def test_a_pipe_or_a_device_is_not_replaced(crew, kind, copies):
+    os.mkfifo(copies / "pipe")
+    db = crew(kind)
+    with same_workers(db), pytest.raises(FileExistsError, match="is no regular file"):
+        db.ask(Backup(copies / "pipe"))
+    assert (copies / "pipe").is_fifo()
+    assert files(copies) == ["old.db", "pipe"]
+
+
 NO_ROOM = """
 import resource, sys
 from supervisor import Backup, ChildProcess, Query, Status, Supervisor

@@ -27,6 +27,8 @@ from supervisor import (
     Script,
     SQLite,
     Status,
+    Stream,
+    Transaction,
     WorkerDied,
 )
 from tests.conftest import eventually
@@ -531,6 +533,22 @@ def test_a_parameter_that_resists_is_an_error_of_its_job_and_shows_nothing(crew,
     assert [type(error) for error in errors] == [type(None), TypeError, type(None)]
     assert "s3cret" not in str(errors[1])
     assert type(value).__qualname__ in str(errors[1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: Query("SELECT ?", (value,)),
+        lambda value: Query("SELECT ?", many=[(1,), (value,)]),
+        lambda value: Transaction([Query("SELECT 1"), Query("SELECT :a", {"a": value})]),
+        lambda value: Transaction([Query("SELECT ?", many=[(value,)])]),
+        lambda value: Stream("SELECT ?", (value,)),
+    ],
+)
+def test_the_error_names_the_class_of_a_parameter_that_cannot_be_sent(crew, make):
+    db = crew(size=1)
+    with same_workers(db), pytest.raises(TypeError, match="a parameter cannot be sent to a child process: a Secret"):
+        db.ask(make(Secret()))
 
 
 def test_a_parameter_that_cannot_be_sent_is_an_error_of_its_job_alone(crew):

@@ -113,6 +113,10 @@ def test_a_crew_without_workers_is_refused(size):
         ({"restart": 3}, TypeError, r"restart\) must be a RestartPolicy"),
         ({"name": b"app"}, TypeError, "name"),
         ({"database": "file\0name"}, ValueError, "null character"),
+        ({"database": "file:app%00.db"}, ValueError, "null character"),
+        ({"database": "app\udcff.db"}, ValueError, "must be text that UTF-8 can hold, not .*app"),
+        ({"database": "file:app%ff.db"}, ValueError, "must be text that UTF-8 can hold, not 'app"),
+        ({"database": "file://host/app.db"}, ValueError, "a URI with a host, and SQLite takes none but"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_is_started(options, error, text):

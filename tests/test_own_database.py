@@ -1,7 +1,7 @@
 """A database of somebody's own: what its connection leaves out is refused by name, and costs no worker."""
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -186,6 +186,49 @@ class Opening:
 
     def connect(self):
         return self.connection
+
+
+WRONG = {"nothing": None, "too few": [Result()], "no results": [1, 2], "an iterator": iter([1, 2])}
+
+
+class Answering(Connection):
+    """Answers all alike."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def execute(self, request):
+        return self.answer
+
+
+@dataclass(frozen=True)
+class Answered:
+    answer: object = field(repr=False)
+    name = "answered"
+    max_size = 1
+
+    def connect(self):
+        return Answering(self.answer)
+
+
+@pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
+def test_a_transaction_that_is_answered_wrongly_says_so(start, answer):
+    db = start(Answered(answer), size=1)
+    with (
+        same_workers(db),
+        pytest.raises(TypeError, match=r"Answering.execute\(\) must return for a Transaction a list"),
+    ):
+        db.ask(Transaction([Query("SELECT 1"), Query("SELECT 2")]))
+
+
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("answer", [(["a"], [(1,)]), (("a",), 5)], ids=["list of columns", "rows that are none"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_stream_that_begins_wrongly_is_an_error_of_its_caller(start, place, answer, more):
+    db = start(PLACES[place](Answered(Result(*answer, truncated=more))), size=1)
+    with same_workers(db):
+        assert error_of(db.ask(Stream("SELECT 1"), block=False)) is not None
+    assert eventually(lambda: is_idle(db))
 
 
 def test_what_cannot_execute_is_no_connection(start):

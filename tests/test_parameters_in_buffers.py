@@ -79,6 +79,8 @@ STORED = {
     "bytes of a class of their own": (lambda: Blob(b"ab"), b"ab"),
     "a member of an enum": (lambda: Level.HIGH, 3),
     "a text of an enum": (lambda: Name.FIRST, "a"),
+    "an int of a class that no child can import": (lambda: type("Local", (int,), {})(4), 4),
+    "a text of a class that no child can import": (lambda: type("Local", (str,), {})("b"), "b"),
 }
 KINDS = {int: "integer", float: "real", bytes: "blob", str: "text"}
 

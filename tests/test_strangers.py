@@ -218,6 +218,21 @@ def test_a_stranger_may_ask(sandbox, sql):
         assert len(list(sandbox.ask(Stream(sql)))) >= 1
 
 
+@pytest.mark.parametrize("module", ["fts5", "fts4"])
+def test_a_stranger_may_search_a_text(start, on, path, module):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"PRAGMA journal_mode = wal; CREATE VIRTUAL TABLE s USING {module}(x); INSERT INTO s VALUES ('a fox')"
+        )
+    sandbox = start(on(SQLite(path, sandbox=True)), size=1)
+    search = Query("SELECT x FROM s WHERE s MATCH ?", ("fox",))
+    with same_workers(sandbox):
+        assert sandbox.ask(search).rows == [("a fox",)]
+        assert sandbox.ask(Transaction([search], readonly=True))[0].rows == [("a fox",)]
+        error = error_of(sandbox.ask(Query("PRAGMA page_size = 8192"), block=False))
+        assert isinstance(error, apsw.AuthError)
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -341,7 +341,8 @@ TEN = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i <
 
 
 @pytest.mark.parametrize(
-    ("most", "rows", "truncated"), [(0, 0, True), (3, 3, True), (10, 10, False), (11, 10, False), (None, 10, False)]
+    ("most", "rows", "truncated"),
+    [(0, 0, True), (3, 3, True), (10, 10, False), (11, 10, False), (None, 10, False), (2**70, 10, False)],
 )
 def test_a_result_is_cut_and_says_so(db, most, rows, truncated):
     for _ in range(2):
@@ -361,6 +362,22 @@ def test_a_writing_statement_that_is_cut_has_written_everything(db):
     result = db.ask(Query("INSERT INTO kept VALUES (3), (4), (5) RETURNING number", max_rows=1))
     assert (result.rows, result.rowcount, result.truncated) == ([(3,)], 3, True)
     assert numbers(db) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("most", "truncated"), [(0, True), (1, True), (3, False)])
+def test_many_runs_that_are_cut_have_all_run(db, most, truncated):
+    def in_a_session(query):
+        with db.transaction() as tx:
+            return tx.ask(query)
+
+    first = 10
+    for ask in (db.ask, lambda query: db.ask(Transaction([query]))[0], in_a_session):
+        for sql in ("SELECT ?", "INSERT INTO kept VALUES (?) RETURNING number"):
+            many = [(first,), (first + 1,), (first + 2,)]
+            result = ask(Query(sql, many=many, max_rows=most))
+            assert (result.rows, result.rowcount, result.truncated) == (many[:most], 3, truncated)
+        first += 3
+    assert numbers(db) == [1, 2, *range(10, 19)]
 
 
 # --- what is refused in the caller --------------------------------------------------------

@@ -49,30 +49,34 @@ def checked(value: Any, request: Request | Step, connection: Connection) -> Any:
     """
     if isinstance(request, Execute):
         request = request.request
-    if type(value) is Result:
+    if type(value) is Result and not isinstance(request, Transaction):
         return _limited(value, request.max_rows) if isinstance(request, Query) else value
     if isinstance(request, (Begin, Commit, Deallocate, Close)):
         return Result()
     if isinstance(request, Transaction):
-        return _all_limited(value, request)
+        return _all_limited(value, request, connection)
     if isinstance(request, Call):
         return value
-    owner = connection.connection if isinstance(connection, _Completed) else connection
     message = (
-        f"{type(owner).__name__}.execute() must return a Result, not {type(value).__name__}: "
+        f"{_class_of(connection)}.execute() must return a Result, not {type(value).__name__}: "
         "what belongs to a connection or a thread cannot be sent to another"
     )
     raise TypeError(message)
 
 
-def _all_limited(value: Any, transaction: Transaction) -> Any:
+def _all_limited(value: Any, transaction: Transaction, connection: Connection) -> list[Result]:
     queries = transaction.queries
-    if not isinstance(value, list) or len(value) != len(queries):
-        return value
-    return [
-        _limited(each, query.max_rows) if type(each) is Result else each
-        for each, query in zip(value, queries, strict=True)
-    ]
+    if type(value) is list and len(value) == len(queries) and all(type(each) is Result for each in value):
+        return [_limited(each, query.max_rows) for each, query in zip(value, queries, strict=True)]
+    message = (
+        f"{_class_of(connection)}.execute() must return for a Transaction a list with a Result for each of its "
+        f"queries, {len(queries)} here"
+    )
+    raise TypeError(message)
+
+
+def _class_of(connection: Connection) -> str:
+    return type(connection.connection if isinstance(connection, _Completed) else connection).__name__
 
 
 def _limited(result: Result, most: int | None) -> Result:

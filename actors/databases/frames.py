@@ -8,11 +8,13 @@ import marshal
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from io import BytesIO
 from typing import Any, Final, TypeVar
 
 from actors.databases.steps import Execute, Step
 from actors.errors import RemoteError
-from actors.messages import Call, Query, Request, unbound
+from actors.messages import Call, Query, Request, Transaction, unbound
 from actors.parameters import PLAIN
 from actors.result import Result
 
@@ -104,7 +106,8 @@ def request_frame(ticket: int, request: Request | Step) -> bytes:
                 return frame(QUERY, ticket, marshal.dumps((_plain(request.sql), params)))
         reason = _not_importable(inner.function) if isinstance(inner, Call) else None
         if reason is None:
-            return frame(PICKLED_REQUEST, ticket, _pickle(request))
+            dumped = _pickle(request) if isinstance(inner, Call) else _pickle_plainly(request)
+            return frame(PICKLED_REQUEST, ticket, dumped)
         reason = _wrong_function(inner, reason)
     except BaseException as error:  # noqa: BLE001  # whatever the class of a parameter does there
         reason = _unsendable(inner, type(error).__name__)
@@ -117,6 +120,29 @@ def _pickle(value: object) -> bytes:
     return pickle.dumps(value)
 
 
+def _pickle_plainly(request: Request | Step) -> bytes:
+    """Pickle a request whose parameters are bound: those of classes that SQLite binds as its own become plain."""
+    buffer = BytesIO()
+    _plain_pickler()(buffer).dump(request)
+    return buffer.getvalue()
+
+
+@cache
+def _plain_pickler() -> Any:
+    import pickle
+
+    class Plainly(pickle.Pickler):
+        """A child need not be able to import such a class."""
+
+        def reducer_override(self, value: Any) -> Any:
+            for kind, make in _MAKERS:
+                if isinstance(value, kind):
+                    return kind, (make(value),)
+            return NotImplemented
+
+    return Plainly
+
+
 def _unsendable(request: Request | Step, error: str) -> str:
     """Return why a request cannot be pickled. By the error's class: its text may show a value."""
     if isinstance(request, Call):
@@ -124,7 +150,8 @@ def _unsendable(request: Request | Step, error: str) -> str:
             _pickle(request.function)
         except BaseException:  # noqa: BLE001  # a class of the user's
             return _wrong_function(request, f"it cannot be pickled ({error})")
-    culprit = culprit_of(getattr(request, "params", getattr(request, "args", ())))
+    queries = request.queries if isinstance(request, Transaction) else (request,)
+    culprit = culprit_of([getattr(query, name, None) for query in queries for name in ("params", "many", "args")])
     return f"a parameter cannot be sent to a child process: {_described(culprit)} ({error})"
 
 

@@ -238,9 +238,6 @@ def _absolute(path: object, uri: bool | None) -> str:
     if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
         message = f"SQLite(path) must be a str or a path, not {type(path).__name__}"
         raise TypeError(message)
-    if "\0" in text:
-        message = "SQLite(path) must not hold a null character"
-        raise ValueError(message)
     is_given_as_text = isinstance(path, str)
     scheme, separator, _ = text.strip().partition("://")
     if is_given_as_text and uri is not False and separator and scheme != "file" and _is_scheme(scheme):
@@ -252,7 +249,8 @@ def _absolute(path: object, uri: bool | None) -> str:
         raise ValueError(message)
     if is_given_as_text and text in ("", ":memory:"):
         return text
-    if uri if uri is not None else is_given_as_text and text.startswith("file:"):
-        location = Location(text, is_uri=True)
+    is_uri = uri if uri is not None else is_given_as_text and text.startswith("file:")
+    location = Location(text, is_uri=is_uri)
+    if is_uri:
         return location.uri() if location.is_file else text
     return os.path.abspath(text)

@@ -20,7 +20,7 @@ class Copy:
 
         Raises:
             ValueError: that is the database itself.
-            OSError: nothing can be written there, or there is a database that is in use.
+            OSError: nothing can be written there, or there is a database that is in use, or no file.
         """
         self._path = path = os.path.realpath(path)
         _check_place(source, path)
@@ -85,6 +85,9 @@ def _check_place(source: apsw.Connection, path: str) -> None:
     if os.path.isdir(path):
         message = f"Backup({path!r}) is a directory"
         raise IsADirectoryError(message)
+    if os.path.exists(path) and not os.path.isfile(path):
+        message = f"Backup({path!r}) is no regular file, and would be replaced by one"
+        raise FileExistsError(message)
     for ending in ("-wal", "-journal"):
         with suppress(FileNotFoundError):
             if os.path.getsize(path + ending):

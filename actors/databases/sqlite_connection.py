@@ -1,5 +1,6 @@
 """A connection to SQLite, on APSW."""
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -666,12 +667,14 @@ class SQLiteConnection:
         self.counting.reset()
         self._start(cursor, trace, cursor.executemany, query.sql, query.many)
         columns = self._columns(cursor, trace.known, query.sql, query.many[0] if query.many else ())
-        rows = cursor.fetchall()
+        rows = cursor.fetchall() if query.max_rows is None else list(islice(cursor, min(query.max_rows, sys.maxsize)))
+        found = len(rows) + sum(1 for _ in cursor)  # what is left is run, whatever is wanted of its rows
         cursor.exec_trace = None
+        truncated = found > len(rows)
         if trace.known is None or not trace.known.writes:
-            return Result(columns, rows, len(rows))
+            return Result(columns, rows, found, None, truncated)
         self.counting.end()
-        return Result(columns, rows, self.counting.changed, self.counting.rowid)
+        return Result(columns, rows, self.counting.changed, self.counting.rowid, truncated)
 
     def _script(self, script: Script) -> Result:
         self.counting.reset()
@@ -764,7 +767,7 @@ class SQLiteConnection:
         """Return the rows of the statement that runs, `most` of them at most, and whether there were more."""
         if most is None:
             return self._cursor.fetchall(), False
-        rows = list(islice(self._cursor, most))
+        rows = list(islice(self._cursor, min(most, sys.maxsize)))
         truncated = next(self._cursor, None) is not None
         if truncated:
             self._cursor.close(True)

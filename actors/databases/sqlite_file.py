@@ -32,13 +32,22 @@ class Location:
     __slots__ = ("_is_uri", "_query", "in_memory", "is_file", "path")
 
     def __init__(self, text: str, *, is_uri: bool) -> None:
-        """Take `text` apart; without `is_uri` it is a path, whatever it looks like."""
+        """Take `text` apart; without `is_uri` it is a path, whatever it looks like.
+
+        Raises:
+            ValueError: SQLite can open no such thing.
+        """
         path, self._query, self._is_uri = text, "", is_uri
         if is_uri:
             rest, _, self._query = text.removeprefix("file:").partition("#")[0].partition("?")
             if rest.startswith("//"):
-                rest = "/" + rest[2:].partition("/")[2]  # the authority is empty, or localhost
-            path = unquote(rest)
+                host, _, rest = rest[2:].partition("/")
+                if host not in ("", "localhost"):
+                    message = "SQLite(path) is a URI with a host, and SQLite takes none but localhost"
+                    raise ValueError(message)
+                rest = f"/{rest}"
+            path = unquote(rest, errors="surrogateescape")
+        _check_text(path)
         options = dict(parse_qsl(self._query, keep_blank_values=True))
         vfs = options.get("vfs", "")
         self.in_memory = path in ("", ":memory:") or options.get("mode") == "memory" or vfs == "memdb"
@@ -63,6 +72,17 @@ class Location:
         query = "&".join(filter(None, (self._query, *options)))
         name = f"//{quote(self.path)}" if self.path.startswith("/") else quote(self.path)
         return f"file:{name}?{query}" if query else f"file:{name}"
+
+
+def _check_text(path: str) -> None:
+    if "\0" in path:
+        message = "SQLite(path) must not hold a null character"
+        raise ValueError(message)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        message = f"SQLite(path) must be text that UTF-8 can hold, not {path!r}: SQLite opens no other file"
+        raise ValueError(message) from None
 
 
 @lru_cache(maxsize=64)

@@ -56,6 +56,8 @@ _PRAGMAS: Final = frozenset(
     }
 )
 """Pragmas that only tell of the schema, with or without an argument."""
+_OF_SEARCHES: Final = frozenset({"data_version", "page_size"})
+"""Pragmas that a full-text search runs itself, without an argument."""
 _FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
 
 
@@ -102,5 +104,6 @@ def forget_schema(connection: apsw.Connection) -> None:
 def is_harmless(action: int, first: str | None, second: str | None) -> bool:
     """Say whether a statement of a stranger may do what SQLite asks the authorizer about."""
     if action == apsw.SQLITE_PRAGMA:
-        return str(first).lower() in _PRAGMAS
+        name = str(first).lower()
+        return name in _PRAGMAS or (name in _OF_SEARCHES and second is None)
     return action in _READING and not (action == apsw.SQLITE_FUNCTION and str(second).lower() in _FUNCTIONS)
