@@ -34,7 +34,8 @@ def main() -> int:
         except (AssertionError, Flaky) as difference:
             form = f" --form {options.form!r}" if options.form else ""
             again = f"python -m tests.differential --statements 1 --seed {number} --kind {kind!r}{form}"
-            wrong = f"\n{difference}\nto see it again: {again}\n"
+            seen = "\n".join(map(str, (difference, *getattr(difference, "exceptions", ()))))
+            wrong = f"\n{seen}\nto see it again: {again}\n"
         if wrong or clean.total() >= options.statements:
             break
     sys.stdout.write(f"{_table(kinds, clean)}\nin {time.perf_counter() - began:.0f} s\n{wrong}")
