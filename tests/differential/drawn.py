@@ -104,8 +104,8 @@ def _new(d: Draw, form: str) -> Statement:
     statement = replace(make(d), kind=make.__name__)
     if mix.has_params and make in (read, change, define) and d.chance(1):
         statement = special.with_wrong_params(d, statement)
-    # Some pragmas take effect as they are prepared; REINDEX cannot be prepared with an old schema; the program of a check
-    # has operands that are no text.
+    # Some pragmas take effect as they are prepared. REINDEX cannot be prepared with an old schema. The program of a
+    # check has operands that are no text.
     is_explainable = make not in (set_pragma, keep_up, special.several) and "_check" not in statement.sql
     if is_explainable and d.chance(3):
         statement = special.explained(d, statement)
