@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -33,9 +32,9 @@ except Exception as error:
     )
     raise ImportError(message) from error
 
-from actors import process, refusals
+from actors import process
 from actors.actor import CrewActor
-from actors.databases.base import Connection, Database, errors_of, existing, lanes_of
+from actors.databases.base import Connection, Database, Executes, errors_of, existing, lanes_of
 from actors.databases.child_process import ChildProcess
 from actors.databases.sqlite import SQLite
 from actors.databases.steps import (
@@ -50,7 +49,11 @@ from actors.databases.steps import (
     KeepCopy,
     OpenBackup,
 )
-from actors.dispatcher import Dispatcher, Mode
+from actors.dispatch import rejections
+from actors.dispatch.dispatcher import Dispatcher, Mode
+from actors.dispatch.job import Abort, Job
+from actors.dispatch.quarantine import Quarantine
+from actors.dispatch.worker_handle import WorkerHandle, WorkerState
 from actors.errors import (
     ChildProcessEnded,
     ConnectionLost,
@@ -72,11 +75,9 @@ from actors.errors import (
 )
 from actors.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
 from actors.handing_on import Outcome
-from actors.inbox import ALARM, Alarm
-from actors.job import Abort, Job
+from actors.inbox import Alarm
 from actors.keeper import Keeper
 from actors.log import log
-from actors.member import Member, MemberState
 from actors.messages import (
     Backup,
     Call,
@@ -94,7 +95,6 @@ from actors.messages import (
 )
 from actors.options import check_database, check_shed_after, check_threads, check_type, check_whole, usable_size
 from actors.pykka_parts import Envelope
-from actors.quarantine import Quarantine
 from actors.ref import SupervisorRef
 from actors.registered import RegisteredRef
 from actors.reply import Reply
@@ -127,6 +127,7 @@ __all__ = [
     "Declare",
     "Durations",
     "Execute",
+    "Executes",
     "Fetch",
     "KeepCopy",
     "OpenBackup",
@@ -262,7 +263,9 @@ class Supervisor(CrewActor):
         self._waiting: list[Reply[None]] = []
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
-        self._dispatcher.agenda.ring = self._ring
+        self._dispatcher.timers.ring = self.actor_inbox.ring
+        for lane in self._dispatcher.lanes[1:]:
+            lane.wanted = self.actor_inbox.ring
         self.all_closed = Latch()
         """Set at the very end, after everything is closed; `actor_stopped` is set before that."""
         self.own_ref: RegisteredRef = RegisteredRef(self, self._dispatcher, timeout, errors_of(database))
@@ -377,7 +380,7 @@ class Supervisor(CrewActor):
         """Tell an actor how things are, and from then on what changes."""
         name = self._dispatcher.name
         now: list[Event] = [
-            WorkerUp(name, seat.worker.member.id)
+            WorkerUp(name, seat.worker.handle.id)
             for seat in self._seats
             if seat.state is SeatState.UP and seat.worker is not None
         ]
@@ -403,7 +406,7 @@ class Supervisor(CrewActor):
         if self._dispatcher.is_down(team.number):
             log(__name__, "info", "resumed", crew=self._dispatcher.name, worker=worker_id)
             self._dispatcher.resume(team.number)
-            if self._dispatcher.mode is Mode.UP:
+            if self._dispatcher.mode in (Mode.UP, Mode.SUSPENDED):
                 self._publish(Resumed(self._dispatcher.name, team.role))
             for other in self._seats if team.number == 0 else team.seats:
                 if other.state is SeatState.WAITING:
@@ -416,13 +419,13 @@ class Supervisor(CrewActor):
         seat = self._seat_of(worker_id)
         if seat is not None:
             if cause is not None and seat.state is SeatState.UP:
-                cause = refusals.without_text(cause)
+                cause = rejections.without_text(cause)
             self._vacate(seat, cause, self.clock())
 
     def _on_shutdown(self, cancel_pending: bool, timeout: float | None) -> None:
         self._dispatcher.stop_accepting()
         if cancel_pending:
-            self._reject_stopped(self._dispatcher.cancel_pending())
+            self._dispatcher.cancel_pending()
         if timeout is not None:
             at = self.clock() + timeout
             self._force_at = at if self._force_at is None else min(at, self._force_at)
@@ -454,12 +457,10 @@ class Supervisor(CrewActor):
 
     def _decide(self) -> None:
         now = self.clock()
-        if expired := self._dispatcher.expire(now):
-            for job, error in expired:
-                job.reply.reject(error())
-            self._dispatcher.forget_dropped()
-        for member in self._dispatcher.follow_up(now):
-            self._give_up(member, now)
+        self._dispatcher.recover()
+        self._dispatcher.expire(now)
+        for handle in self._dispatcher.follow_up(now):
+            self._give_up(handle, now)
         self._give_up_slow_starts(now)
         if process.main_thread_has_ended():
             self._end_with_the_program(now)
@@ -505,8 +506,8 @@ class Supervisor(CrewActor):
         Starting just one also means that a new file is set up by one worker alone, and that a database
         that cannot be opened is found out at the price of one attempt.
         """
-        if self._dispatcher.mode is Mode.STOPPING and not self._dispatcher.wants_worker(team.number):
-            return  # nothing is left for it to do
+        if self._dispatcher.mode is Mode.STOPPING and not self._has_work(team):
+            return
         for _ in team.seats:
             seat = min(team.seats, key=lambda seat: seat.due)
             if seat.due > now:
@@ -518,12 +519,17 @@ class Supervisor(CrewActor):
             return  # there is but one of these, which has died: jobs wait for the next, which is about to come
         self._suspend(team)
 
+    def _has_work(self, team: Team) -> bool:
+        """Say whether jobs wait for a team, or for the writer, which is not started before a reader."""
+        waited_for = [team] if self._teams[0].opened else self._teams
+        return any(self._dispatcher.wants_worker(each.number) for each in waited_for)
+
     def _suspend(self, team: Team) -> None:
         number, cause = team.number, team.last_cause
-        if self._dispatcher.mode is Mode.UP and not self._dispatcher.is_down(number):
-            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=refusals.why(cause))
+        if self._dispatcher.mode in (Mode.UP, Mode.SUSPENDED) and not self._dispatcher.is_down(number):
+            log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=rejections.why(cause))
             self._publish(Suspended(self._dispatcher.name, cause, team.role))
-        self._reject(self._dispatcher.suspend(cause, number), partial(self._dispatcher.unavailable, number))
+        self._dispatcher.suspend(cause, number)
         if self._dispatcher.mode is Mode.STOPPING and self._is_over(self.clock()):
             self.actor_stopped.set()  # nobody is up, and now nothing is queued
 
@@ -538,7 +544,7 @@ class Supervisor(CrewActor):
             database = seat.team.database if not self._teams[0].opened else existing(seat.team.database)
             worker = self.worker_class(worker_id, database, self._dispatcher, self._hear)
             seat.worker = worker
-            self._dispatcher.enlist(worker.member, seat.team.number)
+            self._dispatcher.add_worker(worker.handle, seat.team.number)
             worker.launch()
         except Exception as error:  # noqa: BLE001  # no thread, no memory: the same as a failed start
             self._vacate(seat, error, now)
@@ -546,29 +552,25 @@ class Supervisor(CrewActor):
     def _give_up_slow_starts(self, now: float) -> None:
         for seat in self._starting():
             if seat.due <= now:
-                if seat.worker is not None and not self._dispatcher.dismiss(seat.worker.member):
+                if seat.worker is not None and not self._dispatcher.abandon_start(seat.worker.handle):
                     seat.due = now + self._policy.start_timeout  # it has just come up: its news is on the way
                     continue
                 limit = self._policy.start_timeout
                 self._vacate(seat, TimeoutError(f"opening {self._database} took longer than {limit:g} seconds"), now)
 
-    def _give_up(self, member: Member, now: float) -> None:
+    def _give_up(self, handle: WorkerHandle, now: float) -> None:
         """Replace a worker whose statement ignores its interrupt; its thread ends when it comes back."""
-        seat = self._seat_of(member.id)
+        seat = self._seat_of(handle.id)
         if seat is None:
             return
-        job = next((job for job in member.in_hand() if job.abort is not None), None)
-        self._stuck.add(member.id)
+        self._stuck.add(handle.id)
         self._dispatcher.stuck = len(self._stuck)
-        if job is None:  # it has not begun it, and lost it again
-            ignored = TimeoutError(f"worker {member.id} did not begin its job")
+        job = next((job for job in handle.running if job.is_unwanted), None)
+        if job is None or not job.started_at:
+            ignored = TimeoutError(f"worker {handle.id} did not begin its job")
         else:
-            ran = now - (job.started_at or member.since)
+            ran = now - job.started_at
             ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
-        for other in member.in_hand():  # what shared its transaction: nobody knows whether that will be committed
-            if other.abort is None:
-                name = self._dispatcher.name
-                other.reply.reject(refusals.died(name, member.id, other, ignored, "was given up"))
         self._vacate(seat, ignored, now)
         # Nothing is wrong with the database: only the window of restarts may make the next worker wait.
         seat.failures = 0
@@ -578,9 +580,9 @@ class Supervisor(CrewActor):
         """Strike off the worker of a seat, and note when the next one may be started."""
         was_up = seat.state is SeatState.UP
         worker = seat.worker
-        self._leave(seat)
+        self._leave(seat, cause)
         if was_up and worker is not None:
-            self._publish(WorkerLost(self._dispatcher.name, worker.member.id, cause))
+            self._publish(WorkerLost(self._dispatcher.name, worker.handle.id, cause))
         if was_up and now - seat.up_since >= self._policy.quiet_period:
             seat.failures = 0
         if cause is None:
@@ -608,7 +610,7 @@ class Supervisor(CrewActor):
             "debug" if self._dispatcher.mode is Mode.STOPPING else "warning",
             "worker_lost" if was_up else "worker_start_failed",
             crew=self._dispatcher.name,
-            cause=refusals.why(cause),
+            cause=rejections.why(cause),
             restart_in_seconds=round(seat.due - now, 3),
         )
 
@@ -625,17 +627,17 @@ class Supervisor(CrewActor):
             return False
         workers = [seat.worker for seat in self._seats if seat.worker is not None]
         if now >= self._starts_end_at:
-            workers = [worker for worker in workers if worker.member.state is not MemberState.STARTING]
+            workers = [worker for worker in workers if worker.handle.state is not WorkerState.STARTING]
         return not workers
 
     def _force(self, now: float) -> None:
         """Past the time limit: reject what waits, interrupt what runs, and at last give it up."""
         if self._force_at is None or self._force_at > now:
             return
-        self._reject_stopped(self._dispatcher.cancel_pending())
+        self._dispatcher.cancel_pending()
         if self._give_up_at is None:
             self._give_up_at = now + _GRACE
-            abort = Abort("rejected", partial(refusals.shut_down, self._dispatcher.name), self._give_up_at)
+            abort = Abort("rejected", self._shut_down, self._give_up_at)
             for job in self._dispatcher.running():
                 self._dispatcher.interrupt(job, abort)
         if now >= self._give_up_at:
@@ -663,13 +665,13 @@ class Supervisor(CrewActor):
         """Reject what is still queued; workers finish what they run, and retire."""
         if cause is not None:
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
-        self._reject_stopped(self._dispatcher.close(cause))
+        self._dispatcher.close(cause)
         self._answer_waiting()
         for seat in self._seats:
             # One that has come up with its news unread finishes what it runs, and retires. One that is gone
             # already was being given up when this end came.
             if seat.worker is not None and (
-                self._dispatcher.dismiss(seat.worker.member) or seat.worker.member.state is MemberState.GONE
+                self._dispatcher.abandon_start(seat.worker.handle) or seat.worker.handle.state is WorkerState.GONE
             ):
                 self._leave(seat)
 
@@ -682,13 +684,13 @@ class Supervisor(CrewActor):
 
     # --- helpers --------------------------------------------------------------------------
 
+    def _shut_down(self, _: Job, executed: bool | None) -> SupervisorStopped:
+        return rejections.shut_down(self._dispatcher.name, executed)
+
     def _hear(self, news: object) -> None:
         """Take news from a worker, in the worker's thread."""
         with suppress(pykka.ActorDeadError):  # the crew has ended: nobody needs to know
             self.actor_inbox.put(Envelope(news))
-
-    def _ring(self) -> None:
-        self._hear(ALARM)
 
     def _publish(self, event: Event) -> None:
         """Tell all subscribers; those that have ended are forgotten."""
@@ -703,16 +705,21 @@ class Supervisor(CrewActor):
             self._subscribers.pop(urn, None)
             log(__name__, "info", "subscriber_forgotten", crew=self._dispatcher.name, actor=urn, error=error)
 
-    def _leave(self, seat: Seat) -> None:
-        """Empty a seat for good, whether its worker has ended or not; may be called again if it was cut off."""
+    def _leave(self, seat: Seat, cause: BaseException | None = None) -> None:
+        """Empty a seat for good, whether its worker has ended or not; may be called again if it was cut off.
+
+        A worker that has ended has rejected its orphans. Those of one that is given up are rejected here.
+        """
         worker = seat.worker
         if worker is not None:
-            for orphan in self._dispatcher.bury(worker.member):
-                # Without an abort its worker is about to reject it, and knows why.
-                if orphan.abort is not None:
-                    orphan.reply.reject(orphan.abort.error(None))
-            for job, error in list(worker.member.dropped):
-                job.reply.reject(error)
+            name = self._dispatcher.name
+            for orphan in self._dispatcher.remove_worker(worker.handle):
+                why = orphan.cancel or orphan.abort
+                if why is not None:
+                    self._dispatcher.reject_orphan(orphan, why.error(orphan, None))
+                else:  # it shares a transaction: nobody knows whether that will be committed
+                    died = rejections.died(name, worker.handle.id, orphan, cause, "was given up")
+                    self._dispatcher.reject_orphan(orphan, died)
             worker.retire()
             worker.abandon()
         seat.worker = None
@@ -720,7 +727,7 @@ class Supervisor(CrewActor):
 
     def _seat_of(self, worker_id: int) -> Seat | None:
         for seat in self._seats:
-            if seat.worker is not None and seat.worker.member.id == worker_id:
+            if seat.worker is not None and seat.worker.handle.id == worker_id:
                 return seat
         return None
 
@@ -742,25 +749,20 @@ class Supervisor(CrewActor):
                 times.append(self._give_up_at)
             elif self._force_at is not None:
                 times.append(self._force_at)
+            for team in filter(self._is_wanted, self._teams):
+                if not team.is_up and not team.starting and self._has_work(team):
+                    times += [min(seat.due for seat in team.seats)]
         else:
             for team in filter(self._is_wanted, self._teams):
                 if team.is_up or not team.starting:
                     times += [seat.due for seat in team.seats if seat.state is SeatState.WAITING]
         return min(times, default=None)
 
-    def _reject_stopped(self, jobs: list[Job]) -> None:
-        self._reject(jobs, self._dispatcher.stopped)
-
-    def _reject(self, jobs: list[Job], error: Callable[[], BaseException]) -> None:
-        for job in jobs:
-            job.reply.reject(error() if job.abort is None else job.abort.error(False))
-        self._dispatcher.forget_dropped()
-
     # --- the end of the program, and forks ------------------------------------------------
 
     def note_end_of_main_thread(self) -> None:
         """Begin to look for jobs that take too long. Returns at once."""
-        self._ring()
+        self.actor_inbox.ring()
 
     def shutdown_at_exit(self) -> None:
         """Ask for the end, at once: pending jobs are rejected, running ones interrupted."""
@@ -775,17 +777,10 @@ class Supervisor(CrewActor):
         for seat in self._seats:
             if seat.worker is not None:
                 seat.worker.forget_the_parent()
-        jobs = self._dispatcher.forget_the_parent()
         super().forget_the_parent()
-        for reply in self._waiting:
-            reply.forget_the_parent()
+        self._dispatcher.forget_the_parent()
         self._answer_waiting()
         self.all_closed.set()
-        for job in jobs:
-            job.reply.forget_the_parent()
-            if job.talk is not None:
-                job.talk.forget_the_parent()
-            job.reply.reject(self._dispatcher.stopped())
 
 
 def _chance(now: float) -> float:

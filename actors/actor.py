@@ -1,6 +1,5 @@
 """CrewActor: a Pykka actor that always says when it ends, whatever ends it."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,26 +9,10 @@ from actors.inbox import Inbox
 from actors.log import log
 from actors.pykka_parts import ActorStop, Envelope, strike_off
 from actors.reply import Reply
+from actors.threads import CrewThread
 from actors.waiting import Latch
 
 __all__ = ["CrewActor"]
-
-
-class _Started(threading.Event):
-    """What `Thread.start` waits on until the new thread runs, but not for ever.
-
-    An asynchronous exception that was meant for a thread that has just ended may hit the new one, which
-    gets its identifier, in its first instructions: it never says that it runs, and its starter would hang.
-    """
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(1.0 if timeout is None else timeout)
-
-
-class _Thread(threading.Thread):
-    def __init__(self, target: Callable[[], object], name: str, daemon: bool) -> None:
-        super().__init__(target=target, name=name, daemon=daemon)
-        self._started = _Started()
 
 
 class CrewActor(pykka.ThreadingActor):
@@ -90,7 +73,7 @@ class CrewActor(pykka.ThreadingActor):
             raise
 
     def _start_actor_loop(self) -> None:
-        _Thread(target=self._actor_loop, name=self.thread_name, daemon=True).start()
+        CrewThread(self._actor_loop, self.thread_name).start()
 
     def _actor_loop(self) -> None:
         cause: BaseException | None = None

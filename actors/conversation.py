@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from actors.contexts import InContext
 from actors.databases.steps import CopyPages, KeepCopy, OpenBackup, Step
+from actors.dispatch.job import Job
 from actors.errors import SessionClosed
-from actors.job import NEW, Job
 from actors.messages import Backup
 from actors.rejection import Rejection
 from actors.reply import Reply
@@ -26,7 +26,7 @@ from actors.result import Result
 from actors.waiting import current_owner
 
 if TYPE_CHECKING:
-    from actors.dispatcher import Dispatcher
+    from actors.dispatch.dispatcher import Dispatcher
 
 __all__ = ["BackupTalk", "Conversation", "OpeningReply", "Turn", "TurnReply"]
 
@@ -112,7 +112,8 @@ class Conversation:
         """The reply of the job."""
         self.last: Any = _NOTHING
         """What the last turn is answered by, once the job is done."""
-        self.end.add_done_callback(lambda _: self._close())
+        # No callback: what cuts that off is logged and forgotten.
+        self.end._add_waker(self._close)
 
     # --- the caller's side, any thread ----------------------------------------------------
 
@@ -154,19 +155,13 @@ class Conversation:
     def abandon(self) -> None:
         """Hang up what its caller did not come to begin. That caller submits nothing any more."""
         self.hang_up()
-        job: Job | None = self.end.job
-        if job is None or job.state is NEW:
+        if self.end.job is None:
             self.end.reject(self.closed())  # no worker will ever have it
 
     def interrupt(self) -> None:
         """End the worker's waiting for a turn. Never waits, never raises."""
         self._interrupted = True
         self._calls.put(None)
-
-    def forget_the_parent(self) -> None:
-        """In the child of a fork: the threads that held the replies' locks may not be here."""
-        for turn in list(self._turns):
-            turn.reply.forget_the_parent()
 
     def _close(self) -> None:
         """Answer the turns that are left: the job is over."""

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pykka
@@ -93,14 +94,8 @@ class Derived(Reply[T]):
         if self.done():
             self._call(InContext(callback))
             return
-        self._expect_callbacks()
-        super().add_done_callback(callback)
+        self._add_callback(InContext(callback))
         self._listen()
-
-    def _expect_callbacks(self) -> None:
-        super()._expect_callbacks()
-        for source in self._sources:
-            source._expect_callbacks()
 
     def _add_waker(self, waker: Callable[[], object]) -> bool:
         if self.done() or not super()._add_waker(waker):
@@ -123,12 +118,13 @@ class Derived(Reply[T]):
 class _Foreign(Reply[T]):
     """A future of plain Pykka, which tells nobody that it is settled: a thread has to wait for it."""
 
-    __slots__ = ("_source", "_watched")
+    __slots__ = ("_source", "_unwatched")
 
     def __init__(self, future: pykka.Future[T]) -> None:
         super().__init__()
         self._source = future
-        self._watched = False
+        # One token, for the one thread that waits.
+        self._unwatched: list[None] = [None]
 
     def done(self) -> bool:
         if not super().done():
@@ -142,10 +138,10 @@ class _Foreign(Reply[T]):
         return self.done() or super()._wait(timeout)
 
     def _watch(self) -> None:
-        with self._lock:
-            started, self._watched = self._watched, True
-        if not started:
-            threading.Thread(target=self._take, name="querycrew-foreign-future", daemon=True).start()
+        if self._unwatched:
+            with suppress(IndexError):
+                self._unwatched.pop()
+                threading.Thread(target=self._take, name="querycrew-foreign-future", daemon=True).start()
 
     def _take(self) -> None:
         try:
@@ -156,3 +152,6 @@ class _Foreign(Reply[T]):
 
 def _as_reply(future: pykka.Future[Any]) -> Reply[Any]:
     return future if isinstance(future, Reply) and not future.is_hooked else _Foreign(future)
+
+
+Reply._derived = Derived

@@ -139,6 +139,16 @@ class WouldDeadlock(QuerycrewError, RuntimeError):
 class ConnectionLost(Exception):
     """Raised by a connection to its worker: nothing more can run on it.
 
-    The driver's error is the `__cause__`. Never reaches a caller: it becomes
-    the `WorkerDied` of the job that was running.
+    The driver's error is the `__cause__`. Never reaches a caller: it becomes the `WorkerDied` of the job that was
+    running.
     """
+
+    begun: bool
+    """Whether the job may have begun. If not, it waits again for another worker."""
+    blames: bool
+    """Whether the statement may be the reason. If not, it is never held back with `PoisonQuery`."""
+
+    def __init__(self, *args: object, begun: bool = True, blames: bool = True) -> None:
+        super().__init__(*args)
+        self.begun = begun
+        self.blames = blames

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def _running_trio() -> Any:
     """Return `trio.lowlevel`, if a task of trio runs in this thread."""
     # First: as a guest, trio runs inside of asyncio's loop.
     trio = sys.modules.get("trio")
+    if trio is None:
+        return None
     lowlevel = getattr(trio, "lowlevel", None)  # another thread may be about to import it
     if lowlevel is None:
         return None
@@ -63,7 +66,7 @@ def _running_asyncio() -> "AbstractEventLoop | None":
 def settled_on(
     loop: Any, add_waker: Callable[[Waker], bool], remove_waker: Callable[[Waker], object], *, shielded: bool = False
 ) -> Generator[Any, None, None]:
-    """Wait on `loop`, without blocking it, until the waker that `add_waker` was given is called.
+    """Return what waits on `loop`, without blocking it, until the waker that `add_waker` was given is called.
 
     Args:
         loop: the one of the task that calls this; see `current_loop`.
@@ -72,15 +75,13 @@ def settled_on(
         shielded: whether trio's cancelling, which comes at every `await` again, waits for the end
             of this.
     """
-    is_trio = not hasattr(loop, "call_soon_threadsafe")
     bell = _bells.get(loop)
     if bell is None:
+        is_trio = not hasattr(loop, "call_soon_threadsafe")
         bell = _bells[loop] = _TrioBell(loop) if is_trio else _Bell(loop)
-    yield from (
-        _settled_on_trio(bell, add_waker, remove_waker, shielded)
-        if is_trio
-        else _settled_on_asyncio(loop, bell, add_waker, remove_waker)
-    )
+    if type(bell) is _TrioBell:
+        return _settled_on_trio(bell, add_waker, remove_waker, shielded)
+    return _settled_on_asyncio(loop, bell, add_waker, remove_waker)
 
 
 def _settled_on_asyncio(
@@ -90,14 +91,7 @@ def _settled_on_asyncio(
     remove_waker: Callable[[Waker], object],
 ) -> Generator[Any, None, None]:
     future = loop.create_future()
-
-    def resume() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def wake() -> None:
-        bell.ring(resume)
-
+    wake = partial(bell.ring, future)
     try:
         if add_waker(wake):
             yield from future
@@ -125,9 +119,7 @@ def _settled_on_trio(
         waits = False
         return trio.Abort.SUCCEEDED
 
-    def wake() -> None:
-        bell.ring(resume)
-
+    wake = partial(bell.ring, resume)
     try:
         if add_waker(wake):
             yield from trio.wait_task_rescheduled(abort).__await__()
@@ -144,18 +136,18 @@ class _Bell:
 
     def __init__(self, loop: Any) -> None:
         self._loop = weakref.ref(loop)
-        # Functions to call on the loop.
-        self._settled: deque[Callable[[], None]] = deque()
+        # What waits on the loop and can go on: futures of asyncio, or functions to call.
+        self._settled: deque[Any] = deque()
         # Monotonic seconds of the call that the loop has not answered yet.
         self._rung_at: float | None = None
 
-    def ring(self, resume: Callable[[], None]) -> None:
-        """Let `resume` be called on the loop. From any thread; may be called again."""
+    def ring(self, waiting: Any) -> None:
+        """Let what waits on the loop go on. From any thread; may be called again."""
         loop = self._loop()
         if loop is None or self._is_closed(loop):
             self._settled.clear()  # no task waits there any more; and these would keep the loop
             return
-        self._settled.append(resume)
+        self._settled.append(waiting)
         rung_at, now = self._rung_at, time.monotonic()
         # Again after a while: the thread that rang may have been killed before the loop could hear
         # it.
@@ -178,7 +170,11 @@ class _Bell:
     def _answer(self) -> None:
         self._rung_at = None  # first: what comes from here on rings again
         while self._settled:
-            self._settled.popleft()()
+            self._resume(self._settled.popleft())
+
+    def _resume(self, waiting: Any) -> None:
+        if not waiting.done():
+            waiting.set_result(None)
 
 
 class _TrioBell(_Bell):
@@ -190,6 +186,9 @@ class _TrioBell(_Bell):
 
     def _call(self, loop: Any) -> None:
         loop.run_sync_soon(self._answer)
+
+    def _resume(self, waiting: Callable[[], None]) -> None:
+        waiting()
 
 
 _RING_AGAIN = 0.05  # seconds

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -18,8 +19,14 @@ class Alarm:
     """The message that `get` returns when the alarm goes off."""
 
 
+class Wake:
+    """To a worker: there may be a job. It carries nothing, so a spurious one is harmless."""
+
+
 ALARM: Final = Alarm()
 _STOP: Final = Envelope(ActorStop())
+_ALARM: Final = Envelope(ALARM)
+_WAKE: Final = Envelope(Wake())
 
 
 class Inbox:
@@ -42,6 +49,9 @@ class Inbox:
         self._closed = False
         self.empty = self._queue.empty
         """Says whether `get` would wait for a message."""
+        self.wake: Callable[[], object] = partial(self._queue.put, _WAKE)
+        """Lets the actor look for work, in one step of the interpreter. From any thread; takes no lock, never raises;
+        a closed mailbox ignores it."""
         self.alarm: float | None = None
         """Monotonic seconds at which `get` returns `ALARM`; `None` for never."""
 
@@ -61,6 +71,11 @@ class Inbox:
             raise _dead()
         _refuse(envelope)
 
+    def ring(self) -> None:
+        """Let `get` return `ALARM`, unless there is mail. As `wake`."""
+        if self._queue.empty():
+            self._queue.put(_ALARM)
+
     def ask_to_stop(self) -> None:
         """Ask the actor to stop. For finalizers: takes no lock; a closed mailbox ignores it."""
         self._queue.put(_STOP)  # a `SimpleQueue` allows a put in the middle of a put
@@ -68,15 +83,17 @@ class Inbox:
     def get(self) -> Envelope[Any]:
         """Return the next message, waiting for it, or `ALARM` once its time has come."""
         while True:
-            left = None if self.alarm is None else self.alarm - self._clock()
-            if left is not None and left <= 0:
+            if self.alarm is None:
+                return self._queue.get()
+            left = self.alarm - self._clock()
+            if left <= 0:
                 # Mail first: an alarm that is due again and again must not keep it from being read.
                 with suppress(Empty):
                     return self._queue.get_nowait()
                 self.alarm = None
-                return Envelope(ALARM)
+                return _ALARM
             try:
-                return self._queue.get(timeout=left if left is None else min(left, threading.TIMEOUT_MAX))
+                return self._queue.get(timeout=min(left, threading.TIMEOUT_MAX))
             except Empty:
                 continue
 
@@ -94,8 +111,8 @@ class Inbox:
             self._closed = True
             unread, self._queue = self._queue, SimpleQueue()
         # An actor that waits in `get`, or is about to, sees that it is over.
-        unread.put(Envelope(ALARM))
-        self._queue.put(Envelope(ALARM))
+        unread.put(_ALARM)
+        self._queue.put(_ALARM)
         while self._unanswered:
             # Two threads may be here at once, hence the suppressed errors.
             with suppress(IndexError, ValueError):

@@ -1,20 +1,21 @@
 """The conversation of a transaction whose requests come one by one; see `conversation`."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.contexts import in_context
 from actors.conversation import Conversation, OpeningReply, Turn, TurnReply
 from actors.databases.steps import Begin, Commit, Deallocate, Declare, Execute, Fetch, Step
-from actors.job import Job
+from actors.dispatch.job import Job
 from actors.messages import Call, Query, Script, Stream
 from actors.reply import Reply
 from actors.result import Result
 from actors.stream import RowStream
 
 if TYPE_CHECKING:
-    from actors.dispatcher import Dispatcher
+    from actors.dispatch.dispatcher import Dispatcher
 
 __all__ = ["SessionRows", "SessionTalk"]
 
@@ -105,7 +106,8 @@ class SessionTalk(Conversation):
     def ended(self) -> Reply[None]:
         """Return a reply that is settled at the end, however that comes."""
         reply: Reply[None] = Reply(self._crew)
-        self.end.add_done_callback(lambda _: reply.settle(None))
+        if not self.end._add_waker(partial(reply.settle, None)):
+            reply.settle(None)
         return reply
 
     def is_held_by(self, owner: tuple[object, ...]) -> bool:

@@ -3,7 +3,7 @@
 import warnings
 from typing import Any, ClassVar
 
-from actors.dispatcher import Dispatcher, Mode
+from actors.dispatch.dispatcher import Dispatcher, Mode
 from actors.inbox import Inbox
 from actors.waiting import Latch
 

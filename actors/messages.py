@@ -84,7 +84,7 @@ class Query(Frozen):
         store(self, "params", params)
         if timeout is not None:
             check_timeout("Query", timeout)
-        store(self, "timeout", timeout)
+            store(self, "timeout", timeout)
         if many is not None:
             if self.params:
                 message = "Query(params, many) cannot have both"

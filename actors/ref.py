@@ -8,9 +8,9 @@ import pykka
 
 from actors.contexts import in_context
 from actors.derived import Derived
-from actors.dispatcher import Dispatcher
+from actors.dispatch.dispatcher import Dispatcher
+from actors.dispatch.job import Job
 from actors.errors import QuerycrewError, WouldDeadlock
-from actors.job import Job
 from actors.keeper import Keeper
 from actors.log import log
 from actors.memory import with_memory
@@ -181,17 +181,15 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             self._check_may_wait()
         if timeout is not None:
             check_timeout("ask", timeout)
-        now = dispatcher.clock()
-        limited = self._timeout is not None or message.timeout is not None or timeout is not None
-        deadline = self._deadline(now, message, None if block else timeout) if limited else None
+        now, deadline = dispatcher.clock(), None
+        if self._timeout is not None or message.timeout is not None or timeout is not None:
+            deadline = self._deadline(now, message, None if block else timeout)
         if isinstance(message, _OF_THEIR_OWN):
             reply, job = self._job_of_its_own(message, now, deadline)
         else:
             job = Job(message, reply, now, deadline)
         try:
-            refusal = dispatcher.submit(job)
-            if refusal is not None:
-                job.reply.reject(refusal)
+            dispatcher.submit(job)
             return reply.get(timeout=timeout) if block else reply
         except BaseException:
             # Whatever it is, even a signal handler's own exception: nobody will take the answer any more, and the
@@ -260,9 +258,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         talk.deadline = self._deadline(now, request)
         job = Job(request, talk.end, now, self._deadline(now, request, request.wait))
         job.talk = talk
-        refusal = self._dispatcher.submit(job)
-        if refusal is not None:
-            talk.end.reject(refusal)
+        self._dispatcher.submit(job)
 
     def _deadline(self, now: float, request: Request, at_most: float | None = None) -> float | None:
         timeout = self._timeout if request.timeout is None else request.timeout
@@ -309,7 +305,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         reply: Reply[None] = Reply(self._dispatcher)
         heard: Reply[None] = Reply(self._dispatcher)
         # A supervisor that has ended, or ends before it reads this, answers nobody.
-        heard.add_done_callback(lambda heard: heard.exception() and reply.reject(self._dispatcher.stopped()))
+        heard._add_waker(lambda: heard.exception() and reply.reject(self._dispatcher.stopped()))
         self.actor_inbox.put(Envelope(WaitUntilUp(reply), reply_to=heard))
         if not block:
             return reply
@@ -338,9 +334,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             reply = Reply(self._dispatcher)
             job = Job(message, reply, now, self._deadline(now, message))
         reply.add_done_callback(partial(_log_failure, self._dispatcher.name, message))
-        refusal = self._dispatcher.submit(job)
-        if refusal is not None:
-            reply.reject(refusal)
+        self._dispatcher.submit(job)
 
     @overload  # type: ignore[override]
     def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...

@@ -4,10 +4,9 @@ import functools
 import queue
 import sys
 import threading
-from _thread import RLock  # threading.RLock is a function that calls this one
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 import pykka
 
@@ -23,6 +22,8 @@ from actors.waiting import current_owner, here
 if TYPE_CHECKING:
     from concurrent.futures import Future as ConcurrentFuture
 
+    from actors.derived import Derived
+
 __all__ = ["Reply"]
 
 T = TypeVar("T")
@@ -32,10 +33,18 @@ R = TypeVar("R")
 
 
 _PENDING: Final = object()
-_FOR_THE_CREW: Final = frozenset(
-    {"callbacks", "forget_the_parent", "is_hooked", "job", "refuse_deadlock", "reject", "settle"}
-)
+_PROMISE: Final[tuple[Any, ...]] = ()
+_FOR_THE_CREW: Final = frozenset({"fulfil", "is_hooked", "job", "promise", "refuse_deadlock", "reject", "settle"})
 """Names that completion at a prompt does not offer."""
+
+
+class _Callback:
+    """Code of a caller's that settling runs, once."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[["Reply[Any]"], object]) -> None:
+        self.call = call
 
 
 class Reply(pykka.Future[T]):
@@ -46,32 +55,33 @@ class Reply(pykka.Future[T]):
     way wait, and none waits on an event loop: use `await` there.
 
     States: *pending* → *settled*, by `settle`, or Pykka's `set` and
-    `set_exception`, whichever comes first. A later answer is dropped.
+    `set_exception`, whichever comes first. A later answer is dropped. Between them it may be
+    *promised*: a cancel that has found its job running has the right to answer, and uses it once the job is done.
 
-    Settling runs in this order: the outcome is stored, then every waiter is released,
-    then the callbacks are called. If the settling thread is killed in between, settling
-    again releases whoever is left.
+    Nothing here takes a lock. Each thread that answers appends its outcome to a list, in one step, and the first one
+    in it counts. Then the thread stores the outcome, releases every waiter, and calls the callbacks. If it is killed
+    in between, settling again goes on where it stopped.
     """
 
-    __slots__ = ("_crew", "_lock", "_outcome", "_wakers", "callbacks", "job")
+    __slots__ = ("_answers", "_crew", "_outcome", "_waiters", "job")
 
     # This class replaces every method of Pykka's, so Pykka's constructor is not called: its two
     # attributes, with a dictionary for them, would be a fifth of the cost of a job.
     _hook: Callable[[float | None], Any] | None = None
+    # A reply that is computed from others. Set by `actors.derived`, since such a reply is one itself.
+    _derived: "ClassVar[type[Derived[Any]]]"
     _hooked_value: Any = _PENDING
 
     def __init__(self, crew: Any = None) -> None:
-        # Re-entrant: a signal handler or a finalizer may cancel a reply in the middle of a wait for it.
-        self._lock = RLock()
         self._crew = crew
         self.job: Any = None
         """The job that will settle it, for `cancel`; `None` once it is settled, so that neither keeps the other."""
         # The value, or a Rejection.
         self._outcome: Any = _PENDING
-        # Waiters to release; a waker may be called twice, never not at all.
-        self._wakers: list[Callable[[], object]] | None = None
-        self.callbacks: list[Callable[[Reply[T]], object]] | None = None
-        """Code of callers that settling will run, each at most once; `None` where there is none."""
+        # The outcome, alone in a tuple, or the promise of one; behind it for a moment those that came too late.
+        self._answers: list[tuple[Any, ...]] = []
+        # Wakers, which may be called twice and never not at all, and callbacks.
+        self._waiters: list[Any] = []
 
     def __repr__(self) -> str:
         outcome = self._outcome
@@ -86,14 +96,35 @@ class Reply(pykka.Future[T]):
 
     def settle(self, outcome: "T | Rejection") -> bool:
         """Answer with a value, or with a `Rejection`; say whether this was the first answer."""
-        with self._lock:
-            first = self._outcome is _PENDING
-            if first:
-                self._outcome = outcome
-                self.job = None
-        if self._wakers is not None or self.callbacks is not None:
-            self._release()
-        return first
+        answers, answer = self._answers, (outcome,)
+        if not answers:
+            answers.append(answer)
+        first = answers[0]
+        if first is _PROMISE:
+            return False
+        if first is answer or self._outcome is _PENDING or self._waiters:  # else a kill may have cut off the first
+            self._outcome = first[0]
+            self.job = None
+            if self._waiters:
+                self._release()
+        return first is answer
+
+    def promise(self) -> bool:
+        """Take the right to answer, for `fulfil`; say whether it was still there, or promised before."""
+        if not self._answers:
+            self._answers.append(_PROMISE)
+        first = self._answers[0]
+        if first is _PROMISE:
+            return True
+        self._outcome = first[0]  # as the thread that answers is about to do
+        return False
+
+    def fulfil(self, outcome: "T | Rejection") -> None:
+        """Answer as promised. May be called again: the first outcome counts."""
+        if self._outcome is _PENDING:
+            self._outcome = outcome
+        self.job = None
+        self._release()
 
     def reject(self, error: BaseException) -> bool:
         """Answer with `error`; say whether this was the first answer."""
@@ -119,13 +150,7 @@ class Reply(pykka.Future[T]):
         self._settle_by_hand(Rejection(error))
 
     def _settle_by_hand(self, outcome: "T | Rejection") -> None:
-        with self._lock:
-            is_free = self._outcome is _PENDING and self._hook is None
-            if is_free:
-                self._outcome = outcome
-                self.job = None
-        self._release()  # in any case: a kill may have cut off the release of an earlier answer
-        if not is_free:
+        if self._hook is not None or not self.settle(outcome):
             raise _full()
 
     def set_get_hook(self, func: Callable[[float | None], T]) -> None:
@@ -134,10 +159,9 @@ class Reply(pykka.Future[T]):
         Raises:
             queue.Full: the reply is settled already, as Pykka has it.
         """
-        with self._lock:
-            if self._outcome is not _PENDING:
-                raise _full()
-            self._hook = func
+        if self._outcome is not _PENDING:
+            raise _full()
+        self._hook = func
 
     @property
     def is_hooked(self) -> bool:
@@ -150,29 +174,31 @@ class Reply(pykka.Future[T]):
         return self._hooked_value
 
     def _release(self) -> None:
-        # A waker leaves the list only after it was called: a thread that is killed here
-        # leaves it for the next one that settles. A callback leaves before it is called.
-        # Two threads may be here at once, hence the suppressed errors.
-        wakers, callbacks = self._wakers, self.callbacks
-        while wakers:
-            with suppress(IndexError, ValueError):
-                waker = wakers[-1]
+        # A waker leaves the list only after it was called: a thread that is killed here leaves it for the next one
+        # that settles. A callback leaves before it is called. Two threads may be here at once.
+        waiters = self._waiters
+        for waker in tuple(waiters):
+            if type(waker) is not _Callback:
                 with suppress(RuntimeError):
                     waker()
-                wakers.remove(waker)
-        while callbacks:
-            with suppress(IndexError):
-                self._call(callbacks.pop(0))
+                with suppress(ValueError):
+                    waiters.remove(waker)
+        while waiters:
+            try:
+                waiter = waiters.pop(0)
+            except IndexError:
+                return
+            if type(waiter) is _Callback:
+                self._call(waiter.call)
+            else:
+                with suppress(RuntimeError):
+                    waiter()
 
     def _call(self, callback: Callable[["Reply[T]"], object]) -> None:
         try:
             callback(self)
         except BaseException as error:  # noqa: BLE001  # nothing of a caller's may harm a worker
             log(__name__, "error", "callback_failed", error=error, callback=_name(callback))
-
-    def forget_the_parent(self) -> None:
-        """In the child of a fork: the thread that held the lock may not be here."""
-        self._lock = RLock()
 
     # --- asking ---------------------------------------------------------------------------
 
@@ -261,15 +287,7 @@ class Reply(pykka.Future[T]):
             owner = current_owner()
         else:
             return
-        try:
-            error = crew.refuse_wait(job, owner)
-            if error is not None and job is not None and job.is_withdrawn:
-                job.reply.reject(error)
-        except BaseException:
-            # Ctrl-C came after the job was withdrawn: no other thread will reject it.
-            if job is not None and job.is_withdrawn:
-                job.reply.reject(crew.cancelled(job, False))
-            raise
+        error = crew.refuse_wait(job, owner)
         if error is not None:
             try:
                 raise error
@@ -292,36 +310,28 @@ class Reply(pykka.Future[T]):
         """
         check_callback(callback)
         heed_executors()
-        with self._lock:
-            if self._outcome is _PENDING:
-                if self.callbacks is None:
-                    self.callbacks = []
-                self.callbacks.append(InContext(callback))
-                if self._outcome is not _PENDING:  # settled in between, in this very thread
-                    self._release()
-                return
-        self._call(InContext(callback))
+        self._add_callback(InContext(callback))
 
-    def _expect_callbacks(self) -> None:
-        """Let it be known that settling this reply will run code of a caller's."""
-        with self._lock:
-            if self.callbacks is None:
-                self.callbacks = []
+    def _add_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
+        waiter = _Callback(callback)
+        self._waiters.append(waiter)
+        if self._outcome is not _PENDING:
+            with suppress(ValueError):  # the thread that settles has taken it
+                self._waiters.remove(waiter)
+                self._call(callback)
 
     def _add_waker(self, waker: Callable[[], object]) -> bool:
-        """Call `waker` once settled; return False, and do not, if that is so already."""
-        with self._lock:
-            if self._outcome is not _PENDING:
-                return False
-            if self._wakers is None:
-                self._wakers = []
-            self._wakers.append(waker)
-            return self._outcome is _PENDING  # it may have been settled in between, in this very thread
+        """Call `waker` once settled; return False if that is so already. It may be called then, too."""
+        self._waiters.append(waker)
+        if self._outcome is _PENDING:
+            return True
+        self._remove_waker(waker)
+        return False
 
     def _remove_waker(self, waker: Callable[[], object]) -> None:
-        with self._lock:
-            if self._wakers is not None and waker in self._wakers:
-                self._wakers.remove(waker)
+        if self._waiters:
+            with suppress(ValueError):
+                self._waiters.remove(waker)
 
     # --- cancelling -----------------------------------------------------------------------
 
@@ -335,21 +345,7 @@ class Reply(pykka.Future[T]):
             True if the reply will be rejected so, False if it is settled already.
         """
         job = self.job
-        if job is None:
-            return False
-        try:
-            while True:
-                if self._crew.withdraw(job):
-                    return self.reject(self._crew.cancelled(job, False))
-                if self._crew.cancel_running(job):
-                    return True
-                if not job.is_queued:  # else its worker died in between, and it waits again
-                    return False
-        except BaseException:
-            # Ctrl-C came in between: nobody else will reject what was taken out of the queue here.
-            if job.is_withdrawn:
-                self.reject(self._crew.cancelled(job, False))
-            raise
+        return job is not None and self._crew.cancel(job)
 
     def cancelled(self) -> bool:
         """Say whether the reply was rejected because its job was cancelled."""
@@ -405,25 +401,19 @@ class Reply(pykka.Future[T]):
 
     def map(self, func: Callable[[T], M]) -> "Reply[M]":
         """Return a reply with `func(value)`; `func` runs once, in the first thread that asks."""
-        return _derived([self], lambda values: func(values[0]))
+        return self._derived([self], lambda values: func(values[0]))
 
     def filter(self: "Reply[Any]", func: Callable[[J], bool]) -> "Reply[Iterable[J]]":
         """Return a reply with the list of those items of the value for which `func` is true."""
-        return _derived([self], lambda values: list(filter(func, values[0])))
+        return self._derived([self], lambda values: list(filter(func, values[0])))
 
     def join(self: "Reply[Any]", *futures: pykka.Future[Any]) -> "Reply[Iterable[Any]]":
         """Return a reply with the list of the values of this one and of all `futures`."""
-        return _derived([self, *futures], list)
+        return self._derived([self, *futures], list)
 
     def reduce(self: "Reply[Any]", func: Callable[[R, J], R], *args: R) -> "Reply[R]":
         """Return a reply with `functools.reduce(func, value, *args)`."""
-        return _derived([self], lambda values: functools.reduce(func, values[0], *args))
-
-
-def _derived(sources: "list[pykka.Future[Any]]", compute: Callable[[list[Any]], Any]) -> "Reply[Any]":
-    from actors.derived import Derived  # which is a reply itself, and was imported with the rest by now
-
-    return Derived(sources, compute)
+        return self._derived([self], lambda values: functools.reduce(func, values[0], *args))
 
 
 def check_callback(callback: Callable[..., object]) -> None:

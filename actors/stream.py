@@ -12,7 +12,7 @@ from actors.reply import Reply
 from actors.result import Result, Row
 
 if TYPE_CHECKING:
-    from actors.dispatcher import Dispatcher
+    from actors.dispatch.dispatcher import Dispatcher
 
 __all__ = ["Chunks", "RowStream", "StreamTalk"]
 

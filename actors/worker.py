@@ -1,69 +1,34 @@
-"""Worker: one actor, one connection, one death notice."""
+"""Worker: one actor, one connection, one loop, one death notice."""
 
-import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import pykka
 
-from actors import refusals
 from actors.actor import CrewActor
-from actors.databases.answers import checked, completed, usable
-from actors.databases.base import Answer, Connection, Database, NeedsWriter, token_of
-from actors.databases.grouped import Grouped
+from actors.databases.base import Database, checked, close, usable
 from actors.databases.steps import Close
-from actors.dispatcher import Dispatcher
+from actors.dispatch import rejections
+from actors.dispatch.batch import JobBatch
+from actors.dispatch.dispatcher import Dispatcher
+from actors.dispatch.job import Job
+from actors.dispatch.worker_handle import WorkerHandle, WorkerState
 from actors.errors import ConnectionLost, ResultLost, WouldDeadlock
 from actors.events import WorkerUp
-from actors.job import Job
 from actors.log import log
-from actors.member import Member, MemberState
-from actors.messages import Query, Script, WorkerDown
-from actors.pipeline import Pipeline
-from actors.pykka_parts import Envelope
-from actors.rejection import Rejection
-from actors.result import Result
+from actors.messages import WorkerDown
+from actors.rejection import Rejection, detached
 from actors.waiting import here
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from actors.conversation import Conversation, Turn
-    from actors.databases.base import Grouping, Pipelined
-    from actors.databases.steps import Step
 
-__all__ = ["Wake", "Worker"]
+__all__ = ["Worker"]
 
-E = TypeVar("E", bound=BaseException)
-
-# Modules whose frames at the head of a traceback are the worker's own machinery.
-_OWN: Final = frozenset({__name__, "actors.actor"})
-
-
-class Wake:
-    """To a worker: there may be a job. It carries nothing, so a spurious one is harmless."""
-
-
-_WAKE: Final = Envelope(Wake())
-
-
-_HANDED_ON: Final = object()
-"""What `_run` returns where nothing ran, since the job is one for the writer."""
 _UNKNOWN: Final = (AttributeError, NotImplementedError, TypeError)
 """What a connection raises that does not know a step; an error of a driver is none of these."""
 _GIVEN_UP: Final = object()
-"""What `_take_turns` returns where no step has ended the job."""
-
-
-class _Failed:
-    """What `_run` returns instead of a value: a function of a caller's may return an exception as its value."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
 
 
 class WorkerRef(pykka.ActorRef["Worker"]):
@@ -103,15 +68,15 @@ class WorkerRef(pykka.ActorRef["Worker"]):
 
 
 class Worker(CrewActor):
-    """Takes jobs from the dispatcher and runs them on its own connection, one at a time.
+    """Takes jobs from its lane in batches and lets its own connection run them.
 
     Its life, all of it in its own thread:
 
     1. `on_start` opens the connection, reports to the dispatcher and tells `WorkerUp`.
-    2. Every message, whatever it says, makes it take jobs until there are none or there is mail.
-    3. It ends when it is stopped, when it retires (the dispatcher has no more jobs to give), when its
-       connection is lost, or when anything else is raised. `on_end` settles what it holds, rejects
-       its orphan with `WorkerDied`, and closes the connection; then it tells `WorkerDown`.
+    2. Every message, whatever it says, makes it take batches until there is none or there is mail.
+    3. It ends when it is stopped, when it retires (its lane has no more jobs to give), when its connection is lost,
+       or when anything else is raised. `on_end` rejects its orphans with `WorkerDied`, lets the jobs that it has not
+       begun wait again, and closes the connection. Then it tells `WorkerDown`.
     """
 
     def __init__(
@@ -123,50 +88,30 @@ class Worker(CrewActor):
         self._dispatcher = dispatcher
         # Tells the supervisor; raises nothing.
         self._notify = notify
-        self._connection: Connection | None = None
-        # The answer that is about to be given: a death between two steps must not lose it.
-        self._unsettled: tuple[Job, Any] | None = None
-        # Whether a step of the job that runs has succeeded, so that there may be something to
-        # close.
+        self._opened: Any = None
+        # What a session's last step has decided that its job is answered by, until it is.
+        self._decided: tuple[JobBatch, Job, Any] | None = None
+        # Whether a step of the session that runs has succeeded, so that there may be something to close.
         self._has_opened = False
-        # Where the connection takes jobs ahead.
-        self._pipeline: Pipeline | None = None
-        # Makes a connection as new that a job has changed.
-        self._refresh: Callable[[], object] | None = None
-        self.member = Member(worker_id, self._wake, self._interrupt)
+        self.handle = WorkerHandle(worker_id, self.actor_inbox.wake)
 
     @property
     def thread_name(self) -> str:
         """The name of the worker's thread."""
-        return f"querycrew-{self._dispatcher.name}-worker-{self.member.id}"
+        return f"querycrew-{self._dispatcher.name}-worker-{self.handle.id}"
 
     # --- from any thread ------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        try:
-            self.actor_inbox.put(_WAKE)
-        except Exception as error:  # noqa: BLE001  # it has just died: the dispatcher will hear of that
-            log(__name__, "debug", "wake_missed", worker=self.member.id, error=error)
-
     def _on_connection_end(self) -> None:
         """Notice that the other end of the connection is gone, also while nothing is asked of it."""
-        self._wake()
-        job = self.member.job
-        if job is not None and job.talk is not None:
-            job.talk.interrupt()
-
-    def _interrupt(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            try:
-                connection.interrupt()
-            except Exception as error:  # noqa: BLE001  # a database of somebody else's; here the lock is held
-                log(__name__, "error", "interrupt_failed", worker=self.member.id, error=error)
+        self.handle.wake()
+        for job in self.handle.running:
+            if job.talk is not None:
+                job.talk.interrupt()
 
     def abandon(self) -> None:
         """Let nobody wait for this worker: what it runs elsewhere is ended by force. From any thread; never raises."""
-        if self.member.pipeline is not None:
-            self.member.pipeline.abandon()
+        self.handle.connection.abandon()
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: leave the parent's connection alone, for ever.
@@ -174,35 +119,25 @@ class Worker(CrewActor):
         Closing it here could harm the parent's database, and so could its garbage collection.
         """
         super().forget_the_parent()
-        if self._connection is not None:
+        if self._opened is not None:
             import ctypes  # only the child of a fork needs it
 
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._opened))
 
     # --- in the worker's thread -----------------------------------------------------------
 
     def on_start(self) -> None:
         """Open the connection, say so, and take the first jobs."""
         here.crew = self._dispatcher
-        self._connection = self._database.connect()  # first: a kill must not lose it
-        self._connection = connection = usable(self._connection)
-        self._refresh = getattr(connection, "refresh", None)
-        self.member.warnings = tuple(getattr(connection, "warnings", ()))
-        for warning in self.member.warnings:
+        self._opened = self._database.connect()  # first: a kill must not lose it
+        self.handle.connection = connection = usable(self._opened)
+        connection.on_end = self._on_connection_end
+        for warning in connection.warnings:
             log(__name__, "warning", "database_warning", crew=self._dispatcher.name, warning=warning)
-        if hasattr(connection, "execute_group"):
-            self._connection = connection = Grouped(cast("Grouping", connection))
-        if hasattr(connection, "waits_for_lock"):
-            self.member.waits_for_lock = connection.waits_for_lock
-        if hasattr(connection, "offer"):
-            self.member.pipeline = cast("Pipelined", connection)
-            self.member.pid = self.member.pipeline.pid
-            self._pipeline = Pipeline(self.member.pipeline)
-            self.member.pipeline.on_end = self._on_connection_end
-        if not self._dispatcher.report(self.member):
+        if not self._dispatcher.worker_ready(self.handle):
             self.actor_stopped.set()  # it took so long that nobody waits for it any more
             return
-        self._notify(WorkerUp(self._dispatcher.name, self.member.id))
+        self._notify(WorkerUp(self._dispatcher.name, self.handle.id))
         self._work()
 
     def on_receive(self, message: object) -> None:
@@ -211,176 +146,71 @@ class Worker(CrewActor):
         self._work()
 
     def _work(self) -> None:
-        """Take jobs until there are none, or there is mail to read first."""
-        if self._pipeline is None:
-            self._work_one_by_one()
-        else:
-            self._work_ahead(self._pipeline)
-        if self.member.state is MemberState.RETIRED or self.member.state is MemberState.GONE:
+        """Take batches until there is none, or there is mail to read first."""
+        inbox, handle = self.actor_inbox, self.handle
+        lane, connection = handle.lane, handle.connection
+        assert lane is not None  # it was added before it was started
+        connection.check()
+        while (batch := lane.take(handle)) is not None:
+            if batch.jobs[0].talk is None:
+                connection.run(batch)
+            else:
+                self._converse(batch)
+            batch.close()
+            connection.refresh()
+            if not inbox.empty():
+                return
+        if handle.state is WorkerState.RETIRED or handle.state is WorkerState.GONE:
             self.actor_stopped.set()
 
-    def _work_one_by_one(self) -> None:
-        inbox, dispatcher, member = self.actor_inbox, self._dispatcher, self.member
-        job = dispatcher.take(member)
-        if member.dropped:
-            self._reject_dropped()
-        while job is not None:
-            outcome: Any = self._run(job)
-            if type(outcome) is _Failed:
-                outcome = Rejection(_detached(outcome.error))
-            elif outcome is _HANDED_ON:
-                job = dispatcher.finish(member, None, inbox.empty())
-                if member.dropped:
-                    self._reject_dropped()
-                continue
-            self._unsettled = (job, outcome)
-            # Done before it is answered: whoever asks again at once meets an idle worker. Not so
-            # where a callback runs first, which might keep this thread from its next job.
-            stale = self._refresh is not None and self._connection.is_stale  # type: ignore[union-attr]
-            done, quick = job, job.reply.callbacks is None and not stale
-            job = dispatcher.finish(member, type(outcome) is not Rejection, quick and inbox.empty())
-            if done.abort is None:
-                done.reply.settle(outcome)
-            else:
-                _settle(done, outcome)
-            self._unsettled = done = outcome = None  # type: ignore[assignment]  # hold nothing
-            if member.dropped:
-                self._reject_dropped()
-            if not quick and self._refresh is not None:
-                self._refresh()
-            if not quick and inbox.empty():
-                job = dispatcher.take(member)
-                if member.dropped:
-                    self._reject_dropped()
+    # --- sessions, streams and backups ----------------------------------------------------
 
-    def _work_ahead(self, pipeline: Pipeline) -> None:
-        """Send jobs, the next ones while the connection still works on the last, and settle what comes back."""
-        inbox, dispatcher, member, landed = self.actor_inbox, self._dispatcher, self.member, pipeline.landed
-        pipeline.check()
-        jobs = dispatcher.exchange(member, (), more=True)
-        while True:
-            if member.dropped:
-                self._reject_dropped()
-            talking = jobs[0][1] if jobs and jobs[0][1].talk is not None else None
-            if talking is not None:
-                landed.append((talking, self._conversed(talking)))
-                talking = None
-            else:
-                if jobs:
-                    pipeline.send(jobs)
-                # Not by its job, which another thread may take back at this moment, to give it the next one.
-                if member.state is not MemberState.BUSY:
-                    pipeline.forget()
-                    return
-                jobs = None  # type: ignore[assignment]  # hold nothing
-                pipeline.receive()
-            # As one by one: done before it is answered, unless a callback runs first, or the connection is opened anew.
-            # If that fails, another worker takes the next job.
-            stale = self._refresh is not None and self._connection.is_stale  # type: ignore[union-attr]
-            quick = not stale and all(job.reply.callbacks is None for job, _ in landed)
-            jobs = dispatcher.exchange(member, _endings(pipeline), quick and inbox.empty())
-            self._settle_landed(pipeline)
-            if self._refresh is not None:
-                self._refresh()
-            if not quick and inbox.empty():
-                jobs = dispatcher.exchange(member, (), more=True)
-
-    def _settle_landed(self, pipeline: Pipeline) -> None:
-        landed = pipeline.landed
-        while landed:
-            job, (_, value, error, _) = landed[0]
-            if isinstance(error, NeedsWriter):
-                pass  # it waits for the writer, or has been answered
-            elif error is not None:
-                self._note_where(error, job)
-                _settle(job, Rejection(_detached(error)))
-            elif job.abort is None:
-                job.reply.settle(value)
-            else:
-                _settle(job, value)
-            landed.popleft()
-            del job, value, error  # hold nothing
-
-    def _reject_dropped(self) -> None:
-        dropped = self.member.dropped
-        while dropped:
-            job, error = dropped[-1]
-            job.reply.reject(error)
-            dropped.pop()
-
-    def _run(self, job: Job) -> Any:
-        """Run one job to what it is answered by, to a `_Failed` with its statement's error, or to `_HANDED_ON`.
+    def _converse(self, batch: JobBatch) -> None:
+        """Perform what the caller of a job asks for, step by step, and answer the job at the end.
 
         Raises:
             ConnectionLost: the connection is of no more use.
-            BaseException: somebody wants this thread to end.
         """
+        job = batch.begin()
+        if job is None or job.talk is None:
+            return
+        talk = job.talk
+        outcome: Any
         try:
-            if job.talk is not None:
-                return self._converse(job, job.talk)
-            request, connection = job.request, self._connection
-            result = connection.execute(request)  # type: ignore[union-attr]  # open since on_start
-            if type(result) is not Result or (type(request) is Query and request.max_rows is not None):
-                result = checked(result, request, connection)  # type: ignore[arg-type]
-        except ConnectionLost:
+            outcome = self._take_turns(job, talk)
+        except ConnectionLost as lost:
+            if not lost.begun and not self._has_opened:
+                batch.give_back(job)
             raise
-        except NeedsWriter:
-            return _HANDED_ON
-        except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
-            self._note_where(error, job)
-            return _Failed(error)
-        return result
-
-    def _conversed(self, job: Job) -> Answer:
-        """Run a job whose caller takes turns, on a connection that takes jobs ahead."""
-        assert job.talk is not None
-        began, value, error = time.perf_counter(), None, None
-        try:
-            value = self._converse(job, job.talk)
-        except ConnectionLost:
-            raise
-        except Exception as failure:  # noqa: BLE001  # it goes to its caller
-            error = failure
-        return Answer(job.ticket, value, error, time.perf_counter() - began)
-
-    def _converse(self, job: Job, talk: "Conversation") -> Any:
-        """Perform what the caller of a job asks for, step by step; return what the job is answered by.
-
-        Raises:
-            ConnectionLost: the connection is of no more use.
-            Exception: the error of a step that is its end, or why the job was given up.
-        """
-        try:
-            value = self._take_turns(job, talk)
-        except ConnectionLost:
-            raise
-        except Exception as error:
-            self._close_steps((job, Rejection(_detached(error))))
-            raise
-        if value is not _GIVEN_UP:
-            self._close_steps((job, value))
-            return value
-        self._close_steps(None)
-        message = f"the {talk.what} was given up"
-        raise InterruptedError(message) if job.abort is not None else talk.closed()
+        except Exception as error:  # noqa: BLE001  # it goes to its caller
+            outcome = Rejection(error)
+        if outcome is not _GIVEN_UP:
+            self._decided = (batch, job, outcome)
+        self._close_steps()
+        if outcome is _GIVEN_UP:
+            message = f"the {talk.what} was given up"
+            outcome = Rejection(InterruptedError(message) if job.is_unwanted else talk.closed())
+        self._decided = None
+        _end(batch, job, outcome)
 
     def _take_turns(self, job: Job, talk: "Conversation") -> Any:
-        talk.travels = self.member.pid is not None
+        """Return what the job is answered by; `_GIVEN_UP` if its caller has given it up."""
+        talk.travels = self.handle.connection.pid is not None
         self._has_opened = False
         while (turn := self._next_turn(talk)) is not None:
             try:
-                value = self._perform(turn.step, job)
+                value = self._perform(turn.step)
             except ConnectionLost:
                 raise
             except Exception as error:
                 # An aborted job is over for the reason of its abort: an error of its last step is
                 # not told.
-                if job.abort is not None or talk.ends_with_error_of(turn.step):
+                if job.is_unwanted or talk.ends_with_error_of(turn.step):
                     raise
                 error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {turn.about}")
                 if isinstance(error, ResultLost):
                     error.executed = None  # it takes effect if its transaction does
-                talk.reject(turn, _detached(error))
+                talk.reject(turn, detached(error))
                 del turn  # through its error it leads to its caller
                 continue
             is_first, self._has_opened = not self._has_opened, True
@@ -389,25 +219,20 @@ class Worker(CrewActor):
                 return talk.outcome_of(value)
             if is_first:
                 talk.note_opened(job)
-                if job.abort is not None:
+                if job.is_unwanted:
                     break  # its caller gets the reason instead of what was opened
             talk.answer(turn, value)
             del turn, value  # hold nothing
         return _GIVEN_UP
 
-    def _close_steps(self, answer: tuple[Job, Any] | None) -> None:
+    def _close_steps(self) -> None:
         """Let the connection close what the steps of a job have opened.
-
-        Args:
-            answer: the job, and what its last step has decided that it is answered by, even if the
-                connection is lost.
 
         Raises:
             ConnectionLost: it is of no more use.
         """
-        self._unsettled = answer
         try:
-            self._perform(Close(), None)
+            self._perform(Close())
         except ConnectionLost:
             raise
         except _UNKNOWN:
@@ -416,125 +241,62 @@ class Worker(CrewActor):
             if self._has_opened:
                 message = "the connection could not be cleaned"
                 raise ConnectionLost(message) from error
-        self._unsettled = None
 
     def _next_turn(self, talk: "Conversation") -> "Turn | None":
         if talk.waits_for_caller:
-            self._dispatcher.rest(self.member)
-            self._reject_dropped()
+            self._dispatcher.refuse_waits()
         return talk.next()
 
-    def _perform(self, step: "Step", job: Job | None) -> Any:
-        """Let the connection perform a step; of one without a job, which is the last, no interrupt is known."""
-        pipeline, connection = self.member.pipeline, self._connection
-        assert connection is not None  # since on_start
-        if pipeline is None:
-            return checked(connection.execute(step), step, connection)
-        self.member.tickets += 1  # no other thread gives this member tickets
-        ticket = self.member.tickets
-        if job is not None:
-            job.ticket = ticket
-        pipeline.offer(bytes([token_of(ticket)]))
-        pipeline.send([(ticket, step)])
-        [answer] = pipeline.receive()
-        if answer.error is not None:
-            raise answer.error
-        return answer.value
+    def _perform(self, step: Any) -> Any:
+        connection = self.handle.connection
+        return checked(connection.execute(step), step, connection)
 
-    def _note_where(self, error: BaseException, job: Job) -> None:
-        error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {job.request}")
+    # --- the end --------------------------------------------------------------------------
 
     def on_end(self, cause: BaseException | None) -> None:
-        """Settle what this worker holds, reject its orphan, close the connection."""
-        if self._unsettled is not None:
-            _settle(*self._unsettled)
-            self._unsettled = None
-        if self._pipeline is not None:
-            self._dispatcher.exchange(self.member, _endings(self._pipeline), more=False)
-            self._settle_landed(self._pipeline)
-            self._pipeline.forget()
-        orphans = self._dispatcher.bury(self.member)
-        self._reject_dropped()
+        """Settle what this worker holds, reject its orphans, close the connection."""
+        if self._decided is not None:
+            _end(*self._decided)
+            self._decided = None
+        if isinstance(cause, ConnectionLost) and not cause.blames and self.handle.batch is not None:
+            self.handle.batch.blames = False
+        orphans = self._dispatcher.remove_worker(self.handle)
         reason = _reason(cause)
         if reason is not None and len(orphans) > 1:  # one caller's error may quote its parameters to the others
-            reason = refusals.without_text(reason)
+            reason = rejections.without_text(reason)
         for orphan in orphans:
-            orphan.reply.reject(self._death(orphan, reason))
-        if self._connection is not None:
-            completed(self._connection).close()  # it may have been killed before it was completed
+            self._dispatcher.reject_orphan(orphan, self._death(orphan, reason))
+        if self._opened is not None:
+            close(self._opened)  # it may have been killed before the connection was the handle's
         # They are rejected by now; through its frames the error that their callers keep leads to this worker.
-        self.member.job = None
-        self.member.ahead.clear()
+        if self.handle.batch is not None:
+            self.handle.batch.forget()
+            self.handle.batch.running.clear()
+            self.handle.batch = None
 
     def on_gone(self, cause: BaseException | None) -> None:
         """Tell the supervisor."""
-        self._notify(WorkerDown(self.member.id, _reason(cause)))
+        self._dispatcher.release(self.handle)
+        self._notify(WorkerDown(self.handle.id, _reason(cause)))
         here.crew = None
 
     def _death(self, orphan: Job, reason: BaseException | None) -> BaseException:
-        if orphan.abort is not None:
-            return orphan.abort.error(False if orphan.talk is not None and orphan.talk.takes_no_effect else None)
-        return refusals.died(self._dispatcher.name, self.member.id, orphan, reason)
+        why = orphan.cancel or orphan.abort
+        if why is not None:
+            return why.error(orphan, False if orphan.talk is not None and orphan.talk.takes_no_effect else None)
+        return rejections.died(self._dispatcher.name, self.handle.id, orphan, reason)
+
+
+def _end(batch: JobBatch, job: Job, outcome: Any) -> None:
+    if type(outcome) is Rejection:
+        batch.fail(job, outcome.error)
+    else:
+        batch.answer(job, outcome)
 
 
 def _reason(cause: BaseException | None) -> BaseException | None:
     """Return what a worker really died of: a lost connection is the driver's error behind it."""
     if cause is None:
         return None
-    _detached(cause)
+    detached(cause)
     return cause.__cause__ if isinstance(cause, ConnectionLost) and cause.__cause__ is not None else cause
-
-
-def _endings(pipeline: Pipeline) -> list[tuple[Job, bool | None, float]]:
-    return [
-        (job, None if isinstance(answer.error, NeedsWriter) else answer.error is None, answer.seconds)
-        for job, answer in pipeline.landed
-    ]
-
-
-def _settle(job: Job, outcome: Any) -> None:
-    """Answer a job that the dispatcher holds to be done, by a value or a `Rejection`: nobody can abort it any more."""
-    abort = job.abort
-    if abort is not None:
-        if type(outcome) is Rejection:
-            # The statements of a script that came before the interrupted one stay done, and so does a job that was
-            # interrupted too late, and whose result is lost. A transaction is undone with its requests.
-            is_done = isinstance(outcome.error, ResultLost) and job.talk is None
-            executed = is_done or (None if isinstance(job.request, Script) else False)
-            outcome = Rejection(_caused(abort.error(executed), outcome.error))
-        elif abort.wins:
-            outcome = Rejection(abort.error(True))
-    job.reply.settle(outcome)
-    job.abort = None  # which holds the job
-
-
-def _caused(error: BaseException, cause: BaseException | None) -> BaseException:
-    error.__cause__ = cause
-    return error
-
-
-def _detached(error: E) -> E:
-    """Free an error of all that it would keep alive through its traceback.
-
-    The frames hold the cursor, and through it a lock on the database; the first of them are the
-    worker's own, which hold the job. Where the error was raised stays readable.
-    """
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        link = todo.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        link.__traceback__ = _without_own(link.__traceback__)
-        traceback.clear_frames(link.__traceback__)
-        todo += [link.__cause__, link.__context__]
-    return error
-
-
-def _without_own(trace: "TracebackType | None") -> "TracebackType | None":
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OWN:
-        with suppress(RuntimeError):  # it is still running
-            trace.tb_frame.clear()
-        trace = trace.tb_next
-    return trace

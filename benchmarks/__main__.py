@@ -15,10 +15,12 @@ from benchmarks import (
     idling,
     overload,
     points,
+    reading,
     scans,
     starting,
     streaming,
     ticks,
+    write_log,
     writing,
 )
 from benchmarks.figures import Figure, table
@@ -47,8 +49,8 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "write-group": writing.grouped,
     "write-readers": writing.beside_readers,
     "write-lone": writing.lone,
-    "read-under-write": writing.reads,
-    "write-log": writing.log,
+    "read-under-write": reading.run,
+    "write-log": write_log.run,
     "stream": streaming.run,
 }
 README = Path(__file__).with_name("README.md")

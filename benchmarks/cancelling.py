@@ -36,18 +36,20 @@ _ORDERS: dict[str, Arrange] = {"the oldest first": _leave, "the newest first": l
 
 def run(effort: Effort) -> Iterator[Figure]:
     """Compare the cost of a cancel in queues of several depths."""
-    rounds = effort.pick(quick=3, full=5)
-    controls = 3
+    rounds = effort.pick(quick=1, full=5)
     _crew(_DEPTHS[0], _leave)  # warm
     for order, arrange in _ORDERS.items():
         yield _figure(f"{order}, as Python comes", _measured(_crew, arrange, rounds), wanted=True)
     gc.disable()
     try:
-        costs = _measured(_crew, _shuffle, controls)
+        for order, arrange in _ORDERS.items():
+            costs = _measured(_crew, arrange, rounds)
+            yield _figure(f"{order}, without the cycle collector", costs, wanted=True)
     finally:
         gc.enable()
-    yield _figure("at random, without the cycle collector", costs, wanted=False)
-    yield _figure("at random, executor's futures", _measured(_executor, _shuffle, controls), wanted=False)
+    yield _figure(
+        "at random, executor's futures", _measured(_executor, _shuffle, effort.pick(quick=1, full=3)), wanted=False
+    )
 
 
 def _measured(cancel: Callable[[int, Arrange], float], arrange: Arrange, rounds: int) -> dict[int, list[float]]:

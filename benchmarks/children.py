@@ -12,8 +12,8 @@ from typing import Any
 
 import apsw
 
-from actors.databases.base import token_of
 from actors.databases.child_connection import ChildConnection
+from actors.databases.executor import Batch
 from benchmarks.data import ROWS, create
 from benchmarks.figures import TIMES, Figure, Wanted, at_least, at_most
 from benchmarks.peers import CREW, EXECUTOR, SQLITE3, Crew, Executor
@@ -125,9 +125,12 @@ def _chains(submit: Callable[[], Any], number: int, *, computing: bool) -> None:
 # --- points -------------------------------------------------------------------------------
 
 
+# The way, how many are outstanding, and how many times as fast as an executor on sqlite3 it is wanted to be.
+_POINTS = (("batches", 64, 2.0), ("window", 64, 2.0), ("batches", 16, 1.4), ("window", 16, 1.4), ("one by one", 1, 0.8))
+
+
 def points(effort: Effort) -> Iterator[Figure]:
-    """Compare point queries with 64 outstanding, which are sent ahead to the children."""
-    number = 64 * effort.pick(quick=40, full=100)
+    """Compare point queries with 64 and 16 outstanding, and one after the other."""
     with TemporaryDirectory() as folder:
         path = create(Path(folder) / "points.db")
         peers = {
@@ -135,13 +138,13 @@ def points(effort: Effort) -> Iterator[Figure]:
             SQLITE3: Executor(_WORKERS, partial(sqlite3.connect, path, isolation_level=None)),
             EXECUTOR: Executor(_WORKERS, partial(apsw.Connection, path)),
         }
-        for way, text in {"batches": "submit 64, collect 64", "window": "wait for the oldest of 64"}.items():
-            wanted = {SQLITE3: at_least(1.0, TIMES)} if way == "batches" else {}
-            name = f"children, 64 outstanding, {text}"
-            yield from compared(name, way, peers, count=number, rounds=effort.pick(quick=5, full=15), wanted=wanted)
-        yield from compared(
-            "children, one after the other", "one by one", peers, count=number // 4, rounds=5, wanted={}
-        )
+        rounds = effort.pick(quick=5, full=15)
+        for way, depth, times in _POINTS:
+            number = 64 * (effort.pick(quick=20, full=100) if depth > 1 else effort.pick(quick=10, full=25))
+            wanted = {SQLITE3: times}
+            yield from compared(
+                way, peers, count=number, rounds=rounds, wanted=wanted, depth=depth, prefix="children, "
+            )
         for peer in peers.values():
             peer.close()
 
@@ -149,22 +152,43 @@ def points(effort: Effort) -> Iterator[Figure]:
 # --- what it costs ------------------------------------------------------------------------
 
 
+class _One(Batch):
+    """One request as a batch of its own: it keeps the answer and the seconds that the child tells."""
+
+    def __init__(self, connection: ChildConnection, request: Query) -> None:
+        super().__init__(connection)
+        self.request = request
+        self.is_unwanted = False
+        self.value: Any = None
+        self.seconds = 0.0
+        self._left = [self]  # it is its own task
+
+    def __len__(self) -> int:
+        return 1
+
+    def begin(self) -> Any:
+        return self._left.pop() if self._left else None
+
+    def answer(self, task: Any, value: Any, seconds: float | None = None) -> None:
+        assert task is self
+        assert seconds is not None
+        self.value, self.seconds = value, seconds
+
+    def fail(self, task: Any, error: BaseException, seconds: float | None = None) -> None:
+        del task, seconds
+        raise error
+
+
 def millions(effort: Effort) -> Iterator[Figure]:
     """Compare how long a result of a million rows takes with how long the child takes to fetch it."""
     parts: list[float] = []
     with TemporaryDirectory() as folder:
         connection = ChildConnection(ChildProcess(Path(folder) / "millions.db"))
-        for ticket in range(1, effort.pick(quick=3, full=7) + 1):
-            answers: list[Any] = []
-
-            def fetch(ticket: int = ticket, answers: list[Any] = answers) -> None:
-                connection.offer(bytes([token_of(ticket)]))
-                connection.send([(ticket, Query(_MILLION))])
-                answers.extend(connection.receive())
-
-            whole = timed(fetch)
-            assert len(answers[0].value) == 1_000_000
-            parts.append(answers[0].seconds / whole)
+        for _ in range(effort.pick(quick=3, full=7)):
+            one = _One(connection, Query(_MILLION))
+            whole = timed(partial(connection.run, one))
+            assert len(one.value.rows) == 1_000_000
+            parts.append(one.seconds / whole)
         connection.close()
     speed = median(parts)
     yield Figure(

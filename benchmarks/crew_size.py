@@ -31,7 +31,7 @@ def run(effort: Effort) -> Iterator[Figure]:
             f"cost of a job by workers, {text}: dearest to cheapest",
             f"{flat:.2f} {TIMES} (µs; {parts})",
             flat,
-            at_most(1.2, TIMES),
+            at_most(1.3, TIMES),
         )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -20,6 +20,7 @@ from supervisor import Database, Query, Supervisor
 
 __all__ = [
     "AIOSQLITE",
+    "APSW_AIO",
     "CREW",
     "DIRECT",
     "EXECUTOR",
@@ -36,6 +37,7 @@ CREW = "the crew"
 EXECUTOR = "executor on APSW"
 SQLITE3 = "executor on sqlite3"
 AIOSQLITE = "aiosqlite"
+APSW_AIO = "apsw.aio"
 PYKKA = "plain Pykka"
 DIRECT = "direct call"
 
@@ -45,8 +47,12 @@ Rows = list[tuple[Any, ...]]
 class Peer(Protocol):
     """Somebody who answers queries."""
 
-    ways: Mapping[str, Callable[[int], object]]
-    """Name of a way to ask → a function that asks so many point queries in that way."""
+    ways: Mapping[str, Callable[..., object]]
+    """Name of a way to ask → a function that asks so many point queries in that way.
+
+    It takes the number of queries, and then how many are outstanding at any time, except where they are asked
+    one by one.
+    """
 
     def ask(self, sql: str, params: tuple[Any, ...]) -> Rows:
         """Ask one query and wait for its rows."""
@@ -65,7 +71,7 @@ class Crew:
             "batches": partial(ways.batches, self._submit, _get),
             "window": partial(ways.window, self._submit, _get),
             "callbacks": partial(ways.callbacks, self._submit),
-            "coroutines": lambda count: self._runner.run(ways.awaiting(self._await, count)),
+            "coroutines": lambda *numbers: self._runner.run(ways.awaiting(self._await, *numbers)),
             "threads": partial(ways.threads, self._ask),
             "one by one": lambda count: [self._ask(number) for number in range(count)],
         }
@@ -102,7 +108,7 @@ class Executor:
             "batches": partial(ways.batches, self._submit, Future.result),
             "window": partial(ways.window, self._submit, Future.result),
             "callbacks": partial(ways.callbacks, self._submit),
-            "coroutines": lambda count: self._runner.run(ways.awaiting(self._await, count)),
+            "coroutines": lambda *numbers: self._runner.run(ways.awaiting(self._await, *numbers)),
             "threads": partial(ways.threads, lambda number: self._submit(number).result()),
             "one by one": lambda count: [self._submit(number).result() for number in range(count)],
         }
@@ -126,39 +132,76 @@ class Executor:
         self.pool.shutdown()
 
 
-class Aiosqlite:
-    """aiosqlite, as many connections as the others have threads, taken in turn; one hop a query."""
+class _OnLoop:
+    """As many connections as the others have threads, taken in turn, each on a thread behind one event loop."""
 
     def __init__(self, path: str, size: int) -> None:
         self._runner = asyncio.Runner()
-        self._connections = self._runner.run(self._connect(path, size))
+        self._connections = self._runner.run(self._open(path, size))
         self.ways = {
-            "batches": lambda count: self._runner.run(ways.awaiting_batches(self._await, count)),
-            "window": lambda count: self._runner.run(ways.awaiting_window(self._await, count)),
-            "coroutines": lambda count: self._runner.run(ways.awaiting(self._await, count)),
+            "batches": partial(self._run, ways.awaiting_batches),
+            "window": partial(self._run, ways.awaiting_window),
+            "coroutines": partial(self._run, ways.awaiting),
             "one by one": lambda count: self._runner.run(self._one_by_one(count)),
         }
 
-    async def _connect(self, path: str, size: int) -> list[Any]:
-        import aiosqlite
+    async def _open(self, path: str, size: int) -> list[Any]:
+        return [await self._connect(path) for _ in range(size)]
 
-        return [await aiosqlite.connect(path, isolation_level=None) for _ in range(size)]
+    async def _connect(self, path: str) -> Any:
+        raise NotImplementedError
+
+    async def _disconnect(self, connection: Any) -> None:
+        raise NotImplementedError
+
+    async def _fetch(self, connection: Any, sql: str, params: tuple[Any, ...]) -> Rows:
+        raise NotImplementedError
+
+    def _run(self, way: Callable[..., Coroutine[Any, Any, None]], *numbers: int) -> None:
+        self._runner.run(way(self._await, *numbers))
 
     async def _await(self, number: int) -> Rows:
-        connection = self._connections[number % len(self._connections)]
-        return await connection.execute_fetchall(POINT, (key(number),))
+        return await self._fetch(self._connections[number % len(self._connections)], POINT, (key(number),))
 
     async def _one_by_one(self, count: int) -> None:
         for number in range(count):
             await self._await(number)
 
     def ask(self, sql: str, params: tuple[Any, ...]) -> Rows:
-        return self._runner.run(self._connections[0].execute_fetchall(sql, params))
+        return self._runner.run(self._fetch(self._connections[0], sql, params))
 
     def close(self) -> None:
         for connection in self._connections:
-            self._runner.run(connection.close())
+            self._runner.run(self._disconnect(connection))
         self._runner.close()
+
+
+class Aiosqlite(_OnLoop):
+    """aiosqlite; one hop a query."""
+
+    async def _connect(self, path: str) -> Any:
+        import aiosqlite
+
+        return await aiosqlite.connect(path, isolation_level=None)
+
+    async def _disconnect(self, connection: Any) -> None:
+        await connection.close()
+
+    async def _fetch(self, connection: Any, sql: str, params: tuple[Any, ...]) -> Rows:
+        return await connection.execute_fetchall(sql, params)
+
+
+class ApswAio(_OnLoop):
+    """APSW's own asynchronous connections; the first rows come with the one hop that `execute` takes."""
+
+    async def _connect(self, path: str) -> Any:
+        return await apsw.Connection.as_async(path)
+
+    async def _disconnect(self, connection: Any) -> None:
+        await connection.aclose()
+
+    async def _fetch(self, connection: Any, sql: str, params: tuple[Any, ...]) -> Rows:
+        return await (await connection.execute(sql, params)).fetchall()
 
 
 class PlainPykka:
@@ -212,11 +255,13 @@ def open_peers(path: str, size: int) -> Iterator[dict[str, Peer]]:
         EXECUTOR: lambda: Executor(size, partial(apsw.Connection, path)),
         SQLITE3: lambda: Executor(size, partial(sqlite3.connect, path, isolation_level=None)),
         AIOSQLITE: lambda: Aiosqlite(path, size),
+        APSW_AIO: lambda: ApswAio(path, size),
         PYKKA: lambda: PlainPykka(path, size),
         DIRECT: lambda: Direct(path),
     }
-    if find_spec("aiosqlite") is None:
-        del makers[AIOSQLITE]
+    for name in (AIOSQLITE, APSW_AIO):
+        if find_spec(name) is None:
+            del makers[name]
     with ExitStack() as stack:
         peers = {name: stack.enter_context(closing(make())) for name, make in makers.items()}
         for peer in peers.values():

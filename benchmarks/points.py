@@ -1,62 +1,87 @@
-"""Point queries by primary key: 64 outstanding in several ways, and one by one."""
+"""Point queries by primary key: many outstanding in several ways, and one by one."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.data import create
-from benchmarks.figures import TIMES, Figure, Wanted, at_least
+from benchmarks.figures import TIMES, Figure, at_least
 from benchmarks.machine import cpus
-from benchmarks.peers import AIOSQLITE, CREW, DIRECT, EXECUTOR, PYKKA, SQLITE3, Peer, open_peers
+from benchmarks.peers import AIOSQLITE, APSW_AIO, CREW, DIRECT, EXECUTOR, PYKKA, SQLITE3, Peer, open_peers
 from benchmarks.rounds import Effort, alternate, ratio
+from benchmarks.ways import OUTSTANDING
 
 __all__ = ["compared", "one_by_one", "outstanding"]
 
-# What is wanted of the main way to keep 64 outstanding; the others are shown beside it.
-_MAIN = "batches"
-_WANTED = {EXECUTOR: 1.3, SQLITE3: 2.5, AIOSQLITE: 2.5, PYKKA: 5.0}
-_WAYS = {
-    "batches": "submit 64, collect 64",
-    "window": "wait for the oldest of 64",
-    "callbacks": "a callback submits the next",
-    "coroutines": "64 coroutines await",
-    "threads": "64 threads ask and wait",
+_PEERS = (EXECUTOR, SQLITE3, AIOSQLITE, APSW_AIO, PYKKA, DIRECT)
+_ALONE = "one by one"
+_TEXTS = {
+    "batches": "{0} outstanding, submit {0}, collect {0}",
+    "window": "{0} outstanding, wait for the oldest of {0}",
+    "callbacks": "{0} outstanding, a callback submits the next",
+    "coroutines": "{0} outstanding, {0} coroutines await",
+    "threads": "{0} outstanding, {0} threads ask and wait",
+    _ALONE: "one after the other",
 }
+# How many times as fast as its peers the crew is wanted to be. The other peers are shown beside them.
+_WANTED = {
+    "batches": {EXECUTOR: 2.0, SQLITE3: 2.5, AIOSQLITE: 2.5, PYKKA: 5.0},
+    "window": {EXECUTOR: 2.0},
+    "callbacks": {},
+    "coroutines": {EXECUTOR: 2.0, AIOSQLITE: 1.8, APSW_AIO: 2.0},
+    "threads": {EXECUTOR: 1.3},
+}
+_WANTED_OF_FEWER = {16: 1.8, 4: 1.5}
 
 
 def outstanding(effort: Effort) -> Iterator[Figure]:
-    """Compare point queries with 64 outstanding."""
-    count = 64 * effort.pick(quick=40, full=100)
+    """Compare point queries with 64 outstanding in each way, and with fewer in batches and in a window."""
+    count = OUTSTANDING * effort.pick(quick=20, full=100)
     with TemporaryDirectory() as folder, open_peers(create(Path(folder) / "points.db"), cpus()) as peers:
-        for way, text in _WAYS.items():
-            wanted = {peer: at_least(times, TIMES) for peer, times in _WANTED.items()} if way == _MAIN else {}
-            rounds = effort.pick(quick=5, full=15 if way == _MAIN else 9)
-            yield from compared(f"64 outstanding, {text}", way, peers, count=count, rounds=rounds, wanted=wanted)
+        for way, wanted in _WANTED.items():
+            rounds = effort.pick(quick=3, full=13 if wanted else 7)
+            yield from compared(way, peers, count=count, rounds=rounds, wanted=wanted)
+        executors = {name: peers[name] for name in (CREW, EXECUTOR, SQLITE3)}
+        for depth, times in _WANTED_OF_FEWER.items():
+            for way in ("batches", "window"):
+                rounds = effort.pick(quick=3, full=13)
+                wanted = {EXECUTOR: times}
+                yield from compared(way, executors, count=count, rounds=rounds, wanted=wanted, depth=depth)
 
 
 def one_by_one(effort: Effort) -> Iterator[Figure]:
     """Compare point queries that are asked one after the other."""
     count = effort.pick(quick=1000, full=3000)
     rounds = effort.pick(quick=5, full=15)
-    wanted = {EXECUTOR: at_least(1.0, TIMES)}
     with TemporaryDirectory() as folder, open_peers(create(Path(folder) / "points.db"), cpus()) as peers:
-        yield from compared("one after the other", "one by one", peers, count=count, rounds=rounds, wanted=wanted)
+        yield from compared(_ALONE, peers, count=count, rounds=rounds, wanted={EXECUTOR: 1.2})
 
 
 def compared(
-    text: str, way: str, peers: Mapping[str, Peer], *, count: int, rounds: int, wanted: dict[str, Wanted]
+    way: str,
+    peers: Mapping[str, Peer],
+    *,
+    count: int,
+    rounds: int,
+    wanted: Mapping[str, float],
+    depth: int = OUTSTANDING,
+    prefix: str = "",
 ) -> Iterator[Figure]:
-    """Compare the crew with its peers at point queries, asked in one way."""
+    """Compare the crew with its peers at point queries, asked in one way, with `depth` of them outstanding."""
+    numbers = () if way == _ALONE else (depth,)
     asking = {name: peer.ways[way] for name, peer in peers.items() if way in peer.ways}
     for ask in asking.values():
-        ask(count // 4)  # warm
-    seconds = alternate({name: lambda ask=ask: ask(count) for name, ask in asking.items()}, rounds)
+        ask(count // 4, *numbers)  # warm
+    seconds = alternate({name: partial(ask, count, *numbers) for name, ask in asking.items()}, rounds)
     rate = {name: count / median(times) / 1000 for name, times in seconds.items()}
-    for name in (*_WANTED, DIRECT):
+    text = prefix + _TEXTS[way].format(depth)
+    for name in _PEERS:
+        bound = at_least(wanted[name], TIMES) if name in wanted else None
         if name in seconds:
             times = ratio(seconds[name], seconds[CREW])
             seen = f"{times:.2f} {TIMES} ({rate[CREW]:.0f} against {rate[name]:.0f} thousand/s)"
-            yield Figure(f"{text}: {name}", seen, times, wanted.get(name))
-        elif name in wanted:
-            yield Figure(f"{text}: {name}", "not installed", None, wanted[name])
+            yield Figure(f"{text}: {name}", seen, times, bound)
+        elif bound is not None:
+            yield Figure(f"{text}: {name}", "not installed", None, bound)

@@ -63,7 +63,7 @@ def seconds_of(folder: str, before: str, timed: str) -> float:
     """Return how long a piece of code takes in a process of its own, by its own clock."""
     home = str(Path(supervisor.__file__).parent)
     environment = {**os.environ, "PYTHONPATH": home, "PYTHONPYCACHEPREFIX": str(Path(folder) / "compiled")}
-    # Nothing is to be compiled again each time, whatever the user's settings are.
+    # Nothing is compiled again each time, with any settings of the user.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     code = _TIMED.format(before=before, timed=timed)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

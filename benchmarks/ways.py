@@ -1,4 +1,4 @@
-"""Ways to ask many queries with 64 of them outstanding at any time, and one by one.
+"""Ways to ask many queries with so many of them outstanding at any time.
 
 Each takes what a peer offers and runs `count` point queries to their end. `submit(number)` hands over
 the query with this number, `collect(reply)` waits for its answer, `await ask(number)` does both.
@@ -30,7 +30,7 @@ AsyncAsk = Callable[[int], Awaitable[object]]
 
 
 def batches(submit: Submit, collect: Collect, count: int, outstanding: int = OUTSTANDING) -> None:
-    """Submit 64, collect 64, and again."""
+    """Submit 64, collect 64, and again. `count` is a multiple of `outstanding`."""
     for start in range(0, count, outstanding):
         replies = [submit(number) for number in range(start, start + outstanding)]
         for reply in replies:
@@ -48,7 +48,7 @@ def window(submit: Submit, collect: Collect, count: int, outstanding: int = OUTS
         collect(reply)
 
 
-def callbacks(submit: Submit, count: int) -> None:
+def callbacks(submit: Submit, count: int, outstanding: int = OUTSTANDING) -> None:
     """Each answer submits the next query, on the thread that gives it: 64 chains."""
     left = iter(range(count))
     done = counter(1)
@@ -64,47 +64,47 @@ def callbacks(submit: Submit, count: int) -> None:
             finished.set()
         go_on()
 
-    for _ in range(OUTSTANDING):
+    for _ in range(outstanding):
         go_on()
     finished.wait()
 
 
-def threads(ask: Callable[[int], object], count: int) -> None:
+def threads(ask: Callable[[int], object], count: int, outstanding: int = OUTSTANDING) -> None:
     """64 threads, each asking, waiting and asking again."""
 
     def client(first: int) -> None:
-        for number in range(first, count, OUTSTANDING):
+        for number in range(first, count, outstanding):
             ask(number)
 
-    clients = [threading.Thread(target=client, args=(first,)) for first in range(OUTSTANDING)]
+    clients = [threading.Thread(target=client, args=(first,)) for first in range(outstanding)]
     for thread in clients:
         thread.start()
     for thread in clients:
         thread.join()
 
 
-async def awaiting_batches(ask: AsyncAsk, count: int) -> None:
+async def awaiting_batches(ask: AsyncAsk, count: int, outstanding: int = OUTSTANDING) -> None:
     """Do as `batches` does, on an event loop."""
-    for start in range(0, count, OUTSTANDING):
-        await asyncio.gather(*[ask(number) for number in range(start, start + OUTSTANDING)])
+    for start in range(0, count, outstanding):
+        await asyncio.gather(*[ask(number) for number in range(start, start + outstanding)])
 
 
-async def awaiting_window(ask: AsyncAsk, count: int) -> None:
+async def awaiting_window(ask: AsyncAsk, count: int, outstanding: int = OUTSTANDING) -> None:
     """Do as `window` does, on an event loop."""
     tasks: deque[asyncio.Future[object]] = deque()
     for number in range(count):
-        if len(tasks) == OUTSTANDING:
+        if len(tasks) == outstanding:
             await tasks.popleft()
         tasks.append(asyncio.ensure_future(ask(number)))
     for task in tasks:
         await task
 
 
-async def awaiting(ask: AsyncAsk, count: int) -> None:
+async def awaiting(ask: AsyncAsk, count: int, outstanding: int = OUTSTANDING) -> None:
     """64 coroutines, each awaiting an answer and asking again."""
 
     async def client(first: int) -> None:
-        for number in range(first, count, OUTSTANDING):
+        for number in range(first, count, outstanding):
             await ask(number)
 
-    await asyncio.gather(*[client(first) for first in range(OUTSTANDING)])
+    await asyncio.gather(*[client(first) for first in range(outstanding)])

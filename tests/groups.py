@@ -3,14 +3,17 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from actors.databases.base import Answer, Ticketed
+from actors.databases.base import Connection
+from actors.databases.executor import Batch
 from actors.databases.sqlite import SQLite
 from actors.databases.sqlite_writer import SQLiteWriter
 from supervisor import Call, Query, Reply, SupervisorRef
@@ -59,6 +62,83 @@ def counted(path: Path) -> Iterator[Commits]:
 # --- a writer without a crew --------------------------------------------------------------
 
 
+@dataclass(eq=False)
+class Asked:
+    """A request that waits, and its answer: also what `Batch` knows as a task."""
+
+    position: int
+    request: Any
+    is_unwanted: bool = False
+    value: Any = None
+    error: BaseException | None = None
+    ends: int = 0
+    """How often something became of it: once, in the end."""
+    begins: int = 0
+
+
+class Together(Batch):
+    """Requests that wait together, as a worker has taken them."""
+
+    def __init__(self, connection: Connection, requests: Iterable[Any]) -> None:
+        super().__init__(connection)
+        self.tasks = [Asked(position, request) for position, request in enumerate(requests)]
+        self.left = deque(self.tasks)
+        self.before: Callable[[int], object] = lambda position: None
+        """Called before a request is begun, with its position."""
+        self.after: Callable[[int], object] = lambda position: None
+        """Called once a request is answered, with its position."""
+        self.answered: list[int] = []
+        """The positions of the requests that were answered, in this order."""
+        self.told: list[int] = []
+        """How many were answered, each time when the callers have to know."""
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def begin(self) -> Asked | None:
+        while self.left:
+            task = self.left[0]
+            self.before(task.position)
+            self.left.popleft()
+            task.begins += 1
+            self.running.append(task)
+            if not task.is_unwanted:
+                return task
+            self.fail(task, InterruptedError("interrupted before it was started"))
+        return None
+
+    def answer(self, task: Asked, value: Any, seconds: float | None = None) -> None:
+        self.end(task)
+        task.value = value
+
+    def fail(self, task: Asked, error: BaseException, seconds: float | None = None) -> None:
+        self.end(task)
+        task.error = error
+
+    def reroute(self, task: Asked) -> None:
+        raise AssertionError("there is no other writer")
+
+    def give_back(self, *tasks: Asked) -> None:
+        for task in tasks:
+            self._leave(task)
+        self.left.extendleft(reversed(tasks))
+
+    def tell(self) -> None:
+        self.told.append(len(self.answered))
+
+    def end(self, task: Asked) -> None:
+        assert task in self.running, "it does not run"
+        self._leave(task)
+        task.ends += 1
+        self.answered.append(task.position)
+        self.after(task.position)
+
+    def interrupt_it(self, position: int) -> None:
+        """Interrupt a request, whether it has begun or not, as the crew does."""
+        self.tasks[position].is_unwanted = True
+        self.interrupt(self.tasks[position])
+
+
 class Writer:
     """A `SQLiteWriter` as its worker uses it: everything that is asked waits together."""
 
@@ -69,48 +149,33 @@ class Writer:
         self.other.execute(setup).fetchall()
         self.connection = SQLiteWriter(SQLite(path, **options))
         self.path = path
-        self.tickets = 0
-        self.groups: list[list[int]] = []
-        """Of the last `run`: the positions of the requests that were answered together, in the order of answering."""
-        self.before: Callable[[int], object] = lambda ticket: None
-        """Called as a job is drawn, with its position."""
-        self.first = 0
+        self.batch = Together(self.connection, ())
+        """Of the last `run`."""
+        self.before: Callable[[int], object] = lambda position: None
+        """Called before a request is begun, with its position."""
+        self.after: Callable[[int], object] = lambda position: None
+        """Called once a request is answered, with its position."""
 
-    def run(self, *requests: Any) -> list[Answer]:
+    def run(self, *requests: Any) -> list[Asked]:
         """Let requests wait together; return their answers, in the order of asking."""
-        self.first = self.tickets + 1
-        waiting: deque[Ticketed] = deque(enumerate(requests, self.first))
-        self.tickets += len(requests)
-        answers: dict[int, Answer] = {}
-        self.groups = []
-        drawn: set[int] = set()
-        held_over = self.connection.held_over
+        self.batch = batch = Together(self.connection, requests)
+        batch.before, batch.after = self.before, self.after
+        self.connection.run(batch)
+        assert not batch.running, "something became of every job"
+        assert [task.ends for task in batch.tasks] == [1] * len(requests), "each is answered once"
+        assert max((task.begins for task in batch.tasks), default=0) <= 1
+        return batch.tasks
 
-        def draw() -> Ticketed | None:
-            if not waiting:
-                return None
-            self.before(waiting[0][0] - self.first)
-            drawn.add(waiting[0][0])
-            return waiting.popleft()
-
-        while waiting or held_over:
-            first = held_over.popleft() if held_over else draw()
-            assert first is not None
-            answered = self.connection.execute_group(first, draw)
-            assert answered, "a call answers somebody"
-            tickets = [answer.ticket for answer in answered]
-            assert len({*tickets}) == len(tickets)
-            assert not {*tickets} & answers.keys(), "answered twice"
-            answers.update((answer.ticket, answer) for answer in answered)
-            over = [ticket for ticket, _ in held_over]
-            assert over == sorted(over), "held over out of order"
-            assert drawn == {*answers, *over}, "every job that was drawn is answered or held over, and never both"
-            self.groups.append([ticket - self.first for ticket in tickets])
-        return [answers[ticket] for ticket in sorted(answers)]
+    @property
+    def groups(self) -> list[list[int]]:
+        """The positions of the requests that were answered without a job between them, in the order of answering."""
+        ends = [*self.batch.told, len(self.batch.answered)]
+        groups = [self.batch.answered[first:last] for first, last in pairwise(ends)]
+        return [group for group in groups if group]
 
     def interrupt(self, position: int) -> None:
         """Interrupt a request of the `run` that runs."""
-        self.connection.interrupt(self.first + position)
+        self.batch.interrupt_it(position)
 
     def rows(self, sql: str = "SELECT number FROM kept ORDER BY number") -> list[Any]:
         """Return the first column, as another connection sees it."""
@@ -121,9 +186,20 @@ class Writer:
         self.other.close()
 
 
-def errors(answers: list[Answer]) -> list[str | None]:
+def errors(answers: Iterable[Asked]) -> list[str | None]:
     """Return the kinds of errors."""
     return [None if answer.error is None else type(answer.error).__name__ for answer in answers]
+
+
+def fail(error: BaseException) -> Callable[[int], int]:
+    """Return a function for SQL that raises the error for some values."""
+
+    def function(value: int = 0) -> int:
+        if value in (0, 3):
+            raise error
+        return value
+
+    return function
 
 
 # --- a crew whose writer is held up -------------------------------------------------------

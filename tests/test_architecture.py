@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -11,80 +12,99 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-VALUES = {"errors", "frozen", "log", "messages", "nesting", "parameters", "result"}
-"""What everybody may know: no state, no threads."""
+VALUES = {"errors", "frozen", "log", "messages", "nesting", "parameters", "rejection", "result", "threads"}
+"""What everybody may know."""
 
-MAY_IMPORT = {
-    "actors": set(),
-    # Values.
-    "actors.errors": set(),
-    "actors.frozen": set(),
-    "actors.log": set(),
-    "actors.events": {"frozen"},
-    "actors.messages": {"frozen", "parameters"},
-    "actors.nesting": set(),
-    "actors.parameters": set(),
-    "actors.contexts": {"frozen", "messages"},
-    "actors.pykka_parts": set(),
-    "actors.rejection": set(),
-    "actors.restart": {"frozen"},
-    "actors.result": {"nesting"},
-    "actors.status": {"frozen", "nesting"},
-    "actors.event_loops": set(),
-    "actors.waiting": {"event_loops"},
-    # A job on its way.
-    "actors.handing_on": {"errors", "frozen", "log"},
-    "actors.reply": {
-        *{"contexts", "derived", "errors", "event_loops", "handing_on", "log", "process", "rejection", "waiting"},
+# The floors of the house, from the ground up. A module imports from its own floor and from those below it.
+FLOORS = {
+    "values": {
+        "actors": set(),
+        "actors.errors": set(),
+        "actors.frozen": set(),
+        "actors.log": set(),
+        "actors.events": {"frozen"},
+        "actors.messages": {"frozen", "parameters"},
+        "actors.nesting": set(),
+        "actors.parameters": set(),
+        "actors.pykka_parts": set(),
+        "actors.rejection": set(),
+        "actors.restart": {"frozen"},
+        "actors.result": {"nesting"},
+        "actors.status": {"frozen", "nesting"},
+        "actors.threads": set(),
     },
-    "actors.derived": {"contexts", "errors", "pykka_parts", "reply"},
-    "actors.job": {"messages", "reply"},
-    "actors.member": {"databases.base", "job", "status"},
-    "actors.quarantine": {"messages"},
-    "actors.ahead": {"databases.base", "job", "lane", "member"},
-    "actors.refusals": {"errors", "job"},
-    "actors.deadlines": {"job"},
-    "actors.shedding": set(),
-    "actors.routes": {"messages"},
-    "actors.lane": {"job", "member", "shedding"},
-    "actors.agenda": {"deadlines", "job"},
-    "actors.admission": {"errors", "job", "quarantine", "refusals", "tally"},
-    "actors.tally": {"status"},
-    "actors.dispatcher": {
-        *{"admission", "agenda", "ahead", "databases.base", "errors", "job", "lane", "member"},
-        *{"quarantine", "refusals", "routes", "status", "tally"},
+    "replies": {
+        "actors.contexts": {"frozen", "messages"},
+        "actors.event_loops": set(),
+        "actors.waiting": {"event_loops"},
+        "actors.process": {"waiting"},
+        "actors.handing_on": {"errors", "frozen", "log"},
+        "actors.reply": {
+            *{"contexts", "errors", "event_loops", "handing_on", "log", "process", "rejection", "waiting"},
+        },
+        "actors.derived": {"contexts", "errors", "pykka_parts", "reply"},
     },
-    # What a job and its caller say to each other.
-    "actors.conversation": {
-        *{"contexts", "databases.steps", "errors", "job", "messages", "rejection", "reply", "result", "waiting"},
+    "jobs on their way": {
+        "actors.dispatch": set(),
+        "actors.dispatch.job": {"messages", "rejection", "reply"},
+        "actors.dispatch.counters": {"status"},
+        "actors.dispatch.codel": set(),
+        "actors.dispatch.quarantine": {"messages"},
+        "actors.dispatch.rejections": {"errors"},
+        "actors.dispatch.routing": {"messages"},
+        "actors.dispatch.timers": {"dispatch.job"},
+        "actors.dispatch.worker_handle": {"databases.base", "dispatch.counters"},
+        "actors.dispatch.views": {"dispatch.counters", "dispatch.worker_handle", "status"},
+        "actors.dispatch.batch": {"databases.executor", "dispatch.job", "messages", "rejection"},
+        "actors.dispatch.lane": {
+            *{"dispatch.batch", "dispatch.codel", "dispatch.counters", "dispatch.job", "dispatch.worker_handle"},
+            "messages",
+        },
+        "actors.dispatch.admission": {
+            *{"dispatch.counters", "dispatch.job", "dispatch.quarantine", "dispatch.rejections", "dispatch.routing"},
+            "errors",
+        },
+        "actors.dispatch.dispatcher": {
+            *{"dispatch.admission", "dispatch.batch", "dispatch.counters", "dispatch.job", "dispatch.lane"},
+            *{"dispatch.quarantine", "dispatch.rejections", "dispatch.routing", "dispatch.timers", "dispatch.views"},
+            *{"dispatch.worker_handle", "errors", "status"},
+        },
     },
-    "actors.interactive": {
-        *{"contexts", "conversation", "databases.steps", "job", "messages", "reply", "result", "stream"},
+    "what a job and its caller say to each other": {
+        "actors.conversation": {
+            *{"contexts", "databases.steps", "dispatch.job", "errors", "messages", "rejection", "reply", "result"},
+            "waiting",
+        },
+        "actors.interactive": {
+            *{"contexts", "conversation", "databases.steps", "dispatch.job", "messages", "reply", "result", "stream"},
+        },
+        "actors.session": {"errors", "event_loops", "interactive", "messages", "reply", "result", "stream"},
+        "actors.stream": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
     },
-    "actors.session": {"errors", "event_loops", "interactive", "messages", "reply", "result", "stream"},
-    "actors.stream": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
-    # Actors.
-    "actors.inbox": {"pykka_parts"},
-    "actors.actor": {"inbox", "log", "pykka_parts", "reply", "waiting"},
-    "actors.worker": {
-        *VALUES,
-        *{"actor", "databases.answers", "databases.base", "databases.grouped", "databases.steps", "dispatcher"},
-        *{"events", "job", "member", "pipeline", "pykka_parts", "refusals", "rejection", "waiting"},
+    "actors": {
+        "actors.inbox": {"pykka_parts"},
+        "actors.actor": {"inbox", "log", "pykka_parts", "reply", "threads", "waiting"},
+        "actors.worker": {
+            *VALUES,
+            *{"actor", "databases.base", "databases.steps", "dispatch.batch", "dispatch.dispatcher", "dispatch.job"},
+            *{"dispatch.rejections", "dispatch.worker_handle", "events", "rejection", "waiting"},
+        },
+        "actors.seat": {"databases.base", "worker"},
     },
-    "actors.pipeline": {"databases.base", "job"},
-    "actors.seat": {"databases.base", "worker"},
-    # What a program holds.
-    "actors.memory": {"status"},
-    "actors.ref": {
-        *VALUES,
-        *{"contexts", "conversation", "derived", "dispatcher", "interactive", "job", "keeper", "memory", "process"},
-        *{"pykka_parts", "reply", "session", "status", "stream", "waiting"},
+    "what a program holds": {
+        "actors.memory": {"status"},
+        "actors.ref": {
+            *VALUES,
+            *{"contexts", "conversation", "derived", "dispatch.dispatcher", "dispatch.job", "interactive", "keeper"},
+            *{"memory", "process", "pykka_parts", "reply", "session", "status", "stream", "waiting"},
+        },
+        "actors.keeper": {"dispatch.dispatcher", "inbox", "waiting"},
+        "actors.registered": {"log", "messages", "pykka_parts", "ref"},
+        "actors.options": {"databases.base"},
     },
-    "actors.keeper": {"dispatcher", "inbox", "waiting"},
-    "actors.registered": {"log", "messages", "pykka_parts", "ref"},
-    "actors.options": {"databases.base"},
-    "actors.process": {"waiting"},
 }
+
+MAY_IMPORT = {module: imported for floor in FLOORS.values() for module, imported in floor.items()}
 
 # What each outside library is used for stands in one place.
 OUTSIDE = {
@@ -92,7 +112,7 @@ OUTSIDE = {
         f"actors.databases.sqlite{part}"
         for part in (
             *("", "_backup", "_connection", "_file", "_opening", "_statement", "_steps"),
-            *("_transactions", "_untrusted", "_writer"),
+            *("_transactions", "_untrusted", "_upkeep", "_writer"),
         )
     },
     "asyncio": set(),
@@ -160,11 +180,26 @@ def below(package):
     return [name for name in MODULES if name.startswith(f"{package}.") or name == package]
 
 
+def floor_of(module):
+    """Return on which floor a module is, counted from the ground. Databases stand between values and replies."""
+    if module in below("actors.databases"):
+        return 0.5
+    floors = [*FLOORS.values(), {"supervisor": set()}, dict.fromkeys(below("actors.console"))]
+    return next(number for number, floor in enumerate(floors) if module in floor)
+
+
 PARTS = [name for name in below("actors") if name not in {*below("actors.console"), *below("actors.databases")}]
 
 
 def test_every_module_stands_in_the_table_and_nothing_else():
     assert set(PARTS) == set(MAY_IMPORT)
+
+
+def test_the_page_of_the_architecture_names_every_module_and_no_other():
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"^\| `((?:actors/|supervisor)\S*\.py)` \|", page, re.MULTILINE))
+    files = {str(path.relative_to(ROOT)) for name, path in MODULES.items() if not name.startswith("actors.console")}
+    assert named == {file for file in files if not file.endswith("__init__.py")}
 
 
 @pytest.mark.parametrize("module", PARTS)
@@ -237,11 +272,14 @@ def test_one_module_names_the_private_parts_of_pykka():
     assert found == {"actors.pykka_parts": {"_ActorStop", "_actor_refs", "_envelope"}}
 
 
-def test_no_module_needs_itself_while_it_is_imported():
-    graph = {
-        module: {each.name for each in imports if each.at_import_time and not each.for_types_only} & set(MODULES)
-        for module, imports in IMPORTS.items()
-    }
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module):
+    upwards = [name for name in ours(imported_at_run_time(module)) if floor_of(name) > floor_of(module)]
+    assert upwards == []
+
+
+def test_no_module_needs_itself_neither_while_it_is_imported_nor_later():
+    graph = {module: imported_at_run_time(module) & set(MODULES) for module in MODULES}
     list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
 
 

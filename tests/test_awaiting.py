@@ -175,7 +175,7 @@ def test_cancelled_waits_do_not_pile_up(probe, derive):
             await cancelled(task)
 
     probe.run(main)
-    assert len(reply._wakers or ()) + len(reply.callbacks or ()) <= 1
+    assert len(reply._waiters) <= 1
 
 
 def test_a_plain_pykka_future_that_is_awaited_again_and_again_is_watched_by_one_thread(probe):
@@ -220,7 +220,7 @@ def test_an_answer_that_comes_twice_wakes_once(probe):
         reply = Reply()
         task = asyncio.ensure_future(get(reply))
         await a_turn_of_the_loop()
-        (waker,) = reply._wakers
+        (waker,) = reply._waiters
         waker()
         waker()
         reply.settle(5)
@@ -235,11 +235,11 @@ def test_an_answer_for_a_loop_that_was_closed_meanwhile_harms_nobody():
     loop = asyncio.new_event_loop()
     task = loop.create_task(get(reply))
     loop.run_until_complete(a_turn_of_the_loop())
-    (_, waker) = reply._wakers
+    (_, waker) = reply._waiters
     loop.close()
     assert reply.settle(5) is True
     assert calls == ["other waiter"]
-    assert reply._wakers == []
+    assert reply._waiters == []
     # Only now may the task be collected: asyncio would warn of one that is destroyed while it waits.
     task._log_destroy_pending = False
     waker()

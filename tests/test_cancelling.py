@@ -133,7 +133,7 @@ def test_a_hundred_thousand_queued_jobs_are_cancelled_and_their_memory_is_free(s
     replies = [db.ask(Query("unwanted"), block=False) for _ in range(100_000)]
     assert all(reply.cancel() for reply in replies)
     assert db.ask(Status()).queued == 0
-    assert not db._dispatcher._lane.jobs
+    assert not db._dispatcher.lanes[0].jobs
     gate.opened.set()
     assert db.ask(Query("next")).scalar() == "next"
 

@@ -6,11 +6,12 @@ import itertools
 import os
 import signal
 import sqlite3
+import threading
+from contextlib import suppress
 
 import apsw
 import pytest
 
-from actors.databases.base import token_of
 from actors.databases.sqlite_connection import SQLiteConnection
 from supervisor import (
     ChildProcess,
@@ -32,7 +33,8 @@ from supervisor import (
     WorkerDied,
 )
 from tests.conftest import eventually
-from tests.elsewhere import SIGNALS, Broken, Elsewhere, Fatal, Mute
+from tests.elsewhere import SIGNALS, Broken, Elsewhere, Fatal, Mute, die
+from tests.groups import Together, errors
 from tests.support import PATIENCE, RUNAWAY, bystander, error_of, up
 from tests.unhurt import same_workers
 
@@ -199,62 +201,116 @@ def test_a_death_is_noticed_whatever_the_child_has_started(crew, begin, how):
         os.kill(stranger, signal.SIGKILL)
 
 
-def test_a_child_killed_while_it_sends_a_result_costs_that_job(path):
-    connection = ChildProcess(path).connect()
-    try:
-        connection.offer(bytes([token_of(1), token_of(2)]))
-        connection.send([(1, Query("SELECT randomblob(8000000)")), (2, Query("SELECT 2"))])
+class Sent(Together):
+    """Jobs for a connection without a crew, which do something as they are answered."""
+
+    def __init__(self, connection, *statements):
+        super().__init__(connection, [each if isinstance(each, Query) else Query(each) for each in statements])
+        self.answering = {}
+        """What happens before a job is answered, by its position."""
+
+    def answer(self, task, value, seconds=None):
+        self.answering.get(task.position, lambda: None)()
+        super().answer(task, value, seconds)
+
+    def run(self):
+        """Run all; return how the connection was lost, if it was."""
+        try:
+            self.connection.run(self)
+        except ConnectionLost as lost:
+            return lost
+        return None
+
+    def given_back(self):
+        return [task.position for task in self.left]
+
+    def lost(self):
+        return [task.position for task in self.running]
+
+
+@pytest.fixture(params=["reader", "writer"])
+def connection(path, request):
+    """A connection in a child, without a crew."""
+    reader, writer = ChildProcess(Elsewhere(str(path))).connect, ChildProcess(SQLite(path)).lanes()[0].connect
+    made = (writer if request.param == "reader" else reader)()
+    assert made.reads_only == (request.param == "reader")
+    yield made
+    made.close()
+
+
+def test_a_child_killed_while_it_sends_a_result_costs_that_job(connection):
+    batch = Sent(connection, "SELECT 1", "SELECT randomblob(8000000)", "SELECT 2")
+
+    def kill_it():
         assert eventually(lambda: bytes_waiting(connection._child._replies) > 100_000)
         os.kill(connection.pid, signal.SIGKILL)
-        with pytest.raises(Exception) as caught:  # a private error, whose cause is what is looked at
-            connection.receive()
-        assert isinstance(caught.value.__cause__, ChildProcessEnded)
-        assert "SIGKILL" in str(caught.value.__cause__)
-        assert connection.recall(10) == bytes([token_of(2)]), "the second job was not begun"
-    finally:
-        connection.close()
 
-
-def send_all(connection, *statements):
-    tickets = range(1, len(statements) + 1)
-    connection.offer(bytes(map(token_of, tickets)))
-    connection.send([(ticket, Query(sql)) for ticket, sql in zip(tickets, statements, strict=True)])
+    batch.answering[0] = kill_it
+    lost = batch.run()
+    assert isinstance(lost.__cause__, ChildProcessEnded)
+    assert "SIGKILL" in str(lost.__cause__)
+    assert batch.answered == [0]
+    assert (batch.given_back(), batch.lost()) == ([2], [1]), "the third job was not begun"
 
 
 def test_answers_that_came_before_the_end_are_given_before_it_is_told(path):
     connection = ChildProcess(Elsewhere(str(path))).connect()
+    batch = Sent(connection, "SELECT 1", "SELECT 2", "SELECT 3", "lost", "SELECT 5")
     try:
-        send_all(connection, "SELECT 1", "SELECT 2", "SELECT 3", "lost", "SELECT 5")
-        assert eventually(lambda: connection._child.ended)
-        answers = connection.receive()
-        assert [answer.value.scalar() for answer in answers] == [1, 2, 3]
-        with pytest.raises(ConnectionLost) as caught:
-            connection.receive()
-        assert "the scripted connection broke" in str(caught.value.__cause__)
-        assert connection.recall(10) == bytes([token_of(5)])
+        lost = batch.run()
+        assert "the scripted connection broke" in str(lost.__cause__)
+        assert [task.value.scalar() for task in batch.tasks[:3]] == [1, 2, 3]
+        assert (batch.given_back(), batch.lost()) == ([4], [3])
     finally:
         connection.close()
 
 
-def test_answers_that_came_before_the_end_are_given_even_if_more_is_sent_after_it(path):
-    connection = ChildProcess(path).connect()
-    try:
-        send_all(connection, "SELECT 1", "SELECT 2")
-        assert eventually(lambda: connection.recall(0) == b"" and bytes_waiting(connection._child._replies) > 50)
+def test_answers_that_came_before_the_end_are_given_even_if_more_is_sent_after_it(connection):
+    batch = Sent(connection, *(Query("SELECT ?", (number,)) for number in range(200)))
+
+    def kill_it():
         os.kill(connection.pid, signal.SIGKILL)
         assert eventually(lambda: connection._child.ended)
-        connection.offer(bytes([token_of(3)]))
-        connection.send([(3, Query("SELECT 3"))])
-        answers = list(connection.receive())
-        if len(answers) == 1:  # it was killed between the two
-            assert connection.recall(10)[:1] == bytes([token_of(2)])
-        else:
-            assert connection.recall(10) == bytes([token_of(3)])
-        assert [answer.value.scalar() for answer in answers] == [1, 2][: len(answers)]
-        with pytest.raises(ConnectionLost):
-            connection.receive()
-    finally:
-        connection.close()
+
+    batch.answering[127] = kill_it  # the last one that it was sent
+    assert isinstance(batch.run().__cause__, ChildProcessEnded)
+    assert [task.value.scalar() for task in batch.tasks[:128]] == [*range(128)]
+    assert (batch.given_back(), batch.lost()) == ([*range(128, 200)], [])
+
+
+@pytest.mark.parametrize("behind", [0, 1, 5])
+def test_a_child_killed_at_a_job_costs_that_job_alone(path, behind):
+    """Reads whose answers never left it are begun again, and what can write left it before."""
+    for database in (ChildProcess(Elsewhere(str(path))), ChildProcess(SQLite(path, on_connect=dies)).lanes()[0]):
+        connection = database.connect()
+        batch = Sent(connection, *["SELECT 1"] * 5, "SELECT die(9)", *["SELECT 2"] * behind)
+        try:
+            assert "SIGKILL" in str(batch.run().__cause__)
+            assert batch.lost() == [5]
+            assert sorted([*batch.answered, *batch.given_back()]) == [n for n in range(6 + behind) if n != 5]
+            assert connection.reads_only or batch.answered == [0, 1, 2, 3, 4]
+        finally:
+            connection.close()
+
+
+def dies(connection):
+    connection.create_scalar_function("die", die)
+
+
+def test_jobs_that_a_stopped_child_has_not_begun_can_be_taken_back(connection):
+    batch = Sent(connection, *["SELECT 1"] * 5)
+    back = []
+
+    def stop_it():
+        os.kill(connection.pid, signal.SIGSTOP)
+        back.extend(task.position for task in connection.recall())
+        os.kill(connection.pid, signal.SIGCONT)
+
+    os.kill(connection.pid, signal.SIGSTOP)
+    threading.Timer(0.05, stop_it).start()
+    assert batch.run() is None
+    assert back == [0, 1, 2, 3, 4]
+    assert batch.lost() == back, "nobody has answered them: they are for the one that took them"
 
 
 def test_an_idle_child_holds_the_last_request_no_longer_than_sqlite_does(crew):
@@ -293,8 +349,8 @@ def test_a_child_killed_while_it_starts_is_replaced(start, path, tmp_path):
 
 def test_a_child_that_does_not_open_its_connection_in_time_is_killed(path, tmp_path):
     entered = tmp_path / "entered"
-    with pytest.raises(TimeoutError, match=r"did not open Elsewhere\(\) within 0.5 seconds"):
-        ChildProcess(Elsewhere(str(path), str(entered)), start_timeout=0.5).connect()
+    with pytest.raises(TimeoutError, match=r"did not open Elsewhere\(\) within 2 seconds"):
+        ChildProcess(Elsewhere(str(path), str(entered)), start_timeout=2.0).connect()
     assert entered.exists()
     assert is_gone(int(entered.read_text()))
 
@@ -325,6 +381,22 @@ def test_a_job_that_a_stopped_child_never_began_is_known_to_be_unstarted(crew):
     assert error.executed is False
     assert patient.get(timeout=PATIENCE).scalar() == 1, "it waited for the next child"
     assert db.ask(Query("SELECT count(*) FROM sqlite_schema")).scalar() == 0
+
+
+def test_a_transaction_whose_child_is_stopped_ends_at_its_deadline(start, path):
+    """A step of it lies in the pipe, and is no job that could be taken back."""
+    db = start(ChildProcess(path), size=1, restart=HASTY)
+    db.ask(Script("CREATE TABLE t(x)"))
+    with pytest.raises(QueryTimeout), db.transaction(timeout=0.5) as held:
+        held.ask(Query("INSERT INTO t VALUES (1)"))
+        for pid in pids(db):
+            os.kill(pid, signal.SIGSTOP)
+        held.ask(Query("INSERT INTO t VALUES (2)"))
+    for pid in pids(db):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert db.ask(Query("SELECT count(*) FROM t"), timeout=PATIENCE).scalar() == 0
+    assert db.ask(Query("INSERT INTO t VALUES (3)"), timeout=PATIENCE).rowcount == 1
 
 
 def test_a_function_that_keeps_the_interpreter_to_itself_ends_with_its_child(crew):
@@ -613,24 +685,16 @@ def test_results_of_any_size_arrive_as_they_are(crew, rows):
     here.close()
 
 
-def test_what_is_written_in_parts_arrives_as_it_is(path):
-    connection = ChildProcess(path).connect()
+def test_what_is_written_in_parts_arrives_as_it_is(connection):
     slow = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT max(i) FROM n"
-    try:
-        connection.offer(bytes([token_of(1)]))
-        connection.send([(1, Query(slow))])
-        # While the child is busy it reads nothing, and the pipe gets full in the middle of a frame.
-        for first in range(2, 92, 3):
-            tickets = range(first, first + 3)
-            connection.offer(bytes(map(token_of, tickets)))
-            connection.send([(ticket, Query("SELECT ?, ?", (ticket, "x" * 7001))) for ticket in tickets])
-        answers = []
-        while len(answers) < 91:
-            answers += connection.receive()
-        assert [answer.ticket for answer in answers] == list(range(1, 92))
-        assert all(answer.value.rows == [(answer.ticket, "x" * 7001)] for answer in answers[1:])
-    finally:
-        connection.close()
+    # While the child is busy it reads nothing, and the pipe gets full in the middle of a frame.
+    sizes = [7001] * 20 + [3_000_001] + [7001] * 70
+    jobs = [Query("SELECT ?, ?", (number, "x" * size)) for number, size in enumerate(sizes)]
+    batch = Sent(connection, slow, *jobs)
+    assert batch.run() is None
+    assert errors(batch.tasks) == [None] * 92
+    for number, task in enumerate(batch.tasks[1:]):
+        assert task.value.rows == [(number, "x" * sizes[number])]
 
 
 def test_large_parameters_and_large_results_in_both_directions_at_once_block_nobody(crew):

@@ -333,4 +333,4 @@ def test_a_crew_of_children_can_follow_another(path):
 
 
 def _connections(db):
-    return [member.pipeline for member in db._dispatcher._members.values() if member.pipeline is not None]
+    return [handle.connection for handle in db._dispatcher.handles()]

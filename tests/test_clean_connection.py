@@ -285,8 +285,8 @@ def test_a_cursor_that_a_function_leaves_open_is_closed_with_its_job(start, path
 class ClosesItself(SQLiteConnection):
     """A connection on which the query `SELECT 'close'` closes the connection under itself."""
 
-    def run(self, query):
-        result = super().run(query)
+    def run_query(self, query):
+        result = super().run_query(query)
         if query.sql == "SELECT 'close'":
             self.connection.close(True)
         return result

@@ -5,9 +5,6 @@ import math
 import apsw
 import pytest
 
-from actors.deadlines import Deadlines
-from actors.job import Job
-from actors.reply import Reply
 from supervisor import Query, QueryTimeout, Script, Status, Supervisor, WorkerUp
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
@@ -147,34 +144,6 @@ def test_a_result_that_comes_in_time_is_given_although_others_expire(start, path
     assert [reply.get(timeout=20).scalar() for reply in replies] == list(range(500))
     status = db.ask(Status())
     assert (status.answered, status.timed_out) == (500, 0)
-
-
-def job(deadline):
-    return Job(Query("SELECT 1"), Reply(), 0.0, deadline)
-
-
-def test_deadlines_are_due_in_order_and_never_early():
-    deadlines = Deadlines()
-    jobs = [job(at) for at in (5.0, 1.0, 3.004, 3.001)]
-    for one in jobs:
-        deadlines.add(one)
-    assert deadlines.due(0.999) == []
-    assert deadlines.due(1.011) == [jobs[1]]
-    assert set(deadlines.due(3.02)) == {jobs[2], jobs[3]}
-    assert deadlines.next() == pytest.approx(5.01)
-
-
-def test_discarded_deadlines_are_forgotten_and_leave_nothing():
-    deadlines = Deadlines()
-    jobs = [job(1 + number / 1000) for number in range(1000)]
-    for one in jobs:
-        deadlines.add(one)
-    for one in jobs:
-        deadlines.discard(one)
-        deadlines.discard(one)
-    assert deadlines.next() is None
-    assert deadlines.due(100.0) == []
-    assert not deadlines._slots
 
 
 def test_events_of_the_same_worker_compare_by_value():

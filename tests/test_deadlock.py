@@ -1,12 +1,15 @@
 """Code on one of the crew's own threads that would wait for the crew: an error at once, never a deadlock."""
 
 import threading
+from itertools import count
 
 import pykka
 import pytest
 
-from supervisor import Query, Status, WouldDeadlock
+from supervisor import Query, Status, SupervisorStopped, WouldDeadlock
+from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate
+from tests.struck import Struck
 from tests.support import PATIENCE, SQLiteWith, error_of, worker_refs
 
 
@@ -125,6 +128,7 @@ def test_a_status_can_be_asked_for_from_anywhere(start, path, told):
     assert told == [1]
 
 
+@pytest.mark.parametrize("options", [{}, {"max_queue": 10}], ids=["no limit", "a limit"])
 @pytest.mark.parametrize(
     "wait",
     [
@@ -135,19 +139,25 @@ def test_a_status_can_be_asked_for_from_anywhere(start, path, told):
     ],
     ids=["ask", "ask, get", "ask, map, get", "stop, get"],
 )
-def test_a_finalizer_or_signal_handler_in_the_middle_of_an_ask_that_waits_gets_an_error_at_once(start, told, wait):
-    db = start(FakeDatabase(), size=1)
-    db.ask(Query("is up"), timeout=PATIENCE)
-    dispatcher, real_clock = db._dispatcher, db._dispatcher.clock
-
-    def clock():
-        dispatcher.clock = real_clock
-        recording(told, lambda: wait(db))()
-        return real_clock()
-
-    dispatcher.clock = clock  # read with the dispatcher's lock held
-    db.ask(Status())
-    assert isinstance(told[0], WouldDeadlock)
+def test_a_finalizer_or_signal_handler_in_the_middle_of_an_ask_that_waits_is_not_kept_waiting(
+    start, told, wait, options
+):
+    db = start(FakeDatabase(), size=1, **options)
+    for at in count(1):
+        if not db.is_alive():
+            db = start(FakeDatabase(), size=1, **options)
+        assert eventually(lambda db=db: db._dispatcher.lanes[0].idle), "no worker sleeps"
+        struck = Struck(at, recording(told, lambda db=db: wait(db)))
+        with struck.armed():
+            reply = db.ask(Query("interrupted"), block=False)
+        assert isinstance(error_of(reply), SupervisorStopped | None)
+        if struck.where is None:
+            break
+    assert at > 10, "it was hardly ever interrupted"
+    late = [error for error in told if isinstance(error, BaseException) and not isinstance(error, WouldDeadlock)]
+    assert late == []
+    refused = [error for error in told if isinstance(error, WouldDeadlock)]
+    assert bool(refused) == bool(options), "a crew with a limit has a lock, which it must not be waited with"
 
 
 # What waits through Pykka's own references is given up after a while, so that a failing test ends.

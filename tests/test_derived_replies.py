@@ -7,7 +7,7 @@ from contextlib import suppress
 import pykka
 import pytest
 
-from actors.dispatcher import Dispatcher
+from actors.dispatch.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.reply import Reply
 from tests.conftest import eventually
@@ -174,8 +174,8 @@ def test_a_time_limit_holds_for_all_sources_together():
         with pytest.raises(pykka.Timeout):
             joined.get(timeout=0.001)
         first.settle(1)
-    assert not first._wakers
-    assert not second._wakers
+    assert not first._waiters
+    assert not second._waiters
 
 
 def test_a_crews_own_thread_is_told_that_a_derived_reply_would_make_it_wait_for_itself():

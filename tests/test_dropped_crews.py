@@ -9,15 +9,19 @@ import threading
 import warnings
 import weakref
 from contextlib import contextmanager
+from itertools import count
 
 import pykka
 import pytest
 
 from actors import process
-from supervisor import Query, Result, Script, Status, Stream, Subscribe, Supervisor
+from actors.dispatch.job import Job
+from actors.reply import Reply
+from supervisor import Query, Result, Script, Status, Stream, Subscribe, Supervisor, SupervisorStopped
 from tests.conftest import child_processes, eventually, open_descriptors
 from tests.fakes import FakeDatabase, Gate
-from tests.support import PATIENCE, environment, kill, nothing_left, thread_of, up
+from tests.struck import Struck
+from tests.support import PATIENCE, environment, error_of, kill, nothing_left, thread_of, up
 from tests.unhurt import KINDS, run_python
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
@@ -261,26 +265,27 @@ def test_the_garbage_collector_drops_a_crew_in_a_cycle():
         gc.collect()
 
 
-def test_a_crew_can_be_dropped_inside_its_own_dispatcher():
-    with warned():
-        db = wait_until_up(start())
-        dispatcher, real_clock = db._dispatcher, db._dispatcher.clock
-
-        def clock():
-            dispatcher.clock = real_clock
+@pytest.mark.parametrize("options", [{}, {"max_queue": 10}], ids=["no lock", "a lock"])
+def test_a_crew_can_be_dropped_at_any_moment_inside_its_own_dispatcher(options):
+    for at in count(1):
+        with warned():
+            db = wait_until_up(start(**options))
+            dispatcher, reply = db._dispatcher, Reply()
+            Cycle(db)
+            del db
+            struck = Struck(at, gc.collect)
+            with struck.armed():
+                dispatcher.submit(Job(Query("interrupted"), reply, dispatcher.clock()))
             gc.collect()
-            return real_clock()
-
-        Cycle(db)
-        del db
-        dispatcher.clock = clock  # read with the dispatcher's lock held
-        dispatcher.status()
-        assert dispatcher.clock is real_clock
+            assert isinstance(error_of(reply), SupervisorStopped | None)
+        if struck.where is None:
+            break
+    assert at > 5, "it was hardly ever dropped"
 
 
 def test_a_crew_can_be_dropped_while_another_thread_holds_all_its_locks():
     with warned():
-        db = start()
+        db = start(max_queue=10)
         db.ask(Query("a"))
         held, let_go = threading.Event(), threading.Event()
 
@@ -292,7 +297,7 @@ def test_a_crew_can_be_dropped_while_another_thread_holds_all_its_locks():
             for lock in locks:
                 lock.release()
 
-        holder = threading.Thread(target=hold, args=([db._dispatcher._lock, db.actor_inbox._lock],))
+        holder = threading.Thread(target=hold, args=([db._dispatcher.admission._lock, db.actor_inbox._lock],))
         holder.start()
         assert held.wait(PATIENCE)
         del db  # in a thread that waits for none of them
@@ -318,15 +323,15 @@ def test_a_crew_can_be_dropped_on_one_of_its_own_threads(where):
                 db.ask(Query("collect"), block=False)
             else:
                 crew = actor_of(db)
-                crew._dispatcher.agenda.deadlines.next = collect  # which the supervisor calls
-                crew._ring()
+                crew._dispatcher.timers.next = lambda _: collect() and None  # which the supervisor calls
+                crew.actor_inbox.ring()
             Cycle(db)
             del db
             assert done.wait(PATIENCE)
         finally:
             gc.enable()
         if where == "supervisor":
-            del crew._dispatcher.agenda.deadlines.next
+            del crew._dispatcher.timers.next
             del crew
         gc.collect()
 
@@ -377,7 +382,7 @@ def test_a_crew_whose_supervisor_died_gives_no_warning():
     with silent():
         db = wait_until_up(start())
         kill(thread_of(db))
-        actor_of(db)._ring()
+        actor_of(db).actor_inbox.ring()
         assert db.wait_until_ended(PATIENCE)
         del db
     assert nothing_left()

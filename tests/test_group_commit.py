@@ -1,9 +1,5 @@
 """Group commit: small writes that wait together are one transaction, and nobody notices but the disk."""
 
-import random
-import re
-import threading
-import time
 from collections import deque
 
 import apsw
@@ -12,31 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.databases import sqlite_writer
-from actors.databases.base import Answer, Unrunnable
-from actors.databases.grouped import Grouped
 from actors.databases.sqlite_connection import SQLiteConnection
-from actors.dispatcher import Dispatcher
 from actors.errors import ConnectionLost
-from actors.job import Job
-from actors.member import Member
-from actors.reply import Reply
-from supervisor import (
-    Call,
-    ChildProcess,
-    Query,
-    QueryCancelled,
-    QueryTimeout,
-    RestartPolicy,
-    Result,
-    Script,
-    SQLite,
-    Status,
-    Transaction,
-    WorkerDied,
-)
-from tests.conftest import eventually
-from tests.groups import Held, Writer, asked, child_held, counted, errors, insert, writer_held
-from tests.support import PATIENCE, KilledAt, error_of
+from supervisor import Call, Query, Result, Script, Transaction
+from tests.groups import Together, Writer, counted, errors, fail, insert
+from tests.support import PATIENCE
 
 INTERRUPTED = ("InterruptedError", "InterruptError")
 
@@ -99,8 +75,8 @@ def test_a_group_that_has_taken_long_is_joined_by_nobody_more(writer, monkeypatc
     monkeypatch.setattr(sqlite_writer, "_LONGEST", -1.0)
     with counted(writer.path) as written:
         assert errors(writer.run(*map(insert, range(6)))) == [None] * 6
-    assert writer.groups == [[0, 1], [2, 3], [4, 5]]
-    assert written.count == 3
+    assert writer.groups == [[0], [1], [2], [3], [4], [5]]
+    assert written.count == 6
 
 
 def test_a_text_that_was_run_alone_shares_later(writer):
@@ -263,12 +239,11 @@ ALONE = [
     Transaction([insert(95), Query("ROLLBACK")]),
     Transaction([insert(95), Query("PRAGMA defer_foreign_keys = ON"), insert(95)]),
     Transaction([Query("SELECT count(*) FROM kept")], readonly=True),
-    Unrunnable(LookupError("it did not arrive")),
 ]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize("request_", ALONE, ids=lambda request: getattr(request, "sql", "unrunnable")[:40])
+@pytest.mark.parametrize("request_", ALONE, ids=lambda request: request.sql[:40])
 def test_what_cannot_share_is_answered_as_if_alone_and_its_neighbours_too(make, request_, place):
     setup = "CREATE TABLE kept(number INTEGER PRIMARY KEY); CREATE TABLE other(x)"
     alone, together = make(setup), make(setup)
@@ -460,15 +435,6 @@ class Functions:
             connection.create_scalar_function(name, function)
 
 
-def fail(error):
-    def function(value=0):
-        if value in (0, 3):
-            raise error
-        return value
-
-    return function
-
-
 @pytest.mark.parametrize("error", [ValueError("no"), Special("no", 3), apsw.SQLError("no"), InterruptedError("no")])
 def test_an_error_of_a_function_goes_to_its_caller_alone(make, error):
     writer = make(on_connect=Functions(boom=fail(error)))
@@ -534,6 +500,34 @@ def test_a_connection_of_no_more_use_is_said_to_be_lost(make):
     with pytest.raises(ConnectionLost) as caught:
         writer.run(insert(1), Query("UPDATE kept SET what = corrupt()"), insert(2))
     assert isinstance(caught.value.__cause__, apsw.CorruptError)
+
+
+def test_a_lost_connection_costs_the_jobs_of_its_transaction_and_those_that_wait_are_given_back(make):
+    """Nothing of them is left: they were undone, and wait to begin again."""
+    calls = []
+
+    def corrupt():
+        calls.append(True)
+        if len(calls) == 2:
+            raise apsw.CorruptError("the disk is malformed")
+        return 1
+
+    writer = make(ROLLS_BACK, on_connect=Functions(corrupt=corrupt))
+    batch = Together(
+        writer.connection,
+        [
+            Query("INSERT INTO kept(number) SELECT 5 WHERE corrupt()"),
+            insert(6),
+            Query(ROLLBACKS["deferred"]),
+            insert(7),
+        ],
+    )
+    with pytest.raises(ConnectionLost):
+        writer.connection.run(batch)
+    assert len(calls) == 2
+    assert [task.position for task in batch.running] == [0]
+    assert [task.position for task in batch.left] == [1, 2, 3]
+    assert not batch.answered
 
 
 # --- interrupts ---------------------------------------------------------------------------
@@ -604,36 +598,79 @@ def test_a_job_that_failed_and_is_interrupted_afterwards_has_failed(make):
     assert writer.rows() == [1, 2, 3]
 
 
-def test_an_interrupt_that_comes_before_its_job_waits_for_it(writer):
-    writer.connection.interrupt(3)
-    kinds = errors(writer.run(*map(insert, range(5))))
-    assert kinds.pop(2) in INTERRUPTED
-    assert kinds == [None] * 4
-    writer.connection.interrupt(7)
-    assert errors(writer.run(insert(10)))[0] is None
-    assert errors(writer.run(insert(11)))[0] in INTERRUPTED
-    assert errors(writer.run(insert(12)))[0] is None
-
-
-def test_an_interrupt_of_what_is_over_is_forgotten(writer):
+def test_an_interrupt_of_a_job_that_is_over_is_for_nothing(writer):
     for number in range(10):
         writer.run(insert(number), insert(100 + number))
-        writer.connection.interrupt(writer.tickets)
-        writer.connection.interrupt(writer.tickets - 1)
+        writer.interrupt(0)
+        writer.interrupt(1)
     assert len(writer.rows()) == 20
-    assert len(writer.connection._unwanted) <= 2
 
 
-def test_an_interrupt_of_whatever_runs_ends_it(make):
+def test_an_interrupt_that_is_for_no_job_ends_the_statement_that_runs_and_no_other(make):
     def strike():
         writer.connection.interrupt()
         return 1
 
     writer = make(on_connect=Functions(strike=strike))
     kinds = errors(writer.run(insert(1), Query("INSERT INTO kept(number) SELECT 2 WHERE strike()")))
-    assert set(kinds) <= {*INTERRUPTED}
-    assert writer.rows() == []
+    assert kinds[0] is None
+    assert kinds[1] in INTERRUPTED
+    assert writer.rows() == [1]
     assert errors(writer.run(insert(3), insert(4))) == [None, None]
+
+
+@pytest.mark.parametrize("target", [1, 2])
+def test_an_interrupt_of_a_job_that_has_to_begin_again_does_not_hit_the_one_that_runs(make, target):
+    """It has begun, and waits behind the one that runs."""
+
+    def strike():
+        begun.append(True)
+        if len(begun) == 2:
+            writer.interrupt(target)
+        return 1
+
+    begun = []
+    writer = make(ROLLS_BACK, on_connect=Functions(strike=strike))
+    requests = [
+        Query("INSERT INTO kept(number) SELECT 5 WHERE strike()"),
+        insert(6),
+        insert(7),
+        Query(ROLLBACKS["deferred"]),
+        insert(8),
+    ]
+    kinds = errors(writer.run(*requests))
+    assert len(begun) >= 2
+    assert kinds.pop(target) in INTERRUPTED
+    assert kinds == [None, None, "ConstraintError", None], "only the one that was meant"
+    assert writer.rows() == [1, *(number for number in (5, 6, 7, 8) if number != 5 + target)]
+
+
+def test_a_job_that_waits_for_a_transaction_of_its_own_and_is_interrupted_does_not_run(writer):
+    """It has begun, and was found out to be none that can share."""
+    writer.after = lambda position: None if position else writer.interrupt(1)
+    kinds = errors(writer.run(insert(1), Query("CREATE TABLE more(x)"), insert(2)))
+    assert kinds.pop(1) in INTERRUPTED
+    assert kinds == [None, None]
+    assert writer.rows("SELECT name FROM sqlite_schema WHERE name = 'more'") == []
+
+
+def test_a_long_statement_is_not_begun_again_for_each_one_that_is_interrupted_beside_it(make):
+    """Else it would never come to its end while others with short deadlines wait."""
+
+    def strike():
+        begun.append(True)
+        for task in [task for task in writer.batch.running if task.position != 10 and not task.is_unwanted][:1]:
+            writer.interrupt(task.position)  # its time is over
+        return 1
+
+    begun = []
+    writer = make(on_connect=Functions(strike=strike))
+    requests = [*map(insert, range(1, 20))]
+    requests.insert(10, Query("INSERT INTO kept(number) SELECT 0 WHERE strike()"))
+    kinds = errors(writer.run(*requests))
+    assert kinds[10] is None
+    assert len(begun) <= 3
+    assert kinds.count(None) > 15
 
 
 class Deaf:
@@ -662,46 +699,7 @@ def test_an_interrupt_that_hits_the_commit_is_for_one_caller(writer):
     assert writer.rows() == [1, 3]
 
 
-def test_a_long_statement_is_not_begun_again_for_everyone_who_gives_up_beside_it(make):
-    """Else it would never come to its end while others with short deadlines wait."""
-
-    def strike():
-        begun.append(True)
-        for ticket in sorted(writer.connection._in_hand - {writer.first})[:1]:  # its time is over
-            writer.connection.interrupt(ticket)
-        return 1
-
-    begun = []
-    writer = make(on_connect=Functions(strike=strike))
-    answers = writer.run(Query("INSERT INTO kept(number) SELECT 0 WHERE strike()"), *map(insert, range(1, 20)))
-    assert errors(answers)[0] is None
-    assert len(begun) <= 3
-    assert errors(answers).count(None) > 15
-
-
 # --- the lock and the commit --------------------------------------------------------------
-
-
-def test_a_lock_that_cannot_be_had_is_told_to_each(make):
-    writer = make(busy_timeout=0)
-    writer.other.execute("BEGIN IMMEDIATE")
-    answers = writer.run(insert(1), insert(2), insert(3))
-    assert errors(answers) == ["BusyError"] * 3
-    assert len({id(answer.error) for answer in answers}) == 3
-    assert all(any("waited" in note for note in answer.error.__notes__) for answer in answers)
-    writer.other.execute("ROLLBACK")
-    assert errors(writer.run(insert(1), insert(2), insert(3))) == [None] * 3
-
-
-def test_all_that_wait_together_wait_for_the_lock_together(make):
-    """Else the last ones would wait as often as there are pairs before them."""
-    writer = make(busy_timeout=0)
-    writer.other.execute("BEGIN IMMEDIATE")
-    jobs = deque((number, insert(number)) for number in range(1, 101))
-    answers = writer.connection.execute_group(jobs.popleft(), lambda: jobs.popleft() if jobs else None)
-    assert errors(answers) == ["BusyError"] * 100
-    assert not writer.connection.held_over
-    writer.other.execute("ROLLBACK")
 
 
 @pytest.fixture
@@ -717,6 +715,28 @@ def waits(monkeypatch):
 
     monkeypatch.setattr(SQLiteConnection, "_on_busy", step)
     return steps
+
+
+def test_a_lock_that_cannot_be_had_is_told_to_each(make):
+    writer = make(busy_timeout=0)
+    writer.other.execute("BEGIN IMMEDIATE")
+    answers = writer.run(insert(1), insert(2), insert(3))
+    assert errors(answers) == ["BusyError"] * 3
+    assert len({id(answer.error) for answer in answers}) == 3
+    assert all(any("waited" in note for note in answer.error.__notes__) for answer in answers)
+    writer.other.execute("ROLLBACK")
+    assert errors(writer.run(insert(1), insert(2), insert(3))) == [None] * 3
+
+
+def test_all_that_wait_together_wait_for_the_lock_together(make, waits):
+    """Else the last ones would wait as often as there are jobs before them."""
+    writer = make(busy_timeout=0)
+    writer.other.execute("BEGIN IMMEDIATE")
+    tries = []
+    waits += [lambda: tries.append(True)] * 100
+    assert errors(writer.run(*map(insert, range(100)))) == ["BusyError"] * 100
+    assert len(tries) == 1
+    writer.other.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize("target", [0, 1])
@@ -931,580 +951,3 @@ def any_writer(tmp_path_factory):
     writer = Writer(path, setup, on_connect=functions, synchronous="off")
     yield writer, strike
     writer.close()
-
-
-# --- Grouped ------------------------------------------------------------------------------
-
-
-class Desk:
-    """Stands for a connection that groups: runs all that it can draw."""
-
-    def __init__(self):
-        self.held_over = deque()
-        self.groups = []
-        self.interrupted = []
-        self.most = 1000
-        """How many jobs a group has at most; one more is drawn, and held over."""
-
-    def execute_group(self, first, draw):
-        group = [first]
-        while (job := self.held_over.popleft() if self.held_over else draw()) is not None:
-            if len(group) == self.most:
-                self.held_over.appendleft(job)
-                break
-            group.append(job)
-        self.groups.append([request for _, request in group])
-        return [Answer(ticket, request, None, 0.0) for ticket, request in group]
-
-    def execute(self, request):
-        return request
-
-    def interrupt(self, ticket=None):
-        self.interrupted.append(ticket)
-
-    def close(self):
-        self.groups.append("closed")
-
-
-def token(ticket):
-    return ticket % 255 + 1
-
-
-def given_jobs(grouped, tickets):
-    grouped.offer(bytes(map(token, tickets)))
-    grouped.send([(ticket, f"job {ticket}") for ticket in tickets])
-
-
-@pytest.fixture
-def grouped():
-    return Grouped(Desk())
-
-
-def test_what_was_sent_is_run_together_and_in_that_order(grouped):
-    given_jobs(grouped, [1, 2, 3])
-    given_jobs(grouped, [4])
-    assert [answer.ticket for answer in grouped.receive()] == [1, 2, 3, 4]
-    assert grouped.connection.groups == [["job 1", "job 2", "job 3", "job 4"]]
-
-
-def test_what_was_taken_back_is_not_run(grouped):
-    """The last ones are taken first: what stays is begun before what has to wait again."""
-    given_jobs(grouped, [1, 2, 3, 4])
-    assert grouped.recall(2) == bytes([token(3), token(4)])
-    assert grouped.recall(0) == bytes([token(3), token(4)]), "until it is dealt with"
-    assert grouped.recall(1) == bytes([token(2), token(3), token(4)])
-    grouped.recalled()
-    assert grouped.recall(0) == b""
-    assert [answer.ticket for answer in grouped.receive()] == [1]
-
-
-def test_no_more_can_be_taken_back_than_is_there(grouped):
-    given_jobs(grouped, [1, 2])
-    assert grouped.recall(100) == bytes([token(1), token(2)])
-    grouped.recalled()
-    with pytest.raises(ConnectionLost):
-        grouped.receive()
-    given_jobs(grouped, [3])
-    assert [answer.ticket for answer in grouped.receive()] == [3]
-    assert not grouped._sent, "it holds nothing of what is over"
-
-
-def test_a_job_that_was_taken_back_may_come_again_with_another_number(grouped):
-    for first in range(1, 1000, 3):  # tokens begin anew after 255
-        given_jobs(grouped, [first, first + 1, first + 2])
-        assert grouped.recall(1) == bytes([token(first + 2)])
-        grouped.recalled()
-        assert [answer.ticket for answer in grouped.receive()] == [first, first + 1]
-
-
-def test_what_is_held_over_comes_first_and_cannot_be_taken_back(grouped):
-    grouped.connection.most = 2
-    given_jobs(grouped, [1, 2, 3, 4])
-    assert [answer.ticket for answer in grouped.receive()] == [1, 2]
-    assert grouped.recall(10) == bytes([token(4)]), "the third is begun"
-    grouped.recalled()
-    given_jobs(grouped, [5])
-    assert [answer.ticket for answer in grouped.receive()] == [3, 5]
-
-
-def test_a_group_that_is_taken_back_while_it_is_drawn(grouped):
-    desk = grouped.connection
-
-    def execute_group(first, draw):
-        taken = grouped.recall(2)
-        assert taken == bytes([token(3), token(4)])
-        grouped.recalled()
-        return Desk.execute_group(desk, first, draw)
-
-    desk.execute_group = execute_group
-    given_jobs(grouped, [1, 2, 3, 4])
-    assert [answer.ticket for answer in grouped.receive()] == [1, 2]
-
-
-def test_grouped_passes_on_the_rest(grouped):
-    grouped.interrupt(5)
-    grouped.interrupt()
-    grouped.check()
-    grouped.abandon()
-    assert grouped.connection.interrupted == [5, None]
-    assert grouped.execute("something") == "something"
-    grouped.close()
-    assert grouped.connection.groups == ["closed"]
-
-
-def test_whoever_takes_jobs_back_may_be_killed_anywhere():
-    for at in range(1, 1000):
-        grouped = Grouped(Desk())
-        given_jobs(grouped, [1, 2, 3, 4, 5, 6])
-        dealt_with = b""
-        struck = KilledAt(at, KeyboardInterrupt)
-        try:
-            with struck.armed():
-                dealt_with = grouped.recall(3)
-                grouped.recalled()
-        except KeyboardInterrupt:
-            pass
-        back = {*grouped.recall(0), *dealt_with}  # whoever comes next finds what was not dealt with
-        grouped.recalled()
-        run = {token(answer.ticket) for answer in grouped.receive()}
-        assert not run & back, f"run, and taken back, {struck.where}"
-        assert run | back == {*map(token, range(1, 7))}, f"lost, {struck.where}"
-        if not struck.where:
-            assert at > 3
-            return
-    pytest.fail("it never came to an end")
-
-
-def crew_of_one():
-    dispatcher, member = Dispatcher("crew", "db", 1, None, has_writer=True), Member(1, lambda: None, lambda: None)
-    member.pipeline = Grouped(Desk())
-    dispatcher.enlist(member, 1)
-    assert dispatcher.report(member)
-    return dispatcher, member
-
-
-def asked_of(dispatcher, number):
-    job = Job(insert(number), Reply(dispatcher), dispatcher.clock())
-    assert dispatcher.submit(job) is None
-    return job
-
-
-def test_a_job_that_is_answered_after_its_token_was_used_again_leaves_the_other_one_alone():
-    """A job that has to begin again may be answered after very many that came later."""
-    dispatcher, member = crew_of_one()
-    pipeline = member.pipeline
-    late = asked_of(dispatcher, 0)
-    pipeline.send([(ticket, job.request) for ticket, job in dispatcher.exchange(member, (), more=True)])
-    assert pipeline._draw() is not None
-    done = []
-    while True:
-        asked_of(dispatcher, len(done))
-        ((ticket, job),) = dispatcher.exchange(member, [(each, True, 0.0) for each in done], more=True)
-        pipeline.send([(ticket, job.request)])
-        if token(ticket) == token(late.ticket):
-            break
-        assert pipeline._draw() is not None
-        done = [job]
-    dispatcher.exchange(member, [(late, True, 0.0)], more=False)
-    assert job in member.in_hand()
-    kept = asked_of(dispatcher, 1)
-    assert dispatcher.withdraw(job) or dispatcher.cancel_running(job), "it can be taken back, or interrupted"
-    assert kept in dispatcher._lanes[1].jobs
-
-
-def test_what_may_have_killed_a_worker_has_no_company():
-    dispatcher, member = crew_of_one()
-    for number in range(3):
-        asked_of(dispatcher, number)
-    assert len(dispatcher.exchange(member, (), more=True)) == 3
-    member.pipeline._tokens.clear()  # all are begun
-    assert len(dispatcher.bury(member)) == 3
-    heir = Member(2, lambda: None, lambda: None)
-    heir.pipeline = Grouped(Desk())
-    dispatcher.enlist(heir, 1)
-    assert dispatcher.report(heir)
-    jobs = [asked_of(dispatcher, number) for number in range(3)]
-    ((_, first),) = dispatcher.exchange(heir, (), more=True)
-    assert first is jobs[0], "and alone"
-    heir.pipeline._tokens.clear()
-    assert len(dispatcher.exchange(heir, [(first, True, 0.0)], more=True)) == 2, (
-        "it was answered: nothing is wrong with it"
-    )
-
-
-def test_a_cancel_does_not_change_the_order_of_what_others_wrote():
-    """All were sent to the writer, and none is begun."""
-    dispatcher = Dispatcher("crew", "db", 1, None, has_writer=True)
-    member = Member(1, lambda: None, lambda: None)
-    member.pipeline = Grouped(Desk())
-    dispatcher.enlist(member, 1)
-    assert dispatcher.report(member)
-    jobs = [Job(insert(number), Reply(dispatcher), dispatcher.clock()) for number in range(6)]
-    for job in jobs:
-        assert dispatcher.submit(job) is None
-    given = dispatcher.exchange(member, (), more=True)
-    assert len(given) == 6
-    assert dispatcher.withdraw(jobs[3])
-    pipeline, order = member.pipeline, []
-    pipeline.send([(ticket, job.request) for ticket, job in given])
-    by_ticket = dict(given)
-    while member.job is not None:
-        landed = [(by_ticket.pop(answer.ticket), True, 0.0) for answer in pipeline.receive()]
-        order += [job.request.params[0] for job, _, _ in landed]
-        given = dispatcher.exchange(member, landed, more=True)
-        by_ticket.update(given)
-        pipeline.send([(ticket, job.request) for ticket, job in given])
-    assert order == [0, 1, 2, 4, 5]
-
-
-# --- in a crew ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def functions():
-    """SQL functions of the connections of `db`, by name; to be filled before they are used."""
-    return {}
-
-
-@pytest.fixture
-def db(start, path, functions):
-    def register(connection):
-        for name in ("held", "other_held", "boom"):
-            connection.create_scalar_function(name, lambda *args, name=name: functions[name](*args))
-
-    ref = start(SQLite(path, on_connect=register), size=2, restart=RestartPolicy(grace=PATIENCE))
-    ref.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY, what TEXT DEFAULT '')"))
-    return ref
-
-
-def numbers(db):
-    return db.ask(Query("SELECT number FROM kept ORDER BY number")).column(0)
-
-
-def test_a_crew_commits_once_what_waits_together(db, path):
-    with counted(path) as written:
-        with writer_held(db):
-            replies = asked(db, *map(insert, range(100)))
-        assert [error_of(reply) for reply in replies] == [None] * 100
-    assert written.count == 1
-    assert [reply.get().lastrowid for reply in replies] == [*range(100)]
-    assert numbers(db) == [*range(100)]
-
-
-def test_a_crew_of_children_commits_together_what_waits_together(start, path, tmp_path):
-    db = start(ChildProcess(path), size=1)
-    db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY, what TEXT DEFAULT '')"))
-    with counted(path) as written:
-        with child_held(db, tmp_path):
-            replies = asked(db, *map(insert, range(20)))
-        assert [error_of(reply) for reply in replies] == [None] * 20
-    assert written.count < 20
-    assert [reply.get().lastrowid for reply in replies] == [*range(20)]
-    bad = [
-        insert(5),
-        Query("INSERT OR ROLLBACK INTO kept(number) VALUES (6)"),
-        Query("SELECT missing FROM nowhere"),
-        Transaction([insert(50), insert(7)]),
-        Query("INSERT INTO kept(number) VALUES (51) RETURNING CAST(x'ff' AS TEXT)"),
-        Script("INSERT INTO kept(number) VALUES (20); SELECT missing"),
-    ]
-    kinds = ["ConstraintError", "ConstraintError", "SQLError", "ConstraintError", "UnicodeDecodeError", "SQLError"]
-    with child_held(db, tmp_path):
-        replies = asked(db, insert(21), *bad, insert(22), Query("VACUUM"), insert(23))
-    found = [error_of(reply) for reply in replies]
-    assert [type(error).__name__ for error in found[1:7]] == kinds
-    assert found[0] is found[7] is found[8] is found[9] is None
-    assert numbers(db) == [*range(24)]
-
-
-def test_a_lone_write_of_a_crew_is_answered_at_once(db, path):
-    with counted(path) as written:
-        for number in range(5):
-            assert db.ask(insert(number), timeout=PATIENCE).lastrowid == number
-    assert written.count == 5
-
-
-def test_a_crew_answers_each_caller_with_its_own_error(db):
-    requests = [Query(f"INSERT INTO kept(number) VALUES (1) /* caller {number} */") for number in range(20)]
-    with writer_held(db):
-        replies = asked(db, *requests)
-    found = [error_of(reply) for reply in replies]
-    assert found[0] is None
-    assert {type(error) for error in found[1:]} == {apsw.ConstraintError}
-    assert len({id(error) for error in found}) == 20
-    for number, error in enumerate(found[1:], 1):
-        said = " ".join([str(error), *error.__notes__])
-        assert [other for other in range(20) if f"caller {other} " in said] == [number]
-    assert db.ask(Status()).failed == 19
-
-
-def test_a_write_with_a_callback_that_writes_is_part_of_a_group(db):
-    more = []
-    with writer_held(db):
-        replies = asked(db, *map(insert, range(5)))
-        for reply in replies:
-            reply.add_done_callback(lambda done: more.append(db.ask(insert(100 + done.get().lastrowid), block=False)))
-    assert [error_of(reply) for reply in replies] == [None] * 5
-    assert eventually(lambda: len(more) == 5)
-    assert [error_of(reply) for reply in more] == [None] * 5
-    assert numbers(db) == [*range(5), *range(100, 105)]
-
-
-@pytest.mark.parametrize("target", [0, 1, 2, 3])
-def test_a_cancel_undoes_one_write_of_a_group(db, functions, target):
-    functions["held"] = held = Held()
-    with writer_held(db):
-        replies = asked(db, insert(0), insert(1), Query("INSERT INTO kept(number) SELECT 2 WHERE held()"), insert(3))
-    assert held.entered.wait(PATIENCE)
-    assert replies[target].cancel()
-    held.opened.set()
-    found = [error_of(reply) for reply in replies]
-    error = found.pop(target)
-    assert isinstance(error, QueryCancelled)
-    assert error.executed is False
-    assert found == [None] * 3
-    assert numbers(db) == [number for number in range(4) if number != target]
-    assert (db.ask(Status()).restarts, db.ask(Status()).cancelled) == (0, 1)
-
-
-@pytest.mark.parametrize("target", [0, 1, 2])
-def test_a_deadline_undoes_one_write_of_a_group(db, functions, target):
-    functions["held"] = held = Held()
-    texts = ["SELECT 0", "SELECT 1 WHERE held()", "SELECT 2"]
-    with writer_held(db):
-        replies = asked(
-            db,
-            *(
-                Query(f"INSERT INTO kept(number) {text}", timeout=0.3 if number == target else None)
-                for number, text in enumerate(texts)
-            ),
-        )
-    assert held.entered.wait(PATIENCE)
-    assert eventually(lambda: replies[target].done() or replies[target].job.abort is not None)
-    held.opened.set()
-    found = [error_of(reply) for reply in replies]
-    error = found.pop(target)
-    assert isinstance(error, QueryTimeout)
-    assert error.executed is False
-    assert found == [None] * 2
-    assert numbers(db) == [number for number in range(3) if number != target]
-
-
-def test_the_error_of_a_statement_that_ran_in_a_group_says_that_it_ran(db, functions):
-    functions["held"] = held = Held()
-    with writer_held(db):
-        first, slow = asked(db, insert(0), Query("INSERT INTO kept(number) SELECT 1 WHERE held()", timeout=0.3))
-    assert held.entered.wait(PATIENCE)
-    assert eventually(lambda: slow.job.abort is not None)
-    held.opened.set()
-    assert error_of(first) is None
-    assert "while it ran" in str(error_of(slow))
-
-
-def test_how_long_a_statement_of_a_group_ran_is_told(start, path, caplog):
-    held, began = Held(), time.monotonic()
-    database = SQLite(path, on_connect=lambda connection: connection.create_scalar_function("held", held))
-    db = start(database, size=1, restart=RestartPolicy(grace=0.01))
-    db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY, what)"))
-    with writer_held(db):
-        _, slow = asked(db, insert(0), Query("INSERT INTO kept(number) SELECT 1 WHERE held()"))
-    assert held.entered.wait(PATIENCE)
-    slow.cancel()
-    assert eventually(lambda: "ignored its interrupt" in caplog.text)
-    held.opened.set()
-    told = re.search(r"ran for ([0-9.]+) seconds", caplog.text)
-    assert float(told[1]) <= time.monotonic() - began
-    assert eventually(lambda: not db.ask(Status()).stuck)
-
-
-def test_many_cancels_of_one_group(db, functions):
-    functions["held"] = held = Held()
-    with writer_held(db):
-        replies = asked(db, *map(insert, range(40)), Query("INSERT INTO kept(number) SELECT 1000 WHERE held()"))
-    assert held.entered.wait(PATIENCE)
-    cancelled = [reply.cancel() for reply in replies[::2]]
-    assert all(cancelled)
-    held.opened.set()
-    found = [error_of(reply) for reply in replies]
-    assert [isinstance(error, QueryCancelled) and error.executed is False for error in found[::2]] == [True] * 21
-    assert found[1::2] == [None] * 20
-    assert numbers(db) == [*range(1, 40, 2)]
-
-
-def test_who_shares_a_group_with_a_statement_that_ignores_its_interrupt_is_answered(start, path):
-    """Its worker is given up, and its thread does not come back: nobody is to wait for that."""
-    held = Held()
-    database = SQLite(path, busy_timeout=0, on_connect=lambda c: c.create_scalar_function("held", held))
-    db = start(database, size=1, restart=RestartPolicy(grace=0.01))
-    db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY, what)"))
-    try:
-        with writer_held(db):
-            replies = asked(db, insert(0), Query("INSERT INTO kept(number) SELECT 1 WHERE held()"), insert(2))
-        assert held.entered.wait(PATIENCE)
-        assert replies[1].cancel()
-        assert isinstance(error_of(replies[1]), QueryCancelled)
-        for reply in (replies[0], replies[2]):
-            # Begun, or taken back and run by the next writer, for which the lock is not free.
-            assert isinstance(error_of(reply), (WorkerDied, apsw.BusyError))
-    finally:
-        held.opened.set()
-    assert eventually(lambda: not db.ask(Status()).stuck)
-    assert numbers(db) == []
-    assert db.ask(insert(5), timeout=PATIENCE).rowcount == 1
-
-
-def test_who_shares_a_group_with_a_statement_that_ignores_its_interrupt_is_no_suspect(start, path):
-    gates = [Held(), Held(), Held()]
-    waiting = iter(gates)
-
-    def hold():
-        return next(waiting)()
-
-    database = SQLite(path, on_connect=lambda c: c.create_scalar_function("held", hold))
-    db = start(database, size=1, restart=RestartPolicy(grace=0.01, backoff_initial=0))
-    db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY, what)"))
-    for number, gate in enumerate(gates):
-        with writer_held(db):
-            replies = asked(db, insert(number), Query("INSERT INTO kept(number) SELECT 100 WHERE held()"))
-        assert gate.entered.wait(PATIENCE)
-        replies[1].cancel()
-        assert isinstance(error_of(replies[1]), QueryCancelled)
-        gate.opened.set()
-        error_of(replies[0])
-        assert eventually(lambda: not db.ask(Status()).stuck)
-    assert error_of(db.ask(insert(50), block=False)) is None, "it has killed nobody"
-
-
-def test_a_group_whose_worker_dies_is_rejected_and_the_next_writes_go_on(db, functions):
-    functions["boom"] = fail(apsw.CorruptError("the disk is malformed"))
-    with writer_held(db):
-        replies = asked(db, insert(0), Query("UPDATE kept SET what = boom()"), insert(2))
-    found = [error_of(reply) for reply in replies]
-    assert isinstance(found[1], WorkerDied)
-    for number, error in zip((0, 2), (found[0], found[2]), strict=True):
-        assert (error is None) == (number in numbers(db))
-        assert error is None or (isinstance(error, WorkerDied) and error.executed is None)
-    assert db.ask(insert(5), timeout=PATIENCE).rowcount == 1
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [Script("INSERT INTO kept(number) VALUES (7)"), Transaction([insert(7)]), Call(lambda c: None), insert(7)],
-    ids=["script", "transaction", "call", "query"],
-)
-def test_what_is_taken_back_from_the_writer_because_of_another_one_waits_for_the_writer(db, functions, request_):
-    """A cancel takes back what the writer was sent and has not begun: here all that waits."""
-    functions["held"] = held = Held()
-    with writer_held(db):
-        first, kept, gone = asked(db, Script("INSERT INTO kept(number) SELECT held()"), request_, insert(9))
-    assert held.entered.wait(PATIENCE)
-    assert eventually(lambda: kept.job.member is not None)
-    assert gone.cancel()
-    held.opened.set()
-    assert error_of(first) is None
-    assert error_of(kept) is None
-    assert isinstance(error_of(gone), QueryCancelled)
-
-
-def test_what_was_sent_ahead_of_a_cancelled_write_keeps_its_order(db, functions):
-    functions["held"] = held = Held()
-    db.ask(Script("CREATE TABLE log(id INTEGER PRIMARY KEY AUTOINCREMENT, number)"))
-    add = [Script(f"INSERT INTO log(number) VALUES ({number})") for number in range(10)]
-    with writer_held(db):
-        replies = asked(db, Script("SELECT held()"), *add)
-    assert held.entered.wait(PATIENCE)
-    assert replies[4].cancel()
-    later = asked(db, Script("INSERT INTO log(number) VALUES (10)"))
-    held.opened.set()
-    assert [error_of(reply) is None for reply in [*replies, *later]] == [n != 4 for n in range(12)]
-    assert db.ask(Query("SELECT number FROM log ORDER BY id")).column(0) == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
-
-
-def test_nothing_is_written_twice_while_jobs_are_taken_back_and_begun_again(db):
-    """Rolled back, taken back, held over: each write is done once, or never."""
-    db.ask(Script("CREATE TABLE log(number)"))
-    generator = random.Random(5)
-    for first in range(0, 1000, 50):
-        with writer_held(db):
-            replies = []
-            for number in range(first, first + 50):
-                text = "INSERT INTO log(number) VALUES (?)"
-                kind = generator.random()
-                if kind < 0.1:
-                    text += f" -- {number}"
-                if kind > 0.95:
-                    text = "INSERT OR ROLLBACK INTO kept SELECT ?, abs(-9223372036854775808)"
-                replies.append(db.ask(Query(text, (number,)), block=False))
-        for reply in generator.sample(replies, 5):
-            reply.cancel()
-        for reply in replies:
-            error_of(reply)
-        done = [first + place for place, reply in enumerate(replies) if error_of(reply) is None]
-        there = db.ask(Query("SELECT number FROM log WHERE number >= ?", (first,))).column(0)
-        assert [*filter(lambda number: there.count(number) > 1, there)] == []
-        late = {
-            first + place
-            for place, reply in enumerate(replies)
-            if isinstance(error_of(reply), QueryCancelled) and error_of(reply).executed
-        }
-        assert {*done} | late == {*there}
-
-
-def test_whatever_becomes_of_two_thousand_writes_the_table_tells_the_same(db):
-    db.ask(insert(-1))
-    lock = threading.Lock()
-    asked_for: list[tuple[int, int, Reply]] = []
-    slow = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 30000) SELECT count(*) FROM n"
-    kinds = [
-        lambda n, t: Query("INSERT INTO kept(number) VALUES (?)", (n,), timeout=t),
-        lambda n, t: Query("INSERT INTO kept(number) VALUES (?)", (n,), timeout=t),
-        lambda n, t: Query("WITH v(i) AS (VALUES (?)) INSERT INTO kept(number) SELECT i FROM v", (n,), timeout=t),
-        lambda n, t: Query("INSERT INTO kept(number) VALUES (?) RETURNING number", (n,), timeout=t),
-        lambda n, t: Query(f"INSERT INTO kept(number) VALUES ({n})", timeout=t),
-        lambda n, t: Query("INSERT INTO kept(number) VALUES (?)", many=[(n,), (n + 1,)], timeout=t),
-        lambda n, t: Transaction([insert(n), Query("SELECT 1"), insert(n + 1)], timeout=t),
-        lambda n, t: Query("INSERT OR ROLLBACK INTO kept(number) VALUES (?), (-1)", (n,), timeout=t),
-        lambda n, t: Query("INSERT INTO kept(number) VALUES (?), (-1)", (n,), timeout=t),
-        lambda n, t: Transaction([insert(n), insert(-1)], timeout=t),
-        lambda n, t: Script(f"BEGIN; INSERT INTO kept(number) VALUES ({n}); COMMIT", timeout=t),
-        lambda n, t: Query(f"INSERT INTO kept(number) SELECT ? FROM ({slow})", (n,), timeout=t),
-    ]
-
-    def ask(seed):
-        luck = random.Random(seed)
-        for number in range(seed * 500, seed * 500 + 500):
-            n = 2 * number
-            kind = luck.randrange(len(kinds) if luck.random() < 0.1 else 7)
-            timeout = luck.choice([None, None, None, 0.0, 0.001, 0.01, 0.05])
-            request = kinds[kind](n, timeout)
-            reply = db.ask(request, block=False)
-            with lock:
-                asked_for.append((n, 2 if kind in (5, 6) else 1, request, reply))
-            if luck.random() < 0.2:
-                asked_for[luck.randrange(len(asked_for))][-1].cancel()
-            if luck.random() < 0.1:
-                reply.exception(PATIENCE)
-
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    found = [(n, rows, error_of(reply), request) for n, rows, request, reply in asked_for]
-    there = {*numbers(db)}
-    wrong = []
-    for n, rows, error, request in found:
-        present = [number in there for number in range(n, n + rows)]
-        if error is None or getattr(error, "executed", False) is True:
-            right = all(present)
-        elif getattr(error, "executed", False) is False:
-            right = not any(present)
-        else:
-            right = isinstance(request, Script)  # of which nobody knows
-        if not right:
-            wrong.append((request, error, present))
-    assert wrong == []
-    assert len(found) == 2000
-    status = db.ask(Status())
-    assert (status.queued, status.running, status.restarts) == (0, 0, 0)
-    assert {type(error) for _, _, error, _ in found} >= {type(None), QueryCancelled, QueryTimeout}

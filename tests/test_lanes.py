@@ -10,12 +10,8 @@ import pytest
 from actors.databases.base import NeedsWriter
 from actors.databases.sqlite import SQLite
 from actors.databases.sqlite_connection import READER, SQLiteConnection
-from actors.dispatcher import Dispatcher
-from actors.job import Job
-from actors.member import Member
-from actors.reply import Reply
+from actors.dispatch.routing import _REMEMBERED, Routing
 from actors.result import Result
-from actors.routes import _REMEMBERED, Routes
 from supervisor import (
     Backup,
     Call,
@@ -39,7 +35,7 @@ from supervisor import (
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate, lost
 from tests.groups import asked, writer_held
-from tests.support import PATIENCE, KilledAt, ask_writer, can_lock, error_of, run_program, threads
+from tests.support import PATIENCE, ask_writer, can_lock, error_of, run_program, threads
 from tests.test_supervisor import kill_supervisor
 from tests.unhurt import same_workers
 
@@ -292,14 +288,14 @@ def test_a_text_that_reads_and_writes_later_is_found_out_then(db):
 def test_a_wrong_guess_costs_time_and_nothing_else(db, guess):
     read, write = "SELECT count(*) FROM kept", "INSERT INTO kept VALUES (3)"
     for sql in (read, write):
-        db._dispatcher._routes._known[hash(sql)] = guess
+        db._dispatcher._routing._known[hash(sql)] = guess
     assert db.ask(Query(read)).scalar() == 2
     assert db.ask(Query(write)).rowcount == 1
     assert db.ask(Query(read)).scalar() == 3
-    assert db._dispatcher._routes._known[hash(write)] is True
+    assert db._dispatcher._routing._known[hash(write)] is True
 
 
-# --- Routes -------------------------------------------------------------------------------
+# --- Routing ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -324,12 +320,12 @@ def test_a_wrong_guess_costs_time_and_nothing_else(db, guess):
     ids=str,
 )
 def test_a_route_is_guessed_by_the_kind_of_request_and_its_first_word(request_, writes):
-    routes = Routes()
+    routes = Routing()
     assert [routes.writes(request_), routes.writes(request_)] == [writes, writes]
 
 
 def test_a_text_that_turned_out_to_write_is_remembered_and_not_for_ever():
-    routes, text = Routes(), "WITH v(n) AS (VALUES (1)) INSERT INTO t SELECT n FROM v"
+    routes, text = Routing(), "WITH v(n) AS (VALUES (1)) INSERT INTO t SELECT n FROM v"
     assert not routes.writes(Query(text))
     routes.note_writing(Query(text, (1,)))
     assert routes.writes(Query(text, (2,)))
@@ -730,53 +726,3 @@ def test_a_fork_refuses_in_the_child_what_waits_for_the_writer(path):
     done = run_program("forking_writer", path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["child 0", "parent 10"]
-
-
-# --- the dispatcher, cut off --------------------------------------------------------------
-
-
-def crew_of_two():
-    dispatcher = Dispatcher("crew", "db", 1, None, has_writer=True)
-    reader, writer = (Member(number, lambda: None, lambda: None) for number in (1, 2))
-    for lane, member in enumerate((reader, writer)):
-        dispatcher.enlist(member, lane)
-        assert dispatcher.report(member)
-    return dispatcher, reader, writer
-
-
-def test_whoever_hands_a_job_on_may_be_killed_anywhere():
-    for at in range(1, 1000):
-        dispatcher, reader, writer = crew_of_two()
-        job = Job(Query("moves"), Reply(dispatcher), dispatcher.clock())
-        assert dispatcher.submit(job) is None
-        assert dispatcher.take(reader) is job
-        struck = KilledAt(at, SystemExit)
-        try:
-            with struck.armed():
-                dispatcher.finish(reader, None, more=True)
-        except SystemExit:
-            pass
-        orphans = dispatcher.bury(reader) if struck.where else []
-        taken = dispatcher.take(writer)
-        assert taken is job or orphans == [job], f"lost, {struck.where}"
-        assert not (taken is job and orphans), f"it is rejected, and run all the same, {struck.where}"
-        assert dispatcher.queued == 0
-        if not struck.where:
-            assert at > 3
-            return
-    pytest.fail("it never came to an end")
-
-
-@pytest.mark.parametrize("waiting", [0, 1])
-def test_a_job_that_is_put_back_waits_in_its_own_lane(waiting):
-    """Also if nobody else waits there."""
-    dispatcher, reader, writer = crew_of_two()
-    jobs = [Job(Script(f"INSERT {number}"), Reply(dispatcher), dispatcher.clock()) for number in range(1 + waiting)]
-    for job in jobs:
-        assert dispatcher.submit(job) is None
-    assert dispatcher.take(writer) is jobs[0]
-    jobs[0].member = writer.job = None
-    dispatcher._put_back(jobs[0])
-    assert dispatcher.take(reader) is None
-    assert dispatcher.take(writer) is jobs[0]
-    assert dispatcher.withdraw(jobs[-1]) == bool(waiting)

@@ -124,7 +124,7 @@ def test_many_tasks_of_many_loops_may_await_one_reply():
     threads = [threading.Thread(target=loop, args=(main,)) for loop in LOOPS.values()]
     for thread in threads:
         thread.start()
-    assert eventually(lambda: len(reply._wakers or ()) == 12)
+    assert eventually(lambda: len(reply._waiters) == 12)
     reply.settle("answer")
     for thread in threads:
         thread.join(PATIENCE)
@@ -165,8 +165,8 @@ def test_an_answer_that_comes_twice_and_late_wakes_once(run):
         reply, answers = Reply(), []
         async with anyio.create_task_group() as group:
             group.start_soon(get, reply, answers)
-            await until(lambda: reply._wakers)
-            wakers.extend(reply._wakers)
+            await until(lambda: reply._waiters)
+            wakers.extend(reply._waiters)
             wakers[0]()
             wakers[0]()
             reply.settle(5)
@@ -237,7 +237,7 @@ def test_a_wait_that_was_cancelled_leaves_nothing_on_the_reply(run):
                 await derived
 
     run(main)
-    assert len(reply._wakers or ()) + len(derived._wakers or ()) <= 1
+    assert len(reply._waiters) + len(derived._waiters) <= 1
 
 
 # --- sessions, streams, crews -------------------------------------------------------------

@@ -7,9 +7,21 @@ import apsw
 import pytest
 
 from actors.worker import Worker
-from supervisor import Query, RestartPolicy, Result, Script, SQLite, Status, Supervisor, TransactionLeftOpen, WorkerDied
+from supervisor import (
+    Call,
+    Query,
+    RestartPolicy,
+    Result,
+    Script,
+    SQLite,
+    Status,
+    Supervisor,
+    Transaction,
+    TransactionLeftOpen,
+    WorkerDied,
+)
 from tests.conftest import eventually
-from tests.fakes import FakeDatabase, lost
+from tests.fakes import FakeDatabase, Gate, lost
 from tests.support import PATIENCE, SQLiteWith, can_lock, error_of, up
 
 
@@ -185,6 +197,55 @@ def test_a_crew_that_has_ended_is_collected_with_all_its_parts(things):
     db.stop()
     del db
     assert eventually(lambda: gc.collect() >= 0 and things[0]() is None)
+
+
+class Text(str):
+    """A parameter whose end can be seen."""
+
+    __slots__ = ("__weakref__",)
+
+
+def refuse(*_):
+    raise Failure
+
+
+FAILING_IN_A_FUNCTION = {
+    "read": lambda text: Query("SELECT refuse(?)", (text,)),
+    "write": lambda text: Query("INSERT INTO t(y) VALUES (refuse(?))", (text,)),
+    "many": lambda text: Query("INSERT INTO t(y) VALUES (refuse(?))", many=[(text,)]),
+    "transaction": lambda text: Transaction([Query("INSERT INTO t(y) VALUES (refuse(?))", (text,))]),
+    "reading transaction": lambda text: Transaction([Query("SELECT refuse(?)", (text,))], readonly=True),
+    "call": lambda text: Call(refuse, (text,)),
+    "reading call": lambda text: Call(refuse, (text,), readonly=True),
+}
+
+
+@pytest.mark.parametrize("neighbours", [0, 3], ids=["alone", "together with others"])
+@pytest.mark.parametrize("kind", FAILING_IN_A_FUNCTION)
+def test_an_error_of_a_users_function_keeps_neither_its_request_nor_a_reply(start, path, things, kind, neighbours):
+    gate = Gate()
+
+    def prepare(connection):
+        connection.create_scalar_function("refuse", refuse)
+        connection.create_scalar_function("wait", lambda: gate().rowcount)
+
+    db = start(SQLite(path, on_connect=prepare), size=1)
+    db.ask(Script("CREATE TABLE t(y)"))
+    reads = "read" in kind
+    plain = Query("SELECT 1" if reads else "INSERT INTO t VALUES (1)")
+    db.ask(plain)
+    replies = [db.ask(Query("SELECT wait()" if reads else "INSERT INTO t VALUES (wait())"), block=False)]
+    assert gate.entered.wait(PATIENCE)
+    replies += [db.ask(plain, block=False) for _ in range(neighbours)]
+    text = Text("a parameter")
+    replies.append(db.ask(FAILING_IN_A_FUNCTION[kind](text), block=False))
+    replies += [db.ask(plain, block=False) for _ in range(neighbours)]
+    things += map(weakref.ref, (text, *replies))
+    gate.opened.set()
+    errors = [error_of(reply) for reply in replies]
+    assert [type(error) for error in errors if error is not None] == [Failure]
+    del text, replies
+    assert died(things)
 
 
 # --- locks --------------------------------------------------------------------------------

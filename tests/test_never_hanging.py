@@ -36,6 +36,8 @@ def ask_until_refused(db, replies):
     while True:
         reply = db.ask(Query(f"job {len(replies)}"), block=False)
         replies.append(reply)
+        if len(replies) % 100 == 0:
+            error_of(reply)  # the queue need not be long for a race
         if reply.done() and isinstance(reply.exception(0), SupervisorStopped):
             return
 
@@ -47,7 +49,7 @@ def race(start, stop):
     askers = [threading.Thread(target=ask_until_refused, args=(db, mine)) for mine in replies]
     for asker in askers:
         asker.start()
-    assert eventually(lambda: all(replies))
+    assert eventually(lambda: min(map(len, replies)) > 10)
     stop(db)
     for asker in askers:
         asker.join(PATIENCE)
@@ -59,10 +61,10 @@ def race(start, stop):
 @pytest.mark.parametrize(
     ("stop", "times"),
     [
-        (lambda db: db.stop(), 50),
-        (lambda db: db.shutdown(), 20),
-        (lambda db: db.shutdown(cancel_pending=True, timeout=0), 20),
-        (lambda db: pykka.ActorRegistry.stop_all(block=False), 20),
+        (lambda db: db.stop(), 200),
+        (lambda db: db.shutdown(), 100),
+        (lambda db: db.shutdown(cancel_pending=True, timeout=0), 100),
+        (lambda db: pykka.ActorRegistry.stop_all(block=False), 100),
     ],
     ids=["stop", "shutdown", "shutdown now", "stop_all"],
 )

@@ -1,6 +1,7 @@
 """A database of somebody's own: what its connection leaves out is refused by name, and costs no worker."""
 
 import sqlite3
+import threading
 from dataclasses import dataclass, field
 
 import pytest
@@ -188,7 +189,7 @@ class Opening:
         return self.connection
 
 
-WRONG = {"nothing": None, "too few": [Result()], "no results": [1, 2], "an iterator": iter([1, 2])}
+WRONG = {"nothing": None, "one": Result(), "too few": [Result()], "no results": [1, 2], "an iterator": iter([1, 2])}
 
 
 class Answering(Connection):
@@ -236,6 +237,22 @@ def test_what_cannot_execute_is_no_connection(start):
     with pytest.raises(DatabaseUnavailable) as caught:
         db.ask(Query("SELECT 1"), timeout=PATIENCE)
     assert "method execute(), not object" in str(caught.value)
+
+
+class OnlyCloses:
+    def __init__(self):
+        self.closed = threading.Event()
+
+    def close(self):
+        self.closed.set()
+
+
+def test_an_object_that_cannot_execute_is_closed_all_the_same(start):
+    opened = OnlyCloses()
+    db = start(Opening(opened))
+    with pytest.raises(DatabaseUnavailable, match=r"method execute\(\), not OnlyCloses"):
+        db.ask(Query("SELECT 1"), timeout=PATIENCE)
+    assert opened.closed.wait(PATIENCE)
 
 
 class Executes:

@@ -173,7 +173,7 @@ def test_the_wheel_holds_the_module_the_whole_package_and_its_mark_of_being_type
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "actors").rglob("*.py")}
-    assert {"actors/dispatcher.py", "actors/databases/sqlite.py", "actors/console/main.py"} <= sources
+    assert {"actors/dispatch/dispatcher.py", "actors/databases/sqlite.py", "actors/console/main.py"} <= sources
     assert sources | {"supervisor.py", "actors/py.typed"} <= names
     assert not [
         name for name in names if name.startswith(("tests", "docs", "benchmarks", "examples")) or "pycache" in name

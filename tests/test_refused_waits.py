@@ -6,17 +6,16 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from actors.dispatcher import Dispatcher
-from actors.job import Job
 from actors.reply import Reply
 from supervisor import Backup, Call, Query, Script, Status, Stream, Transaction, WouldDeadlock
 from tests.called import insert_into_kept
 from tests.conftest import eventually
+from tests.dispatch.harness import Harness
+from tests.dispatch.strikes import cut_off
 from tests.fakes import FakeDatabase, Gate
 from tests.support import PATIENCE, SQLiteWith, error_of
-from tests.test_struck_in_the_middle import interrupt, moments
 from tests.unhurt import KINDS, assert_serves
-from tests.waiters import waiter
+from tests.waiters import on_a_thread_of, waiter
 
 FILL = Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1), (2)")
 INSERT = Query("INSERT INTO kept VALUES (3)")
@@ -224,7 +223,7 @@ def test_a_wait_for_a_running_job_is_not_refused(start):
     assert gate.entered.wait(PATIENCE)
     db._dispatcher.has_talks = True
     with waiter(reply.get) as outcome:
-        assert eventually(lambda: reply._wakers)
+        assert eventually(lambda: reply._waiters)
         gate.opened.set()
     assert outcome[0].scalar() == "passed"
 
@@ -234,7 +233,7 @@ def test_another_thread_waits_until_the_transaction_is_over(file):
         reply = file.ask(INSERT, block=False)
         waiting = waiter(reply.get)
         outcome = waiting.__enter__()
-        assert eventually(lambda: reply._wakers)
+        assert eventually(lambda: reply._waiters)
     waiting.__exit__(None, None, None)
     assert outcome[0].rowcount == 1
     assert numbers(file) == [1, 2, 3]
@@ -252,7 +251,7 @@ def gated(start, path):
 
     def opens_for(reply):
         def open_it():
-            assert eventually(lambda: reply._wakers or reply.done())
+            assert eventually(lambda: reply._waiters or reply.done())
             gate.opened.set()
 
         threading.Thread(target=open_it).start()
@@ -340,7 +339,7 @@ def test_a_backup_holds_no_worker_against_its_caller(gated, tmp_path):
     backup = db.ask(Backup(tmp_path / "copy.db", progress=progress), block=False)
     assert begun.wait(PATIENCE)
     reply = db.ask(Query("SELECT 3"), block=False)
-    with waiter(lambda: eventually(lambda: reply._wakers or reply.done()) and go_on.set()):
+    with waiter(lambda: eventually(lambda: reply._waiters or reply.done()) and go_on.set()):
         assert reply.get().scalar() == 3
     assert error_of(backup) is None
 
@@ -453,28 +452,23 @@ def test_a_stop_goes_on_when_a_thread_of_the_crew_would_wait_for_it(start):
 # --- in the middle ------------------------------------------------------------------------
 
 
-def test_ctrl_c_in_the_middle_of_a_refusal_leaves_no_reply_unsettled():
+@pytest.mark.parametrize("own", [True, False], ids=["own thread", "holds the workers"])
+def test_ctrl_c_in_the_middle_of_a_refusal_leaves_no_reply_unsettled(own):
     def prepare():
-        dispatcher = Dispatcher("crew", "db", 1, None)
-        reply = Reply(dispatcher)
-        dispatcher.submit(Job(Query("SELECT 1"), reply, dispatcher.clock()))
+        crew = Harness(size=1)
+        job = crew.submit()
 
         def wait():
-            with suppress(WouldDeadlock):
-                dispatcher._lock.acquire()  # as a finalizer that runs inside of the dispatcher
-                try:
-                    reply.get()
-                finally:
-                    dispatcher._lock.release()
+            with suppress(WouldDeadlock), on_a_thread_of(crew.dispatcher if own else None):
+                job.reply.get()
 
-        return wait, interrupt, (dispatcher, reply)
+        if not own:
+            crew.dispatcher.has_talks = True
+            crew.dispatcher._is_held_by = lambda owner, job: True
+        return (crew, job), wait
 
-    struck = 0
-    for dispatcher, reply in moments(prepare):
-        struck += 1
-        if dispatcher.queued == 0:
-            assert reply.exception(0).executed is False
-        else:
-            assert not reply.done()
-            assert reply.cancel()
-    assert struck
+    for (crew, job), where in cut_off(prepare):
+        if not job.reply.done():
+            assert job.reply.cancel() or job.reply.done(), where
+        assert job.reply.exception(0).executed is False, where
+        crew.settle_all()

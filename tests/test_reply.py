@@ -6,9 +6,10 @@ import threading
 import pykka
 import pytest
 
-from actors.dispatcher import Dispatcher
+from actors.dispatch.dispatcher import Dispatcher
 from actors.errors import WouldDeadlock
 from actors.reply import Reply
+from tests.dispatch.strikes import cut_off, in_the_middle
 from tests.waiters import is_waited_for, on_a_thread_of, waiter
 
 # --- settling -----------------------------------------------------------------------------
@@ -160,7 +161,7 @@ def test_a_wait_that_is_too_short_times_out_and_leaves_nothing_behind(timeout):
         reply.get(timeout=timeout)
     with pytest.raises(pykka.Timeout, match=f"^{timeout} seconds$"):
         reply.exception(timeout=timeout)
-    assert not reply._wakers
+    assert not reply._waiters
 
 
 def test_a_settled_reply_needs_no_time():
@@ -180,6 +181,63 @@ def test_settling_releases_everybody_who_waits(timeout):
         assert is_waited_for(reply, by=3)
         reply.settle("at last")
     assert (first, second, third) == (["at last"], ["at last"], [None])
+
+
+def test_a_settle_that_is_cut_off_anywhere_is_made_good_by_the_next_and_its_answer_counts():
+    def prepare():
+        reply, gate, calls = Reply(), threading.Lock(), []
+        gate.acquire()
+        assert reply._add_waker(gate.release)
+        reply.add_done_callback(lambda reply: calls.append(reply.get(timeout=0)))
+        return (reply, gate, calls), lambda: reply.settle("first")
+
+    answers = set()
+    for (reply, gate, calls), where in cut_off(prepare):
+        settled = reply.settle("second")
+        answer = reply.get(timeout=0)
+        answers.add(answer)
+        assert settled is (answer == "second"), where
+        assert not gate.locked(), where
+        assert calls in ([answer], []), where  # it may have been cut off itself, as it began
+    assert answers == {"first", "second"}
+
+
+def test_of_two_that_settle_at_once_one_is_first_wherever_they_meet():
+    def prepare():
+        reply, said = Reply(), {}
+        return (
+            (reply, said),
+            lambda: said.update(first=reply.settle("first")),
+            [lambda: said.update(second=reply.settle("second"))],
+        )
+
+    for (reply, said), where in in_the_middle(prepare):
+        assert sorted(said.values()) == [False, True], where
+        assert said[reply.get(timeout=0)], where
+
+
+def test_a_promise_is_kept_by_the_one_that_fulfils_it():
+    reply = Reply()
+    assert reply.promise()
+    assert reply.promise(), "it was promised before"
+    assert not reply.done()
+    assert reply.settle("too late") is False
+    assert reply.reject(ValueError("too late")) is False
+    reply.fulfil("as promised")
+    reply.fulfil("again")
+    assert reply.get(timeout=0) == "as promised"
+
+
+def test_what_is_settled_cannot_be_promised():
+    def prepare():
+        reply, said = Reply(), []
+        return (reply, said), lambda: reply.settle("first"), [lambda: said.append((reply.promise(), reply.done()))]
+
+    found = set()
+    for (reply, said), where in in_the_middle(prepare):
+        found.update(said)
+        assert reply.done() is not said[0][0], where
+    assert found == {(True, False), (False, True)}, "and it says so as soon as it is"
 
 
 def test_a_settle_that_is_cut_off_is_made_good_by_the_next():
@@ -209,7 +267,7 @@ def test_a_waiter_that_was_released_already_harms_nobody():
     reply._add_waker(gate.release)  # raises RuntimeError: it is not locked
     reply.settle(1)
     assert calls == ["other"]
-    assert reply._wakers == []
+    assert reply._waiters == []
 
 
 class SettledMeanwhile(Reply):
@@ -223,7 +281,7 @@ class SettledMeanwhile(Reply):
 def test_an_answer_that_comes_as_somebody_begins_to_wait_is_not_waited_for():
     reply = SettledMeanwhile()
     assert reply.get() == "meanwhile"
-    assert not reply._wakers
+    assert not reply._waiters
 
 
 def test_a_waker_comes_too_late_for_a_settled_reply():
@@ -269,10 +327,3 @@ def test_a_crews_own_thread_may_look_and_may_read_what_is_settled():
 def test_another_crews_thread_may_wait():
     with on_a_thread_of(object()), pytest.raises(pykka.Timeout):
         Reply(Dispatcher("app", "a database", 1, None)).get(timeout=0.001)
-
-
-def test_the_child_of_a_fork_can_settle_a_reply_whose_lock_nobody_holds_any_more():
-    reply = Reply()
-    reply._lock.acquire()  # by a thread of the parent, which is not here
-    reply.forget_the_parent()
-    assert reply.settle(1) is True

@@ -5,9 +5,7 @@ import os
 import apsw
 import pytest
 
-from actors.databases.base import Answer
-from actors.databases.child_host import Host
-from actors.databases.frames import ERROR, HEAD, Packed, answer_frames, load_error
+from actors.databases.frames import Packed, answer_frames
 from supervisor import Call, ChildProcess, Query, Result, Script, SQLite, Status, Transaction
 from tests import called
 from tests.fakes import FakeDatabase
@@ -85,34 +83,6 @@ def test_the_answer_of_a_committed_write_is_sent_without_a_copy_for_which_there_
         packed = Packed(value, "the request", plain=True)
         [(_, body)] = packed.parts
         assert any(piece is body for piece in answer_frames(1, packed, None, 0.0, plain=True))
-
-
-def no_memory():
-    raise MemoryError
-
-
-def packed_and_unsendable() -> Packed:
-    packed = Packed(1, "the request", plain=True)
-    packed.parts = iter(no_memory, None)
-    return packed
-
-
-@pytest.mark.parametrize(
-    ("value", "is_done"), [(packed_and_unsendable(), True), (Result(("a",), [(object(),)], 1), False)]
-)
-def test_the_error_of_an_answer_that_cannot_be_sent_says_whether_its_job_was_done(value, is_done):
-    reading, writing = os.pipe()
-    try:
-        host = Host(reading, writing, -1, -1)
-        host._plain = host._seals = True
-        host._tell([Answer(1, value, None, 0.0)])
-        written = os.read(reading, 1 << 16)
-    finally:
-        os.close(reading)
-        os.close(writing)
-    assert HEAD.unpack_from(written)[3] == ERROR
-    error = load_error(written[HEAD.size :], Exception)
-    assert getattr(error, "executed", False) is is_done, error
 
 
 RETURNED = {

@@ -113,9 +113,9 @@ def test_a_lost_answer_is_of_a_request_that_is_committed_with_its_transaction(cr
 def test_a_lost_answer_of_a_transaction_that_is_cancelled_as_it_comes_is_of_a_request_that_is_undone(crew, monkeypatch):
     replies, real = [], Worker._perform
 
-    def cancelled_as_it_fails(worker, step, job):
+    def cancelled_as_it_fails(worker, step):
         try:
-            return real(worker, step, job)
+            return real(worker, step)
         except ResultLost:
             assert replies.pop().cancel()
             raise

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+import weakref
 from operator import methodcaller
 
 import apsw
@@ -13,6 +14,7 @@ import pytest
 
 from supervisor import (
     Backup,
+    Call,
     Query,
     QueryCancelled,
     QueryTimeout,
@@ -581,6 +583,22 @@ def test_an_error_of_a_statement_does_not_keep_one_that_is_dropped(crew, kind):
     work()
     gc.collect()
     assert eventually(lambda: not db.ask(Status()).running, 1), "the worker holds what leads to it"
+
+
+class Kept:
+    """A value that can be watched."""
+
+
+def test_an_answer_that_was_waited_for_after_a_session_is_kept_by_nobody(crew):
+    db = crew()
+    with db.transaction() as tx:
+        tx.ask(insert(3))
+    gc.disable()
+    try:
+        kept = [weakref.ref(db.ask(Call(lambda _: Kept(), readonly=True))) for _ in range(5)]
+        assert eventually(lambda: not any(each() for each in kept), 1), "without the garbage collector"
+    finally:
+        gc.enable()
 
 
 def test_one_that_was_never_entered_costs_nothing(crew):

@@ -8,7 +8,7 @@ import apsw
 import pykka
 import pytest
 
-from actors.databases import sqlite_writer
+from actors.databases import sqlite_upkeep
 from supervisor import (
     Backup,
     ChildProcess,
@@ -319,9 +319,19 @@ def test_whoever_waits_for_a_lock_can_be_cancelled_and_has_a_deadline(start, on,
 # --- upkeep -------------------------------------------------------------------------------
 
 
-def test_the_log_begins_anew_though_somebody_always_reads(start, path, monkeypatch):
-    monkeypatch.setattr(sqlite_writer, "_LOG", 200_000)
-    monkeypatch.setattr(sqlite_writer, "_SELDOM", 1)
+def insert_alone(db, query):
+    db.ask(query)
+
+
+def insert_in_a_session(db, query):
+    with db.transaction() as tx:
+        tx.ask(query)
+
+
+@pytest.mark.parametrize("insert", [insert_alone, insert_in_a_session])
+def test_the_log_begins_anew_though_somebody_always_reads(start, path, monkeypatch, insert):
+    monkeypatch.setattr(sqlite_upkeep, "_LOG", 200_000)
+    monkeypatch.setattr(sqlite_upkeep, "_SELDOM", 1)
     db = start(path, size=2)
     db.ask(Query("CREATE TABLE kept(number, what)"))
     log, over = path.with_name(f"{path.name}-wal"), threading.Event()
@@ -336,7 +346,7 @@ def test_the_log_begins_anew_though_somebody_always_reads(start, path, monkeypat
     try:
         written, before, shrunk = 0, 0, 0
         while shrunk < 3 and written < 200_000_000:
-            db.ask(Query("INSERT INTO kept VALUES (?, randomblob(50000))", (written,)))
+            insert(db, Query("INSERT INTO kept VALUES (?, randomblob(50000))", (written,)))
             written += 50_000
             size = log.stat().st_size
             shrunk += size < before
@@ -391,9 +401,9 @@ def test_a_full_disk_is_one_error_of_each_culprit_and_heals(start, on, path):
 
 
 def test_upkeep_leaves_a_transaction_alone_that_somebody_has_open(start, path, monkeypatch):
-    monkeypatch.setattr(sqlite_writer, "_SELDOM", 1)
-    monkeypatch.setattr(sqlite_writer, "_DAY", -1.0)  # always due
-    monkeypatch.setattr(sqlite_writer, "_PATIENCE", 0.0)
+    monkeypatch.setattr(sqlite_upkeep, "_SELDOM", 1)
+    monkeypatch.setattr(sqlite_upkeep, "_DAY", -1.0)  # always due
+    monkeypatch.setattr(sqlite_upkeep, "_PATIENCE", 0.0)
     db = start(path, size=1)
     db.ask(Script("CREATE TABLE kept(number, what); CREATE INDEX by_number ON kept(number)"))
     db.ask(Query("INSERT INTO kept VALUES (?, 'x')", many=[(number % 7,) for number in range(2000)]))

@@ -54,7 +54,9 @@ def crew(start, path):
     def start_crew(kind="file", function=enter, size=1, name=None, **options):
         register = methodcaller("create_scalar_function", name or function.__name__, function)
         ref = start(KINDS[kind](path, on_connect=register), size=size, **options)
-        ref.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1), (2)"))
+        ref.ask(
+            Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1), (2)", timeout=PATIENCE)
+        )
         refs.append(ref)
         return ref
 

@@ -6,9 +6,9 @@ import queue
 import pykka
 import pytest
 
-from actors.dispatcher import Dispatcher
+from actors.dispatch.dispatcher import Dispatcher
+from actors.dispatch.job import Job
 from actors.events import WorkerUp
-from actors.job import Job
 from actors.messages import Query, WorkerDown
 from actors.reply import Reply
 from actors.worker import Worker
@@ -27,7 +27,7 @@ class OneWorker:
         self.dispatcher = Dispatcher("one", str(database), 1, None)
         self.news: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.worker = Worker(1, database, self.dispatcher, self.news.put)
-        self.dispatcher.enlist(self.worker.member)
+        self.dispatcher.add_worker(self.worker.handle)
 
     def launch(self) -> "OneWorker":
         self.worker.launch()
@@ -36,7 +36,7 @@ class OneWorker:
     def ask(self, sql: str) -> Reply[Result]:
         reply: Reply[Result] = Reply(self.dispatcher)
         job = Job(Query(sql), reply, self.dispatcher.clock())
-        assert self.dispatcher.submit(job) is None
+        self.dispatcher.submit(job)
         return reply
 
     def hears(self) -> object:
@@ -218,7 +218,7 @@ def test_a_worker_that_opens_too_late_closes_and_takes_no_job(one, database):
     database.opening.append(gate)
     one.launch()
     assert gate.entered.wait(PATIENCE)
-    assert one.dispatcher.bury(one.worker.member) == []
+    assert one.dispatcher.remove_worker(one.worker.handle) == []
     waiting = one.ask("a")
     gate.opened.set()
     assert one.hears() == WorkerDown(1, None)
@@ -256,9 +256,10 @@ def test_killed_while_it_is_idle_it_loses_no_job(one, database):
 def test_a_dead_worker_can_be_woken_and_interrupted_for_nothing(one):
     one.launch()
     one.worker.actor_ref.stop(timeout=PATIENCE)
-    one.worker.member.wake()
-    one.worker.member.interrupt()
-    assert one.dispatcher.bury(one.worker.member) == []
+    one.worker.handle.wake()
+    one.worker.abandon()
+    one.worker.handle.connection.interrupt()
+    assert one.dispatcher.remove_worker(one.worker.handle) == []
 
 
 def test_retired_from_another_thread_while_it_is_idle_it_ends(one, database):

@@ -18,6 +18,7 @@ from supervisor import (
     Database,
     Durations,
     Execute,
+    Executes,
     Query,
     Reply,
     RestartPolicy,
@@ -138,10 +139,10 @@ class OwnDatabase:
     name = "own"
     max_size = None
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Executes) -> None:
         self.connection = connection
 
-    def connect(self) -> Connection:
+    def connect(self) -> Executes:
         return self.connection
 
 

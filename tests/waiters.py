@@ -35,4 +35,4 @@ def on_a_thread_of(crew):
 
 
 def is_waited_for(reply, by=1):
-    return eventually(lambda: len(reply._wakers or ()) == by)
+    return eventually(lambda: len(reply._waiters) == by)

@@ -1,8 +1,7 @@
 """What a worker needs of a database: `Database` and `Connection`."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from actors.databases.steps import (
     Begin,
@@ -17,22 +16,25 @@ from actors.databases.steps import (
     OpenBackup,
     Step,
 )
-from actors.messages import Request
+from actors.errors import ConnectionLost
+from actors.messages import Call, Query, Request, Transaction
 from actors.result import Result
 
+if TYPE_CHECKING:
+    from actors.databases.executor import Batch, Task
+
 __all__ = [
-    "Answer",
     "Connection",
     "Database",
-    "Grouping",
+    "Executes",
     "NeedsWriter",
-    "Pipelined",
-    "Ticketed",
-    "Unrunnable",
+    "Sealed",
+    "checked",
+    "close",
     "errors_of",
     "existing",
     "lanes_of",
-    "token_of",
+    "usable",
 ]
 
 
@@ -40,12 +42,17 @@ class NeedsWriter(Exception):
     """Raised by a connection that only reads: the statement writes, and is one for the writer. Nothing of it ran."""
 
 
-def token_of(ticket: int) -> int:
-    """Return the byte that stands for a ticket where jobs are claimed; never 0."""
-    return ticket % 255 + 1
+class Sealed:
+    """An answer that was made ready to be sent before it took effect; see `Connection.seal_with`."""
+
+    __slots__ = ()
 
 
-class Connection(Protocol):
+def _nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+class Connection:
     """One open connection, used by one worker: the base class for a database of your own.
 
     Write `execute` for the requests and steps that your database can serve, and hand all others to
@@ -67,12 +74,9 @@ class Connection(Protocol):
     `Fetch`, `Deallocate` and `Close`; for a `Backup` it takes `OpenBackup`, `CopyPages`, `KeepCopy`
     and `Close`. What each step does stands in its class.
 
-    An attribute `plain_values = True` says that all values of all rows are None, int, float, str or
-    bytes. From a child process they travel faster then.
-
     Threads:
-        `connect()`, `execute` and `close` run in the worker's thread, one call at a time. They may
-        block: only the worker waits. `interrupt` comes from any other thread.
+        `connect()` and all methods run in the worker's thread, one call at a time, except for those
+        that say "from any thread". They may block: only the worker waits.
 
     Errors:
         `ConnectionLost`, raised from the driver's error, says that nothing more can run here. The
@@ -82,8 +86,20 @@ class Connection(Protocol):
         worker, too.
     """
 
+    plain_values: ClassVar[bool] = False
+    """Whether all values of all rows are None, int, float, str or bytes. From a child process they travel faster then.
+    """
+    reads_only: bool = False
+    """Whether nothing can be written on it, so that it does no harm to begin a request again."""
+    warnings: tuple[str, ...] = ()
+    """What was asked for when it was opened and cannot be had."""
+    pid: int | None = None
+    """The process in which it lives, if that is another one on this machine."""
+
+    # --- what a database of your own needs ------------------------------------------------
+
     def execute(self, request: Request | Step) -> Any:
-        """Run a request to its end, or perform a step. In the worker's thread.
+        """Run a request to its end, or perform a step.
 
         A request leaves the connection clean: no transaction is open, no lock is held, and the
         settings are those of before. A step may leave open what later steps need; after `Close` the
@@ -108,24 +124,111 @@ class Connection(Protocol):
         raise TypeError(message)
 
     def interrupt(self) -> None:
-        """End what is running, soon. From any thread; never blocks, never raises.
+        """End the request that runs, soon. From any thread; never blocks, never raises.
 
-        The crew holds a lock meanwhile. The interrupt may meet the connection in any state: before
-        the first statement of a request, in the middle of it, as it ends, between two steps, or
-        closed. So it must be harmless when nothing runs, and it must not end a later request. It
-        comes again every 20 ms until `execute` has returned or raised; which error that raises does
-        not matter.
+        It is called only while `execute` runs, and `execute` is not over for the crew before this
+        has returned. It may come before the first statement of the request, in the middle, or as
+        the request ends. It must not end a later request. It comes again every 20 ms until
+        `execute` has returned or raised; which error that raises does not matter.
 
         The base class does nothing: after `RestartPolicy.grace` the worker is given up.
         """
         return  # without this a type checker takes it for abstract
 
     def close(self) -> None:
-        """Close, and undo what is open. In the worker's thread; never raises; may be called twice.
+        """Close, and undo what is open. Never raises; may be called twice.
 
         The base class does nothing.
         """
         return  # as above
+
+    # --- what a database may do in another way --------------------------------------------
+
+    def run(self, batch: "Batch") -> None:
+        """Run the jobs of a batch: begin each, and say what became of it.
+
+        The base class runs one after the other by `execute`. A database may run several together, and answer in any
+        order.
+
+        Raises:
+            ConnectionLost: nothing more can run here. What was begun and has no answer is lost with it.
+        """
+        while (task := batch.begin()) is not None:
+            self.run_one(batch, task)
+
+    def run_one(self, batch: "Batch", task: "Task") -> None:
+        """Run a job that was begun by `execute`, and say what became of it; for `run`.
+
+        Raises:
+            ConnectionLost: nothing more can run here.
+        """
+        request = task.request
+        try:
+            value = self.execute(request)
+            if type(value) is not Result or type(request) is not Query or request.max_rows is not None:
+                value = checked(value, request, self)
+        except ConnectionLost as lost:
+            if not lost.begun:
+                batch.give_back(task)
+            raise
+        except NeedsWriter:
+            batch.reroute(task)
+        except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
+            batch.fail(task, error)
+        else:
+            batch.answer(task, value)
+        finally:
+            del task, request  # the error leads to this frame, if a function of the user's has raised it
+
+    def cancel(self, task: Any) -> None:
+        """End one job that was begun: the `Task` itself is its identity. As `interrupt`, which the base class calls."""
+        del task
+        self.interrupt()
+
+    def recall(self, most: int | None = None) -> list[Any]:
+        """Return so many tasks at most that were begun from a batch, and that provably will never run here.
+
+        For connections that hand jobs on to another process. From any thread; never blocks.
+        """
+        del most
+        return []
+
+    def check(self) -> None:
+        """Raise `ConnectionLost` if nothing can run here, else return at once. Before a batch is taken."""
+        return  # as above
+
+    def refresh(self) -> None:
+        """Make the connection as new, if a job has changed it. Behind each batch.
+
+        Raises:
+            ConnectionLost: that did not work; no job is concerned.
+        """
+        return  # as above
+
+    def fetch_ahead(self) -> None:
+        """After rows of a stream were answered, and more may come: fetch those that will be asked for next."""
+        return  # as above
+
+    def abandon(self) -> None:
+        """End by force what runs elsewhere: nobody waits for it. From any thread; never blocks, never raises."""
+        return  # as above
+
+    def waits_for_lock(self) -> bool:
+        """Say whether it waits for a lock that another connection holds. From any thread."""
+        return False
+
+    on_end: Callable[..., object] = _nothing
+    """Set by the worker: called once what runs elsewhere is gone, from any thread."""
+    on_wait: Callable[..., object] = _nothing
+    """Set by a child process: called again and again while it waits for a lock."""
+
+    def seal_with(self, pack: Callable[[Any, Any], Any]) -> bool:
+        """Let `pack(value, request)` make what a request that writes is answered by, before it is committed.
+
+        So an answer that cannot be packed undoes the request. Say whether this connection does that.
+        """
+        del pack
+        return False
 
 
 def _kind_of(request: Request | Step) -> str:
@@ -141,146 +244,88 @@ def _kind_of(request: Request | Step) -> str:
     return type(request).__name__
 
 
-class Answer(NamedTuple):
-    """What became of a job that was sent."""
+class _Completed(Connection):
+    """A connection of a class that does not derive from `Connection`."""
 
-    ticket: int
-    """The job's."""
-    value: Any
-    """What it was answered by, as of `Connection.execute`."""
-    error: BaseException | None
-    """Its error, if it failed: an `Exception`, once the connection is open."""
-    seconds: float
-    """How long it ran."""
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        for name in ("execute", "interrupt", "close", "plain_values"):
+            if hasattr(connection, name):
+                setattr(self, name, getattr(connection, name))
 
 
-class Unrunnable:
-    """Stands for a request that did not arrive."""
+def usable(connection: Any) -> Connection:
+    """Return what a database has opened as a connection, with the defaults of `Connection` for what it lacks.
 
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-        """Why; what it is answered by."""
-
-
-Ticketed: TypeAlias = tuple[int, Request | Step | Unrunnable]
-"""A job as a connection knows it: its ticket, and what is to be run."""
-
-
-class Grouping(Connection, Protocol):
-    """A connection that runs jobs together that wait together: in one transaction, for the price of one."""
-
-    is_stale: bool
-    """Whether a job has changed it, so that `refresh` makes it as new."""
-    held_over: "deque[Ticketed]"
-    """Jobs that were drawn and did not belong to the group, or of which nothing has taken effect: the first ones of
-    the next."""
-
-    def execute_group(self, first: Ticketed, draw: Callable[[], Ticketed | None]) -> list[Answer]:
-        """Run a job, and with it others that wait, if it can share a transaction. In the worker's thread.
-
-        None of them is answered before all that took effect is durable. What fails, or is interrupted, is undone alone.
-
-        Args:
-            first: what is run in any case; one of `held_over`, if there is any, which the caller takes out.
-            draw: gives another job that waits, `None` if there is none; never waits.
-
-        Returns:
-            Answers, one at least, of `first` and what was drawn; the others are held over.
-
-        Raises:
-            ConnectionLost: nothing more can run here; which of them took effect is unknown.
-        """
-        ...
-
-    def interrupt(self, ticket: int | None = None) -> None:
-        """End the job with this ticket, soon, begun or not, or whatever runs. From any thread; never raises."""
-        ...
-
-    def waits_for_lock(self) -> bool:
-        """Say whether it waits for a lock that another connection holds. From any thread."""
-        ...
-
-    def refresh(self) -> None:
-        """Make the connection as new, if a job has changed it. In the worker's thread, between two jobs.
-
-        Raises:
-            ConnectionLost: that did not work; no job is concerned.
-        """
-        ...
-
-
-class Pipelined(Connection, Protocol):
-    """A connection that lives elsewhere, and takes jobs ahead while it runs another.
-
-    Each job has a ticket, a number that grows. A job that was sent is *begun* there, or taken back here, never both:
-    what arbitrates that must hold whatever dies (see `child_host`). Jobs are begun in the order of their sending, and
-    answered in it; what was begun and not answered when the other end died is at most one, or one group (`Grouping`).
+    Raises:
+        TypeError: it has no `execute`.
     """
+    if isinstance(connection, Connection):
+        return connection
+    if not callable(getattr(connection, "execute", None)):
+        message = f"connect() must return a connection, with a method execute(), not {type(connection).__name__}"
+        raise TypeError(message)
+    return _Completed(connection)
 
-    on_end: Callable[[], object]
-    """To be set by the worker: called once the other end is gone, from any thread."""
 
-    @property
-    def groups(self) -> bool:
-        """Whether jobs are run in groups (`Grouping`), so that one may be answered before another that came first."""
-        ...
+def close(opened: Any) -> None:
+    """Close what a database has opened, usable or not."""
+    connection = opened if isinstance(opened, Connection) else _Completed(opened)
+    connection.close()
 
-    @property
-    def depth(self) -> int:
-        """How many jobs it takes at most, the running one included; at most 128."""
-        ...
 
-    @property
-    def pid(self) -> int | None:
-        """The process in which it lives, if that is on this machine."""
-        ...
+def checked(value: Any, request: Request | Step, connection: Connection) -> Any:
+    """Return the answer of a connection as its caller gets it: `max_rows` is kept here at last.
 
-    def offer(self, tokens: bytes) -> None:
-        """Let the jobs with these tokens be begun, once they are sent, or taken back. As `recall`."""
-        ...
+    Raises:
+        TypeError: a request is not answered so.
+    """
+    if isinstance(value, Sealed):
+        return value
+    if isinstance(request, Execute):
+        request = request.request
+    if type(value) is Result and not isinstance(request, Transaction):
+        return _limited(value, request.max_rows) if isinstance(request, Query) else value
+    if isinstance(request, (Begin, Commit, Deallocate, Close)):
+        return Result()
+    if isinstance(request, Transaction):
+        return _all_limited(value, request, connection)
+    if isinstance(request, Call):
+        return value
+    message = (
+        f"{_class_of(connection)}.execute() must return a Result, not {type(value).__name__}: "
+        "what belongs to a connection or a thread cannot be sent to another"
+    )
+    raise TypeError(message)
 
-    def send(self, jobs: Sequence[tuple[int, Request | Step]]) -> None:
-        """Send jobs that were offered, one at least, with their tickets. In the worker's thread.
 
-        What cannot be sent is answered in its turn, with that error.
+def _all_limited(value: Any, transaction: Transaction, connection: Connection) -> list[Result]:
+    queries = transaction.queries
+    if type(value) is list and len(value) == len(queries) and all(type(each) is Result for each in value):
+        return [_limited(each, query.max_rows) for each, query in zip(value, queries, strict=True)]
+    message = (
+        f"{_class_of(connection)}.execute() must return for a Transaction a list with a Result for each of its "
+        f"queries, {len(queries)} here"
+    )
+    raise TypeError(message)
 
-        Raises:
-            ConnectionLost: the other end is gone.
-        """
-        ...
 
-    def receive(self) -> Sequence[Answer]:
-        """Return one answer or more, waiting for the first. In the worker's thread.
+def _class_of(connection: Connection) -> str:
+    return type(connection.connection if isinstance(connection, _Completed) else connection).__name__
 
-        Raises:
-            ConnectionLost: the other end is gone; all answers that it gave were received before.
-        """
-        ...
 
-    def recall(self, most: int) -> bytes:
-        """Take back so many jobs at most that are not begun; return their tokens.
+def _limited(result: Result, most: int | None) -> Result:
+    """Return a result without the rows that are too many; `rowcount` stays what the driver told."""
+    if most is None or len(result.rows) <= most:
+        return result
+    return Result(result.columns, result.rows[:most], result.rowcount, result.lastrowid, True)
 
-        Those offered first are taken first. What was returned is returned again until `recalled`: whoever takes jobs
-        back may be cut off. From any thread, under a lock of the caller's; never blocks, never raises.
-        """
-        ...
 
-    def recalled(self) -> None:
-        """Note that what was returned is dealt with. As `recall`."""
-        ...
+class Executes(Protocol):
+    """The least that a connection can do; see `Connection.execute`, which gives the rest its defaults."""
 
-    def interrupt(self, ticket: int | None = None) -> None:
-        """End the job with this ticket, soon, begun or not. From any thread; never blocks, never raises."""
-        ...
-
-    def check(self) -> None:
-        """Raise `ConnectionLost` if the other end is gone, else return at once. In the worker's thread."""
-        ...
-
-    def abandon(self) -> None:
-        """End the other end by force: nobody waits for it any more. From any thread; never blocks, never raises."""
+    def execute(self, request: Any, /) -> Any:
+        """Run a request, or perform a step, and return its answer. In the worker's thread."""
         ...
 
 
@@ -302,8 +347,11 @@ class Database(Protocol):
         """The most workers that can share this database; `None` for any number."""
         ...
 
-    def connect(self) -> Connection:
-        """Open a connection that can serve, or raise. In the worker's thread; may block."""
+    def connect(self) -> Executes:
+        """Open a connection that can serve, or raise. In the worker's thread; may block.
+
+        Derive it from `Connection`. An object that has an `execute` will do.
+        """
         ...
 
 

@@ -8,17 +8,17 @@ import os
 import select
 import signal
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from actors.databases.child_host import OUT_OF_MEMORY, TICKET
-from actors.databases.quick import Drawn, quick_read_into, quick_write
+from actors.databases.frames import OUT_OF_MEMORY, TICKET, TOKEN
+from actors.databases.quick import quick_read, quick_read_into, quick_write
 from actors.errors import ChildProcessEnded
 from actors.log import log
+from actors.threads import CrewThread
 
 if TYPE_CHECKING:
     import subprocess
@@ -42,7 +42,7 @@ while left:
 sys.path[:] = marshal.loads(b"".join(parts))
 descriptors = map(int, [sys.argv[1], *sys.argv[3:7]])
 sys.argv[1:] = []
-from actors.databases.child_host import main
+from actors.databases.child_main import main
 main(*descriptors)
 """
 
@@ -105,14 +105,16 @@ class Child:
         self.on_end: Callable[[], object] = lambda: None
         """Called once the process has ended, in a thread of its own."""
         self._ends = _Ends()
-        self._drawn = Drawn()
         self.path = _path(home)
         """What has to be written first."""
         self._process = self._start(name)
         _children.add(self)
-        self._watcher = threading.Thread(target=self._watch, name=f"querycrew-child-{self.pid}", daemon=True)
+        self._watcher = CrewThread(self._watch, f"querycrew-child-{self.pid}")
         try:
             self._watcher.start()
+            if not self._watcher.has_begun:
+                message = "the thread that watches a child process was killed as it began"
+                raise RuntimeError(message)  # noqa: TRY301
         except BaseException:  # no thread could be started
             self.kill()
             self._process.wait()
@@ -203,13 +205,10 @@ class Child:
         if not self.closed:
             quick_write(self._tokens, tokens)
 
-    def recall(self, most: int) -> bytes:
-        """Draw tokens back; what was drawn is returned again until `recalled`."""
-        return b"" if self.closed else self._drawn.read(self._tokens_back, most)
-
-    def recalled(self) -> None:
-        """Note that what was drawn is dealt with."""
-        self._drawn.clear()
+    def recall(self, most: int) -> list[int]:
+        """Draw so many tokens at most back, those that were offered first; return them."""
+        drawn = b"" if self.closed else quick_read(self._tokens_back, most * TOKEN.size)
+        return [token for (token,) in TOKEN.iter_unpack(drawn)]
 
     def interrupt(self, ticket: int) -> None:
         """Interrupt the job with this ticket."""

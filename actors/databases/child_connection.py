@@ -2,82 +2,97 @@
 
 import marshal
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from actors.databases.base import Answer, token_of
+from actors.databases.base import Connection, NeedsWriter
 from actors.databases.child import PIPE, Child, Inbound
-from actors.databases.child_host import WHATEVER_RUNS
 from actors.databases.frames import (
+    ANSWERS,
+    DONE,
     FAILED,
     FIRST_BYTE,
+    FLUSH,
     HEAD,
+    LARGE,
     LOST,
     MAGIC,
     PICKLED,
     READY,
     RESULT,
     ROWS,
+    SPECIFICATION,
+    STEP,
     WAITS,
+    WHATEVER_RUNS,
+    Item,
     frame,
+    item_of,
+    jobs_frame,
     load_error,
     load_pickled,
-    request_frame,
+    tokens_of,
 )
 from actors.databases.quick import loads
 from actors.databases.steps import Step
-from actors.errors import ConnectionLost, ResultLost
+from actors.errors import ChildProcessEnded, ConnectionLost, ResultLost
 from actors.log import log
 from actors.messages import Request
 from actors.result import Result
 
 if TYPE_CHECKING:
     from actors.databases.child_process import ChildProcess
+    from actors.databases.executor import Batch
 
 __all__ = ["ChildConnection"]
 
-_DEPTH = 24  # jobs in the child's hands at most; far less than the tickets that a token can tell apart
-_GROUP = 128  # the same where the child runs jobs together that wait together: as many as tokens can tell apart
-_TOGETHER = 1 << 18  # bytes of frames that are worth to be put together for one system call
+_MOST: Final = 128  # jobs in the child's hands at most
+_WAITING: Final = 0.1  # seconds since the child last told that it waits for a lock: it tells several times as often
+_SHORT: Final = 20e-6  # seconds that a job ran which is worth to wait for the next one without sleeping
+_PATIENCE: Final = 0.002  # seconds after which answers are asked for that the child has not sent yet
+_MOST_PATIENCE: Final = 0.1
+_SILENCE: Final = 0.5  # seconds: twice as long may a child be silent which has nothing to run, and has to say so
+_LONGEST_RECALL: Final = 0.1  # seconds; taking jobs back never blocks
 
-_WAITING = 0.1  # seconds since the child last told that it waits for a lock: it tells several times as often
+Sink: TypeAlias = Callable[[int, Any, BaseException | None, float], object]
+"""Takes an answer: its ticket, a value or an error, and the seconds that it ran."""
 
-_SHORT = 20e-6  # seconds that a job ran which is worth to wait for the next one without sleeping
 
+class ChildConnection(Connection):
+    """A connection in a child process, which is sent the jobs of a batch together.
 
-class ChildConnection:
-    """A connection in a child process, which takes jobs ahead while it runs another.
-
-    Used by one thread, except for what `Pipelined` allows from any, which may come until `close`.
+    Used by one thread, except for what `Connection` allows from any, which may come until `close`.
     """
 
     def __init__(self, database: "ChildProcess") -> None:
         self._database = database
-        self.groups: bool = getattr(database.database, "groups", False)
-        """Whether the child runs jobs together that wait together."""
-        self.depth = _GROUP if self.groups else _DEPTH
-        """How many jobs it takes at most, those that run included."""
-        # The ticket of the last job that was sent, of the last that was answered, and how long that one ran.
+        # The ticket of the last job that was sent, and how long the last job ran that was answered.
         self._ticket = 0
-        self._answered = 0
+        # The ticket of the step that a job performs, which is not itself sent; `None` while a batch runs.
+        self._step: int | None = None
         self._seconds = float("inf")
+        # The jobs that the child has, by their tickets, oldest first.
+        self._tasks: dict[int, Any] = {}
+        # One for each thread that takes jobs back at this moment.
+        self._recalls: list[None] = []
+        # How many frames of jobs it has not said to be done with.
+        self._frames = 0
+        self._sink: Sink = _nowhere
         # What was read and not looked at yet. Enough for most answers at one go, since each read may have to wait for
         # the interpreter, for 5 ms if another thread computes.
         self._inbound = Inbound(PIPE)
         self._filled = 0
-        self._answers: deque[Answer] = deque()
         # When the child last said that its job waits for a lock.
         self._waited_at = 0.0
         # Of a result that comes in several frames.
         self._rows: list[tuple[Any, ...]] = []
         # Why a part of it cannot be loaded.
         self._unloadable: Exception | None = None
-        self.warnings: tuple[str, ...] = ()
-        """What was asked for over there and cannot be had."""
         # Why nothing more can be read.
         self._failure: ConnectionLost | None = None
         self._child = Child(database.home, database.name)
+        self.pid = self._child.pid
         try:
             self._open(time.monotonic() + database.start_timeout)
         except BaseException:
@@ -86,27 +101,24 @@ class ChildConnection:
             raise
 
     @property
-    def pid(self) -> int:
-        """The child's process number."""
-        return self._child.pid
-
-    @property
-    def on_end(self) -> Callable[[], object]:
-        """Called once the child has ended; see `Pipelined`."""
+    def on_end(self) -> Callable[..., object]:
+        """Called once the child has ended; see `Connection`."""
         return self._child.on_end
 
     @on_end.setter
-    def on_end(self, tell: Callable[[], object]) -> None:
+    def on_end(self, tell: Callable[..., object]) -> None:
         self._child.on_end = tell
 
     def _open(self, deadline: float) -> None:
         """Tell the child what to do, and wait for its first word."""
         import pickle
 
+        heard: list[BaseException | None] = []
+        self._sink = lambda _ticket, _value, error, _seconds: heard.append(error)
         specification = pickle.dumps((self._database.database, self._database.memory_limit))
         try:
-            self._write(self._child.path + frame(0, 0, specification), deadline - time.monotonic())
-            while not self._answers:
+            self._write(self._child.path + frame(SPECIFICATION, 0, specification), deadline - time.monotonic())
+            while not heard:
                 if self._failure is not None:
                     raise self._failure
                 if not self._read(deadline - time.monotonic()):
@@ -117,21 +129,114 @@ class ChildConnection:
                 self._parse()
         except ConnectionLost as lost:
             raise (lost.__cause__ or lost) from None
-        _, _, error, _ = self._answers.popleft()
-        if error is not None:
-            raise error
+        if heard[0] is not None:
+            raise heard[0]
 
     # --- Connection -----------------------------------------------------------------------
 
     def execute(self, request: Request | Step) -> Any:
-        """Run `request`; see `Connection`."""
+        """Run `request`, or perform a step; see `Connection`."""
+        self._check_open()
+        answers: list[tuple[Any, BaseException | None]] = []
+        self._sink = lambda _ticket, value, error, _seconds: answers.append((value, error))
         ticket = self._ticket + 1
-        self.offer(bytes([token_of(ticket)]))
-        self.send([(ticket, request)])
-        [answer] = self.receive()
-        if answer.error is not None:
-            raise answer.error
-        return answer.value
+        sent = jobs_frame(ticket, [item_of(request)[0]], STEP)
+        self._step = self._ticket = ticket
+        self._frames += 1
+        try:
+            self._write(sent)
+            self._collect()
+        finally:
+            self._sink = _nowhere  # it holds the answer, whose error leads to its caller
+        [(value, error)] = answers
+        if error is not None:
+            raise error
+        return value
+
+    def run(self, batch: "Batch") -> None:
+        """Send the jobs of a batch, and hand on their answers; see `Connection`."""
+        self._check_open()
+        self._step = None
+        self._sink = partial(self._hand_on, batch)
+        try:
+            while self._send_some(batch):
+                self._collect()
+                if self._tasks:  # all that is left was recalled
+                    self._wait_for_recalls()
+                    self._tasks.clear()
+        except ConnectionLost as lost:
+            batch.give_back(*self._unbegun(has_begun=lost.begun))
+            raise
+        finally:
+            self._sink = _nowhere  # an idle worker holds nothing of its last jobs
+
+    def _send_some(self, batch: "Batch") -> bool:
+        """Send jobs of a batch, as many as are not too large together; say whether there was any."""
+        tasks: list[Any] = []
+        items: list[Item] = []
+        size = 0
+        while size <= LARGE and len(items) < _MOST and (task := batch.hand_over()) is not None:
+            item, length = item_of(task.request)
+            size += length
+            tasks.append(task)
+            items.append(item)
+        if not tasks:
+            return False
+        if size > LARGE and len(tasks) > 1:  # the last one is large, and alone: it may find no memory
+            self._send(batch, tasks[:-1], items[:-1])
+            self._send(batch, tasks[-1:], items[-1:])
+        else:
+            self._send(batch, tasks, items)
+        return True
+
+    def _hand_on(self, batch: "Batch", ticket: int, value: Any, error: BaseException | None, seconds: float) -> None:
+        task = self._tasks.pop(ticket)
+        if error is None:
+            batch.answer(task, value, seconds)
+        elif isinstance(error, NeedsWriter):
+            batch.reroute(task)
+        else:
+            batch.fail(task, error, seconds)
+
+    def _unbegun(self, *, has_begun: bool) -> list[Any]:
+        """After a loss: return those tasks that did nothing, or that have read only and were not answered.
+
+        Args:
+            has_begun: whether the child may have begun the last task that it took.
+        """
+        recalled = self.recall()
+        self._wait_for_recalls()
+        taken = list(self._tasks.values())
+        last = len(taken) - has_begun
+        # The answers of those that have only read never left the child.
+        harmless = taken[:last] if self.reads_only or len(taken) == 1 else []
+        return [*harmless, *recalled]
+
+    def cancel(self, task: Any) -> None:
+        """End one job; see `Connection`."""
+        ticket = next((ticket for ticket, other in tuple(self._tasks.items()) if other is task), self._step)
+        if ticket is not None:  # else it was answered in this moment
+            self._child.interrupt(ticket)
+
+    def interrupt(self) -> None:
+        """End what runs; see `Connection`."""
+        self._child.interrupt(self._ticket)
+
+    def recall(self, most: int | None = None) -> list[Any]:
+        """Take jobs back that the child has not begun, the oldest first; see `Connection`."""
+        self._recalls.append(None)
+        try:
+            tokens = self._child.recall(_MOST if most is None else most)
+            tickets = {ticket & 0xFFFFFFFF: ticket for ticket in tuple(self._tasks)} if tokens else {}
+            return [self._tasks.pop(tickets[token]) for token in tokens if token in tickets]
+        finally:
+            self._recalls.pop()
+
+    def _wait_for_recalls(self) -> None:
+        """Wait until no other thread has drawn a token of a job that is still noted here."""
+        until = time.monotonic() + _LONGEST_RECALL  # a thread that is killed in the middle may leave its mark
+        while self._recalls and time.monotonic() < until:
+            time.sleep(0)
 
     def close(self) -> None:
         """Let the child close its connection and end; kill it if it does not. See `Connection`."""
@@ -141,66 +246,71 @@ class ChildConnection:
         except Exception as error:  # noqa: BLE001  # nothing more can be done about it
             log(__name__, "error", "close_failed", database=self._database, error=error)
 
-    def interrupt(self, ticket: int | None = None) -> None:
-        """End the job with this ticket, or the last one; a job that is over by then is none. See `Connection`."""
-        self._child.interrupt(self._ticket if ticket is None else ticket)
+    def check(self) -> None:
+        """Raise `ConnectionLost` if the child has ended; see `Connection`."""
+        if self._child.ended is not None:
+            raise self._lost() from self._child.ended
+
+    def abandon(self) -> None:
+        """Kill the child; see `Connection`."""
+        self._child.kill()
 
     def waits_for_lock(self) -> bool:
         """Say whether the job waits for a lock that another connection holds. From any thread."""
         return time.monotonic() - self._waited_at < _WAITING
 
-    # --- Pipelined ------------------------------------------------------------------------
+    # --- sending and collecting -----------------------------------------------------------
 
-    def offer(self, tokens: bytes) -> None:
-        """Let jobs be begun, once they are sent, or taken back; see `Pipelined`."""
-        self._child.offer(tokens)
+    def _send(self, batch: "Batch", tasks: list[Any], items: list[Item]) -> None:
+        """Send jobs, which may be recalled from now on."""
+        ticket = self._ticket + 1
+        try:
+            sent = jobs_frame(ticket, items)
+        except MemoryError:  # for one that is large, and alone
+            for task in tasks:
+                batch.fail(task, MemoryError("this process has no memory to send these parameters"))
+            return
+        self._ticket += len(tasks)
+        self._tasks.update(zip(range(ticket, ticket + len(tasks)), tasks, strict=True))
+        self._frames += 1
+        self._child.offer(tokens_of(ticket, len(tasks)))
+        self._write(sent)
 
-    def send(self, jobs: Sequence[tuple[int, Request | Step]]) -> None:
-        """Send jobs that were offered; see `Pipelined`."""
-        self._check_open()
-        self._ticket = jobs[-1][0]
-        frames = [request_frame(ticket, request) for ticket, request in jobs]
-        if sum(map(len, frames)) <= _TOGETHER:
-            frames = [b"".join(frames)]
-        for data in frames:
-            self._write(data)
-
-    def check(self) -> None:
-        """Raise `ConnectionLost` if the child has ended; see `Pipelined`."""
-        if self._child.ended is not None:
-            raise self._lost() from self._child.ended
-
-    def receive(self) -> list[Answer]:
-        """Return the answers that have come, waiting for one if there is none; see `Pipelined`."""
-        self._check_open()
-        while not self._answers:
+    def _collect(self) -> None:
+        """Take answers until the child has done all that it was sent."""
+        patience, is_silent = _PATIENCE, False
+        while self._frames:
             if self._failure is not None:
                 raise self._failure
-            self._read_on()
-        answers = list(self._answers)
-        self._answers.clear()
-        self._seconds = answers[-1].seconds
-        return answers
+            if self._step is not None:
+                self._read_on()
+            elif len(self._tasks) > 1:
+                if self._read_on(patience):
+                    patience = _PATIENCE
+                else:  # an answer may wait for another one
+                    self._child.interrupt(FLUSH)
+                    patience = min(2 * patience, _MOST_PATIENCE)
+            elif self._read_on(_SILENCE) or self._tasks:
+                is_silent = False
+            elif is_silent:
+                raise self._stopped()
+            else:
+                is_silent = True
 
-    def recall(self, most: int) -> bytes:
-        """Take jobs back that the child has not begun, the oldest first; see `Pipelined`."""
-        return self._child.recall(most)
-
-    def recalled(self) -> None:
-        """Note that what was taken back is dealt with; see `Pipelined`."""
-        self._child.recalled()
-
-    def abandon(self) -> None:
-        """Kill the child; see `Pipelined`."""
+    def _stopped(self) -> ConnectionLost:
+        """Return what is wrong with a child that is stopped, or hangs. All its jobs were taken back. Kill it."""
         self._child.kill()
+        lost = self._lost(begun=False, blames=False)
+        lost.__cause__ = ChildProcessEnded(f"child process {self.pid} did not answer, and was killed")
+        return lost
 
     # --- reading and writing --------------------------------------------------------------
 
     def _write(self, data: bytes, seconds: float | None = None) -> None:
         """Write all of `data`, and read meanwhile: the child may have to be rid of an answer before it can read.
 
-        If the child is gone, nothing is written and nothing raised: whoever reads learns of that, behind the answers
-        that it gave before.
+        If the child is gone, nothing is written and nothing raised: the next read tells that, behind the answers that
+        the child gave before.
         """
         at = 0
         while at < len(data) and self._failure is None:
@@ -214,13 +324,15 @@ class ChildConnection:
             except BrokenPipeError:
                 return
 
-    def _read_on(self) -> None:
-        """Read and parse once. What goes wrong is raised by `receive`, once the answers before it are taken."""
+    def _read_on(self, seconds: float | None = None) -> bool:
+        """Read and parse once; say whether anything came in time. `_failure` tells what goes wrong."""
         try:
-            self._read()
+            came = self._read(seconds)
             self._parse()
         except ConnectionLost as error:
             self._failure = error
+            return True
+        return came
 
     def _read(self, seconds: float | None = None) -> bool:
         """Read what has come, waiting for it for so many seconds at most; say whether anything has.
@@ -229,15 +341,15 @@ class ChildConnection:
             ConnectionLost: the child has ended.
         """
         inbound = self._inbound
-        place, room, eager = inbound.address + self._filled, inbound.size - self._filled, self._seconds < _SHORT
-        got = self._child.read(place, room, seconds, eager=eager)
+        place, room = inbound.address + self._filled, inbound.size - self._filled
+        got = self._child.read(place, room, seconds, eager=self._seconds < _SHORT)
         if got == 0:
             raise self._lost() from self._child.reap()
         self._filled += got or 0
         return got is not None
 
     def _parse(self) -> None:
-        """Turn all whole frames that were read into answers; keep the beginning of the next, and room for its rest.
+        """Hand on all whole frames that were read; keep the beginning of the next, and room for its rest.
 
         Raises:
             ConnectionLost: the child says so, or what it sent cannot be read.
@@ -247,8 +359,7 @@ class ChildConnection:
         try:
             while size - at >= HEAD.size:
                 magic, length, ticket, kind, seconds = HEAD.unpack_from(view, at)
-                expected = self.groups or self._answered <= ticket
-                _require(magic == MAGIC and expected and ticket <= self._ticket, "no frame of a job that it was sent")
+                _require(magic == MAGIC and ticket <= self._ticket, "no frame of a job that it was sent")
                 end = at + HEAD.size + length
                 if end > size:
                     wanted = HEAD.size + length
@@ -271,45 +382,60 @@ class ChildConnection:
         self._filled = len(rest)
 
     def _take(self, kind: int, ticket: int, body: memoryview, seconds: float) -> None:
-        """Turn a frame into an answer, or into a part of one."""
-        value: Any = None
-        error: BaseException | None = None
-        if kind == WAITS:
+        """Hand on what a frame says."""
+        if kind in (ANSWERS, DONE):
+            self._take_answers(body)
+            self._frames -= kind == DONE
+        elif kind == WAITS:
             self._waited_at = time.monotonic()
-            return
-        if kind in (RESULT, ROWS, PICKLED):
-            try:
-                value = load_pickled(body) if kind == PICKLED else loads(body)
-            except Exception as failure:  # the frames before and behind it are whole
-                if kind != PICKLED and not isinstance(failure, MemoryError):
-                    raise
-                self._unloadable = failure
-            if kind == ROWS:
-                self._rows += value or ()
-                return
-            value, error = self._whole(kind, value)
+        elif kind in (RESULT, ROWS, PICKLED):
+            self._take_result(kind, ticket, body, seconds)
         elif kind == LOST:
-            raise self._lost() from load_error(body, BaseException)
+            begun, blames = bool(body[0] & 1), bool(body[0] & 2)
+            raise self._lost(begun=begun, blames=blames) from load_error(body[1:], BaseException)
         elif kind == READY:
-            self.warnings = marshal.loads(body)
+            self.warnings, self.reads_only = marshal.loads(body)
+            self._sink(ticket, None, None, 0.0)
         else:
             error = load_error(body, BaseException if kind == FAILED else Exception)
-        self._rows, self._unloadable = [], None
-        self._answered = ticket
-        self._answers.append(Answer(ticket, value, error, seconds))
+            self._rows, self._unloadable = [], None
+            self._sink(ticket, None, error, seconds)
 
-    def _whole(self, kind: int, value: Any) -> tuple[Any, ResultLost | None]:
-        """Return the value of an answer whose last frame has come, or why it cannot be had."""
-        if self._unloadable is not None:
-            failure = self._unloadable
-            lost = ResultLost(f"the job was done, and its result cannot be loaded here ({type(failure).__name__})")
-            lost.__cause__ = failure
-            return None, lost
+    def _take_answers(self, body: memoryview) -> None:
+        """Hand on small results of several jobs."""
+        sink, seconds = self._sink, self._seconds
+        for ticket, seconds, result in loads(body):
+            if result is None:
+                sink(ticket, None, NeedsWriter(), seconds)
+            else:
+                sink(ticket, Result(*(loads(result) if type(result) is bytes else result)), None, seconds)
+        self._seconds = seconds
+
+    def _take_result(self, kind: int, ticket: int, body: memoryview, seconds: float) -> None:
+        """Hand on a result, or keep a part of one."""
+        value: Any = None
+        try:
+            value = load_pickled(body) if kind == PICKLED else loads(body)
+        except Exception as failure:  # the frames before and behind it are whole
+            if kind != PICKLED and not isinstance(failure, MemoryError):
+                raise
+            self._unloadable = failure
+        if kind == ROWS:
+            self._rows += value or ()
+            return
+        rows, unloadable = self._rows, self._unloadable
+        self._rows, self._unloadable = [], None
+        self._seconds = seconds
+        if unloadable is not None:
+            lost = ResultLost(f"the job was done, and its result cannot be loaded here ({type(unloadable).__name__})")
+            lost.__cause__ = unloadable
+            self._sink(ticket, None, lost, seconds)
+            return
         if kind == RESULT:
             value = Result(*value)
-            if self._rows:
-                value.rows = [*self._rows, *value.rows]
-        return value, None
+            if rows:
+                value.rows = [*rows, *value.rows]
+        self._sink(ticket, value, None, seconds)
 
     # --- the end --------------------------------------------------------------------------
 
@@ -317,8 +443,12 @@ class ChildConnection:
         if self._child.closed:
             raise self._lost() from self._child.reap()
 
-    def _lost(self) -> ConnectionLost:
-        return ConnectionLost(f"child process {self.pid}")
+    def _lost(self, **flags: bool) -> ConnectionLost:
+        return ConnectionLost(f"child process {self.pid}", **flags)
+
+
+def _nowhere(*_: object) -> None:
+    """Take an answer for which nothing waits."""
 
 
 def _require(right: bool, what: str) -> None:

@@ -1,483 +1,374 @@
 """What runs in a child process: one connection, jobs from a pipe, answers into another.
 
-    parent ── jobs ────►  main thread: draw a token, run its job, write the answer, and again
+    parent ── jobs ────►  main thread: draw a token, run its job, and again; then write the answers
            ◄── answers ──
            ── control ─►  a thread of its own: interrupts; its end is the end of the parent
            ── lifeline ►  nothing is ever written: at its end the kernel kills this process
 
-**Whoever draws the token of a job has the job.** A token is one byte in a pipe that the parent, too, reads from: so the
-kernel decides whether a job that was sent ahead is run here or was taken back, even while this process is stopped, or
-dead. An answer is written before the next token is drawn: at most one job is ever in these hands.
+**Who draws the token of a job has claimed the job.** A token is four bytes in a pipe that the parent reads from, too.
+So the kernel decides whether a job that was sent is begun here or was recalled there, even while this process is
+stopped, or dead. It draws one token at a time: of those that were drawn, only the last job can be running.
 """
 
-import fcntl
-import gc
 import marshal
 import os
-import select
-import signal
-import struct
 import sys
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, NoReturn
 
-from actors.databases.answers import checked, usable
-from actors.databases.base import Answer, Connection, Database, Grouping, Ticketed, Unrunnable, token_of
+from actors.databases.base import Connection
+from actors.databases.child_requests import Requests
+from actors.databases.executor import Batch
 from actors.databases.frames import (
+    ANSWERS,
+    DONE,
     ERROR,
     FAILED,
     FEW,
-    HEAD,
+    FLUSH,
     LARGE,
-    LOST,
-    MAGIC,
     READY,
-    TOO_LARGE,
+    RESULT,
+    STEP,
+    TICKET,
+    TOKEN,
     WAITS,
+    WHATEVER_RUNS,
+    Item,
     Packed,
-    answer_frame,
     answer_frames,
     error_frame,
     frame,
     load_request,
+    lost_frame,
     write,
 )
-from actors.databases.steps import Declare, Fetch, Step
+from actors.databases.steps import Close, Declare, Fetch
 from actors.errors import ConnectionLost, ResultLost
-from actors.messages import Request
 from actors.result import Result
 
-__all__ = ["OUT_OF_MEMORY", "TICKET", "WHATEVER_RUNS", "main"]
+__all__ = ["Host", "end"]
 
-TICKET: Final = struct.Struct("<Q")
-"""An interrupt on the control pipe: the ticket of the job that it is for."""
-WHATEVER_RUNS: Final = 0
-"""The ticket of an interrupt that is for whatever runs now. No job has it."""
-OUT_OF_MEMORY: Final = 70
-"""The exit code of a child that found no memory to say so."""
+_LONGEST_KEPT: Final = 0.001  # seconds of running whose answers are kept back until other answers are there
+_NO_MEMORY: Final = "a child process has no memory for these parameters; see ChildProcess(memory_limit=…)"
 
-_CHUNK = 1 << 16  # bytes that are read at a time
-# Seconds that the next job is awaited without sleeping: to wake a process takes longer than most jobs (64 outstanding:
-# 72 thousand/s without, 101 with it; one after the other: 8 and 16).
-_EAGER = 150e-6
 
-T = TypeVar("T")
+class _Task:
+    """A job as the connection in a child knows it."""
+
+    __slots__ = ("_unwanted", "began", "request", "ticket")
+
+    def __init__(self, ticket: int, unwanted: set[int], began: float) -> None:
+        self.ticket = ticket
+        self.request: Any = None
+        self.began = began
+        # The tickets of all that was interrupted.
+        self._unwanted = unwanted
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it was interrupted. A step that closes what a session left open runs all the same."""
+        return self.ticket in self._unwanted and type(self.request) is not Close
+
+
+class RemoteBatch(Batch):
+    """The jobs of one frame, or a step; see `Batch`."""
+
+    __slots__ = ("_count", "_first", "_host", "_items")
+
+    def __init__(self, host: "Host", connection: Connection, ticket: int, count: int, items: list[Item] | None) -> None:
+        """Take the jobs of a frame.
+
+        Args:
+            host: whose they are.
+            connection: what runs them.
+            ticket: that of the first.
+            count: how many there are.
+            items: their requests; `None` if there was no memory for them.
+        """
+        super().__init__(connection)
+        self._host = host
+        self._first = ticket
+        self._count = count
+        self._items = items
+
+    def __len__(self) -> int:
+        return self._count
+
+    def begin(self) -> _Task | None:
+        """Draw the next token, and return its job; see `Batch`."""
+        host, first = self._host, self._first
+        while (number := host.draw(first, self._count)) is not None:
+            if host.tells_first:
+                self.tell()
+            task = _Task(first + number, host.unwanted, time.perf_counter())
+            self.running.append(task)
+            try:
+                if self._items is None:
+                    raise MemoryError(_NO_MEMORY)  # noqa: TRY301
+                task.request = load_request(self._items[number])
+                if task.is_unwanted:
+                    raise InterruptedError("interrupted before it was started")  # noqa: TRY301
+            except Exception as error:  # noqa: BLE001  # it goes to its caller
+                self.fail(task, error)
+                continue
+            return task
+        return None
+
+    def tell(self) -> None:
+        """Send the answers that are there; see `Batch`."""
+        if self._host.has_answers:
+            self._host.flush()
+
+    def answer(self, task: _Task, value: Any, seconds: float | None = None) -> None:
+        """Send an answer, now or together with others; see `Batch`."""
+        self._leave(task)
+        self._host.answer(task, value, time.perf_counter() - task.began if seconds is None else seconds)
+
+    def fail(self, task: _Task, error: BaseException, seconds: float | None = None) -> None:
+        """Send an error; see `Batch`."""
+        self._leave(task)
+        self._host.fail(task, error, time.perf_counter() - task.began if seconds is None else seconds)
+
+    def reroute(self, task: _Task) -> None:
+        """Let the parent hand the job to the writer; see `Batch`."""
+        self._leave(task)
+        self._host.reroute(task)
+
+    def give_back(self, *tasks: _Task) -> None:
+        """Do nothing more: the connection is lost, and that tells the parent; see `Batch`."""
+        for task in tasks:
+            self._leave(task)
 
 
 class Host:
     """The child's end of a connection; see the head of this file."""
 
-    def __init__(self, jobs: int, answers: int, tokens: int, control: int) -> None:
-        self._jobs, self._answers, self._tokens, self._control = jobs, answers, tokens, control
-        self._more = select.poll()
-        self._more.register(jobs, select.POLLIN)
-        self._buffer = b""
-        # Jobs that were read and not yet run, as ticket, kind, body; some of them may have been taken back.
-        self._read: deque[tuple[int, int, bytes | bytearray]] = deque()
-        self._connection: Connection | None = None
-        # The same, if it runs jobs together that wait together.
-        self._grouping: Grouping | None = None
-        # Of what runs, and the interrupts of what will.
-        self._lock = threading.Lock()
-        self._running = 0
-        self._interrupted: set[int] = set()
-        # Whether what runs is what the next step of a stream asks for.
-        self._is_ahead = False
-        # The ticket of the job that runs, or of the first of a group.
-        self._first = 0
+    def __init__(self, requests: Requests, answers: int, tokens: int, control: int) -> None:
+        self._requests = requests
+        self._answers, self._tokens, self._control = answers, tokens, control
+        # Held while something is written.
+        self._writing = threading.Lock()
+        self._connection = Connection()
+        self._plain = self._seals = False
+        self.tells_first = True
+        """Whether all answers are sent before the next job is begun. Each death then costs the job that runs: what can
+        write is never begun again, so the answers of others must not be lost with this process."""
+        self._batch: RemoteBatch | None = None
+        self.unwanted: set[int] = set()
+        """The tickets of jobs that were interrupted, begun or not."""
+        # A token that was drawn and belongs to the next frame.
+        self._drawn: int | None = None
+        # Answers that were not sent yet: small results, and frames; and how many seconds it took to make the results.
+        # Large values take long, so this bounds what they need of the memory, too.
+        self._results: list[tuple[int, float, Any]] = []
+        self._frames: list[bytes] = []
+        self._seconds = 0.0
+        # The step behind which the connection fetches what the next step will ask for.
+        self._ahead: _Task | None = None
 
-    def serve(self, specification: bytes) -> None:
+    def serve(self, connect: Callable[[], Connection]) -> None:
         """Open the connection, and run jobs until the parent sends no more."""
         threading.Thread(target=self._listen, name="querycrew-control", daemon=True).start()
-        os.set_blocking(self._jobs, False)
         try:
-            self._connection = usable(_database(specification).connect())
+            self._connection = connection = connect()
         except BaseException as error:  # noqa: BLE001  # the parent decides what it means
             write(self._answers, error_frame(FAILED, 0, error))
             return
-        self._plain = plain = bool(getattr(self._connection, "plain_values", False))
-        self._refresh = getattr(self._connection, "refresh", lambda: None)
-        self._seals = hasattr(self._connection, "seal")
-        if self._seals:
-            self._connection.seal = lambda value, of: Packed(value, of, plain=plain)  # type: ignore[attr-defined]
-        if hasattr(self._connection, "execute_group"):
-            self._grouping = cast("Grouping", self._connection)
-        if hasattr(self._connection, "on_wait"):
-            self._connection.on_wait = lambda: write(self._answers, frame(WAITS, self._first, b""))
-        warnings = getattr(self._connection, "warnings", ())
-        write(self._answers, frame(READY, 0, marshal.dumps(tuple(warnings))))
+        self._plain = plain = bool(connection.plain_values)
+        self._seals = connection.seal_with(lambda value, of: Packed(value, of, plain=plain))
+        connection.on_wait = self._tell_wait
+        facts = (tuple(connection.warnings), bool(connection.reads_only))
+        self.tells_first = not connection.reads_only
+        write(self._answers, frame(READY, 0, marshal.dumps(facts)))
         try:
-            if self._grouping is not None:
-                self._serve_groups(self._grouping)
-            else:
-                while (job := self._draw()) is not None:
-                    self._run(*job)
-                    del job  # while it waits for the next, it shall hold nothing of this one
-                    self._make_ready()
+            while (sent := self._requests.next()) is not None:
+                self._serve_batch(*sent)
+                del sent  # while it waits for the next, it shall hold nothing of this one
         finally:
-            self._connection.close()
+            connection.close()
 
-    def _serve_groups(self, connection: Grouping) -> None:
-        """Run what waits together together, until the parent sends no more."""
-        while True:
-            if connection.held_over:
-                first: Ticketed | None = connection.held_over.popleft()
-            else:
-                drawn = self._draw()
-                first = None if drawn is None else self._loaded(*drawn)
-                del drawn
-            if first is None:
-                return
-            self._first = first[0]
-            try:
-                answers = connection.execute_group(first, self._draw_now)
-            except BaseException as error:  # noqa: BLE001  # nothing more can run here
-                self._lose(first[0], error, 0.0)
-            del first  # while it waits for the next, it shall hold nothing of this one
-            self._tell(answers)
-            del answers
-            self._make_ready()
-
-    def _make_ready(self) -> None:
-        """Make the connection as new, if a job has changed it; a failure costs nothing that was answered."""
+    def _serve_batch(self, ticket: int, count: int, kind: int, body: bytes | bytearray | None) -> None:
         try:
-            self._refresh()
-        except BaseException as error:  # noqa: BLE001  # nothing more can run here
-            self._lose(self._first, error, 0.0)
-
-    def _tell(self, answers: list[Answer]) -> None:
-        """Write answers, as many as have room in one system call."""
-        data = b""
-        for ticket, value, error, seconds in answers:
-            for part in self._frames(ticket, value, error, seconds):
-                if len(data) + len(part) > LARGE:
-                    write(self._answers, data)
-                    data = b""
-                if len(part) < LARGE:
-                    data += part
-                else:
-                    write(self._answers, part)
-        write(self._answers, data)
-
-    def _frames(self, ticket: int, value: Any, error: BaseException | None, seconds: float) -> Iterator[bytes]:
-        if error is None:
-            try:
-                yield from answer_frames(ticket, value, None, seconds, plain=self._plain)
-            except Exception as failure:  # noqa: BLE001  # it goes to its caller
-                # The answer of a job that has written was packed before the commit, so it was committed.
-                error = _lost("the job", failure) if type(value) is Packed else failure
-            else:
-                return
-        _tell_where(error)
-        yield error_frame(ERROR, ticket, error, seconds)
-        error.__traceback__ = None  # its frames hold a cursor, and that a lock
-
-    def _loaded(self, ticket: int, kind: int, body: bytes | bytearray) -> Ticketed:
-        try:
-            return ticket, load_request(kind, body)
-        except Exception as error:  # noqa: BLE001  # it goes to its caller
-            return ticket, Unrunnable(error)
-
-    def _draw_now(self) -> Ticketed | None:
-        """Return the next job that has come and is this process's, if there is one."""
-        if not self._read:
-            with suppress(BlockingIOError):
-                self._buffer += os.read(self._jobs, _CHUNK)
-                self._parse()
-            if not self._read:
-                return None
-        try:
-            token = os.read(self._tokens, 1)
-        except BlockingIOError:
-            self._read.clear()  # these were taken back
-            return None
-        while token and (self._read or self._receive()):
-            job = self._read.popleft()
-            if token_of(job[0]) == token[0]:
-                return self._loaded(*job)
-        return None
-
-    def _draw(self) -> tuple[int, int, bytes | bytearray] | None:
-        """Return the next job that is this process's, or `None` if the parent sends no more."""
-        read = self._read
-        while True:
-            if not read and not self._receive():
-                return None
-            try:
-                token = os.read(self._tokens, 1)
-            except BlockingIOError:
-                read.clear()  # a job's token is there before the job is: these were taken back
-                continue
-            if not token:
-                return None
-            while read or self._receive():
-                job = read.popleft()
-                if token_of(job[0]) == token[0]:
-                    return job
-            return None
-
-    def _receive(self) -> bool:
-        """Read what was sent, waiting for it; say whether there was any more."""
-        while True:
-            self._parse()
-            if self._read:
-                return True
-            if len(self._buffer) < HEAD.size or not self._receive_large():
-                more = self._wait_for(lambda: os.read(self._jobs, _CHUNK))
-                if not more:
-                    return False
-                self._buffer += more
-
-    def _wait_for(self, read: Callable[[], T]) -> T:
-        """Read what comes next, at first without sleeping."""
-        eager_until = time.perf_counter() + _EAGER
-        while True:
-            try:
-                return read()
-            except BlockingIOError:
-                if time.perf_counter() < eager_until:
-                    os.sched_yield()
-                else:
-                    self._more.poll()
-
-    def _parse(self) -> None:
-        buffer, at = self._buffer, 0
-        while len(buffer) - at >= HEAD.size:
-            magic, length, ticket, kind, _ = HEAD.unpack_from(buffer, at)
-            if magic != MAGIC:
-                message = "the parent of this child process sent what is no request"
-                raise ValueError(message)
-            end = at + HEAD.size + length
-            if end > len(buffer):
-                break
-            self._read.append((ticket, kind, buffer[at + HEAD.size : end]))
-            at = end
-        self._buffer = buffer[at:]
-
-    def _receive_large(self) -> bool:
-        """Read the rest of a frame that was begun, if it is a large one; say whether it was.
-
-        One for which there is no memory is thrown away as it comes: it becomes the error of its job, and of no other.
-        """
-        _, length, ticket, kind, _ = HEAD.unpack_from(self._buffer)
-        if length <= _CHUNK:
-            return False
-        begun, self._buffer = self._buffer[HEAD.size :], b""
-        try:
-            body = bytearray(length)
-            body[: len(begun)] = begun
-            place = memoryview(body)
+            items = None if body is None else marshal.loads(body)
         except MemoryError:
-            kind, body, place = TOO_LARGE, bytearray(), memoryview(bytearray(_CHUNK))
-        at = len(begun)
-        while at < length:
-            part = place[at:] if kind != TOO_LARGE else place[: length - at]
-            got = self._wait_for(partial(os.readv, self._jobs, [part]))
-            if not got:
-                raise EOFError
-            at += got
-        self._read.append((ticket, kind, body))
-        return True
-
-    def _run(self, ticket: int, kind: int, body: bytes | bytearray) -> None:
-        began = time.perf_counter()
-        self._first = ticket
-        with self._lock:
-            self._running = ticket
-            interrupted = self._interrupted and self._is_interrupted(ticket)
-        lost = False
-        cause: BaseException
+            items = None
+        if kind == STEP:
+            self._drawn = ticket & 0xFFFFFFFF  # it has no token in the pipe
+        self._batch = batch = RemoteBatch(self, self._connection, ticket, count, items)
         try:
-            if interrupted:
-                message = "interrupted before it was started"
-                raise InterruptedError(message)  # noqa: TRY301  # answered like any error
-            request, connection = load_request(kind, body), self._connection
-            del body
-            result = connection.execute(request)  # type: ignore[union-attr]  # open by now
-            with self._lock:
-                self._running = 0
-            self._answer(ticket, result, request, time.perf_counter() - began)
-            if isinstance(request, (Declare, Fetch)) and request.ahead and result.truncated:
-                del result
-                self._fetch_ahead(ticket)
-        except ConnectionLost as error:
-            lost, cause = True, error
-        except Exception as error:  # noqa: BLE001  # the statement's own error goes to its caller
-            cause = error
-        except BaseException as error:  # noqa: BLE001  # as on a thread, it costs the worker
-            lost, cause = True, error
-        else:
-            return
-        with self._lock:
-            self._running = 0
-        if lost:
-            self._lose(ticket, cause, time.perf_counter() - began)
-        _tell_where(cause)
-        write(self._answers, error_frame(ERROR, ticket, cause, time.perf_counter() - began))
-        cause.__traceback__ = None  # its frames hold a cursor, and that a lock
+            self._connection.run(batch)
+            self.flush(DONE)
+            if self._ahead is not None:
+                self._fetch_ahead(batch, self._ahead)
+            self._connection.refresh()
+        except BaseException as error:  # noqa: BLE001  # nothing more can run here
+            self._lose(error)
+        self._batch = None
+        if self.unwanted:
+            self.unwanted.difference_update([each for each in tuple(self.unwanted) if each < ticket + count])
 
-    def _answer(self, ticket: int, value: Any, request: Request | Step, seconds: float) -> None:
-        """Write what a job is answered by.
-
-        Raises:
-            TypeError: it is nothing that a connection may answer.
-            ResultLost: it cannot be sent, and the job was done.
-            Exception: the same of a job that has only read.
-        """
-        if type(value) is not Packed:
-            assert self._connection is not None  # it was opened before any job
-            value = checked(value, request, self._connection)
-        try:
-            if self._plain and type(value) is Result and len(value.rows) <= FEW:
-                write(self._answers, answer_frame(ticket, value, seconds))
-                return
-            for data in answer_frames(ticket, value, request, seconds, plain=self._plain):
-                write(self._answers, data)
-        except Exception as error:
-            if self._seals and type(value) is not Packed:
-                raise  # what writes was packed before it was committed
-            raise _lost(request, error) from error
-
-    def _fetch_ahead(self, ticket: int) -> None:
+    def _fetch_ahead(self, batch: RemoteBatch, task: _Task) -> None:
         """Fetch what a stream will be asked for next, while the parent works on what it was given.
 
         The answered step counts as running meanwhile: an interrupt of it is for this, and one of the step that asks
         for it, which may have been sent.
         """
-        ahead: Callable[[], object] | None = getattr(self._connection, "fetch_ahead", None)
-        if ahead is not None:
-            with self._lock:
-                self._running, self._is_ahead = ticket, True
-            ahead()
-            with self._lock:
-                self._running, self._is_ahead = 0, False
+        batch.running.append(task)
+        self._connection.fetch_ahead()
+        batch._leave(task)
+        self._ahead = None
 
-    def _lose(self, ticket: int, cause: BaseException, seconds: float) -> NoReturn:
+    # --- tokens ---------------------------------------------------------------------------
+
+    def draw(self, first: int, count: int) -> int | None:
+        """Draw a token of a frame, and return its number there; `None` if none is left.
+
+        Args:
+            first: the frame's first ticket.
+            count: how many jobs it has.
+        """
+        if self._drawn is None:
+            try:
+                drawn = os.read(self._tokens, TOKEN.size)
+            except BlockingIOError:
+                return None
+            if not drawn:
+                return None
+            (self._drawn,) = TOKEN.unpack(drawn)
+        number: int = (self._drawn - first) & 0xFFFFFFFF
+        if number >= count:
+            return None  # it belongs to the next frame
+        self._drawn = None
+        return number
+
+    # --- answers --------------------------------------------------------------------------
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether there are answers that were not sent yet."""
+        return bool(self._results or self._frames)
+
+    def answer(self, task: _Task, value: Any, seconds: float) -> None:
+        """Send what a job is answered by, together with others if it is small."""
+        if self._plain and type(value) is Result and len(value.rows) <= FEW:
+            if value.truncated:
+                self._note_ahead(task)
+            result = (value.columns, value.rows, value.rowcount, value.lastrowid, value.truncated)
+            self._results.append((task.ticket, seconds, result))
+            self._seconds += seconds
+            if self._seconds > _LONGEST_KEPT:
+                self.flush()
+            return
+        if type(value) is Packed:
+            kind, body = value.parts[0]
+            if len(value.parts) == 1 and kind == RESULT and len(body) < LARGE:
+                self._results.append((task.ticket, seconds, body))
+                return
+        elif type(value) is Result and value.truncated:
+            self._note_ahead(task)
+        self._send(task, value, seconds)
+
+    def _note_ahead(self, task: _Task) -> None:
+        """Note that more rows of a stream can be fetched, if that was asked for."""
+        if isinstance(task.request, (Declare, Fetch)) and task.request.ahead:
+            self._ahead = task
+
+    def _send(self, task: _Task, value: Any, seconds: float) -> None:
+        """Send an answer by itself, now."""
+        self.flush()
+        try:
+            for data in answer_frames(task.ticket, value, task.request, seconds, plain=self._plain):
+                with self._writing:
+                    write(self._answers, data)
+        except Exception as error:  # noqa: BLE001  # it goes to its caller
+            is_undone = self._seals and type(value) is not Packed  # what writes was packed before it was committed
+            self.fail(task, error if is_undone else _lost(task.request, error), seconds)
+
+    def fail(self, task: _Task, error: BaseException, seconds: float) -> None:
+        """Send the error of a job, together with other answers."""
+        _tell_where(error)
+        self._frames.append(error_frame(ERROR, task.ticket, error, seconds))
+        error.__traceback__ = None  # its frames hold a cursor, and that a lock
+
+    def reroute(self, task: _Task) -> None:
+        """Say that a job is one for the writer."""
+        self._results.append((task.ticket, 0.0, None))
+
+    def flush(self, kind: int = ANSWERS) -> None:
+        """Write all answers that are there. From any thread."""
+        with self._writing:
+            # In the other thread only the ends of these lists change meanwhile.
+            frames, results = self._frames[:], self._results[:]
+            del self._frames[: len(frames)], self._results[: len(results)]
+            self._seconds = 0.0
+            if results or kind == DONE:
+                try:
+                    frames.append(frame(kind, 0, marshal.dumps(results)))
+                except Exception:  # noqa: BLE001  # there is no memory for all, or one of them cannot be sent
+                    frames += [*map(self._alone, results), frame(kind, 0, marshal.dumps([]))]
+            if frames:
+                write(self._answers, b"".join(frames) if len(frames) > 1 else frames[0])
+
+    def _alone(self, result: tuple[int, float, Any]) -> bytes:
+        ticket, seconds, _ = result
+        try:
+            return frame(ANSWERS, 0, marshal.dumps([result]))
+        except Exception as error:  # noqa: BLE001  # it goes to its caller
+            is_undone = self._seals and type(result[2]) is not bytes  # as in `_send`
+            return error_frame(ERROR, ticket, error if is_undone else _lost("the job", error), seconds)
+
+    def _tell_wait(self) -> None:
+        with self._writing:
+            write(self._answers, frame(WAITS, 0, b""))
+
+    def _lose(self, cause: BaseException) -> NoReturn:
         """Say why nothing more can run here, and end."""
-        if isinstance(cause, ConnectionLost):
-            cause = cause.__cause__ or cause
-        _tell_where(cause)
-        write(self._answers, error_frame(LOST, ticket, cause, seconds))
-        _end(1)
+        lost = cause if isinstance(cause, ConnectionLost) else ConnectionLost()
+        if lost is not cause:
+            lost.__cause__ = cause
+        _tell_where(lost.__cause__ or lost)
+        self.flush()
+        write(self._answers, lost_frame(lost))
+        end(1)
 
-    def _is_interrupted(self, ticket: int) -> bool:
-        """Say whether an interrupt came before its job; forget those whose jobs were taken back."""
-        interrupted = ticket in self._interrupted
-        self._interrupted = {later for later in self._interrupted if later > ticket}
-        return interrupted
+    # --- interrupts, in a thread of its own -----------------------------------------------
 
     def _listen(self) -> NoReturn:
         """Interrupt what the parent wants interrupted; when it is gone, be gone."""
         while True:
             data = os.read(self._control, TICKET.size)
             if len(data) < TICKET.size:
-                _end(1)
+                end(1)
             (ticket,) = TICKET.unpack(data)
-            if self._grouping is not None:
-                self._grouping.interrupt(None if ticket == WHATEVER_RUNS else ticket)
-                continue
-            with self._lock:
-                if self._running and (ticket in (WHATEVER_RUNS, self._running) or self._is_ahead):
-                    # A database of somebody's own; the interrupt is repeated.
-                    with suppress(Exception):
-                        self._connection.interrupt()  # type: ignore[union-attr]  # open, since something runs
-                if ticket > self._running:
-                    self._interrupted.add(ticket)
+            # A database of somebody's own; the interrupt is repeated.
+            with suppress(Exception):
+                if ticket == FLUSH:
+                    self._flush_now()
+                else:
+                    self._interrupt(ticket)
 
+    def _flush_now(self) -> None:
+        if not self._writing.locked():  # else the other thread is about to
+            self.flush()
 
-def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> NoReturn:
-    """Serve until the parent ends, or wants no more. In the main thread of a child process."""
-    for descriptor in (jobs, answers, tokens, control, lifeline):
-        os.set_inheritable(descriptor, False)
-    os.register_at_fork(after_in_child=lambda: _let_go(jobs, answers, tokens, control, lifeline))
-    _tie(lifeline)
-    # Rows are no garbage: looking for cycles among them again and again takes a sixth of the time that fetching takes.
-    gc.set_threshold(50_000, 10, 10)
-    host = Host(jobs, answers, tokens, control)
-    code = 0
-    try:
-        host.serve(_specification(jobs))
-    except MemoryError:
-        code = OUT_OF_MEMORY
-    except (BrokenPipeError, EOFError):
-        code = 1  # nobody is there any more
-    except BaseException:  # noqa: BLE001  # a fault of ours: for whoever looks at standard error
-        code = 1
-        with suppress(BaseException):
-            traceback.print_exc()
-    _end(code)
-
-
-def _tie(lifeline: int) -> None:
-    """See to it that this process ends with its parent, and not before it because of the terminal.
-
-    At the end of the lifeline's other side the kernel sends SIGKILL (or SIGIO, where only that can be had, which ends
-    a process as well), whatever this one does then: no thread of it needs to run for that, and none could while a
-    function keeps the interpreter to itself, or while the process is stopped.
-    """
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # It is no process of the terminal's foreground, which with "stty tostop" must not even print.
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
-    try:
-        over = not os.read(lifeline, 1)
-    except BlockingIOError:
-        over = False
-    if over:  # it ended before the kernel was asked to tell
-        _end(1)
-
-
-def _specification(jobs: int) -> bytes:
-    _, length, _, _, _ = HEAD.unpack(_read_exactly(jobs, HEAD.size))
-    return _read_exactly(jobs, length)
-
-
-def _database(specification: bytes) -> Database:
-    """Return the database that the children of this parent connect to, and keep to its limit of memory."""
-    import pickle
-
-    database, memory_limit = pickle.loads(specification)  # from our own parent
-    _limit(memory_limit)
-    return database  # type: ignore[no-any-return]
-
-
-def _let_go(*descriptors: int) -> None:
-    """In a fork that a function of the user's makes: it shall keep nobody waiting for the end of these pipes."""
-    for descriptor in descriptors:
-        with suppress(OSError):
-            os.close(descriptor)
-
-
-def _read_exactly(descriptor: int, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = os.read(descriptor, size - len(data))
-        if not more:
-            raise EOFError
-        data += more
-    return data
-
-
-def _limit(memory_limit: int | None) -> None:
-    if memory_limit is not None:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
+    def _interrupt(self, ticket: int) -> None:
+        if ticket != WHATEVER_RUNS:
+            self.unwanted.add(ticket)  # first: a job that is about to begin sees it
+        batch, ahead = self._batch, self._ahead
+        for task in () if batch is None else tuple(batch.running):
+            if ticket in (WHATEVER_RUNS, task.ticket) or task is ahead:
+                batch.interrupt(task)  # type: ignore[union-attr]  # there is one, since it has tasks
 
 
 def _lost(what: object, error: Exception) -> ResultLost:
-    return ResultLost(f"{what} was done, and its result is lost: {type(error).__name__}: {error}")
+    lost = ResultLost(f"{what} was done, and its result is lost: {type(error).__name__}: {error}")
+    lost.__cause__ = error
+    return lost
 
 
 def _tell_where(error: BaseException) -> None:
@@ -495,7 +386,8 @@ def _tell_where(error: BaseException) -> None:
             error.add_note("in the child process:\n" + "".join(traceback.format_list(frames)).rstrip())
 
 
-def _end(code: int) -> NoReturn:
+def end(code: int) -> NoReturn:
+    """End this process now."""
     with suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()

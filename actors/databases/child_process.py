@@ -141,7 +141,7 @@ _PYTHONS = ("python", "pypy", "graalpy")
 def _is_the_program_again() -> bool:
     """Say whether this process was started to be a child, by a parent whose `sys.executable` is no Python."""
     # The words that a child begins with are among the arguments; a Python has taken them away.
-    return any("actors.databases.child_host" in str(argument) for argument in getattr(sys, "argv", ())[1:])
+    return any("actors.databases.child_main" in str(argument) for argument in getattr(sys, "argv", ())[1:])
 
 
 def _current_folder() -> str | None:

@@ -10,57 +10,88 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from io import BytesIO
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
+from actors.databases.base import Sealed
 from actors.databases.steps import Execute, Step
-from actors.errors import RemoteError
+from actors.errors import ConnectionLost, RemoteError
+from actors.frozen import store
 from actors.messages import Call, Query, Request, Transaction, unbound
-from actors.parameters import PLAIN
+from actors.parameters import PLAIN, Parameters
 from actors.result import Result
 
 __all__ = [
+    "ANSWERS",
+    "DONE",
     "ERROR",
     "FAILED",
     "FEW",
     "FIRST_BYTE",
+    "FLUSH",
     "HEAD",
+    "JOBS",
     "LARGE",
     "LOST",
     "MAGIC",
+    "OUT_OF_MEMORY",
     "PICKLED",
     "READY",
     "RESULT",
     "ROWS",
-    "TOO_LARGE",
+    "SPECIFICATION",
+    "STEP",
+    "TICKET",
+    "TOKEN",
     "WAITS",
+    "WHATEVER_RUNS",
+    "Item",
     "Packed",
-    "answer_frame",
     "answer_frames",
     "error_frame",
     "frame",
+    "item_of",
+    "jobs_frame",
     "load_error",
     "load_pickled",
     "load_request",
-    "request_frame",
+    "lost_frame",
+    "tokens_of",
     "write",
 ]
 
 E = TypeVar("E", bound=BaseException)
 
 HEAD: Final = struct.Struct("<HQQBf")
-"""`MAGIC`, length of the body in bytes, ticket of the job, kind, seconds that the job ran."""
+"""`MAGIC`, length of the body in bytes, ticket of the job, or of the first one, kind, and the seconds that the job ran,
+or how many jobs there are."""
+TOKEN: Final = struct.Struct("<I")
+"""What stands for a ticket where jobs are claimed: its last four bytes."""
 MAGIC: Final = 0xC3B5
 """What each frame begins with: something else that is written into the pipes is noticed."""
 FIRST_BYTE: Final = MAGIC & 0xFF
 """The first of a frame."""
 
-QUERY, PICKLED_REQUEST, UNSENDABLE, TOO_LARGE = range(4)
-"""Kinds of requests. One that cannot be sent goes as the reason for that, and comes back in its turn as the error; one
-for which there is no memory over there becomes the last."""
-RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED, WAITS = range(8)
-"""Kinds of answers: a whole result, or its end; rows that come before it; a result that was pickled; an error of the
-statement; the error after which the connection is of no more use; an open connection; why it could not be opened; and
-what is no answer: that the job waits for a lock."""
+SPECIFICATION, JOBS, STEP = range(3)
+"""Kinds of what a child is sent: what to open; jobs, with tickets in a row, each of which has a token; and a step of a
+job that has begun. Nobody takes a step back, so it has a ticket, and no token."""
+ANSWERS, DONE, RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED, WAITS = range(10)
+"""Kinds of what a child sends: small results of several jobs; the same, and that no job of the frame is left; a whole
+result, or its end; rows that come before it; a result that was pickled; an error of the statement; the error after
+which the connection is of no more use; an open connection; why it could not be opened; and that a job waits for a
+lock."""
+
+TICKET: Final = struct.Struct("<Q")
+"""What a parent writes on the control pipe: the ticket of the job to interrupt, or one of the next two."""
+WHATEVER_RUNS: Final = 0
+"""Interrupt the job that runs now. No job has this ticket."""
+FLUSH: Final = (1 << 64) - 1
+"""Send the answers that are there."""
+OUT_OF_MEMORY: Final = 70
+"""The exit code of a child that found no memory to say so."""
+
+Item: TypeAlias = "tuple[str, Parameters, int | None] | bytes | str"
+"""A request as it travels: a plain query by its parts; another one pickled; or the reason why it cannot be sent, which
+comes back as its error."""
 
 _PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the interpreter for some milliseconds
 LARGE: Final = 1 << 16
@@ -94,24 +125,56 @@ def write(descriptor: int, data: bytes) -> None:
 # --- requests -----------------------------------------------------------------------------
 
 
-def request_frame(ticket: int, request: Request | Step) -> bytes:
-    """Return the frame of a request, or of the reason why it cannot be sent. Never raises."""
-    inner = request.request if isinstance(request, Execute) else request
+def item_of(request: Request | Step) -> tuple[Item, int]:
+    """Return a request as it travels, and the bytes that this takes, roughly. Never raises."""
+    if type(request) is Query and request.many is None and type(request.params) is tuple:
+        # Most requests are of this kind: in one loop, without a call for each value.
+        sql, params, size = request.sql, request.params, 0
+        for value in params:
+            kind = type(value)
+            if kind is str or kind is bytes:
+                size += len(value)
+            elif kind not in PLAIN:
+                break
+        else:
+            if type(sql) is str:
+                return (sql, params, request.max_rows), size + len(sql)
+    item = _item_of(request)
+    return item, _size_of(item)
+
+
+def _item_of(request: Request | Step) -> Item:
     try:
-        if type(request) is Query and request.many is None and request.max_rows is None:
-            params = request.params
-            if type(params) is not tuple or not PLAIN.issuperset(map(type, params)):
-                params = _plainer(params)
+        if type(request) is Query and request.many is None:
+            params = _plainer(request.params)
             if params is not None:
-                return frame(QUERY, ticket, marshal.dumps((_plain(request.sql), params)))
+                sql = request.sql
+                return sql if type(sql) is str else _plain(sql), params, request.max_rows
+        inner = request.request if isinstance(request, Execute) else request
         reason = _not_importable(inner.function) if isinstance(inner, Call) else None
         if reason is None:
-            dumped = _pickle(request) if isinstance(inner, Call) else _pickle_plainly(request)
-            return frame(PICKLED_REQUEST, ticket, dumped)
-        reason = _wrong_function(inner, reason)
+            return _pickle(request) if isinstance(inner, Call) else _pickle_plainly(request)
+        return _wrong_function(inner, reason)
     except BaseException as error:  # noqa: BLE001  # whatever the class of a parameter does there
-        reason = _unsendable(inner, type(error).__name__)
-    return frame(UNSENDABLE, ticket, reason.encode(errors="replace"))
+        return _unsendable(request.request if isinstance(request, Execute) else request, type(error).__name__)
+
+
+def _size_of(item: Item) -> int:
+    if type(item) is not tuple:
+        return len(item)
+    sql, params, _ = item
+    values = params.values() if isinstance(params, dict) else params
+    return len(sql) + sum(len(value) for value in values if type(value) is str or type(value) is bytes)
+
+
+def jobs_frame(ticket: int, items: list[Item], kind: int = JOBS) -> bytes:
+    """Return the frame of jobs, of which the first has this ticket, and the others the next ones; or of a step."""
+    return frame(kind, ticket, marshal.dumps(items), len(items))
+
+
+def tokens_of(ticket: int, count: int) -> bytes:
+    """Return the tokens of so many jobs, of which the first has this ticket."""
+    return struct.pack(f"<{count}I", *(number & 0xFFFFFFFF for number in range(ticket, ticket + count)))
 
 
 def _pickle(value: object) -> bytes:
@@ -192,24 +255,27 @@ def _plainer(params: Any) -> Any:
     return values if PLAIN.issuperset(map(type, values)) else None
 
 
-def load_request(kind: int, body: bytes | bytearray) -> Request | Step:
-    """Return the request of a frame.
+def load_request(item: Item) -> Request | Step:
+    """Return the request of an item.
 
     Raises:
         TypeError: it could not be sent.
         Exception: a parameter cannot be put together here.
     """
-    if kind == UNSENDABLE:
-        raise TypeError(body.decode())
-    if kind == TOO_LARGE:
-        message = "a child process has no memory for these parameters; see ChildProcess(memory_limit=…)"
-        raise MemoryError(message)
-    if kind == QUERY:
-        return Query(*marshal.loads(body))
+    if type(item) is tuple:
+        sql, params, max_rows = item
+        query: Query = object.__new__(Query)  # it was checked where it was made
+        store(query, "sql", sql)
+        store(query, "params", params)
+        if max_rows is not None:
+            store(query, "max_rows", max_rows)
+        return query
+    if type(item) is str:
+        raise TypeError(item)
     import pickle
 
     try:
-        request: Request | Step = pickle.loads(body)  # from our own parent
+        request: Request | Step = pickle.loads(item)  # type: ignore[arg-type]  # from our own parent
     except Exception as error:
         error.add_note("querycrew: a child process has to import what it is sent, and does not run __main__")
         raise
@@ -219,7 +285,7 @@ def load_request(kind: int, body: bytes | bytearray) -> Request | Step:
 # --- answers ------------------------------------------------------------------------------
 
 
-class Packed:
+class Packed(Sealed):
     """An answer as it travels: the kinds and bodies of its frames."""
 
     __slots__ = ("parts",)
@@ -227,12 +293,6 @@ class Packed:
     def __init__(self, value: Any, request: object, *, plain: bool) -> None:
         """Pack what `request` is answered by; see `answer_frames` for `plain` and the errors."""
         self.parts = list(_parts_of(value, request, plain=plain))
-
-
-def answer_frame(ticket: int, result: Result, seconds: float) -> bytes:
-    """Return the one frame of a result, which must be plain; see `answer_frames`."""
-    body = _body(result)
-    return HEAD.pack(MAGIC, len(body), ticket, RESULT, seconds) + body
 
 
 def answer_frames(ticket: int, value: Any, request: object, seconds: float, *, plain: bool) -> Iterator[bytes]:
@@ -325,6 +385,10 @@ def load_pickled(body: Any) -> Any:
 
 def error_frame(kind: int, ticket: int, error: BaseException, seconds: float = 0.0) -> bytes:
     """Return the frame of an error, which arrives as what it is, if its class allows that."""
+    return frame(kind, ticket, _error_body(error), seconds)
+
+
+def _error_body(error: BaseException) -> bytes:
     import pickle
 
     notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
@@ -333,7 +397,13 @@ def error_frame(kind: int, ticket: int, error: BaseException, seconds: float = 0
         pickle.loads(dumped)  # some classes can be taken apart and not be put together again
     except BaseException:  # noqa: BLE001  # whatever its class does there
         dumped = b""
-    return frame(kind, ticket, pickle.dumps((_told(error), notes, dumped)), seconds)
+    return pickle.dumps((_told(error), notes, dumped))
+
+
+def lost_frame(lost: ConnectionLost) -> bytes:
+    """Return the frame that says why nothing more can run."""
+    flags = bytes([lost.begun | lost.blames << 1])
+    return frame(LOST, 0, flags + _error_body(lost.__cause__ or lost))
 
 
 def _told(error: BaseException) -> str:

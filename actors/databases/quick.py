@@ -9,7 +9,7 @@ from functools import partial
 from operator import call
 from typing import Any, Final
 
-__all__ = ["Drawn", "loads", "quick_read_into", "quick_write"]
+__all__ = ["loads", "quick_read", "quick_read_into", "quick_write"]
 
 # `os.write` lets other threads run meanwhile, and a thread that computes then keeps the interpreter for 5 ms: more than
 # the call takes by a factor of a thousand. For descriptors that do not block.
@@ -45,24 +45,11 @@ def quick_read_into(descriptor: int, address: int, room: int) -> int:
     return int(got)
 
 
-class Drawn:
-    """Bytes that were read, none of them 0, until they are dealt with: they outlive whatever cuts their reader off.
-
-    They are written to their place by the system call itself, in which no thread of Python can be killed.
-    """
-
-    def __init__(self) -> None:
-        self._place = ctypes.create_string_buffer(256)
-
-    def read(self, descriptor: int, most: int) -> bytes:
-        """Return what was read and not dealt with, or else read what is there, from one that does not block."""
-        if most > 0 and not self._place.value:
-            _libc.read(descriptor, self._place, min(most, 255))
-        return self._place.value
-
-    def clear(self) -> None:
-        """Note that all of it is dealt with."""
-        ctypes.memset(self._place, 0, 256)
+def quick_read(descriptor: int, most: int) -> bytes:
+    """Return what is there, from a descriptor that does not block; nothing if there is nothing."""
+    place = ctypes.create_string_buffer(most)
+    got = _libc.read(descriptor, place, most)
+    return place.raw[:got] if got > 0 else b""
 
 
 def _raise_unless_interrupted() -> None:

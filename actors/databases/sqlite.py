@@ -190,11 +190,6 @@ class _Lane(Frozen):
     def __str__(self) -> str:
         return str(self.database)
 
-    @property
-    def groups(self) -> bool:
-        """Whether its connection runs jobs together that wait together."""
-        return self.role == WRITER
-
     def connect(self) -> SQLiteConnection:
         """Open the database; see `SQLite.connect`."""
         kind = SQLiteWriter if self.role == WRITER else SQLiteConnection

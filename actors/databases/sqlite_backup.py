@@ -110,7 +110,7 @@ def _new_file(path: str, source: str) -> str:
     folder, name = os.path.split(path)
     mine = _name_of_this_system()
     for other in os.listdir(folder or "."):
-        left = _UNFINISHED.fullmatch(other)
+        left = re.fullmatch(_UNFINISHED, other)
         # Of a process of another container, or machine, it cannot be found out whether it is alive.
         if left and left["name"] == name and left["system"] == mine and not _is_alive(int(left["pid"])):
             _remove(os.path.join(folder, other))
@@ -126,8 +126,8 @@ def _new_file(path: str, source: str) -> str:
     return partial
 
 
-_UNFINISHED = re.compile(
-    r"(?P<name>.*)\.(?P<system>[0-9a-f]{8})-(?P<pid>[0-9]{1,9})-[0-9a-f]{8}\.partial(-wal|-shm|-journal)?", re.DOTALL
+_UNFINISHED = (
+    r"(?s:(?P<name>.*)\.(?P<system>[0-9a-f]{8})-(?P<pid>[0-9]{1,9})-[0-9a-f]{8}\.partial(-wal|-shm|-journal)?)"
 )
 
 

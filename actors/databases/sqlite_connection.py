@@ -2,14 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import apsw
 
-from actors.databases.base import NeedsWriter
+from actors.databases.base import Connection, NeedsWriter
 from actors.databases.sqlite_opening import opened
 from actors.databases.sqlite_statement import (
     Counting,
@@ -32,6 +32,7 @@ from actors.messages import Call, Parameters, Query, Request, Script, Transactio
 from actors.result import Result
 
 if TYPE_CHECKING:
+    from actors.databases.executor import Batch, Task
     from actors.databases.sqlite import SQLite
 
 __all__ = [
@@ -163,7 +164,7 @@ class _ScriptTrace:
         return True
 
 
-class SQLiteConnection:
+class SQLiteConnection(Connection):
     """One APSW connection, which every job finds clean.
 
     A job that attaches a database, creates something temporary or sets a pragma (the engine's authorizer tells, as the
@@ -191,8 +192,9 @@ class SQLiteConnection:
         self.seal: Callable[[Any, Any], Any] = lambda value, _: value
         """Makes what is answered of the value of a request that writes, and the request, before it is committed: if
         that fails, nothing has taken effect."""
-        self.rollbacks = 0
-        """How many transactions were rolled back."""
+        # Counts the transactions that were rolled back. SQLite may tell as the connection is deallocated, when nothing
+        # else is left of this object. Python code that is called then has ended the process.
+        self._rolled_back = count()
         # Whether the request that runs has taken effect: no error of it says anything else from then on.
         self._is_committed = False
         # Set by `interrupt`, for a wait for a lock, which the engine's own interrupt does not end.
@@ -201,31 +203,31 @@ class SQLiteConnection:
         self._busy_since = self._busy_at = 0.0
         # Seconds that it may wait for a lock, if less than the database allows.
         self._patience = float("inf")
-        self.on_wait: Callable[[], object] = lambda: None
-        """Called again and again while it waits for a lock."""
+        # Whether a transaction is open that several reads share.
+        self._shares = False
         # The job is done, and an interrupt comes too late.
         self._renewing = False
         self.is_stale = False
         """Whether a job has changed something of the connection that the next one would see."""
         self.stays_readonly = False
         """Whether the transaction that is open only reads, and no statement of it can change that."""
-        self.warnings: tuple[str, ...] = ()
-        """What was asked for and cannot be had."""
         self._open()
 
     def _open(self) -> None:
         self.connection: apsw.Connection
-        self.connection, self._file, self.warnings = opened(self._database, self._on_busy, create=self._create)
+        self.connection, self.file, self.warnings = opened(self._database, self._on_busy, create=self._create)
         self._create = False  # a file that is gone was there, and an empty one is no substitute
+        self.reads_only = self._role == READER or self._database.readonly
         if self._role == READER:
             self.connection.pragma("query_only", True)
-            if self._file is not None:
-                self._file.look_again = _LOOK_AGAIN
+            if self.file is not None:
+                self.file.look_again = _LOOK_AGAIN
         self._known.clear()
         self.counting = Counting(self.connection)
         """Counts what the statement that runs changes."""
         self.take_over()
-        self.connection.set_rollback_hook(self._note_rollback, id="querycrew")
+        count_one: Any = self._rolled_back.__next__
+        self.connection.set_rollback_hook(count_one, id="querycrew")
         self._cursor = self.connection.cursor()
         self.is_stale = False
         self._steps = Steps(self)
@@ -245,8 +247,10 @@ class SQLiteConnection:
         connection.exec_trace = connection.row_trace = None
         connection.set_progress_handler(None)
 
-    def _note_rollback(self) -> None:
-        self.rollbacks += 1
+    @property
+    def rollbacks(self) -> int:
+        """How many transactions were rolled back."""
+        return int(repr(self._rolled_back)[6:-1])  # "count(3)"
 
     # --- waiting for locks ----------------------------------------------------------------
 
@@ -266,6 +270,15 @@ class SQLiteConnection:
         # Short at first, since most locks are; then as seldom as an interrupt may be late.
         time.sleep(min(left, 0.001 * (attempts + 1), 0.025))
         return self._renewing or not self._interrupted
+
+    @contextmanager
+    def patience(self, seconds: float) -> Iterator[None]:
+        """Wait no longer than so many seconds for each lock within the block."""
+        self._patience, self._busy_since, self._interrupted = seconds, 0.0, False
+        try:
+            yield
+        finally:
+            self._patience = float("inf")
 
     def waits_for_lock(self) -> bool:
         """Say whether it waits for a lock that another connection holds. From any thread."""
@@ -344,6 +357,70 @@ class SQLiteConnection:
 
     # --- Connection -----------------------------------------------------------------------
 
+    def seal_with(self, pack: Callable[[Any, Any], Any]) -> bool:
+        """Pack what a request that writes is answered by before it is committed; see `Connection`."""
+        self.seal = pack
+        return True
+
+    def run(self, batch: "Batch") -> None:
+        """Run the jobs of a batch; see `Connection`.
+
+        Quick reads that wait together see one state of the database, which is begun after all of them were asked: to
+        lock and unlock the file for each costs more than most of them.
+        """
+        if self._role != READER:
+            super().run(batch)
+            return
+        is_alone = len(batch) == 1
+        request: Any
+        value: Any
+        try:
+            while (task := batch.begin()) is not None:
+                request = task.request
+                known = self._known.get(request.sql) if type(request) is Query else None
+                if known is None or not known.reads or request.many is not None or request.max_rows is not None:
+                    self._end_shared()
+                    self.run_one(batch, task)
+                    continue
+                try:
+                    if not self._shares:
+                        self._begin_shared(is_alone)
+                    value = self._read_known(request, known)
+                except Exception as error:  # noqa: BLE001  # it goes to its caller
+                    self._fail_shared(batch, task, error)
+                else:
+                    batch.answer(task, value)
+        finally:
+            task = request = value = None  # an error leads to this frame, if a function of the user's has raised it
+            self._end_shared()
+
+    def _fail_shared(self, batch: "Batch", task: "Task", error: Exception) -> None:
+        if is_lost(error):
+            raise ConnectionLost(str(error)) from error
+        if isinstance(error, ConnectionLost):
+            raise error
+        request = task.request
+        self._explain(error, request)
+        self._known.pop(request.sql, None)  # type: ignore[union-attr]  # it may have been prepared anew
+        self._shares = False
+        self._clean_up()
+        batch.fail(task, error)
+
+    def _begin_shared(self, is_alone: bool) -> None:
+        """Begin what the quick reads of a batch share; a read that is alone is a transaction by itself."""
+        self._interrupted = self._is_committed = False
+        self._busy_since = 0.0
+        self._make_ready()
+        if not is_alone:
+            self.connection.execute("BEGIN")
+        self._shares = True
+
+    def _end_shared(self) -> None:
+        if self._shares:
+            self._shares = False
+            if self.connection.in_transaction:
+                self._clean_up()
+
     def execute(self, request: Request | Step) -> Any:
         """Run `request`; see `Connection`."""
         self._interrupted = False  # an interrupt was meant for the last job
@@ -384,8 +461,8 @@ class SQLiteConnection:
         try:
             if self.is_stale:
                 self._renew()
-            elif self._file is not None and self._file.has_changed():
-                self._file.prepare_to_reopen()
+            elif self.file is not None and self.file.has_changed():
+                self.file.prepare_to_reopen()
                 self._renew()
         except apsw.Error as error:
             if is_lost(error):
@@ -403,7 +480,7 @@ class SQLiteConnection:
 
         Nothing was written, so the request is run again; a function is not called a second time.
         """
-        return self._file is not None and self._file.immutable and self._file.has_changed()
+        return self.file is not None and self.file.immutable and self.file.has_changed()
 
     def _answer(self, request: Request) -> Any:
         if isinstance(request, Query):
@@ -424,7 +501,7 @@ class SQLiteConnection:
             return self._in_own_transaction(query, readonly=False)
         self.admits = self._admit_reading if self._role == READER else self._admit_free
         try:
-            return self.run(query)
+            return self.run_query(query)
         except _NeedsTransaction:
             self.admits = self._admit_all
         self.connection.execute("BEGIN IMMEDIATE")  # which the statement cannot end
@@ -443,9 +520,9 @@ class SQLiteConnection:
 
     def _value_in(self, own: OwnTransaction, request: Query | Transaction | Call[Any]) -> Any:
         if isinstance(request, Query):
-            return self.run(request)
+            return self.run_query(request)
         if isinstance(request, Transaction):
-            return run_each(request, self.run, own)
+            return run_each(request, self.run_query, own)
         return call(own, self, request, f"{request} is one transaction, and the function ended it")
 
     def _check_closed(self, request: Request) -> None:
@@ -530,11 +607,6 @@ class SQLiteConnection:
         elif self._is_torn():
             raise _torn()
 
-    @property
-    def reads_only(self) -> bool:
-        """Whether nothing can be written with it."""
-        return self._role == READER or self._database.readonly
-
     def run_within(self, query: Query) -> Any:
         """Run a query in the transaction that there is; an error undoes that query, unless all is rolled back."""
         if query.many is None:
@@ -550,7 +622,7 @@ class SQLiteConnection:
         return self.undone_alone(lambda script: self.seal(self._script(script), script), script)
 
     def _sealed(self, query: Query) -> Any:
-        return self.seal(self.run(query), query)
+        return self.seal(self.run_query(query), query)
 
     def undone_alone(self, run: Callable[[R], T], request: R) -> T:
         """Run a request in the transaction that there is, so that an error undoes that alone.
@@ -565,7 +637,8 @@ class SQLiteConnection:
             value = run(request)
             is_open = connection.in_transaction and self.rollbacks == rollbacks
             if is_open and not self._end_savepoint(RELEASE) and self.stays_readonly:
-                self.rollbacks += 1  # SQLite tells of no commit where nothing was written, and another one may be open
+                # SQLite tells of no commit where nothing was written, and another one may be open.
+                next(self._rolled_back)
         except BaseException:
             self.close_cursor()
             if connection.in_transaction and self.rollbacks == rollbacks and not self._end_savepoint(UNDO):
@@ -609,7 +682,7 @@ class SQLiteConnection:
 
     # --- running --------------------------------------------------------------------------
 
-    def run(self, query: Query) -> Result:
+    def run_query(self, query: Query) -> Result:
         """Run a query of any kind, in the transaction that there is, if there is any."""
         try:
             if query.many is not None:
@@ -647,6 +720,17 @@ class SQLiteConnection:
             return Result(columns, rows, len(rows))
         counting.end()
         return Result(columns, rows, counting.changed, counting.rowid)
+
+    def _read_known(self, query: Query, known: Known) -> Result:
+        """Run a statement that is known to read only, as `_run_known` does."""
+        told, columns = self.told, known.columns
+        if told.asked:
+            told.clear()
+        cursor = self._cursor.execute(query.sql, query.params)
+        if told.asked:
+            columns = self._columns(cursor, known, query.sql, query.params)
+        rows = cursor.fetchall()
+        return Result(columns, rows, len(rows))
 
     def _traced(self, query: Query) -> Result:
         """Run a statement of which nothing is known yet, or of which not all rows are wanted."""

@@ -6,7 +6,6 @@ from array import array
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import parse_qsl, quote, unquote
 
 import apsw
 
@@ -38,7 +37,10 @@ class Location:
             ValueError: SQLite can open no such thing.
         """
         path, self._query, self._is_uri = text, "", is_uri
+        options: dict[str, str] = {}
         if is_uri:
+            from urllib.parse import parse_qsl, unquote  # few databases are named so
+
             rest, _, self._query = text.removeprefix("file:").partition("#")[0].partition("?")
             if rest.startswith("//"):
                 host, _, rest = rest[2:].partition("/")
@@ -47,8 +49,8 @@ class Location:
                     raise ValueError(message)
                 rest = f"/{rest}"
             path = unquote(rest, errors="surrogateescape")
+            options = dict(parse_qsl(self._query, keep_blank_values=True))
         _check_text(path)
-        options = dict(parse_qsl(self._query, keep_blank_values=True))
         vfs = options.get("vfs", "")
         self.in_memory = path in ("", ":memory:") or options.get("mode") == "memory" or vfs == "memdb"
         """Whether it lives and dies with its connections."""
@@ -69,6 +71,8 @@ class Location:
 
     def uri(self, *options: str) -> str:
         """Return a URI that means the same from any folder, with further options, such as `mode=ro`."""
+        from urllib.parse import quote
+
         query = "&".join(filter(None, (self._query, *options)))
         name = f"//{quote(self.path)}" if self.path.startswith("/") else quote(self.path)
         return f"file:{name}?{query}" if query else f"file:{name}"

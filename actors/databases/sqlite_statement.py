@@ -53,12 +53,13 @@ _READING_PRAGMAS: Final = frozenset(
     }
 )
 
+# These are compiled when they are needed first, and not as this is imported.
 # White space, semicolons and comments. Atomic: with backtracking a comment could swallow the statement behind it.
-_BLANK: Final = re.compile(r"(?>[ \t\n\f\r\ufeff;]+|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z))*")
+_BLANK: Final = r"(?>[ \t\n\f\r\ufeff;]+|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z))*"
 # The beginning of a statement that changes rows. `WITH` may also begin a statement that reads.
-_CHANGES_ROWS: Final = re.compile(_BLANK.pattern + r"(?i:INSERT|REPLACE|UPDATE|DELETE|WITH)\b")
+_CHANGES_ROWS: Final = _BLANK + r"(?i:INSERT|REPLACE|UPDATE|DELETE|WITH)\b"
 # Text in which a semicolon ends nothing, or a semicolon that may end a statement.
-_SEMICOLON: Final = re.compile(
+_SEMICOLON: Final = (
     r"'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z)|;"
 )
 
@@ -240,18 +241,18 @@ def changes_connection(action: int, first: str | None, second: str | None, schem
 
 def is_blank(sql: str) -> bool:
     """Say whether `sql` holds nothing but white space, semicolons and comments, as SQLite understands them."""
-    return _BLANK.fullmatch(sql) is not None
+    return re.fullmatch(_BLANK, sql) is not None
 
 
 def changes_rows(sql: str) -> bool:
     """Say whether a statement begins like one that changes rows. A query that begins with `WITH` does, too."""
-    return _CHANGES_ROWS.match(sql) is not None
+    return re.match(_CHANGES_ROWS, sql) is not None
 
 
 def statements_of(script: str) -> Iterator[str]:
     """Return the statements of a script one by one, each with its semicolon. SQLite finds the end of each."""
     begin, first = 0, _after_blank(script, 0)
-    for found in _SEMICOLON.finditer(script):
+    for found in re.finditer(_SEMICOLON, script):
         end = found.end()
         if found[0] != ";" or end <= first:
             continue
@@ -264,5 +265,5 @@ def statements_of(script: str) -> Iterator[str]:
 
 
 def _after_blank(sql: str, begin: int) -> int:
-    found = _BLANK.match(sql, begin)
+    found = re.compile(_BLANK).match(sql, begin)
     return begin if found is None else found.end()

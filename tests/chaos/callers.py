@@ -13,6 +13,7 @@ import pykka
 from actors.errors import DatabaseUnavailable, WorkerDied
 from supervisor import Reply, Status, SupervisorRef
 from tests.chaos.hurried_callers import on_a_loop_with_time_limits, with_deadlines, with_second_thoughts
+from tests.chaos.talking_callers import by_streams, in_transactions
 from tests.conftest import eventually
 
 _EXPECTED = (WorkerDied, DatabaseUnavailable)
@@ -178,3 +179,5 @@ CALLERS = (
     *(by_telling, from_callbacks, on_a_loop, by_derived_replies),
     *(with_deadlines, with_second_thoughts, on_a_loop_with_time_limits),
 )
+TALKERS = (in_transactions, by_streams)
+"""Callers for a database that takes transactions and streams."""

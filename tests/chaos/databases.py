@@ -1,26 +1,18 @@
-"""Databases that write down which statement ran where, and break when the killer wants it."""
+"""The scripted database: it writes down which statement ran where, and breaks when the killer wants it."""
 
-import sqlite3
 import threading
 from asyncio import CancelledError
-from collections import deque
-from contextlib import closing, suppress
-from pathlib import Path
-from typing import Any
+from collections import Counter, deque
+from contextlib import suppress
+from random import Random
 
-from actors.databases.base import Connection
-from actors.databases.sqlite import SQLite
 from actors.errors import ConnectionLost
 from actors.messages import Query, Request
 from actors.result import Result
+from supervisor import SupervisorRef
 
 GRACE = 0.05  # seconds until a worker is given up
 
-# Takes some milliseconds.
-_COUNTING = (
-    "FROM (WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 30000) "
-    "SELECT max(i) AS largest FROM n) WHERE largest > 0"
-)
 _ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError)
 
 
@@ -41,7 +33,8 @@ class Scripted:
 
     name = "chaos"
     max_size = None
-    fails = StatementFailed
+    talks = False
+    """Whether it takes transactions and streams."""
 
     def __init__(self) -> None:
         self.doomed: deque[int] = deque()
@@ -54,16 +47,32 @@ class Scripted:
     def __str__(self) -> str:
         return f"{type(self).__name__}()"
 
-    def connect(self) -> Connection:
+    def connect(self) -> "NumberedConnection":
         doom = _next(self.doomed_openings)
         if doom is not None:
             raise _ENDINGS[0]("opening") if doom else OSError("opening")
         ran: list[int] = []
         self._ran.append(ran)
-        return NumberedConnection(self.open(), self.doomed, ran)
+        return NumberedConnection(self.doomed, ran)
 
-    def open(self) -> Any:
-        return ScriptedConnection()
+    def doom(self, ref: SupervisorRef, random: Random) -> bool:
+        """Let the next statement break its worker. One at a time: if nobody meets it, all would come at once."""
+        if self.doomed:
+            return False
+        self.doomed.append(random.randrange(len(_ENDINGS) + 1))
+        return True
+
+    def doom_opening(self, random: Random) -> bool:
+        """Let the next opening fail."""
+        if self.doomed_openings:
+            return False
+        self.doomed_openings.append(random.randrange(2))
+        return True
+
+    def spare(self) -> None:
+        """Break nothing more."""
+        self.doomed.clear()
+        self.doomed_openings.clear()
 
     def request(self, number: int, timeout: float | None = None) -> Query:
         """Return a statement that answers its number; one in fifty fails."""
@@ -84,6 +93,10 @@ class Scripted:
         """Return the number of every statement that was started, as often as it was."""
         return [number for ran in self._ran for number in ran]
 
+    def twice(self) -> int:
+        """Return how many statements were started more than once."""
+        return sum(count > 1 for count in Counter(self.ran()).values())
+
     def never_ran(self, acknowledged: set[int]) -> list[str]:
         """Say which statements were answered, and have not run."""
         return [f"{number} was answered and never ran" for number in acknowledged.difference(self.ran())]
@@ -93,99 +106,36 @@ class Scripted:
         return []
 
 
-class NumberedSQLite(Scripted):
-    """A real file; one statement in twenty writes."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-        self._database = SQLite(path, synchronous="off")
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("CREATE TABLE written(number INTEGER)")
-
-    def open(self) -> Any:
-        connection = self._database.connect()
-        connection.connection.create_scalar_function("pause", _pause)
-        return connection
-
-    def request(self, number: int, timeout: float | None = None) -> Query:
-        if self.must_fail(number):
-            return Query("SELECT no_such_column, ?", (number,), timeout)
-        if _writes(number):
-            return Query("INSERT INTO written VALUES (?) RETURNING number", (number,), timeout)
-        return Query("SELECT ?", (number,), timeout)
-
-    def lasting(self, number: int, timeout: float | None) -> Query:
-        if _writes(number):
-            return Query(f"INSERT INTO written SELECT ? {_COUNTING} RETURNING number", (number,), timeout)
-        return Query(f"SELECT ? {_COUNTING}", (number,), timeout)
-
-    def deaf(self, number: int, timeout: float | None) -> Query:
-        return Query("SELECT pause(?)", (number,), timeout)
-
-    def never_ran(self, acknowledged: set[int]) -> list[str]:
-        with closing(sqlite3.connect(self._path)) as connection:
-            written = [number for (number,) in connection.execute("SELECT number FROM written")]
-            checked = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        wrong = super().never_ran(acknowledged)
-        wrong += [
-            f"{number} was acknowledged and is not there" for number in {*filter(_writes, acknowledged)} - {*written}
-        ]
-        if len(written) != len(set(written)):
-            wrong.append("something was written twice")
-        if checked != "ok":
-            wrong.append(checked)
-        return wrong
-
-    def not_undone(self, denied: set[int]) -> list[str]:
-        with closing(sqlite3.connect(self._path)) as connection:
-            written = {number for (number,) in connection.execute("SELECT number FROM written")}
-        return [f"{number} is there, and was said to be undone" for number in denied & written]
-
-
 class NumberedConnection:
-    """Writes down what runs on another connection, and breaks it when that is its doom."""
+    """A connection of somebody's own: it can do no more than what it has to."""
 
-    def __init__(self, connection: Any, doomed: deque[int], ran: list[int]) -> None:
-        self._connection = connection
+    def __init__(self, doomed: deque[int], ran: list[int]) -> None:
         self._doomed = doomed
         self._ran = ran
+        # Not an event: a thread that is killed in the middle of setting one leaves it locked.
+        self._interrupted = False
 
     def execute(self, request: Request) -> Result:
-        assert isinstance(request, Query)
-        self._ran.append(request.params[0])
+        if not isinstance(request, Query):
+            raise TypeError(request)
+        self._interrupted = False
+        self._ran.append(request.params[0])  # type: ignore[index]
         doom = _next(self._doomed)
         if doom is not None:
             if doom >= len(_ENDINGS):
                 raise ConnectionLost("doomed") from OSError("the connection broke")
             raise _ENDINGS[doom]("doomed")
-        return self._connection.execute(request)
-
-    def interrupt(self) -> None:
-        self._connection.interrupt()
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class ScriptedConnection:
-    def __init__(self) -> None:
-        # Not an event: a thread that is killed in the middle of setting one leaves it locked.
-        self._interrupted = False
-
-    def execute(self, request: Query) -> Result:
-        self._interrupted = False
         match request.sql:
             case "fail":
                 raise StatementFailed(request.params)
             case "deaf":
-                _pause()
+                wait(2 * GRACE)
             case "last":
                 for _ in range(20):
-                    _wait(0.001)
+                    wait(0.001)
                     if self._interrupted:
                         raise StatementInterrupted(request.params)
-        return Result(("number",), [request.params], 1)
+        return Result(("number",), [request.params], 1)  # type: ignore[list-item]
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -194,20 +144,11 @@ class ScriptedConnection:
         pass
 
 
-def _wait(seconds: float) -> None:
+def wait(seconds: float) -> None:
+    """Wait, in a way that a kill does not hurt."""
     gate = threading.Lock()
     gate.acquire()
     gate.acquire(timeout=seconds)
-
-
-def _pause(number: int = 0) -> int:
-    """Do nothing, for longer than a worker may ignore its interrupt."""
-    _wait(2 * GRACE)
-    return number
-
-
-def _writes(number: int) -> bool:
-    return number % 20 == 0
 
 
 def _next(dooms: deque[int]) -> int | None:

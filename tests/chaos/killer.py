@@ -3,13 +3,14 @@
 import ctypes
 import logging
 import threading
-from collections import Counter, deque
+from collections import Counter
 from contextlib import suppress
 from random import Random
 from typing import Any
 
 import pykka
 
+from supervisor import SupervisorRef
 from tests.chaos.crew import ChaosWorker
 from tests.chaos.databases import Killed
 
@@ -19,11 +20,12 @@ LOGGERS = (*(f"querycrew.{name}" for name in ("supervisor", "worker", "reply", "
 class Killer(threading.Thread):
     """Kills workers, in every way, until it is told to stop."""
 
-    def __init__(self, random: Random, database: Any, pause: float) -> None:
+    def __init__(self, random: Random, ref: SupervisorRef, database: Any, pause: float) -> None:
         super().__init__(name="chaos-killer", daemon=True)
         self.kills: Counter[str] = Counter()
         self.enough = threading.Event()
         self._random = random
+        self._ref = ref
         self._database = database
         self._pause = pause
 
@@ -52,18 +54,10 @@ class Killer(threading.Thread):
         return bool(workers)
 
     def _doom(self) -> bool:
-        return _doom(self._database.doomed, self._random.randrange(5))
+        return bool(self._database.doom(self._ref, self._random))
 
     def _doom_opening(self) -> bool:
-        return _doom(self._database.doomed_openings, self._random.randrange(2))
-
-
-def _doom(dooms: deque[int], doom: int) -> bool:
-    """One at a time: if nobody meets it, the next would wait too, and then all would come at once."""
-    if not dooms:
-        dooms.append(doom)
-        return True
-    return False
+        return bool(self._database.doom_opening(self._random))
 
 
 def be_rude(random: Random) -> None:

@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from actors.deadlines import Deadlines
-from actors.dispatcher import Dispatcher
+from actors.databases.base import Connection
+from actors.dispatch.dispatcher import Dispatcher
+from actors.dispatch.lane import Lane
 from actors.reply import Reply
-from actors.worker import Worker
-from tests.chaos.databases import NumberedSQLite, Scripted
+from tests.chaos.databases import Scripted
+from tests.chaos.files import File
 from tests.chaos.run import run
 
 _ASKS = 16_000
@@ -23,67 +24,72 @@ def test_nothing_is_lost_and_nothing_runs_twice_whatever_is_killed():
     assert min(findings.kills[way] for way in ("interrupt", "stop", "doom")) > 0
 
 
-def test_nothing_is_lost_on_a_real_file(path):
-    findings = run(_ASKS // 4, 1, NumberedSQLite(path), pause=_PAUSE)
+def test_nothing_is_lost_on_a_real_file_with_readers_and_a_writer(path):
+    findings = run(_ASKS // 4, 1, File(path, in_children=False), pause=_PAUSE)
     assert not findings.broken, findings.table()
-    assert findings.outcomes["answered"] > 0
+    assert min(findings.outcomes[name] for name in ("answered", "committed", "streamed")) > 0
     assert findings.restarts > 0
 
 
+def test_nothing_is_lost_on_a_real_file_in_children(path):
+    findings = run(_ASKS // 4, 1, File(path, in_children=True), workers=2, pause=0.1)
+    assert not findings.broken, findings.table()
+    assert min(findings.outcomes[name] for name in ("answered", "committed", "streamed")) > 0
+
+
 def test_a_job_that_runs_again_is_found(monkeypatch):
-    real = Worker._run
+    real = Connection.run_one
 
-    def twice(worker, job):
-        if job.request.params[0] % 1000 == 0:
-            real(worker, job)
-        return real(worker, job)
+    def twice(connection, batch, task):
+        if task.request.params[0] % 1000 == 0:
+            connection.execute(task.request)
+        return real(connection, batch, task)
 
-    monkeypatch.setattr(Worker, "_run", twice)
+    monkeypatch.setattr(Connection, "run_one", twice)
     assert "ran twice" in run(_ASKS // 4, 1, Scripted()).broken
 
 
 def test_an_orphan_that_is_forgotten_is_found(monkeypatch):
-    real, forgotten = Dispatcher.bury, []
+    real, forgotten = Dispatcher.remove_worker, []
 
-    def forget_one(dispatcher, member):
-        orphans = real(dispatcher, member)
+    def forget_one(dispatcher, handle):
+        orphans = real(dispatcher, handle)
         if not forgotten:
             forgotten.extend(orphans)
         return [orphan for orphan in orphans if orphan not in forgotten]
 
-    monkeypatch.setattr(Dispatcher, "bury", forget_one)
+    monkeypatch.setattr(Dispatcher, "remove_worker", forget_one)
     findings = run(_ASKS // 4, 1, Scripted(), pause=_PAUSE, patience=0.5)
     assert "unanswered" in findings.broken
     assert findings.unanswered == 1
 
 
 def test_a_second_answer_is_found(monkeypatch):
-    take, settle = Dispatcher.take, Reply.settle
+    take, settle = Lane.take, Reply.settle
 
-    def take_and_answer_again(dispatcher, member):
-        job = take(dispatcher, member)
-        if job is not None:
+    def take_and_answer_again(lane, handle):
+        batch = take(lane, handle)
+        for job in () if batch is None else batch.jobs:
             job.reply.add_done_callback(lambda reply: reply.settle(reply._outcome))
-        return job
+        return batch
 
     def accept_every_answer(reply, outcome):
-        settle(reply, outcome)
-        return True
+        return settle(reply, outcome) or reply.done()
 
-    monkeypatch.setattr(Dispatcher, "take", take_and_answer_again)
+    monkeypatch.setattr(Lane, "take", take_and_answer_again)
     monkeypatch.setattr(Reply, "settle", accept_every_answer)
-    assert "answered twice" in run(_ASKS // 4, 1, Scripted()).broken
+    assert "answered twice" in run(_ASKS // 4, 1, Scripted(), patience=1.0).broken
 
 
 def test_a_cancel_that_is_promised_and_not_kept_is_found(monkeypatch):
-    monkeypatch.setattr(Dispatcher, "withdraw", lambda dispatcher, job: False)
-    monkeypatch.setattr(Dispatcher, "cancel_running", lambda dispatcher, job: True)
-    assert "unexpected" in run(_ASKS // 4, 1, Scripted()).broken
+    monkeypatch.setattr(Dispatcher, "cancel", lambda dispatcher, job: True)
+    assert "unexpected" in run(_ASKS // 4, 1, Scripted(), patience=1.0).broken
 
 
-def test_a_deadline_that_outlives_its_job_is_found(monkeypatch):
-    monkeypatch.setattr(Deadlines, "discard", lambda deadlines, job: None)
-    assert "kept" in run(_ASKS // 4, 1, Scripted()).broken
+def test_an_interrupt_that_outlives_its_job_is_found(monkeypatch):
+    monkeypatch.setattr(Dispatcher, "follow_up", lambda dispatcher, now: [])
+    monkeypatch.setattr("tests.chaos.run.eventually", lambda condition, seconds=0: condition())
+    assert "kept" in run(_ASKS // 4, 1, Scripted(), patience=1.0).broken
 
 
 def test_the_command_prints_a_table_and_ends_with_0_if_nothing_is_broken():

@@ -39,9 +39,13 @@ class Mix:
 
 _READING = Mix(read=16, change=1, define=1, ask_pragma=8, keep_up=0, control=0)
 _TOGETHER = Mix(read=0, change=20, ask_pragma=0, set_pragma=0, wrong=0, nothing=0, several=0, control=0)
+_AT_ONCE = Mix(
+    *(20, 0, 0), ask_pragma=2, set_pragma=0, keep_up=0, temporary=0, several=0, control=0, of_the_connection=0
+)
 MIXES = {
     "query": Mix(),
     "together": replace(_TOGETHER, of_the_connection=0),
+    "reads at once": _AT_ONCE,
     "many": Mix(read=4, change=20, define=0, set_pragma=0, keep_up=0, temporary=0, several=0, control=0),
     "max_rows": Mix(read=14, change=8),
     "transaction": Mix(keep_up=0, wrong=0, several=0),

@@ -178,6 +178,7 @@ class InScript(Expected):
 _FORMS: dict[str, tuple[type[Expected], dict[str, Any]]] = {
     "query": (Apart, {}),
     "together": (Apart, {}),
+    "reads at once": (Apart, {}),
     "many": (Apart, {}),
     "max_rows": (Apart, {}),
     "transaction": (InTransaction, {}),

@@ -34,6 +34,12 @@ def together(db: SupervisorRef, statements: Statements) -> list[Answer]:
     return [_answer(lambda reply=reply: reply.get(timeout=PATIENCE)) for reply in replies]
 
 
+def reads_at_once(db: SupervisorRef, statements: Statements) -> list[Answer]:
+    """Ask for all at once, and again: the second time they are known to read, and share a snapshot."""
+    together(db, statements)
+    return together(db, statements)
+
+
 def transaction(db: SupervisorRef, statements: Statements, *, readonly: bool = False) -> list[Answer]:
     request = Transaction([statement.query() for statement in statements], readonly=readonly)
     try:
@@ -80,6 +86,7 @@ def _streamed(db: SupervisorRef, statement: Statement) -> Answer:
 FORMS: dict[str, Callable[[SupervisorRef, Statements], list[Answer]]] = {
     "query": one_by_one,
     "together": together,
+    "reads at once": reads_at_once,
     "many": one_by_one,
     "max_rows": one_by_one,
     "transaction": transaction,

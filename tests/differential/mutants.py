@@ -10,15 +10,16 @@ from actors.databases.sqlite_connection import SQLiteConnection
 from actors.databases.sqlite_statement import Counting, Known
 from actors.databases.sqlite_steps import Steps
 from actors.databases.sqlite_transactions import OwnTransaction
-from actors.databases.sqlite_writer import SQLiteWriter
+from actors.databases.sqlite_writer import SQLiteWriter, _Group
 from actors.databases.steps import Declare, Fetch
 from actors.messages import Query
 from actors.result import Result
 
 _run, _sealed, _fetch, _commit = (
-    *(SQLiteConnection.run, SQLiteConnection._sealed, SQLiteConnection._fetch, SQLiteConnection.commit),
+    *(SQLiteConnection.run_query, SQLiteConnection._sealed, SQLiteConnection._fetch, SQLiteConnection.commit),
 )
-_attempt, _commit_group, _is_undone = SQLiteWriter._attempt, SQLiteWriter._commit, SQLiteWriter._is_undone
+_read_known, _begin_shared = SQLiteConnection._read_known, SQLiteConnection._begin_shared
+_next, _answer, _is_undone = _Group.next, _Group.answer, SQLiteWriter._is_undone
 _begin, _end, _fetch_step = Counting.begin, Counting.end, Steps._fetch
 
 
@@ -71,18 +72,21 @@ def _a_commit_is_left_out(self: SQLiteConnection) -> None:
         _commit(self)
 
 
-def _the_last_write_comes_first(self: SQLiteWriter, todo: Any, draw: Any, answers: Any) -> Any:
-    return _attempt(self, [*todo[:1], *todo[:0:-1]], draw, answers)
+def _the_last_write_comes_first(self: _Group) -> Any:
+    if self._first is None:
+        self.waiting.extend(iter(self.batch.begin, None))
+        self.waiting.reverse()
+    return _next(self)
 
 
-def _neighbours_get_each_others_answers(self: SQLiteWriter, ran: Any, answers: Any, began: float) -> Any:
-    values = [value for _, value in ran]
-    moved = [(job, value) for (job, _), value in zip(ran, values[1:] + values[:1], strict=True)]
-    return _commit_group(self, moved, answers, began)
+def _neighbours_get_each_others_answers(self: _Group) -> None:
+    values = [value for _, value in self.ran]
+    self.ran = [(task, value) for (task, _), value in zip(self.ran, values[1:] + values[:1], strict=True)]
+    _answer(self)
 
 
-def _a_kept_part_counts_as_undone(self: SQLiteWriter, error: Exception) -> bool:
-    return isinstance(error, apsw.ConstraintError) or _is_undone(self, error)
+def _a_kept_part_counts_as_undone(self: SQLiteWriter, error: Exception, group: _Group) -> bool:
+    return isinstance(error, apsw.ConstraintError) or _is_undone(self, error, group)
 
 
 def _there_is_a_row_too_many(self: SQLiteConnection, most: int | None) -> Any:
@@ -98,6 +102,11 @@ def _a_text_ends_at_its_null(self: SQLiteConnection, query: Query) -> Result:
     result = _run(self, query)
     rows = [tuple(value.split("\0")[0] if isinstance(value, str) else value for value in row) for row in result.rows]
     return Result(result.columns, rows, result.rowcount, result.lastrowid, result.truncated)
+
+
+def _a_row_of_a_quick_read_is_lost(self: SQLiteConnection, query: Query, known: Known) -> Result:
+    result = _read_known(self, query, known)
+    return Result(result.columns, result.rows[:-1], result.rowcount)
 
 
 def _the_connection_stays_as_it_is(self: SQLiteConnection) -> None:
@@ -132,14 +141,21 @@ MUTANTS = [
     Mutant("an error in a script undoes nothing", sqlite_connection, {"changes_rows": lambda sql: False}),
     Mutant("a statement runs twice", SQLiteConnection, {"_sealed": _an_insert_runs_twice}),
     Mutant("a commit is left out", SQLiteConnection, {"commit": _a_commit_is_left_out}),
-    Mutant("writes in another order", SQLiteWriter, {"_attempt": _the_last_write_comes_first}, "file"),
-    Mutant("another one's answer", SQLiteWriter, {"_commit": _neighbours_get_each_others_answers}, "file"),
+    Mutant("writes in another order", _Group, {"next": _the_last_write_comes_first}, "file"),
+    Mutant("another one's answer", _Group, {"answer": _neighbours_get_each_others_answers}, "file"),
     Mutant(
         "a part that was kept counts as undone", SQLiteWriter, {"_is_undone": _a_kept_part_counts_as_undone}, "file"
     ),
+    Mutant("a row of a quick read is lost", SQLiteConnection, {"_read_known": _a_row_of_a_quick_read_is_lost}, "file"),
+    Mutant(
+        "reads see an old state",
+        SQLiteConnection,
+        {"_begin_shared": lambda self, is_alone: _begin_shared(self, False), "_end_shared": lambda self: None},
+        "file",
+    ),
     Mutant("a row too many", SQLiteConnection, {"_fetch": _there_is_a_row_too_many}),
     Mutant("a row of a stream is lost", Steps, {"_fetch": _the_last_row_of_a_chunk_is_lost}),
-    Mutant("a text ends at its null character", SQLiteConnection, {"run": _a_text_ends_at_its_null}),
+    Mutant("a text ends at its null character", SQLiteConnection, {"run_query": _a_text_ends_at_its_null}),
     Mutant(
         "an error leaves its cursor open", SQLiteConnection, {"close_cursor": lambda self: None}, "rollback journal"
     ),

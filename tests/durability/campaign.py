@@ -76,6 +76,7 @@ def run(folder: Path, kills: int, seed: int, *, workers: int = 3, pause: float =
     began = time.monotonic()
     while findings.children_killed < kills:
         journals.append(folder / f"journal {len(journals)}")
+        journals[-1].touch()  # a program may be killed before it can do so
         arguments = [file, journals[-1], len(journals) * _GAP, f"{seed}-{len(journals)}", workers, pause]
         _live_and_die(arguments, chance.uniform(0.3, 2 * life), findings)
     findings.seconds = time.monotonic() - began
@@ -102,7 +103,7 @@ def _live_and_die(arguments: list[Any], seconds: float, findings: Findings) -> N
 
 
 def _lines(journal: Path) -> Counter[str]:
-    return Counter(line.split()[0] for line in journal.read_text().splitlines()) if journal.exists() else Counter()
+    return Counter(line.split()[0] for line in journal.read_text().splitlines())
 
 
 def _children_of(file: Path) -> list[int]:

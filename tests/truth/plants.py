@@ -1,20 +1,21 @@
 """Bugs of the kinds that the campaign looks for, to be planted: each must be found."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
-from actors import worker
-from actors.databases.base import Answer
+from actors.databases.executor import Batch
 from actors.databases.sqlite import SQLite
 from actors.databases.sqlite_connection import READER, SQLiteConnection
 from actors.databases.sqlite_transactions import OwnTransaction
 from actors.databases.sqlite_writer import SQLiteWriter
-from actors.rejection import Rejection
+from actors.dispatch.job import Job
 
 __all__ = ["PLANTS", "PackingLate"]
 
 _commit, _roll_back, _check_closed = SQLiteConnection.commit, SQLiteConnection.roll_back, SQLiteConnection._check_closed
-_execute_group, _undo, _end = SQLiteWriter.execute_group, SQLiteWriter._undo, OwnTransaction.end
+_run_together, _undo, _end = SQLiteWriter._run_together, SQLiteWriter._undo, OwnTransaction.end
+_keep_promise = Job._keep_promise
 
 
 def _look_behind_the_commit(connection: SQLiteConnection) -> None:
@@ -24,7 +25,8 @@ def _look_behind_the_commit(connection: SQLiteConnection) -> None:
 
 
 def _promise_the_commit(connection: SQLiteConnection) -> None:
-    """Answer as if there had been a commit, though an interrupt came just before it."""
+    """Answer as if there had been a commit, though an interrupt came just before it: in 50 µs."""
+    time.sleep(50e-6)
     if connection._interrupted:
         connection.roll_back()
     else:
@@ -36,12 +38,12 @@ def _put_off_the_commit(connection: SQLiteConnection) -> None:
     connection.stays_readonly = True
 
 
-def _make_up_for_the_commit(writer: SQLiteWriter, first: Any, draw: Any) -> list[Answer]:
-    """Run a group as ever, behind the commit of the one before."""
+def _make_up_for_the_commit(writer: SQLiteWriter, *group: Any) -> None:
+    """Run a group, behind the commit of the one before."""
     if writer.stays_readonly and writer.connection.in_transaction:
         writer.stays_readonly = False
         _commit(writer)
-    return _execute_group(writer, first, draw)
+    _run_together(writer, *group)
 
 
 def _keep_what_is_put_off(connection: SQLiteConnection) -> None:
@@ -56,30 +58,30 @@ def _accept_what_is_put_off(connection: SQLiteConnection, request: Any) -> None:
         _check_closed(connection, request)
 
 
-def _deny_what_was_done(job: Any, outcome: Any) -> None:
-    """Settle as a worker does, and say `executed=False` to all who cancelled, also too late."""
-    abort = job.abort
-    is_rejected = abort is not None and (abort.wins or type(outcome) is Rejection)
-    job.reply.settle(Rejection(abort.error(False)) if is_rejected else outcome)
+def _deny_what_was_done(job: Job, executed: bool | None, cause: BaseException | None) -> bool:
+    """Say `executed=False` to all who cancelled, also too late."""
+    del executed
+    return _keep_promise(job, False, cause)
 
 
-def _drop_the_others(
-    writer: SQLiteWriter, job: Any, error: Exception, jobs: list[Any], answers: dict[int, Answer], *began: float
-) -> list[Any]:
+def _drop_the_others(writer: SQLiteWriter, group: Any, task: Any, error: Exception) -> None:
     """Undo a group, and answer its other members as if nothing had been undone."""
-    values = {ticket: value for (ticket, _), value in jobs}
-    for ticket, _ in _undo(writer, job, error, jobs, answers, *began):
-        answers[ticket] = Answer(ticket, values[ticket], None, 0.0)
-    return []
+    ran = list(group.ran)
+    _undo(writer, group, task, error)
+    for other, value in ran:
+        if other in group.waiting:
+            group.waiting.remove(other)
+            group.batch.answer(other, value)
 
 
-def _blame_the_others(
-    writer: SQLiteWriter, job: Any, error: Exception, jobs: list[Any], answers: dict[int, Answer], *began: float
-) -> list[Any]:
+def _blame_the_others(writer: SQLiteWriter, group: Any, task: Any, error: Exception) -> None:
     """Undo a group, and give its error to all members."""
-    for ticket, _ in _undo(writer, job, error, jobs, answers, *began):
-        answers[ticket] = Answer(ticket, None, error, 0.0)
-    return []
+    ran = list(group.ran)
+    _undo(writer, group, task, error)
+    for other, _ in ran:
+        if other in group.waiting:
+            group.waiting.remove(other)
+            group.batch.fail(other, error)
 
 
 def _keep_a_part(own: OwnTransaction) -> None:
@@ -91,10 +93,10 @@ def _keep_a_part(own: OwnTransaction) -> None:
     _end(own)
 
 
-def _hit_anybody(writer: SQLiteWriter, ticket: int | None = None) -> None:
+def _hit_anybody(batch: Batch, task: Any) -> None:
     """Interrupt the statement that runs, though another one is meant."""
-    del ticket
-    SQLiteConnection.interrupt(writer)
+    del task
+    batch.connection.interrupt()
 
 
 PLANTS: dict[str, list[tuple[object, str, Any]]] = {
@@ -104,13 +106,13 @@ PLANTS: dict[str, list[tuple[object, str, Any]]] = {
         (SQLiteConnection, "commit", _put_off_the_commit),
         (SQLiteConnection, "roll_back", _keep_what_is_put_off),
         (SQLiteConnection, "_check_closed", _accept_what_is_put_off),
-        (SQLiteWriter, "execute_group", _make_up_for_the_commit),
+        (SQLiteWriter, "_run_together", _make_up_for_the_commit),
     ],
-    "executed=False of what was committed": [(worker, "_settle", _deny_what_was_done)],
+    "executed=False of what was committed": [(Job, "_keep_promise", _deny_what_was_done)],
     "the others of a group are answered and not begun again": [(SQLiteWriter, "_undo", _drop_the_others)],
     "the others of a group get its error": [(SQLiteWriter, "_undo", _blame_the_others)],
     "a part of an interrupted transaction is committed": [(OwnTransaction, "end", _keep_a_part)],
-    "an interrupt hits a neighbour": [(SQLiteWriter, "interrupt", _hit_anybody)],
+    "an interrupt hits a neighbour": [(Batch, "interrupt", _hit_anybody)],
 }
 """For worker threads: what is replaced, where, and by what."""
 
@@ -133,8 +135,6 @@ class PackingLate:
 
     database: SQLite
     writes: bool = False
-
-    groups = True
 
     @property
     def name(self) -> str:

@@ -1,0 +1,1 @@
+"""Dispatch: the jobs that wait, the workers that are idle, and how they meet."""

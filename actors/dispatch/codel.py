@@ -1,0 +1,42 @@
+"""CoDel: when a queue stands, its oldest jobs are rejected. A pure value; time is an argument.
+
+The idea is CoDel (Nichols and Jacobson, "Controlling Queue Delay", 2012), as Elixir's db_connection applies it
+to a queue of checkouts: not the length of a queue says that it is too long, but that even the luckiest job of
+a whole interval waited too long.
+"""
+
+__all__ = ["CoDel"]
+
+
+class CoDel:
+    """Decides whether the queue stands.
+
+    It stands once every job of an interval waited longer than the target, and until one waited less
+    than half of it. Not until one waited less than the target: while the oldest are taken out, those
+    that are left have waited just that long, and the queue would grow for another interval each time.
+    """
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+        """Seconds that a job may wait while the queue stands."""
+        self._interval = target
+        self._ends = 0.0
+        self._shortest = float("inf")
+        self._standing = False
+
+    def stands(self, waited: float, now: float) -> bool:
+        """Note that a job has waited so long when it could start; say whether the queue stands.
+
+        Args:
+            waited: seconds from its asking until now.
+            now: monotonic seconds.
+        """
+        if now >= self._ends:
+            self._standing = self._standing or min(self._shortest, waited) > self.target
+            self._shortest = waited
+            self._ends = now + self._interval
+        elif waited < self._shortest:
+            self._shortest = waited
+        if waited <= self.target / 2:
+            self._standing = False
+        return self._standing

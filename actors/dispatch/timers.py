@@ -1,0 +1,155 @@
+"""Timers: when the supervisor looks at jobs, for their deadlines and for interrupts that have to be repeated."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from actors.dispatch.job import Job
+
+if TYPE_CHECKING:
+    from actors.dispatch.lane import Lane
+
+__all__ = ["INTERRUPT_AGAIN", "Timers"]
+
+INTERRUPT_AGAIN: Final = 0.02
+"""Seconds after which an interrupt is repeated: one that comes before the statement's first step is lost in SQLite."""
+_NEVER: Final = float("inf")
+_SLOTS_A_SECOND: Final = 100
+_CHUNK: Final = 1000  # jobs of a queue that are looked at together
+
+
+class Timers:
+    """The deadlines of jobs, and the interrupts to repeat.
+
+    A job's deadline is not noted when the job is asked: most jobs are done long before. Only the earliest deadline is
+    remembered. When its time comes, the supervisor notes those of all jobs that are not done (`see`).
+
+    A caller puts its job into the queue before it looks at `earliest`. The supervisor resets `earliest` before it
+    looks at the queue. So one of the two sees the other, and no deadline is lost.
+
+    Noted jobs lie in slots of 10 ms: to add and to discard cost the same for any number. A job is due up to 10 ms
+    after its deadline, never before.
+    """
+
+    def __init__(self) -> None:
+        self.ring: Callable[[], object] = lambda: None
+        """Makes the supervisor call `next` again; never blocks, never raises."""
+        self.earliest = _NEVER
+        """No later than the earliest deadline of the jobs that were not seen. Only the supervisor writes it."""
+        self.interrupted: dict[Job, None] = {}
+        """Jobs that were interrupted while they ran, until they are done."""
+        # Earlier deadlines than `earliest`, and other times to look, from any thread.
+        self._notes: deque[float] = deque()
+        self._looks: deque[float] = deque()
+        # Jobs that `see` would not find again where it looks.
+        self._again: deque[Job] = deque()
+        self._look_at = _NEVER
+        # Slot → the jobs in it, and the slots, smallest first.
+        self._slots: dict[int, dict[Job, None]] = {}
+        self._order: list[int] = []
+
+    # --- from any thread ------------------------------------------------------------------
+
+    def note(self, deadline: float) -> None:
+        """Note that a job with an earlier deadline than `earliest` waits."""
+        self._notes.append(deadline)
+        self.ring()
+
+    def look_at(self, at: float) -> None:
+        """Let the supervisor look at that time."""
+        if at < self._look_at:
+            self._looks.append(at)
+            self.ring()
+
+    def see_again(self, job: Job) -> None:
+        """Note the deadline of a job that has moved to another place."""
+        job.seen = False
+        self._again.append(job)
+        if job.deadline is not None and job.deadline < self.earliest:
+            self.note(job.deadline)
+
+    def forget(self, job: Job) -> None:
+        """Strike off a job that is done."""
+        if job.deadline is not None:
+            slot = self._slots.get(_slot_of(job))
+            if slot is not None:
+                slot.pop(job, None)
+
+    # --- in the supervisor's thread -------------------------------------------------------
+
+    def next(self, now: float) -> float | None:
+        """Return when the supervisor has to look again; it is rung if that changes."""
+        while self._notes:
+            self.earliest = min(self.earliest, self._notes.popleft())
+        while self._looks:
+            self._look_at = min(self._look_at, self._looks.popleft())
+        times = [self.earliest, self._look_at]
+        while self._order and not self._slots.get(self._order[0]):
+            self._slots.pop(heappop(self._order), None)
+        if self._order:
+            times.append(self._order[0] / _SLOTS_A_SECOND)
+        if self.interrupted:
+            times.append(now + INTERRUPT_AGAIN)
+        at = min(times)
+        return None if at == _NEVER else at
+
+    def begin_look(self, now: float) -> None:
+        """Note that the supervisor looks now. A thread that wants it to look later says so again."""
+        if self._look_at <= now:
+            self._look_at = _NEVER
+
+    def see(self, lanes: "Iterable[Lane]") -> None:
+        """Note the deadlines of all jobs that are not done."""
+        self.earliest = _NEVER
+        while self._again:
+            self.see_one(self._again.popleft())
+        for lane in lanes:
+            for handle in tuple(lane.handles):
+                for job in () if handle.batch is None else tuple(handle.batch.jobs):
+                    self.see_one(job)
+            for job in _unseen(lane.jobs):
+                self.see_one(job)
+
+    def see_one(self, job: Job) -> None:
+        """Note the deadline of a job, if it has one and is not done."""
+        if job.seen or job.deadline is None or job.reply.done():
+            return
+        slot = _slot_of(job)
+        if slot not in self._slots:
+            self._slots[slot] = {}
+            heappush(self._order, slot)
+        self._slots[slot][job] = None
+        job.seen = True
+
+    def due(self, now: float, most: int) -> list[Job]:
+        """Take out and return the jobs that are due, or so many of them."""
+        jobs: list[Job] = []
+        while self._order and self._order[0] / _SLOTS_A_SECOND <= now and len(jobs) < most:
+            slot = self._slots[self._order[0]]
+            while slot and len(jobs) < most:
+                try:
+                    jobs.append(next(iter(slot)))
+                    del slot[jobs[-1]]
+                except (KeyError, RuntimeError, StopIteration):  # a worker has struck it off meanwhile
+                    continue
+            if not slot:
+                self._slots.pop(heappop(self._order), None)
+        return jobs
+
+
+def _slot_of(job: Job) -> int:
+    assert job.deadline is not None
+    return int(job.deadline * _SLOTS_A_SECOND) + 1
+
+
+def _unseen(jobs: "deque[Job]") -> list[Job]:
+    """Return the jobs at the end of a queue that were not seen, oldest first."""
+    many = _CHUNK
+    while True:
+        # One step of the interpreter: other threads change the queue.
+        last = list(islice(reversed(jobs), many))
+        if len(last) < many or last[-1].seen:
+            return [job for job in reversed(last) if not job.seen]
+        many *= 4
