@@ -106,11 +106,10 @@ class Timers:
         while self._again:
             self.see_one(self._again.popleft())
         for lane in lanes:
-            for handle in tuple(lane.handles):
-                for job in () if handle.batch is None else tuple(handle.batch.jobs):
+            # A job may be taken out of the queue meanwhile: it is in a batch then.
+            for jobs in (_taken(lane), _unseen(lane.jobs), _taken(lane)):
+                for job in jobs:
                     self.see_one(job)
-            for job in _unseen(lane.jobs):
-                self.see_one(job)
 
     def see_one(self, job: Job) -> None:
         """Note the deadline of a job, if it has one and is not done."""
@@ -142,6 +141,11 @@ class Timers:
 def _slot_of(job: Job) -> int:
     assert job.deadline is not None
     return int(job.deadline * _SLOTS_A_SECOND) + 1
+
+
+def _taken(lane: "Lane") -> list[Job]:
+    """Return the jobs that workers have taken."""
+    return [job for handle in tuple(lane.handles) if handle.batch is not None for job in tuple(handle.batch.jobs)]
 
 
 def _unseen(jobs: "deque[Job]") -> list[Job]:
