@@ -43,6 +43,8 @@ class Batch:
 
     is_over: bool = False
     """Whether its worker was given up: nothing more is to be begun, and nobody waits for what is left."""
+    was_taken_back: bool = False
+    """Whether another thread may have struck jobs off `running`."""
 
     def __init__(self, connection: "Connection") -> None:
         self.connection = connection
@@ -101,11 +103,17 @@ class Batch:
             self._marks.remove(task)
 
     def _leave(self, task: Any) -> None:
-        """Note that a job does not run any more. No interrupt of it is on the way afterwards."""
-        try:  # noqa: SIM105  # a `with suppress` would cost as much as the rest
+        """Note that a job does not run any more. No interrupt of it is on the way afterwards.
+
+        Raises:
+            RuntimeError: it did not run, since the connection has already said what became of it.
+        """
+        try:
             self.running.remove(task)
-        except ValueError:  # it was taken back
-            pass
+        except ValueError:
+            if not self.was_taken_back:
+                message = f"run() of {type(self.connection).__name__} has said what became of a job that does not run"
+                raise RuntimeError(message) from None
         if self._marks:
             self._wait_for_interrupts(task)
 

@@ -125,8 +125,11 @@ class Admission:
         poison = self._poison(job, now)
         if poison is not None:
             return poison
-        codel, waited = lane.codel, now - job.submitted_at
-        if codel is None or not codel.stands(waited, now) or waited <= codel.target:
+        codel = lane.codel
+        if codel is None:
+            return None
+        waited = now - lane.waits_since(job)
+        if not codel.stands(waited, now) or waited <= codel.target:
             return None
         return self.overloaded(waited, codel.target)
 

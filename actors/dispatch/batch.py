@@ -47,6 +47,11 @@ class JobBatch(Batch):
 
     # --- in the worker's thread -----------------------------------------------------------
 
+    @property
+    def was_taken_back(self) -> bool:  # type: ignore[override]  # nobody sets it
+        """Whether another thread may have struck jobs off `running`."""
+        return self.is_over or self.handle.was_recalled
+
     def begin(self) -> Job | None:
         """Claim the next job that may be run, and note that it runs; see `Batch`."""
         lane, left = self.lane, self._left
@@ -94,6 +99,10 @@ class JobBatch(Batch):
 
     def reroute(self, job: Job) -> None:
         """Let the writer run a job of which nothing ran; see `Batch`."""
+        if self.lane is self.lane.writers:
+            message = f"{type(self.connection).__name__} asks for a worker that writes, and no other one does"
+            self.fail(job, RuntimeError(message))
+            return
         self._leave(job)
         job.started_at = 0.0
         self.lane.reroute(job, self)
@@ -113,7 +122,7 @@ class JobBatch(Batch):
         """Make good what threads have left that were killed as they took jobs back: these wait again.
 
         Raises:
-            RuntimeError: the connection has begun jobs and did not say what became of them.
+            RuntimeError: the connection has begun jobs and did not say what became of them, or has left jobs.
         """
         if self.handle.was_recalled:
             for job in tuple(self.running):  # the connection has answered all others
@@ -124,6 +133,10 @@ class JobBatch(Batch):
             self.lane.requeue_lost(self, left)
         elif self.running:
             message = f"run() of {type(self.connection).__name__} has left {len(self.running)} jobs without an answer"
+            raise RuntimeError(message)
+        elif not self.is_over and next(self._left or iter(self.jobs), None) is not None:
+            # Its worker ends, and so all jobs that nobody has claimed wait again.
+            message = f"run() of {type(self.connection).__name__} has ended before begin() returned None"
             raise RuntimeError(message)
         self.forget()
 

@@ -287,16 +287,21 @@ class Dispatcher:
             self.interrupt(job, abort)
 
     def _shed_head(self, lane: Lane, target: float, now: float) -> None:
-        """If no worker has taken the oldest job for twice the target, reject jobs that waited longer than it."""
+        """If no worker has taken the oldest job for twice the target, reject jobs that waited longer than it.
+
+        Time in which no worker of the lane was up does not count: that is no overload.
+        """
         waiting = [job for job in tuple(lane.jobs) if not job.claims]
         if not waiting:
             return
-        look_at = waiting[0].submitted_at + 2 * target
-        if now >= look_at:
-            late = list(islice(takewhile(lambda job: now - job.submitted_at > target, waiting), _PORTION))
-            for job in late:
-                self._withdraw(job, self.admission.overloaded(now - job.submitted_at, target))
-            look_at = now if len(late) == _PORTION else now + target
+        look_at = now + target
+        if lane.handles:
+            look_at = lane.waits_since(waiting[0]) + 2 * target
+            if now >= look_at:
+                late = list(islice(takewhile(lambda job: now - lane.waits_since(job) > target, waiting), _PORTION))
+                for job in late:
+                    self._withdraw(job, self.admission.overloaded(now - lane.waits_since(job), target))
+                look_at = now if len(late) == _PORTION else now + target
         self.timers.look_at(look_at)
 
     def follow_up(self, now: float) -> list[WorkerHandle]:
@@ -331,6 +336,8 @@ class Dispatcher:
         if handle.state is not WorkerState.STARTING or self.mode is Mode.STOPPED:
             return False
         handle.since = self.clock()
+        if not lane.handles:
+            lane.up_since = handle.since
         lane.handles.append(handle)
         handle.state = WorkerState.AWAKE
         with suppress(ValueError):

@@ -43,7 +43,7 @@ class Lane:
     __slots__ = (
         *("_looked_at", "_most", "_wake_last", "_watch_at", "admission", "cause", "clock", "codel", "down", "gate"),
         *("handles", "idle", "is_over", "jobs", "moved", "on_demand", "quick", "role", "starting", "timers"),
-        *("tombstones", "wanted", "writers"),
+        *("tombstones", "up_since", "wanted", "writers"),
     )
 
     writers: "Lane"
@@ -96,6 +96,8 @@ class Lane:
         self.quick: dict[str, float] = {}
         """Texts of statements that took little time when they ran last, and how many seconds."""
         self._looked_at = 0
+        self.up_since = 0.0
+        """When a worker of it came up after there was none. Monotonic seconds."""
         # When the supervisor looks whether a batch has stalled while a worker is idle.
         self._watch_at = 0.0
 
@@ -307,6 +309,10 @@ class Lane:
             self.wake_one()
             self._watch_at = now + _STALLED
             self.timers.look_at(self._watch_at)
+
+    def waits_since(self, job: Job) -> float:
+        """Return since when a job has waited although a worker was up."""
+        return max(job.submitted_at, self.up_since)
 
     # --- looking, and making good ---------------------------------------------------------
 

@@ -96,6 +96,7 @@ def test_jobs_behind_workers_that_never_come_back_are_shed_as_well(start):
 
 def test_jobs_are_shed_at_the_head_of_a_queue_from_which_nobody_takes():
     crew = Harness(size=1, shed_after=1.0)
+    crew.worker()
     old = crew.submitted(2)
     crew.clock.now += 1.5
     young = crew.submit()
@@ -105,9 +106,28 @@ def test_jobs_are_shed_at_the_head_of_a_queue_from_which_nobody_takes():
     assert crew.dispatcher.next_due() == crew.clock.now + 1.0
 
 
+def test_the_time_until_a_worker_is_up_is_no_overload():
+    crew = Harness(size=1, shed_after=1.0)
+    first = crew.job()
+    crew.dispatcher.submit(first)
+    for _ in range(10):
+        crew.clock.now += 1.0
+        crew.dispatcher.expire(crew.clock.now)
+    assert not first.reply.done()
+    batch = crew.take(crew.worker())
+    assert batch.begin() is first
+    second = crew.job()
+    crew.dispatcher.submit(second)
+    for _ in range(5):
+        crew.clock.now += 1.0
+        crew.dispatcher.expire(crew.clock.now)
+    assert isinstance(second.reply.exception(0), Overloaded)
+
+
 @pytest.mark.parametrize("milliseconds", range(0, 200, 7))
 def test_when_the_queue_is_looked_at_and_what_is_then_shed_agree_to_the_last_digit(milliseconds):
     crew = Harness(shed_after=0.05)
+    crew.worker()
     crew.clock.now += milliseconds / 1000
     job = crew.submit()
     crew.clock.now = crew.dispatcher.next_due()
