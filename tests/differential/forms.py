@@ -1,7 +1,9 @@
 """Each form of a request to a crew: takes statements, and returns answers in the shape of the expected ones."""
 
 from collections.abc import Callable
+from unittest.mock import patch
 
+from actors.dispatch.lane import Lane
 from supervisor import Call, Result, Script, Stream, SupervisorRef, Transaction
 from tests.differential import calls
 from tests.differential.statements import Answer, Asked, Statement, failed
@@ -29,8 +31,12 @@ def one_by_one(db: SupervisorRef, statements: Statements) -> list[Answer]:
 
 
 def together(db: SupervisorRef, statements: Statements) -> list[Answer]:
-    """Ask for all at once: writes share a commit."""
-    replies = [db.ask(statement.query(), block=False) for statement in statements]
+    """Ask for all at once, and wake the workers then: writes share a commit."""
+    with patch.object(Lane, "wake_one", lambda lane: None):
+        replies = [db.ask(statement.query(), block=False) for statement in statements]
+    for lane in db._dispatcher.lanes:
+        if lane.jobs:
+            lane.wake_one()
     return [_answer(lambda reply=reply: reply.get(timeout=PATIENCE)) for reply in replies]
 
 
