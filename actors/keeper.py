@@ -31,7 +31,7 @@ class Keeper:
 
     def __del__(self) -> None:
         crew = self._dispatcher
-        if crew.mode in self._over or self._stopped.is_set():
+        if crew.admission.mode in self._over or self._stopped.is_set():
             return
         self._inbox.ask_to_stop()  # first: a filter may turn the warning into an error
         self._warn(
