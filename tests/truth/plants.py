@@ -8,7 +8,7 @@ from actors.databases.executor import Batch
 from actors.databases.sqlite import SQLite
 from actors.databases.sqlite_connection import READER, SQLiteConnection
 from actors.databases.sqlite_transactions import OwnTransaction
-from actors.databases.sqlite_writer import SQLiteWriter
+from actors.databases.sqlite_writer import SQLiteWriter, _Group
 from actors.dispatch.job import Job
 
 __all__ = ["PLANTS", "PackingLate"]
@@ -99,6 +99,12 @@ def _hit_anybody(batch: Batch, task: Any) -> None:
     batch.connection.interrupt()
 
 
+def _blame_nobody(group: _Group) -> "list[Any]":
+    """Let the statement that was hit be to blame."""
+    del group
+    return []
+
+
 PLANTS: dict[str, list[tuple[object, str, Any]]] = {
     "an interrupt behind the commit becomes an error": [(SQLiteConnection, "commit", _look_behind_the_commit)],
     "an interrupt just before the commit undoes what is answered": [(SQLiteConnection, "commit", _promise_the_commit)],
@@ -112,7 +118,7 @@ PLANTS: dict[str, list[tuple[object, str, Any]]] = {
     "the others of a group are answered and not begun again": [(SQLiteWriter, "_undo", _drop_the_others)],
     "the others of a group get its error": [(SQLiteWriter, "_undo", _blame_the_others)],
     "a part of an interrupted transaction is committed": [(OwnTransaction, "end", _keep_a_part)],
-    "an interrupt hits a neighbour": [(Batch, "interrupt", _hit_anybody)],
+    "an interrupt hits a neighbour": [(Batch, "interrupt", _hit_anybody), (_Group, "take_unwanted", _blame_nobody)],
 }
 """For worker threads: what is replaced, where, and by what."""
 
