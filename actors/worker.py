@@ -269,10 +269,10 @@ class Worker(CrewActor):
         if self._opened is not None:
             close(self._opened)  # it may have been killed before the connection was the handle's
         # They are rejected by now; through its frames the error that their callers keep leads to this worker.
-        if self.handle.batch is not None:
-            self.handle.batch.forget()
-            self.handle.batch.running.clear()
-            self.handle.batch = None
+        batch = self.handle.batch
+        if batch is not None:
+            batch.running.clear()
+            batch.forget()
 
     def on_gone(self, cause: BaseException | None) -> None:
         """Tell the supervisor."""

@@ -118,6 +118,12 @@ class Together(Batch):
     def reroute(self, task: Asked) -> None:
         raise AssertionError("there is no other writer")
 
+    def let_go(self, task: Asked) -> bool:
+        if task not in self.running:
+            return False
+        self.running.remove(task)
+        return True
+
     def give_back(self, *tasks: Asked) -> None:
         for task in tasks:
             self._leave(task)

@@ -58,7 +58,7 @@ class Hand:
         ticket = self.child.begin()
         if ticket is None:
             return None
-        self.begun.append(self.connection._tasks[ticket])
+        self.begun.append(self.connection._tasks[ticket][1])
         return self.begun[-1]
 
     def answer(self) -> None:

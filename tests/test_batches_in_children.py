@@ -3,10 +3,12 @@
 Without threads and processes; see `hands`.
 """
 
+import threading
 from functools import partial
 
 import pytest
 
+from actors.databases import child_connection
 from actors.dispatch.job import Abort
 from actors.dispatch.worker_handle import WorkerState
 from actors.errors import PoisonQuery, QueryCancelled, QueryTimeout, QueueFull, WorkerDied
@@ -426,6 +428,53 @@ def test_a_job_that_a_killed_thread_has_given_back_in_part_is_run_if_the_child_d
     while not other.is_idle:
         other.go()
     assert errors(jobs) == ["WorkerDied", None, None, None, None]
+    assert len(crew.settled) == 5
+
+
+class SlowCancel:
+    """A thread that cancels a job, and loses the interpreter in the middle of taking jobs back."""
+
+    def __init__(self, monkeypatch, job, owner, name):
+        self.is_there, self.goes_on = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=job.reply.cancel, daemon=True)
+        real = getattr(owner, name)
+
+        def slowly(most=None):
+            drawn = real(most)
+            if threading.current_thread() is self.thread:
+                self.is_there.set()
+                self.goes_on.wait()
+            return drawn
+
+        monkeypatch.setattr(owner, name, slowly)
+
+    def begin(self):
+        self.thread.start()
+        self.is_there.wait()
+
+    def end(self):
+        self.goes_on.set()
+        self.thread.join()
+
+
+@pytest.mark.parametrize("where", ["its token is drawn", "it is struck off", "it is let go"])
+def test_a_thread_that_takes_jobs_back_very_slowly_takes_none_of_a_later_batch(five, monkeypatch, where):
+    """Its worker has taken the jobs again meanwhile, and the child has begun one, which is not begun once more."""
+    crew, hand, jobs = five
+    places = {
+        "its token is drawn": (hand.child, "recall"),
+        "it is struck off": (hand.connection, "_draw_back"),
+        "it is let go": (hand.connection, "recall"),
+    }
+    cancel = SlowCancel(monkeypatch, jobs[1], *places[where])
+    monkeypatch.setattr(child_connection, "_LONGEST_RECALL", 0.0)
+    hand.go(hand.begin, cancel.begin, hand.answer)
+    assert hand.begun == jobs[:1]
+    hand.go(hand.begin, cancel.end, hand.answer)
+    while not hand.is_idle:
+        hand.go()
+    assert hand.begun == [jobs[0], jobs[1], *(job for job in hand.begun if job in jobs[2:])]
+    assert sorted(map(jobs.index, hand.begun)) == [0, 1, 2, 3, 4]
     assert len(crew.settled) == 5
 
 

@@ -36,8 +36,6 @@ class Sent(Together):
     def steal(self, most: int | None = None) -> list[int]:
         """Let another worker take jobs, and return their positions."""
         back = self.connection.recall(most)
-        for task in back:
-            self.running.remove(task)
         self.stolen += [task.position for task in back]
         return [task.position for task in back]
 
@@ -425,7 +423,7 @@ def test_a_thread_that_takes_jobs_back_as_the_child_dies_has_them_alone(ends, mo
 
     def goes_on(_):
         if connection._recalls:
-            thief.append(connection._tasks.pop(thief[0][0]))
+            thief.append(connection._tasks.pop(thief[0][0])[1])
             connection._recalls.pop()
 
     monkeypatch.setattr("time.sleep", goes_on)

@@ -188,7 +188,9 @@ class Connection:
     def recall(self, most: int | None = None) -> list[Any]:
         """Return so many tasks at most that were begun from a batch, and that provably will never run here.
 
-        For connections that hand jobs on to another process. From any thread; never blocks.
+        For connections that hand jobs on to another process. Each task is let go by its own batch, which may be a
+        later one than the caller knows (`Batch.let_go`); what another thread has let go is not returned. From any
+        thread; never blocks.
         """
         del most
         return []

@@ -3,7 +3,7 @@
 import marshal
 import time
 from collections.abc import Callable
-from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from actors.databases.base import Connection, NeedsWriter
@@ -72,8 +72,8 @@ class ChildConnection(Connection):
         # The ticket of the step that a job performs, which is not itself sent; `None` while a batch runs.
         self._step: int | None = None
         self._seconds = float("inf")
-        # The jobs that the child has, by their tickets, oldest first.
-        self._tasks: dict[int, Any] = {}
+        # The jobs that the child has, each with its batch, by their tickets, oldest first.
+        self._tasks: dict[int, tuple[Batch, Any]] = {}
         # One for each thread that takes jobs back at this moment.
         self._recalls: list[None] = []
         # How many frames of jobs it has not said to be done with.
@@ -157,7 +157,7 @@ class ChildConnection(Connection):
         """Send the jobs of a batch, and hand on their answers; see `Connection`."""
         self._check_open()
         self._step = None
-        self._sink = partial(self._hand_on, batch)
+        self._sink = self._hand_on
         try:
             while self._send_some(batch):
                 self._collect()
@@ -189,8 +189,8 @@ class ChildConnection(Connection):
             self._send(batch, tasks, items)
         return True
 
-    def _hand_on(self, batch: "Batch", ticket: int, value: Any, error: BaseException | None, seconds: float) -> None:
-        task = self._tasks.pop(ticket)
+    def _hand_on(self, ticket: int, value: Any, error: BaseException | None, seconds: float) -> None:
+        batch, task = self._tasks.pop(ticket)
         if error is None:
             batch.answer(task, value, seconds)
         elif isinstance(error, NeedsWriter):
@@ -204,9 +204,9 @@ class ChildConnection(Connection):
         Args:
             has_begun: whether the child may have begun the last task that it took.
         """
-        recalled = self.recall()
+        recalled = [task for _, task in self._draw_back(_MOST)]
         self._wait_for_recalls()
-        taken = list(self._tasks.values())
+        taken = [task for _, task in self._tasks.values()]
         last = len(taken) - has_begun
         # The answers of those that have only read never left the child.
         harmless = taken[:last] if self.reads_only or len(taken) == 1 else []
@@ -214,7 +214,7 @@ class ChildConnection(Connection):
 
     def cancel(self, task: Any) -> None:
         """End one job; see `Connection`."""
-        ticket = next((ticket for ticket, other in tuple(self._tasks.items()) if other is task), self._step)
+        ticket = next((ticket for ticket, (_, other) in tuple(self._tasks.items()) if other is task), self._step)
         if ticket is not None:  # else it was answered in this moment
             self._child.interrupt(ticket)
 
@@ -226,14 +226,24 @@ class ChildConnection(Connection):
         """Take jobs back that the child has not begun, the oldest first; see `Connection`."""
         self._recalls.append(None)
         try:
-            tokens = self._child.recall(_MOST if most is None else most)
-            tickets = {ticket & 0xFFFFFFFF: ticket for ticket in tuple(self._tasks)} if tokens else {}
-            return [self._tasks.pop(tickets[token]) for token in tokens if token in tickets]
+            drawn = self._draw_back(_MOST if most is None else most)
+            return [task for batch, task in drawn if batch.let_go(task)]
         finally:
             self._recalls.pop()
 
+    def _draw_back(self, most: int) -> "list[tuple[Batch, Any]]":
+        """Draw so many tokens at most back, and strike their jobs off; return these, each with its batch."""
+        tokens = self._child.recall(most)
+        tickets = {ticket & 0xFFFFFFFF: ticket for ticket in tuple(self._tasks)} if tokens else {}
+        # What the thread of the connection has struck off meanwhile, that thread lets go.
+        drawn = [self._tasks.pop(tickets[token], None) for token in tokens if token in tickets]
+        return [each for each in drawn if each is not None]
+
     def _wait_for_recalls(self) -> None:
-        """Wait until no other thread has drawn a token of a job that is still noted here."""
+        """Give other threads the time to let go what they have drawn.
+
+        One that takes longer does no harm: of it and this thread one alone lets a job go (`Batch.let_go`).
+        """
         until = time.monotonic() + _LONGEST_RECALL  # a thread that is killed in the middle may leave its mark
         while self._recalls and time.monotonic() < until:
             time.sleep(0)
@@ -271,7 +281,7 @@ class ChildConnection(Connection):
                 batch.fail(task, MemoryError("this process has no memory to send these parameters"))
             return
         self._ticket += len(tasks)
-        self._tasks.update(zip(range(ticket, ticket + len(tasks)), tasks, strict=True))
+        self._tasks.update(zip(range(ticket, ticket + len(tasks)), zip(repeat(batch), tasks), strict=False))
         self._frames += 1
         self._child.offer(tokens_of(ticket, len(tasks)))
         self._write(sent)

@@ -83,6 +83,13 @@ class Batch:
         """Let the worker that writes run a job of which nothing ran; see `NeedsWriter`."""
         raise NotImplementedError
 
+    def let_go(self, task: Any) -> bool:
+        """Give up the claim of a job that will never run here; say whether this call did so.
+
+        From any thread, in `Connection.recall`. A thread that comes late must not give up the claim of a later batch.
+        """
+        raise NotImplementedError
+
     def give_back(self, *tasks: Any) -> None:
         """Let jobs wait again, before all others and in this order: nothing of them ran, or they have read only."""
         raise NotImplementedError

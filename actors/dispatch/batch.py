@@ -110,13 +110,9 @@ class JobBatch(Batch):
     def give_back(self, *jobs: Job) -> None:
         """Let jobs wait again, before all others; see `Batch`."""
         for job in jobs:
-            self._let_go(job)
+            self._leave(job)
+            self.let_go(job)
         self.lane.requeue(jobs)
-
-    def _let_go(self, job: Job) -> None:
-        self._leave(job)
-        job.started_at = 0.0
-        job.unclaim(self)
 
     def close(self) -> None:
         """Make good what threads have left that were killed as they took jobs back: these wait again.
@@ -126,7 +122,8 @@ class JobBatch(Batch):
         """
         if self.handle.was_recalled:
             for job in tuple(self.running):  # the connection has answered all others
-                self._let_go(job)
+                self._leave(job)
+                self.let_go(job)
             left = [job for job in self.jobs if not job.reply.done()]
             for job in left:
                 self.lane.pass_over(job)
@@ -141,9 +138,13 @@ class JobBatch(Batch):
         self.forget()
 
     def forget(self) -> None:
-        """Let go of the jobs, which lead back to this batch: the cycle collector need not find them."""
+        """Let go of the jobs, which lead back to this batch: the cycle collector need not find them.
+
+        A batch is used once: a thread that comes late with a job of it finds that it has no claim any more.
+        """
         self._left = None
         self.jobs.clear()
+        self.handle.batch = None
 
     def _end(self, job: Job, outcome: Any, seconds: float | None) -> None:
         self._leave(job)
@@ -211,11 +212,12 @@ class JobBatch(Batch):
         """
         self.handle.was_recalled = True
         back: list[Job] = self.connection.recall(most)
-        for job in back:
-            owner = job.owner
-            if isinstance(owner, JobBatch):
-                job.started_at = 0.0
-                job.unclaim(owner)
-                with suppress(ValueError):  # last: what a killed thread leaves in it, `close` finds
-                    owner.running.remove(job)
         return back
+
+    def let_go(self, job: Job) -> bool:
+        """Give up the claim of a job that will never run here; see `Batch`."""
+        job.started_at = 0.0
+        is_let_go = job.unclaim(self)
+        with suppress(ValueError):  # last: what a killed thread leaves in it, `close` finds
+            self.running.remove(job)
+        return is_let_go

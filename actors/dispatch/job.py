@@ -1,7 +1,6 @@
 """Job: a request on its way, with the reply that waits for it and the claim that decides who settles it."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from actors.messages import Request, Script
@@ -99,10 +98,16 @@ class Job:
         if not self.claims and self.lane is not None:
             self.lane.requeue([self])
 
-    def unclaim(self, by: object) -> None:
-        """Give the claim back: nothing of the job ran. Does nothing if `by` is not the owner any more."""
-        with suppress(ValueError):
+    def unclaim(self, by: object) -> bool:
+        """Give the claim of `by` back, since nothing of the job ran; say whether this call did so.
+
+        Of several threads that give back one claim, one is told so.
+        """
+        try:
             self.claims.remove(by)
+        except ValueError:
+            return False
+        return True
 
     @property
     def owner(self) -> Any:

@@ -49,7 +49,7 @@ class ScriptedConnection(Connection):
     def recall(self, most: int | None = None) -> list[Any]:
         back, self.unbegun = self.unbegun[:most], self.unbegun[len(self.unbegun[:most]) :]
         self.recalled += back
-        return back
+        return [job for job in back if job.owner.let_go(job)]
 
 
 class Harness:

@@ -96,8 +96,7 @@ def _is_lost_on_its_way_to_the_writer(self: Lane, job: Job, batch: JobBatch) -> 
 
 
 def _is_recalled_though_it_was_begun(self: ChildConnection, most: int | None = None) -> list[Any]:
-    tasks = list(self._tasks.values())
-    return tasks[-1:] if tasks else []
+    return [task for batch, task in list(self._tasks.values())[-1:] if batch.let_go(task)]
 
 
 def _begins_what_was_recalled(self: Host, first: int, count: int) -> int | None:
