@@ -311,7 +311,7 @@ def test_jobs_that_a_stopped_child_has_not_begun_can_be_taken_back(connection):
     assert batch.run() is None
     assert back == [0, 1, 2, 3, 4]
     assert batch.lost() == []
-    assert not any(task.ends for task in batch.tasks), "nobody has answered them: they are for the thread that took them"
+    assert not any(task.ends for task in batch.tasks), "nobody has answered them: the thread that took them does"
 
 
 def test_an_idle_child_holds_the_last_request_no_longer_than_sqlite_does(crew):

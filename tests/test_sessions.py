@@ -734,7 +734,8 @@ print("left open")
 @pytest.mark.parametrize("kind", ["thread", "statement", "child"])
 def test_a_program_that_ends_with_one_open_ends_and_undoes_it(path, kind):
     assert run_python(ENDING, kind, path) == "left open\n"
-    assert not path.with_name(path.name + "-wal").exists(), "the connections were closed"
+    log = path.with_name(path.name + "-wal")  # stays, empty, if two connections were closed in one moment
+    assert not log.exists() or log.stat().st_size == 0, "the connections were closed"
     other = apsw.Connection(str(path))
     assert other.execute("SELECT count(*) FROM kept").get == 0
     other.close()

@@ -18,6 +18,7 @@ _SELDOM: Final = 16  # calls after which there is a look at the log's size
 _LOG: Final = 16 << 20  # bytes of the log from which it is to begin anew; SQLite writes it back every 4 MB
 _PATIENCE: Final = 0.1  # seconds that upkeep may wait, or take
 _MOST_PATIENCE: Final = 1.0  # the same for a log that has become very long
+_LAST_PATIENCE: Final = 0.05  # the same before the connection is closed
 _DAY: Final = 24 * 3600.0
 
 
@@ -49,10 +50,15 @@ class Upkeep:
 
     def last(self) -> None:
         """Do what is worth doing before the connection is closed."""
-        connection = self._owner.connection
+        owner = self._owner
+        connection = owner.connection
         with suppress(apsw.ConnectionClosedError):
             if connection.total_changes() and not connection.in_transaction:
                 self._optimize()
+                if owner.file is not None:
+                    # The last connection that is closed removes the log. Of two that close in one moment none is the
+                    # last, and the log stays: then it shall be empty.
+                    self._try(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), _LAST_PATIENCE)
 
     def _try(self, what: Callable[[], object], patience: float) -> bool:
         """Do something that need not be done now; say whether it was."""
