@@ -159,6 +159,13 @@ def every_step(kill_at):
     pytest.fail("this life has no end")
 
 
+# What strikes a finalizer, Python tells and drops.
+_IN_A_FINALIZER = pytest.mark.filterwarnings(
+    r"ignore:Exception ignored in. <function Keeper\.__del__:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@_IN_A_FINALIZER
 @pytest.mark.parametrize("kind", [SystemExit, ZeroDivisionError])
 @pytest.mark.parametrize("which", [1, 2], ids=["first", "replacement"])
 def test_a_worker_killed_at_any_step_of_its_life_leaves_no_reply_and_is_replaced(kind, which):
@@ -181,6 +188,7 @@ def test_a_worker_killed_at_any_step_of_its_life_leaves_no_reply_and_is_replaced
         assert every_step(kill_at) > 100
 
 
+@_IN_A_FINALIZER
 @pytest.mark.parametrize("kind", [SystemExit, ZeroDivisionError])
 def test_a_supervisor_killed_at_any_step_of_its_life_leaves_no_reply_and_nothing_behind(kind):
     def kill_at(step):
