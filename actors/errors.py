@@ -104,6 +104,11 @@ class ResultLost(QuerycrewError):
 
     executed: bool | None = True
 
+    @classmethod
+    def of(cls, what: object, error: BaseException) -> "ResultLost":
+        """Return the error that tells why the result of what was done is lost."""
+        return cls(f"{what} was done, and its result is lost: {type(error).__name__}: {error}")
+
 
 class DatabaseUnavailable(QuerycrewError, ConnectionError):
     """The crew is suspended: no worker can open the database, for `__cause__`.

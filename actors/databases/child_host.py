@@ -171,7 +171,7 @@ class Host:
                 yield from answer_frames(ticket, value, None, seconds, plain=self._plain)
             except Exception as failure:  # noqa: BLE001  # it goes to its caller
                 # The answer of a job that has written was packed before the commit, so it was committed.
-                error = _lost("the job", failure) if type(value) is Packed else failure
+                error = ResultLost.of("the job", failure) if type(value) is Packed else failure
             else:
                 return
         _tell_where(error)
@@ -342,7 +342,7 @@ class Host:
         except Exception as error:
             if self._seals and type(value) is not Packed:
                 raise  # what writes was packed before it was committed
-            raise _lost(request, error) from error
+            raise ResultLost.of(request, error) from error
 
     def _fetch_ahead(self, ticket: int) -> None:
         """Fetch what a stream will be asked for next, while the parent works on what it was given.
@@ -474,10 +474,6 @@ def _limit(memory_limit: int | None) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
-
-
-def _lost(what: object, error: Exception) -> ResultLost:
-    return ResultLost(f"{what} was done, and its result is lost: {type(error).__name__}: {error}")
 
 
 def _tell_where(error: BaseException) -> None:
