@@ -110,9 +110,8 @@ def test_a_cancel_just_as_the_statement_is_done_keeps_its_word(started, outcome)
     assert (status.cancelled, status.answered, status.failed) == (1, 0, 0)
 
 
-def test_a_deadline_just_as_the_statement_has_failed_counts_as_what_the_caller_is_told(started):
-    crew = started()
-    (worker,) = crew.database.workers
+def ask_until_it_is_done(crew):
+    """Ask for a statement whose deadline passes just as it is done."""
     reply = ask(crew, timeout=0.1)
 
     def time_is_up():
@@ -120,6 +119,13 @@ def test_a_deadline_just_as_the_statement_has_failed_counts_as_what_the_caller_i
         read_all(crew)
 
     crew.dispatcher.finish = before(crew.dispatcher.finish, time_is_up)
+    return reply
+
+
+def test_a_deadline_just_as_the_statement_has_failed_counts_as_what_the_caller_is_told(started):
+    crew = started()
+    (worker,) = crew.database.workers
+    reply = ask_until_it_is_done(crew)
     worker.end_job(ValueError("no such table"))
     status = crew.actor_ref.ask(Status())
     timed_out = isinstance(reply.exception(0), QueryTimeout)
@@ -129,13 +135,7 @@ def test_a_deadline_just_as_the_statement_has_failed_counts_as_what_the_caller_i
 def test_a_deadline_just_as_the_result_of_a_done_statement_is_lost_says_that_it_was_done(started):
     crew = started()
     (worker,) = crew.database.workers
-    reply = ask(crew, timeout=0.1)
-
-    def time_is_up():
-        CLOCK.now += 0.2
-        read_all(crew)
-
-    crew.dispatcher.finish = before(crew.dispatcher.finish, time_is_up)
+    reply = ask_until_it_is_done(crew)
     worker.end_job(ResultLost("it was done"))
     error = reply.exception(0)
     assert isinstance(error, QueryTimeout)
