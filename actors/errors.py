@@ -104,6 +104,13 @@ class ResultLost(QuerycrewError):
 
     executed: bool | None = True
 
+    @classmethod
+    def of(cls, what: object, error: BaseException) -> "ResultLost":
+        """Return the error that tells why the result of what was done is lost."""
+        lost = cls(f"{what} was done, and its result is lost: {type(error).__name__}: {error}")
+        lost.__cause__ = error
+        return lost
+
 
 class DatabaseUnavailable(QuerycrewError, ConnectionError):
     """The crew is suspended: no worker can open the database, for `__cause__`.

@@ -115,6 +115,17 @@ class _Echo(pykka.ThreadingActor):
 
 
 @contextmanager
+def switching_often() -> Iterator[None]:
+    """Change threads often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+@contextmanager
 def bystander() -> Iterator[None]:
     """Run a foreign actor beside the test, and see that nothing has happened to it."""
     ref = _Echo.start()

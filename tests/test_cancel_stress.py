@@ -14,8 +14,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -37,6 +37,7 @@ from supervisor import (
     SupervisorRef,
 )
 from tests.fakes import FakeConnection, FakeDatabase
+from tests.support import switching_often
 
 PATIENCE = 60.0  # seconds after which an answer counts as missing
 PATIENT = RestartPolicy(grace=PATIENCE)  # on a busy machine nobody shall be given up for being slow
@@ -97,7 +98,7 @@ class Storm:
                 self.wrong.append(f"a caller got {error!r}")
 
         threads = [threading.Thread(target=work, args=(index,)) for index in range(callers)]
-        with _switching_often():
+        with switching_often():  # otherwise a caller has cancelled before any worker has begun
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -185,17 +186,6 @@ class Storm:
         if status.submitted != status.answered + status.cancelled + status.timed_out:
             self.wrong.append(str(status))
         return self
-
-
-@contextmanager
-def _switching_often() -> Iterator[None]:
-    """Change threads often: otherwise a caller has cancelled before any worker has begun."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 def start_storm(ref: SupervisorRef, seed: int = 1) -> Storm:

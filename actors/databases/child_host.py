@@ -287,7 +287,7 @@ class Host:
                     write(self._answers, data)
         except Exception as error:  # noqa: BLE001  # it goes to its caller
             is_undone = self._seals and type(value) is not Packed  # what writes was packed before it was committed
-            self.fail(task, error if is_undone else _lost(task.request, error), seconds)
+            self.fail(task, error if is_undone else ResultLost.of(task.request, error), seconds)
 
     def fail(self, task: _Task, error: BaseException, seconds: float) -> None:
         """Send the error of a job, together with other answers."""
@@ -320,7 +320,7 @@ class Host:
             return frame(ANSWERS, 0, marshal.dumps([result]))
         except Exception as error:  # noqa: BLE001  # it goes to its caller
             is_undone = self._seals and type(result[2]) is not bytes  # as in `_send`
-            return error_frame(ERROR, ticket, error if is_undone else _lost("the job", error), seconds)
+            return error_frame(ERROR, ticket, error if is_undone else ResultLost.of("the job", error), seconds)
 
     def _tell_wait(self) -> None:
         with self._writing:
@@ -363,12 +363,6 @@ class Host:
         for task in () if batch is None else tuple(batch.running):
             if ticket in (WHATEVER_RUNS, task.ticket) or task is ahead:
                 batch.interrupt(task)  # type: ignore[union-attr]  # there is one, since it has tasks
-
-
-def _lost(what: object, error: Exception) -> ResultLost:
-    lost = ResultLost(f"{what} was done, and its result is lost: {type(error).__name__}: {error}")
-    lost.__cause__ = error
-    return lost
 
 
 def _tell_where(error: BaseException) -> None:

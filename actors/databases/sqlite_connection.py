@@ -148,17 +148,20 @@ class _Trace:
 class _ScriptTrace:
     """Looks at a statement of a script just before its first step."""
 
-    __slots__ = ("_owner", "has_begun")
+    __slots__ = ("_owner", "known")
 
     def __init__(self, owner: "SQLiteConnection") -> None:
         self._owner = owner
-        self.has_begun = False
-        """Whether the statement was prepared."""
+        self.known: Known | None = None
+        """What is known of the statement, once it was prepared."""
+
+    def refresh(self) -> None:
+        """Let the statement begin again: the schema has been looked at."""
 
     def __call__(self, cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
         del bindings
-        owner, self.has_begun = self._owner, True
-        known = Known(sql, owner.told, (), is_readonly=cursor.is_readonly)
+        owner = self._owner
+        self.known = known = Known(sql, owner.told, (), is_readonly=cursor.is_readonly)
         if known.writes:
             owner.counting.begin(known)
         return True
@@ -442,8 +445,7 @@ class SQLiteConnection(Connection):
             if self._is_torn() and not isinstance(request, Call):
                 return self.execute(request)
             if self._is_committed:
-                message = f"{request} was done, and its result is lost: {type(error).__name__}: {error}"
-                raise ResultLost(message) from error
+                raise ResultLost.of(request, error) from error
             raise
         if self._is_torn():
             if isinstance(request, Call):
@@ -773,20 +775,11 @@ class SQLiteConnection(Connection):
         return Result((), [], self.counting.changed, self.counting.rowid)
 
     def _of_a_script(self, sql: str) -> None:
-        cursor, trace = self._cursor, _ScriptTrace(self)
-        self.told.clear()
-        cursor.exec_trace = trace
+        cursor = self._cursor
         try:
-            try:
-                for _ in cursor.execute(sql, can_cache=False):
-                    pass
-            except apsw.SQLError:
-                if trace.has_begun:
-                    raise
-                self.read_schema()  # another program may have changed it; see `_start`
-                self.told.clear()
-                for _ in cursor.execute(sql, can_cache=False):
-                    pass
+            self._start(cursor, _ScriptTrace(self), cursor.execute, sql, None, keeps=False)
+            for _ in cursor:
+                pass
         except BaseException:
             self.counting.abandon()
             raise
@@ -794,14 +787,22 @@ class SQLiteConnection(Connection):
         self.counting.end()
 
     def _start(
-        self, cursor: apsw.Cursor, trace: _Trace, execute: Callable[..., object], sql: str, bindings: Any
+        self,
+        cursor: apsw.Cursor,
+        trace: _Trace | _ScriptTrace,
+        execute: Callable[..., object],
+        sql: str,
+        bindings: Any,
+        *,
+        keeps: bool = True,
     ) -> None:
         """Begin a statement under a trace.
 
         A pragma, an `EXPLAIN`, and a statement that cannot be prepared begin again, with the schema as it is now:
-        SQLite looks whether its schema is an old one only as a statement makes its first step.
+        SQLite looks whether its schema is an old one only as a statement makes its first step. With `keeps` the
+        statement may be kept prepared, and be taken as it was prepared before.
         """
-        known = self._known.get(sql)
+        known = self._known.get(sql) if keeps else None
         may_be_cached = known is not None and known.is_plain
         self.told.clear()
         cursor.exec_trace = trace

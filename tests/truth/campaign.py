@@ -1,11 +1,9 @@
 """The campaign: crews one after the other, each on a file of its own, until enough writes were interrupted."""
 
 import asyncio
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -13,6 +11,7 @@ from random import Random
 from typing import Any
 
 from supervisor import SQLite
+from tests.support import switching_often
 from tests.truth.failures import FAILING_ROWS, FAILING_WHOLES
 from tests.truth.findings import Findings
 from tests.truth.large import LARGE
@@ -67,7 +66,8 @@ def run(folder: Path, tries: int, seed: int, plan: Plan | None = None, *, until_
         plan: what is tried.
         until_wrong: whether to end at the first finding.
     """
-    with _switching_often(), asyncio.Runner() as runner:
+    # Else a worker that needs the interpreter waits for the one that measures the time.
+    with switching_often(), asyncio.Runner() as runner:
         campaign = _Campaign(folder, tries, seed, plan or Plan(), runner, until_wrong=until_wrong)
         began = time.monotonic()
         try:
@@ -77,17 +77,6 @@ def run(folder: Path, tries: int, seed: int, plan: Plan | None = None, *, until_
             campaign.findings.broken.append(traceback.format_exc())
         campaign.findings.seconds = time.monotonic() - began
     return campaign.findings
-
-
-@contextmanager
-def _switching_often() -> Iterator[None]:
-    """Change threads often: else a worker that needs the interpreter waits for the one that measures the time."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 class _Campaign:
