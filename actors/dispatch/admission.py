@@ -186,10 +186,15 @@ class Admission:
 
     def settle(self, job: Job, abort: Abort) -> None:
         """Reject a job that `abort` has claimed. A thread that is killed here leaves it to `Lane.pass_over`."""
-        counts = self.counts[abort.kind]
-        counts.happened()
-        if not job.reject(abort.error(job, False)):
-            counts.undone()  # another thread has done it
+        job.refuse(abort.error(job, False), abort.kind, self)
+
+    def count(self, ending: "Ending", jobs: int = 1) -> None:
+        """Count a job that no worker has ended, or take it back. From any thread."""
+        events = self.counts[ending]
+        if jobs > 0:
+            events.happened()
+        else:
+            events.undone()
 
     def end_unwanted(self, job: Job) -> None:
         """Reject a job that was interrupted, and that nothing has begun: it waits again.

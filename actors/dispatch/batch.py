@@ -186,10 +186,9 @@ class JobBatch(Batch):
         objection = self.lane.admission.objection(job, self.now)
         if objection is None:
             return False
-        self.handle.counters.count(objection.kind)
         if job.seen:
             self.lane.timers.forget(job)
-        job.reject(objection.error(job, False))
+        job.refuse(objection.error(job, False), objection.kind, self.handle.counters)
         return True
 
     # --- from any thread ------------------------------------------------------------------

@@ -118,7 +118,8 @@ class Dispatcher:
         if job.cancel is None:
             job.cancel = abort
         self.timers.interrupted[job] = None  # before the promise: from now on somebody follows it up
-        if not job.reply.promise():
+        if not job.reply.promise():  # it was answered in this moment
+            self.timers.interrupted.pop(job, None)
             return job.reply.cancelled()
         self._interrupt(job)
         return True
@@ -398,10 +399,7 @@ class Dispatcher:
     def reject_orphan(self, job: Job, error: BaseException) -> None:
         """Reject a job whose worker is gone, or given up."""
         why = job.cancel or job.abort
-        counts = self.admission.counts["died" if why is None else why.kind]
-        counts.happened()
-        if not job.reject(error):
-            counts.undone()
+        job.refuse(error, "died" if why is None else why.kind, self.admission)
 
     def release(self, handle: WorkerHandle) -> None:
         """Let the next worker go on with the counters of one whose thread has come to its end."""

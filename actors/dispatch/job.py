@@ -9,6 +9,7 @@ from actors.reply import Reply
 
 if TYPE_CHECKING:
     from actors.conversation import Conversation
+    from actors.dispatch.admission import Admission
     from actors.dispatch.counters import Counters, Ending
     from actors.dispatch.lane import Lane
 
@@ -164,13 +165,19 @@ class Job:
         """Keep a promised cancel, and take back what was counted for an answer that came too late."""
         if self._keep_promise(executed, cause):
             counters.count(ending, -1)
-            counters.cancelled += 1
+            counters.count("cancelled")
         elif self.is_given_up:
             counters.count(ending, -1)  # it was counted as its worker was given up
 
-    def reject(self, error: BaseException) -> bool:
-        """Settle a job whose worker is gone; say whether it was settled here. A promised cancel is kept."""
-        return self.reply.reject(error) or self._keep_promise(getattr(error, "executed", None), None)
+    def refuse(self, error: BaseException, ending: "Ending", counters: "Counters | Admission") -> None:
+        """Settle a job that did not run, or whose worker is gone, and count it before. A promised cancel is kept."""
+        counters.count(ending)
+        if self.reply.reject(error):
+            return
+        # Another thread has settled it, or has promised that it is cancelled.
+        if self._keep_promise(getattr(error, "executed", None), None):
+            counters.count("cancelled")
+        counters.count(ending, -1)
 
     def release(self) -> None:
         """Release all that wait for the reply, which is settled: a kill may have cut that off."""

@@ -7,7 +7,7 @@ interpreter each, and a job that lies in two places has one claim (see `Job`).
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import filterfalse, islice
+from itertools import chain, filterfalse, islice
 from operator import methodcaller
 from typing import TYPE_CHECKING, Final
 
@@ -153,11 +153,16 @@ class Lane:
                 return
 
     def requeue_lost(self, batch: JobBatch, jobs: list[Job], queued: Iterable[Job] = ()) -> None:
-        """Let jobs of a batch wait again that nothing has claimed, and that lie neither in `queued` nor in a batch."""
+        """Let jobs of a batch wait again that nothing has claimed, and that lie neither in `queued` nor in a batch.
+
+        Those of the batch that lie in `queued` are put before them once more: they may be older.
+        """
         if jobs:
             others = (each for each in map(_batch_of, tuple(self.handles)) if each is not None and each is not batch)
-            elsewhere = {*queued, *(job for other in others for job in tuple(other.jobs))}
-            self.requeue([job for job in jobs if not job.claims and job not in elsewhere])
+            taken = {job for other in others for job in tuple(other.jobs)}
+            waiting = [job for job in jobs if not job.claims and job not in taken]
+            if not {*waiting}.issubset(queued):
+                self.requeue(waiting)
 
     # --- waking ---------------------------------------------------------------------------
 
@@ -378,9 +383,10 @@ class Lane:
             self.pass_over(job)
         jobs = self.jobs
         with suppress(IndexError):  # others have taken some
-            # One step of the interpreter: each job goes from the end to the head, or nowhere. So the order stays,
-            # unless another thread comes between that and `len`.
-            jobs.extendleft(filterfalse(claimed.__contains__, islice(iter(jobs.pop, None), len(jobs))))
+            # One step of the interpreter: each job goes from the end to the head, or nowhere. So the order stays. They
+            # are counted within that step: no other thread adds one in between.
+            counted = map(islice, (iter(jobs.pop, None),), map(len, (jobs,)))
+            jobs.extendleft(filterfalse(claimed.__contains__, chain.from_iterable(counted)))
         tombstones.undone()
 
     def recover(self) -> None:

@@ -577,3 +577,20 @@ def test_a_purge_loses_nothing_while_others_take_and_put(act):
         if crew.workers[0].state is WorkerState.BUSY:
             crew.run_batch(crew.workers[0].batch)
         crew.settle_all()
+
+
+def test_jobs_of_a_lost_connection_wait_again_in_their_order(crew):
+    """It gives back one that it has begun; those that it has not begun are younger."""
+    worker, other = crew.worker(), crew.worker()
+    jobs = crew.submitted(4, QUICK)
+    batch = crew.take(worker)
+    batch.jobs.extend(crew.lane.jobs)
+    crew.lane.jobs.clear()
+    assert [batch.begin(), batch.begin()] == jobs[:2]
+    crew.begun[jobs[0]] += 1
+    batch.give_back(jobs[1])
+    crew.die(worker)
+    assert [job for job in dict.fromkeys(crew.lane.jobs) if not job.claims] == jobs[1:]
+    assert crew.status().queued == 3
+    crew.work(other)
+    crew.settle_all()

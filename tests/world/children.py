@@ -116,6 +116,7 @@ class Child:
 
     numbers: ClassVar["count[int]"] = count(1)
     capacity: ClassVar[Callable[[], int]]
+    on_recall: ClassVar[Callable[[], object]]
 
     def __init__(self, home: str | None, name: str) -> None:
         del home, name
@@ -153,6 +154,7 @@ class Child:
             self.process.tokens.write_some(tokens)
 
     def recall(self, most: int) -> list[int]:
+        Child.on_recall()
         drawn = b"" if self.closed else self.process.tokens.read_now(most * TOKEN.size)
         return [token for (token,) in TOKEN.iter_unpack(drawn)]
 

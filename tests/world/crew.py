@@ -60,6 +60,7 @@ class WorldDispatcher(Dispatcher):
         super().submit(job)
         if entry is not None:
             entry.lane = job.lane
+            self.world.ledger.note_asked(entry, job)
 
 
 class WorldWorker(Worker):

@@ -105,6 +105,10 @@ class Ledger:
         self.entries.append(entry)
         return entry
 
+    def order_is_lost(self) -> None:
+        """Take note that jobs were taken back: of several threads that do so at once, the last one puts its first."""
+        self.is_in_order = False
+
     # --- as it happens --------------------------------------------------------------------
 
     def note_submit(self, entry: Entry | None, job: Job) -> None:
@@ -112,8 +116,11 @@ class Ledger:
         self.submitted += 1
         if entry is not None:
             entry.job, entry.reply = job, job.reply
-            if job.deadline is not None:
-                self.hurried.append(entry)
+
+    def note_asked(self, entry: Entry, job: Job) -> None:
+        """Take note that a job was submitted, and its deadline noted."""
+        if job.deadline is not None:
+            self.hurried.append(entry)
 
     def started(self, number: int, connection: Any) -> Entry:
         """Take note that a statement starts."""

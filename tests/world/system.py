@@ -89,6 +89,11 @@ class RLock:
         return self._owner is (stage().current or stage())
 
 
+def waits_for_mail(ready: Any) -> bool:
+    """Say whether a task that waits until `ready` waits at a `Queue`."""
+    return isinstance(getattr(ready, "__self__", None), deque)
+
+
 class Queue:
     """As `queue.SimpleQueue`."""
 

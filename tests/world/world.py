@@ -22,7 +22,7 @@ from tests.world.listener import Listener
 from tests.world.luck import Killed, Luck
 from tests.world.stage import Stage, Task
 from tests.world.steps import place, stepping
-from tests.world.system import on_stage
+from tests.world.system import on_stage, waits_for_mail
 
 _SLACK = 0.05  # seconds: deadlines are looked at by the 10 ms, and what was interrupted every 20 ms
 
@@ -120,6 +120,7 @@ class World:
         """Let this be the world that everything here belongs to."""
         WorldDatabase.world = WorldReply.world = WorldDispatcher.world = self
         children.Child.numbers, children.Child.capacity = count(1), lambda: self.random.choice((400, 1 << 16, 1 << 16))
+        children.Child.on_recall = self.ledger.order_is_lost
         # Nobody knows when the collector runs, and what it calls would be steps of this world.
         collecting, hook = gc.isenabled(), sys.unraisablehook
         gc.disable()
@@ -183,8 +184,9 @@ class World:
 
     def _on_time(self, before: float, now: float) -> None:
         supervisor = next((task for task in self.stage.tasks if task.kind == "supervisor"), None)
-        # That others are slow is nobody's fault, but a supervisor that sleeps must have said when to wake it.
-        if supervisor is not None and supervisor.ready is not None and not supervisor.ready():
+        # That others are slow is nobody's fault, nor that one holds a lock which a finalizer in the supervisor's thread
+        # waits for. But a supervisor that waits for mail must have said when to wake it.
+        if supervisor is not None and waits_for_mail(supervisor.ready) and not supervisor.ready():
             until = now if supervisor.wake_at is None else min(now, supervisor.wake_at)
             if until > before:
                 self.ledger.note_time(before, until, self.policy.grace + _SLACK)
