@@ -714,12 +714,9 @@ class Supervisor(CrewActor):
         if worker is not None:
             name = self._dispatcher.name
             for orphan in self._dispatcher.remove_worker(worker.handle):
-                why = orphan.cancel or orphan.abort
-                if why is not None:
-                    self._dispatcher.reject_orphan(orphan, why.error(orphan, None))
-                else:  # it shares a transaction: nobody knows whether that will be committed
-                    died = rejections.died(name, worker.handle.id, orphan, cause, "was given up")
-                    self._dispatcher.reject_orphan(orphan, died)
+                # Nobody knows whether it will be committed, alone or with those that share its transaction.
+                died = rejections.died(name, worker.handle.id, orphan, cause, "was given up")
+                self._dispatcher.reject_orphan(orphan, died)
             worker.retire()
             worker.abandon()
         seat.worker = None

@@ -256,7 +256,13 @@ class Worker(CrewActor):
     def on_end(self, cause: BaseException | None) -> None:
         """Settle what this worker holds, reject its orphans, close the connection."""
         if self._decided is not None:
-            _end(*self._decided)
+            batch, job, outcome = self._decided
+            if job.reply.done():
+                job.release()
+            else:
+                if job not in batch.running:
+                    batch.running.append(job)  # its end was cut off in the middle
+                _end(batch, job, outcome)
             self._decided = None
         if isinstance(cause, ConnectionLost) and not cause.blames and self.handle.batch is not None:
             self.handle.batch.blames = False
@@ -265,26 +271,21 @@ class Worker(CrewActor):
         if reason is not None and len(orphans) > 1:  # one caller's error may quote its parameters to the others
             reason = rejections.without_text(reason)
         for orphan in orphans:
-            self._dispatcher.reject_orphan(orphan, self._death(orphan, reason))
+            died = rejections.died(self._dispatcher.name, self.handle.id, orphan, reason)
+            executed = False if orphan.talk is not None and orphan.talk.takes_no_effect else None
+            self._dispatcher.reject_orphan(orphan, died, executed=executed)
         if self._opened is not None:
             close(self._opened)  # it may have been killed before the connection was the handle's
         # They are rejected by now; through its frames the error that their callers keep leads to this worker.
-        batch = self.handle.batch
-        if batch is not None:
-            batch.running.clear()
-            batch.forget()
+        if self.handle.batch is not None:
+            self.handle.batch.running.clear()
+            self.handle.batch.forget()
 
     def on_gone(self, cause: BaseException | None) -> None:
         """Tell the supervisor."""
         self._dispatcher.release(self.handle)
         self._notify(WorkerDown(self.handle.id, _reason(cause)))
         here.crew = None
-
-    def _death(self, orphan: Job, reason: BaseException | None) -> BaseException:
-        why = orphan.cancel or orphan.abort
-        if why is not None:
-            return why.error(orphan, False if orphan.talk is not None and orphan.talk.takes_no_effect else None)
-        return rejections.died(self._dispatcher.name, self.handle.id, orphan, reason)
 
 
 def _end(batch: JobBatch, job: Job, outcome: Any) -> None:

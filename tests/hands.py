@@ -6,7 +6,6 @@ do in that moment: cancel, let time pass, take jobs back, die.
 
 from collections.abc import Callable
 from itertools import count
-from types import SimpleNamespace
 from typing import Any
 
 from actors.databases import child_connection
@@ -14,6 +13,7 @@ from actors.databases.child_connection import ChildConnection
 from actors.databases.child_process import ChildProcess
 from actors.databases.frames import FLUSH
 from actors.databases.sqlite import SQLite
+from actors.dispatch import rejections
 from actors.dispatch.batch import JobBatch
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
@@ -23,7 +23,6 @@ from actors.errors import ConnectionLost
 from actors.messages import Query, Request
 from actors.reply import Reply
 from actors.status import CrewStatus
-from actors.worker import Worker
 from tests.scripted_child import ScriptedChild
 
 QUICK = Query("SELECT quick")
@@ -103,8 +102,8 @@ class Hand:
             self.handle.batch.blames = False
         self.orphans = crew.dispatcher.remove_worker(self.handle)
         for orphan in self.orphans:
-            worker: Any = SimpleNamespace(_dispatcher=crew.dispatcher, handle=self.handle)
-            crew.dispatcher.reject_orphan(orphan, Worker._death(worker, orphan, cause.__cause__))
+            died = rejections.died(crew.dispatcher.name, self.handle.id, orphan, cause.__cause__)
+            crew.dispatcher.reject_orphan(orphan, died)
         self.handle.batch = None
         crew.dispatcher.release(self.handle)
 

@@ -109,10 +109,12 @@ class Admission:
             return Abort("rejected", lambda *_: self.unavailable(lane))
         return self._poison(job, job.submitted_at)
 
-    def refusal_of_rerouted(self, lane: "Lane") -> Abort | None:
-        """Return why a job that was accepted cannot wait for the writer."""
+    def refusal_of_accepted(self, lane: "Lane") -> Abort | None:
+        """Return why a job that was accepted cannot wait again, or for the writer."""
         if self.mode is Mode.STOPPED:
             return Abort("rejected", lambda *_: self.stopped())
+        if self.mode is Mode.SUSPENDED:
+            return Abort("rejected", lambda *_: self.unavailable(self.lanes[0]))
         return Abort("rejected", lambda *_: self.unavailable(lane)) if lane.down else None
 
     def objection(self, job: Job, now: float) -> Abort | None:

@@ -396,10 +396,19 @@ class Dispatcher:
             handle.lane.quick.pop(job.request.sql, None)
         self.timers.look_at(now + self.admission.quarantine.within)
 
-    def reject_orphan(self, job: Job, error: BaseException) -> None:
-        """Reject a job whose worker is gone, or given up."""
+    def reject_orphan(self, job: Job, died: BaseException, *, executed: bool | None = None) -> None:
+        """Reject a job whose worker is gone, or given up.
+
+        Args:
+            job: the job.
+            died: the error, unless the job was interrupted before.
+            executed: what the error of an interrupted one says.
+        """
         why = job.cancel or job.abort
-        job.refuse(error, "died" if why is None else why.kind, self.admission)
+        if why is None:
+            job.refuse(died, "died", self.admission)
+        else:
+            job.refuse(why.error(job, executed), why.kind, self.admission)
 
     def release(self, handle: WorkerHandle) -> None:
         """Let the next worker go on with the counters of one whose thread has come to its end."""
@@ -505,7 +514,7 @@ class Dispatcher:
         self.close(RuntimeError("this process was forked from the one that runs the crew"))
         for job in [job for batch in batches for job in batch.jobs if not job.reply.done()]:
             if not self.admission.abort(job, Abort("rejected", lambda *_: self.stopped())):
-                self.reject_orphan(job, self.stopped())
+                job.refuse(self.stopped(), "rejected", self.admission)
 
     # --- errors ---------------------------------------------------------------------------
 

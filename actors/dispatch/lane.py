@@ -127,7 +127,7 @@ class Lane:
         if job.is_unwanted:
             self.admission.end_unwanted(job)
         writers.jobs.append(job)
-        refusal = self.admission.refusal_of_rerouted(writers)  # behind that: the lane may close in this moment
+        refusal = self.admission.refusal_of_accepted(writers)  # behind that: the lane may close in this moment
         if refusal is not None:
             self.admission.abort(job, refusal)
             return
@@ -148,6 +148,10 @@ class Lane:
                         self.admission.end_unwanted(job)
                     if job.deadline is not None:
                         self.timers.see_again(job)
+                    # Behind all that: the crew may be suspended in this moment, and have rejected all that waits.
+                    refusal = self.admission.refusal_of_accepted(lane)
+                    if refusal is not None:
+                        self.admission.abort(job, refusal)
                 lane.wake_all()
             if lane is self.writers:
                 return

@@ -177,9 +177,7 @@ class Harness:
         """End a worker as its own end does, or the supervisor that gives it up; return its orphans."""
         orphans = self.dispatcher.remove_worker(handle)
         for orphan in orphans:
-            why = orphan.cancel or orphan.abort
-            error = RuntimeError("its worker died") if why is None else why.error(orphan, None)
-            self.dispatcher.reject_orphan(orphan, error)
+            self.dispatcher.reject_orphan(orphan, RuntimeError("its worker died"))
         if not given_up and handle in self.workers:
             self.workers.remove(handle)
         return orphans

@@ -555,6 +555,18 @@ def test_a_purge_leaves_the_others_in_their_order_and_settles_what_killed_thread
     assert crew.work(crew.worker()) == kept
 
 
+def test_a_purge_keeps_the_order_though_a_job_is_asked_meanwhile():
+    def prepare():
+        crew = Harness()
+        jobs = crew.submitted(4)
+        assert jobs[1].claim(Abort("cancelled", crew.dispatcher.admission.cancelled))
+        return crew, crew.lane.purge, [crew.submit]
+
+    for crew, _ in in_the_middle(prepare, ["purge"]):
+        assert [job for job in crew.lane.jobs if not job.claims] == [crew.jobs[0], *crew.jobs[2:]]
+        crew.settle_all()
+
+
 @pytest.mark.parametrize("act", ["submit", "take", "cancel", "purge", "requeue"])
 def test_a_purge_loses_nothing_while_others_take_and_put(act):
     def prepare():

@@ -10,7 +10,7 @@ from actors.dispatch.worker_handle import WorkerState
 from actors.errors import QueryCancelled
 from actors.messages import Query
 from actors.reply import Reply
-from tests.dispatch.harness import DONE, Harness
+from tests.dispatch.harness import DONE, Harness, errors
 from tests.dispatch.strikes import cut_off, in_the_middle
 from tests.waiters import waiter
 
@@ -190,3 +190,21 @@ def test_two_threads_that_cancel_a_queued_job_at_once_leave_nobody_waiting_and_o
         assert said.count(True) == 1, where
         assert crew.status().cancelled == 1, where
         crew.check()
+
+
+def test_a_job_that_is_refused_as_its_cancel_is_promised_counts_as_cancelled():
+    def prepare():
+        crew = Harness()
+        worker = crew.worker()
+        job = crew.submit(deadline=crew.clock.now + 1)
+        batch = crew.take(worker)
+        batch.now = crew.clock.now = crew.clock.now + 2
+        return crew, batch.begin, [lambda: crew.dispatcher.cancel(job)]
+
+    ends = set()
+    for crew, _ in in_the_middle(prepare):
+        crew.settle_all()
+        end, status = errors(crew.jobs), crew.status()
+        assert (status.cancelled, status.timed_out) == ((1, 0) if end == ["QueryCancelled"] else (0, 1))
+        ends.add(*end)
+    assert ends == {"QueryCancelled", "QueryTimeout"}

@@ -56,6 +56,22 @@ def test_every_step_leads_from_every_mode_where_the_table_says(before, step, aft
 # --- suspended ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("lane", [0, 1], ids=["the crew", "the writer"])
+def test_jobs_that_wait_again_just_after_they_were_rejected_are_rejected_too(lane):
+    """Their worker ends as the crew, or the writer's lane, is suspended."""
+    crew = Harness(has_writer=True)
+    worker = crew.worker(1)
+    jobs = [crew.submit(WRITE) for _ in range(3)]
+    assert crew.begin(worker) is jobs[0]
+    worker.batch.jobs.extend(crew.lane.writers.jobs)
+    crew.lane.writers.jobs.clear()
+    worker.lane.handles.remove(worker)  # nobody sees what it has
+    crew.dispatcher.suspend(OSError("no"), lane)
+    crew.die(worker)
+    assert errors(jobs) == ["RuntimeError", "DatabaseUnavailable", "DatabaseUnavailable"]
+
+
+
 def test_suspending_rejects_the_queue_in_its_order_and_leaves_what_runs():
     crew = Harness()
     running, *queued = crew.submitted(3)
