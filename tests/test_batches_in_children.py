@@ -159,9 +159,24 @@ def test_jobs_that_others_take_are_run_once_at_any_moment(five, moment):
 def test_a_quick_job_does_not_wait_behind_a_slow_one_while_a_worker_is_idle(five):
     crew, hand, jobs = five
     late, done = Late(crew), []
-    hand.go(hand.begin, late, late.run, lambda: done.extend(job.reply.done() for job in jobs), hand.answer)
+
+    def look():
+        crew.look(0.005)
+        late.run()
+
+    hand.go(hand.begin, late, late.run, look, lambda: done.extend(job.reply.done() for job in jobs), hand.answer)
     assert done == [False, True, True, True, True]
     assert hand.begun == jobs[:1]
+
+
+def test_the_rest_of_a_batch_that_takes_next_to_no_time_is_left_to_its_worker(five):
+    """Taking it would cost more; see the test before for a batch that has stalled."""
+    crew, hand, jobs = five
+    crew.lane.quick[jobs[0].request.sql] = 1e-5
+    late = Late(crew)
+    hand.go(hand.begin, late, hand.answer)
+    assert late.jobs == []
+    assert hand.begun == jobs
 
 
 # --- cancelling ---------------------------------------------------------------------------

@@ -28,7 +28,9 @@ def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> N
     host = Host(Requests(jobs), answers, tokens, control)
     code = 0
     try:
-        host.serve(partial(_connect, _specification(jobs)))
+        specification = _specification(jobs)
+        os.set_blocking(jobs, False)  # from now on it is read by `Requests`, which waits at first without sleeping
+        host.serve(partial(_connect, specification))
     except MemoryError:
         code = OUT_OF_MEMORY
     except (BrokenPipeError, EOFError):

@@ -217,7 +217,8 @@ class Lane:
                 return None
             handle.state = _IDLE
             self.idle.append(handle)
-            if not self._has_any():
+            if not self.jobs and not self._is_worth_stealing(batch.now):
+                self._watch_others(batch.now)
                 return None
             try:
                 self.idle.remove(handle)
@@ -241,9 +242,8 @@ class Lane:
             self._put_back(batch, self._usable(jobs, -(-waiting // (len(self.handles) or 1))))
         if self.jobs:
             self.wake_one()
-        elif self.idle and len(jobs) > 1 and batch.now >= self._watch_at:
-            self._watch_at = batch.now + _STALLED
-            self.timers.look_at(self._watch_at)
+        elif self.idle and len(jobs) > 1:
+            self._watch_others(batch.now)
 
     def _usable(self, jobs: list[Job], share: int) -> int:
         """Return how many of the first jobs may be run together; `share` is the fair one of this worker."""
@@ -281,16 +281,15 @@ class Lane:
             other = handles[self._looked_at % len(handles)].batch
         except IndexError:  # one has just gone
             return
-        if other is not None and len(other.jobs) > 1 and batch.now - other.now > _STALLED:
+        if other is not None and len(other.jobs) > 1 and batch.now >= other.now + _STALLED:
             self._take_from(other, batch)
 
     def _steal(self, batch: JobBatch) -> bool:
-        """Take what another worker has taken and not begun; say whether there was any."""
-        for handle in tuple(self.handles):
-            other = handle.batch
-            if other is not None and other is not batch and len(other.jobs) > 1 and self._take_from(other, batch):
-                return True
-        return False
+        """Take what another worker has taken and not begun, if that is worth the while; say whether there was any."""
+        return any(
+            other is not batch and self._is_much(other, batch.now) and self._take_from(other, batch)
+            for other in self._larger_batches()
+        )
 
     def _take_from(self, other: JobBatch, batch: JobBatch) -> bool:
         jobs = other.waiting()
@@ -302,22 +301,35 @@ class Lane:
         batch.jobs.extend(jobs)
         return bool(batch.jobs)
 
-    def _has_any(self) -> bool:
-        """Say whether there is a job that an idle worker could take."""
-        return bool(self.jobs) or self._has_any_in_batches()
-
-    def _has_any_in_batches(self) -> bool:
+    def _larger_batches(self) -> list[JobBatch]:
         # The only job of a batch is about to begin.
-        batches = [batch for batch in map(_batch_of, tuple(self.handles)) if batch is not None and len(batch.jobs) > 1]
-        return any(batch.waiting() for batch in batches)
+        return [batch for batch in map(_batch_of, tuple(self.handles)) if batch is not None and len(batch.jobs) > 1]
+
+    def _is_worth_stealing(self, now: float) -> bool:
+        """Say whether an idle worker has anything to take from a batch here; of children `watch` knows."""
+        return any(batch.waiting() and self._is_much(batch, now) for batch in self._larger_batches())
+
+    def _is_much(self, batch: JobBatch, now: float) -> bool:
+        """Say whether what is left of a batch takes longer than it costs to take some of it, or has stalled."""
+        left = max(len(batch.waiting()), len(batch.running) - 1)
+        try:
+            takes = self.quick.get(batch.jobs[-1].request.sql, _STALLED)
+        except IndexError:  # it has just ended
+            return False
+        return left > 0 and (left * takes > _NEXT_TO_NOTHING or now >= batch.now + _STALLED)
+
+    def _watch_others(self, now: float) -> None:
+        """Let the supervisor look for a batch that stalls while a worker is idle."""
+        if now >= self._watch_at and self._larger_batches():
+            self._watch_at = now + _STALLED
+            self.timers.look_at(self._watch_at)
 
     def watch(self, now: float) -> None:
         """Wake an idle worker for what is left of a batch that has stalled, here or in another process."""
-        batches = [batch for batch in map(_batch_of, tuple(self.handles)) if batch is not None and len(batch.jobs) > 1]
-        if self.idle and not self.jobs and any(len(batch.running) > 1 or batch.waiting() for batch in batches):
-            self.wake_one()
-            self._watch_at = now + _STALLED
-            self.timers.look_at(self._watch_at)
+        if self.idle and not self.jobs:
+            if any(self._is_much(batch, now) for batch in self._larger_batches()):
+                self.wake_one()
+            self._watch_others(now)
 
     def waits_since(self, job: Job) -> float:
         """Return since when a job has waited although a worker was up."""

@@ -71,7 +71,6 @@ def test_jobs_that_wait_again_just_after_they_were_rejected_are_rejected_too(lan
     assert errors(jobs) == ["RuntimeError", "DatabaseUnavailable", "DatabaseUnavailable"]
 
 
-
 def test_suspending_rejects_the_queue_in_its_order_and_leaves_what_runs():
     crew = Harness()
     running, *queued = crew.submitted(3)
