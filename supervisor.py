@@ -32,11 +32,10 @@ except Exception as error:
     )
     raise ImportError(message) from error
 
-from actors import process
 from actors.actor import CrewActor
 from actors.databases.base import Connection, Database, Executes, errors_of, existing, lanes_of
-from actors.databases.child_process import ChildProcess
-from actors.databases.sqlite import SQLite
+from actors.databases.child.database import ChildProcess
+from actors.databases.sqlite.database import SQLite
 from actors.databases.steps import (
     Begin,
     Close,
@@ -54,7 +53,19 @@ from actors.dispatch.dispatcher import Dispatcher, Mode
 from actors.dispatch.job import Abort, Job
 from actors.dispatch.quarantine import Quarantine
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
-from actors.errors import (
+from actors.inbox import Alarm
+from actors.keeper import Keeper
+from actors.options import check_database, check_shed_after, check_threads, check_type, check_whole, usable_size
+from actors.ref import SupervisorRef
+from actors.registered import RegisteredRef
+from actors.replies.outcome import Outcome
+from actors.replies.reply import Reply
+from actors.slot import Seat, SeatState, Team
+from actors.system import exit_and_fork as process
+from actors.system.log import log
+from actors.system.pykka_parts import Envelope
+from actors.system.waiting import Latch, here
+from actors.values.errors import (
     ChildProcessEnded,
     ConnectionLost,
     DatabaseUnavailable,
@@ -73,12 +84,8 @@ from actors.errors import (
     WorkerDied,
     WouldDeadlock,
 )
-from actors.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
-from actors.handing_on import Outcome
-from actors.inbox import Alarm
-from actors.keeper import Keeper
-from actors.log import log
-from actors.messages import (
+from actors.values.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
+from actors.values.requests import (
     Backup,
     Call,
     Query,
@@ -93,21 +100,14 @@ from actors.messages import (
     WorkerDown,
     check_timeout,
 )
-from actors.options import check_database, check_shed_after, check_threads, check_type, check_whole, usable_size
-from actors.pykka_parts import Envelope
-from actors.ref import SupervisorRef
-from actors.registered import RegisteredRef
-from actors.reply import Reply
-from actors.restart import Deaths, RestartPolicy
-from actors.result import Result, Row
-from actors.seat import Seat, SeatState, Team
-from actors.status import CrewStatus, Durations, WorkerStatus
-from actors.waiting import Latch, here
+from actors.values.restart import Deaths, RestartPolicy
+from actors.values.result import Result, Row
+from actors.values.status import CrewStatus, Durations, WorkerStatus
 from actors.worker import Worker
 
 if TYPE_CHECKING:
-    from actors.session import Session
-    from actors.stream import RowStream
+    from actors.replies.session import Session
+    from actors.replies.stream import RowStream
 
 __all__ = [
     "Backup",
@@ -173,11 +173,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what few programs need only as it is asked for."""
     if name == "Session":
-        from actors import session
+        from actors.replies import session
 
         return session.Session
     if name == "RowStream":
-        from actors import stream
+        from actors.replies import stream
 
         return stream.RowStream
     message = f"module {__name__!r} has no attribute {name!r}"

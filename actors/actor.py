@@ -6,11 +6,11 @@ from typing import Any
 import pykka
 
 from actors.inbox import Inbox
-from actors.log import log
-from actors.pykka_parts import ActorStop, Envelope, strike_off
-from actors.reply import Reply
-from actors.threads import CrewThread
-from actors.waiting import Latch
+from actors.replies.reply import Reply
+from actors.system.log import log
+from actors.system.pykka_parts import ActorStop, Envelope, strike_off
+from actors.system.threads import CrewThread
+from actors.system.waiting import Latch
 
 __all__ = ["CrewActor"]
 

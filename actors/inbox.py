@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pykka
 
-from actors.pykka_parts import ActorStop, Envelope
+from actors.system.pykka_parts import ActorStop, Envelope
 
 __all__ = ["ALARM", "Alarm", "Inbox"]
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from actors.dispatch.dispatcher import Dispatcher, Mode
 from actors.inbox import Inbox
-from actors.waiting import Latch
+from actors.system.waiting import Latch
 
 __all__ = ["Keeper"]
 

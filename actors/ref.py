@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 import pykka
 
-from actors.contexts import in_context
-from actors.derived import Derived
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
-from actors.errors import QuerycrewError, WouldDeadlock
 from actors.keeper import Keeper
-from actors.log import log
-from actors.memory import with_memory
-from actors.messages import (
+from actors.replies.derived import Derived
+from actors.replies.reply import Reply
+from actors.system.exit_and_fork import heed_executors
+from actors.system.log import log
+from actors.system.memory import with_memory
+from actors.system.pykka_parts import ActorStop, Envelope
+from actors.system.waiting import current_owner, here
+from actors.values.contexts import in_context
+from actors.values.errors import QuerycrewError, WouldDeadlock
+from actors.values.requests import (
     REQUESTS,
     Backup,
     Call,
@@ -34,20 +38,16 @@ from actors.messages import (
     checked_bool,
     shorten,
 )
-from actors.process import heed_executors
-from actors.pykka_parts import ActorStop, Envelope
-from actors.reply import Reply
-from actors.result import Result
-from actors.status import CrewStatus
-from actors.waiting import current_owner, here
+from actors.values.result import Result
+from actors.values.status import CrewStatus
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from actors.conversation import Conversation
-    from actors.interactive import SessionTalk
-    from actors.session import Session
-    from actors.stream import RowStream
+    from actors.replies.checkout import Conversation
+    from actors.replies.interactive import SessionTalk
+    from actors.replies.session import Session
+    from actors.replies.stream import RowStream
     from supervisor import Supervisor
 
 __all__ = ["SupervisorRef"]
@@ -207,13 +207,13 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             called: Reply[Any] = Reply(self._dispatcher)
             return called, Job(in_context(request), called, now, deadline)
         if isinstance(request, Stream):
-            from actors.stream import StreamTalk  # few programs need it
+            from actors.replies.stream import StreamTalk  # few programs need it
 
             stream = StreamTalk(self._dispatcher, request)
             reply: Reply[Any] = stream.open()
             talk: Conversation = stream
         else:
-            from actors.conversation import BackupTalk  # as above
+            from actors.replies.checkout import BackupTalk  # as above
 
             talk = BackupTalk(self._dispatcher, request)
             reply = talk.end
@@ -242,8 +242,8 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: as it is entered; nothing has begun.
             QueryTimeout: as it is entered, after `wait` or `timeout`; nothing has begun, or will.
         """
-        from actors.interactive import SessionTalk  # few programs need it
-        from actors.session import Session
+        from actors.replies.interactive import SessionTalk  # few programs need it
+        from actors.replies.session import Session
 
         request = Interactive(checked_bool("transaction", readonly), timeout, wait)
         if timeout is not None:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from actors.log import log
-from actors.messages import can_be_told
-from actors.pykka_parts import ActorStop
 from actors.ref import SupervisorRef
+from actors.system.log import log
+from actors.system.pykka_parts import ActorStop
+from actors.values.requests import can_be_told
 
 __all__ = ["RegisteredRef"]
 

@@ -14,15 +14,15 @@ from actors.dispatch.batch import JobBatch
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
-from actors.errors import ConnectionLost, ResultLost, WouldDeadlock
-from actors.events import WorkerUp
-from actors.log import log
-from actors.messages import WorkerDown
-from actors.rejection import Rejection, detached
-from actors.waiting import here
+from actors.system.log import log
+from actors.system.waiting import here
+from actors.values.errors import ConnectionLost, ResultLost, WouldDeadlock
+from actors.values.events import WorkerUp
+from actors.values.rejection import Rejection, detached
+from actors.values.requests import WorkerDown
 
 if TYPE_CHECKING:
-    from actors.conversation import Conversation, Turn
+    from actors.replies.checkout import Conversation, Turn
 
 __all__ = ["Worker"]
 

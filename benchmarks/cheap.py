@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 
-from actors.messages import Request
+from actors.values.requests import Request
 from supervisor import Query, Result, Supervisor, SupervisorRef
 
 __all__ = ["CheapDatabase", "blocked_crew"]

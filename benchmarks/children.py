@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from actors.databases.child_connection import ChildConnection
+from actors.databases.child.connection import ChildConnection
 from actors.databases.executor import Batch
 from benchmarks.data import ROWS, create
 from benchmarks.figures import TIMES, Figure, Wanted, at_least, at_most

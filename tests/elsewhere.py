@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.databases.sqlite import SQLite
-from actors.databases.sqlite_connection import SQLiteConnection
-from actors.errors import ConnectionLost
-from actors.messages import Request
-from actors.result import Result
+from actors.databases.sqlite.connection import SQLiteConnection
+from actors.databases.sqlite.database import SQLite
+from actors.values.errors import ConnectionLost
+from actors.values.requests import Request
+from actors.values.result import Result
 
 
 class Needy(Exception):

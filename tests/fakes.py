@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.errors import ConnectionLost
-from actors.messages import Request
-from actors.result import Result
+from actors.values.errors import ConnectionLost
+from actors.values.requests import Request
+from actors.values.result import Result
 
 
 class Gate:

@@ -14,8 +14,8 @@ import apsw
 
 from actors.databases.base import Connection
 from actors.databases.executor import Batch
-from actors.databases.sqlite import SQLite
-from actors.databases.sqlite_writer import SQLiteWriter
+from actors.databases.sqlite.database import SQLite
+from actors.databases.sqlite.writer import SQLiteWriter
 from supervisor import Call, Query, Reply, SupervisorRef
 from tests.support import PATIENCE
 

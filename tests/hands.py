@@ -8,21 +8,21 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from actors.databases import child_connection
-from actors.databases.child_connection import ChildConnection
-from actors.databases.child_process import ChildProcess
-from actors.databases.frames import FLUSH
-from actors.databases.sqlite import SQLite
+from actors.databases.child import connection as child_connection
+from actors.databases.child.connection import ChildConnection
+from actors.databases.child.database import ChildProcess
+from actors.databases.child.frames import FLUSH
+from actors.databases.sqlite.database import SQLite
 from actors.dispatch import rejections
 from actors.dispatch.batch import JobBatch
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
 from actors.dispatch.lane import Lane
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
-from actors.errors import ConnectionLost
-from actors.messages import Query, Request
-from actors.reply import Reply
-from actors.status import CrewStatus
+from actors.replies.reply import Reply
+from actors.values.errors import ConnectionLost
+from actors.values.requests import Query, Request
+from actors.values.status import CrewStatus
 from tests.scripted_child import ScriptedChild
 
 QUICK = Query("SELECT quick")

@@ -2,7 +2,7 @@
 
 import pykka
 
-from actors.pykka_parts import Envelope
+from actors.system.pykka_parts import Envelope
 
 
 def asked(message="a question"):

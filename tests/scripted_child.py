@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from actors.databases import child_connection
-from actors.databases.child_connection import ChildConnection
-from actors.databases.child_process import ChildProcess
-from actors.databases.frames import (
+from actors.databases.child import connection as child_connection
+from actors.databases.child.connection import ChildConnection
+from actors.databases.child.database import ChildProcess
+from actors.databases.child.frames import (
     ANSWERS,
     DONE,
     ERROR,
@@ -22,8 +22,8 @@ from actors.databases.frames import (
     frame,
     lost_frame,
 )
-from actors.databases.sqlite import SQLite
-from actors.errors import ChildProcessEnded, ConnectionLost
+from actors.databases.sqlite.database import SQLite
+from actors.values.errors import ChildProcessEnded, ConnectionLost
 
 __all__ = ["ScriptedChild", "connected"]
 

@@ -46,7 +46,7 @@ class Struck:
 
 def is_ours(frame):
     module = "" if frame is None else frame.f_globals.get("__name__", "")
-    return module.startswith("actors.") and module != "actors.result"  # which only looks at values
+    return module.startswith("actors.") and module != "actors.values.result"  # which only looks at values
 
 
 def is_called_by_a_test(frame):

@@ -15,8 +15,8 @@ from typing import Any
 import apsw
 import pykka
 
-from actors.databases.sqlite import SQLite
-from actors.databases.sqlite_connection import SQLiteConnection
+from actors.databases.sqlite.connection import SQLiteConnection
+from actors.databases.sqlite.database import SQLite
 from supervisor import Query, Reply, Result, Status, Supervisor, SupervisorRef, SupervisorStopped, Transaction
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate

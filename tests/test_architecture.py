@@ -19,30 +19,30 @@ VALUES = {"errors", "frozen", "log", "messages", "nesting", "parameters", "rejec
 FLOORS = {
     "values": {
         "actors": set(),
-        "actors.errors": set(),
-        "actors.frozen": set(),
-        "actors.log": set(),
-        "actors.events": {"frozen"},
-        "actors.messages": {"frozen", "parameters"},
-        "actors.nesting": set(),
-        "actors.parameters": set(),
-        "actors.pykka_parts": set(),
-        "actors.rejection": set(),
-        "actors.restart": {"frozen"},
-        "actors.result": {"nesting"},
-        "actors.status": {"frozen", "nesting"},
-        "actors.threads": set(),
+        "actors.values.errors": set(),
+        "actors.values.record": set(),
+        "actors.system.log": set(),
+        "actors.values.events": {"frozen"},
+        "actors.values.requests": {"frozen", "parameters"},
+        "actors.system.nesting": set(),
+        "actors.values.parameters": set(),
+        "actors.system.pykka_parts": set(),
+        "actors.values.rejection": set(),
+        "actors.values.restart": {"frozen"},
+        "actors.values.result": {"nesting"},
+        "actors.values.status": {"frozen", "nesting"},
+        "actors.system.threads": set(),
     },
     "replies": {
-        "actors.contexts": {"frozen", "messages"},
-        "actors.event_loops": set(),
-        "actors.waiting": {"event_loops"},
-        "actors.process": {"waiting"},
-        "actors.handing_on": {"errors", "frozen", "log"},
-        "actors.reply": {
+        "actors.values.contexts": {"frozen", "messages"},
+        "actors.system.event_loops": set(),
+        "actors.system.waiting": {"event_loops"},
+        "actors.system.exit_and_fork": {"waiting"},
+        "actors.replies.outcome": {"errors", "frozen", "log"},
+        "actors.replies.reply": {
             *{"contexts", "errors", "event_loops", "handing_on", "log", "process", "rejection", "waiting"},
         },
-        "actors.derived": {"contexts", "errors", "pykka_parts", "reply"},
+        "actors.replies.derived": {"contexts", "errors", "pykka_parts", "reply"},
     },
     "jobs on their way": {
         "actors.dispatch": set(),
@@ -71,15 +71,15 @@ FLOORS = {
         },
     },
     "what a job and its caller say to each other": {
-        "actors.conversation": {
+        "actors.replies.checkout": {
             *{"contexts", "databases.steps", "dispatch.job", "errors", "messages", "rejection", "reply", "result"},
             "waiting",
         },
-        "actors.interactive": {
+        "actors.replies.interactive": {
             *{"contexts", "conversation", "databases.steps", "dispatch.job", "messages", "reply", "result", "stream"},
         },
-        "actors.session": {"errors", "event_loops", "interactive", "messages", "reply", "result", "stream"},
-        "actors.stream": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
+        "actors.replies.session": {"errors", "event_loops", "interactive", "messages", "reply", "result", "stream"},
+        "actors.replies.stream": {"conversation", "databases.steps", "errors", "messages", "reply", "result"},
     },
     "actors": {
         "actors.inbox": {"pykka_parts"},
@@ -89,10 +89,10 @@ FLOORS = {
             *{"actor", "databases.base", "databases.steps", "dispatch.batch", "dispatch.dispatcher", "dispatch.job"},
             *{"dispatch.rejections", "dispatch.worker_handle", "events", "rejection", "waiting"},
         },
-        "actors.seat": {"databases.base", "worker"},
+        "actors.slot": {"databases.base", "worker"},
     },
     "what a program holds": {
-        "actors.memory": {"status"},
+        "actors.system.memory": {"status"},
         "actors.ref": {
             *VALUES,
             *{"contexts", "conversation", "derived", "dispatch.dispatcher", "dispatch.job", "interactive", "keeper"},
@@ -109,7 +109,7 @@ MAY_IMPORT = {module: imported for floor in FLOORS.values() for module, imported
 # What each outside library is used for stands in one place.
 OUTSIDE = {
     "apsw": {
-        f"actors.databases.sqlite{part}"
+        f"actors.databases.sqlite.database{part}"
         for part in (
             *("", "_backup", "_connection", "_file", "_opening", "_statement", "_steps"),
             *("_transactions", "_untrusted", "_upkeep", "_writer"),
@@ -269,7 +269,7 @@ def test_one_module_names_the_private_parts_of_pykka():
         used, defined = private_names(path)
         if names := (used - defined) & of_pykka:  # what it defines itself, it calls
             found[module] = names
-    assert found == {"actors.pykka_parts": {"_ActorStop", "_actor_refs", "_envelope"}}
+    assert found == {"actors.system.pykka_parts": {"_ActorStop", "_actor_refs", "_envelope"}}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -7,8 +7,8 @@ import threading
 import pykka
 import pytest
 
-from actors.event_loops import current_loop
-from actors.reply import Reply
+from actors.replies.reply import Reply
+from actors.system.event_loops import current_loop
 
 
 class Probe:

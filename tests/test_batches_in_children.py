@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
-from actors.databases import child_connection
+from actors.databases.child import connection as child_connection
 from actors.dispatch.job import Abort
 from actors.dispatch.worker_handle import WorkerState
-from actors.errors import PoisonQuery, QueryCancelled, QueryTimeout, QueueFull, WorkerDied
+from actors.values.errors import PoisonQuery, QueryCancelled, QueryTimeout, QueueFull, WorkerDied
 from supervisor import Query
 from tests.hands import Crew, errors
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.databases.base import NeedsWriter
-from actors.databases.child_connection import ChildConnection
-from actors.databases.frames import ANSWERS, ERROR, FLUSH, frame
+from actors.databases.child.connection import ChildConnection
+from actors.databases.child.frames import ANSWERS, ERROR, FLUSH, frame
 from actors.databases.steps import Begin
-from actors.errors import ChildProcessEnded, ConnectionLost
+from actors.values.errors import ChildProcessEnded, ConnectionLost
 from supervisor import Query
 from tests.groups import Asked, Together, errors
 from tests.scripted_child import ScriptedChild, connected
@@ -110,7 +110,7 @@ def test_a_large_job_is_sent_by_itself(ends):
 
 
 def test_jobs_that_there_is_no_memory_to_send_get_the_error_and_nobody_else_does(ends, monkeypatch):
-    from actors.databases import child_connection
+    from actors.databases.child import connection as child_connection
 
     real = child_connection.jobs_frame
 

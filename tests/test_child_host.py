@@ -10,11 +10,9 @@ from itertools import count
 
 import pytest
 
-from actors.databases import child_host
 from actors.databases.base import Connection, NeedsWriter
-from actors.databases.child_host import Host
-from actors.databases.child_requests import Requests
-from actors.databases.frames import (
+from actors.databases.child import host as child_host
+from actors.databases.child.frames import (
     ANSWERS,
     DONE,
     ERROR,
@@ -33,9 +31,11 @@ from actors.databases.frames import (
     load_error,
     tokens_of,
 )
-from actors.databases.sqlite import SQLite
+from actors.databases.child.host import Host
+from actors.databases.child.requests import Requests
+from actors.databases.sqlite.database import SQLite
 from actors.databases.steps import Begin
-from actors.errors import ConnectionLost, ResultLost
+from actors.values.errors import ConnectionLost, ResultLost
 from supervisor import Query, Result
 from tests.groups import SETUP, insert
 
@@ -265,7 +265,7 @@ def test_jobs_for_which_there_is_no_memory_get_an_error_and_no_others(reader):
 
 
 def test_a_frame_that_finds_no_memory_is_read_to_its_end(reader, monkeypatch):
-    from actors.databases import child_requests
+    from actors.databases.child import requests as child_requests
 
     class Scarce(bytearray):
         def __new__(cls, size=0):

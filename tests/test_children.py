@@ -12,7 +12,7 @@ from contextlib import suppress
 import apsw
 import pytest
 
-from actors.databases.sqlite_connection import SQLiteConnection
+from actors.databases.sqlite.connection import SQLiteConnection
 from supervisor import (
     ChildProcess,
     ChildProcessEnded,
@@ -473,8 +473,8 @@ def test_a_parameter_for_which_a_child_has_no_memory_is_an_error_of_its_job_alon
 
 def test_large_values_take_time_in_proportion_to_their_size(path, monkeypatch):
     # With pipes as small as the system gives them, every part of an answer is a read of its own.
-    monkeypatch.setattr("actors.databases.child.PIPE", 1 << 12)
-    monkeypatch.setattr("actors.databases.child_connection.PIPE", 1 << 12)
+    monkeypatch.setattr("actors.databases.child.process.PIPE", 1 << 12)
+    monkeypatch.setattr("actors.databases.child.connection.PIPE", 1 << 12)
     connection = ChildProcess(path).connect()
     try:
         copied = []

@@ -6,7 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actors.databases.sqlite_connection import ALONE, SQLiteConnection
+from actors.databases.sqlite.connection import ALONE, SQLiteConnection
 from supervisor import Query, Script, SQLite, Status, TransactionLeftOpen, WorkerDied
 from tests.conftest import eventually
 from tests.support import SQLiteWith, ask_writer, can_lock, error_of

@@ -14,9 +14,9 @@ from itertools import count
 import pykka
 import pytest
 
-from actors import process
 from actors.dispatch.job import Job
-from actors.reply import Reply
+from actors.replies.reply import Reply
+from actors.system import exit_and_fork as process
 from supervisor import Query, Result, Script, Status, Stream, Subscribe, Supervisor, SupervisorStopped
 from tests.conftest import child_processes, eventually, open_descriptors
 from tests.fakes import FakeDatabase, Gate
@@ -450,7 +450,7 @@ def test_a_program_that_ends_with_a_running_crew_prints_no_warning(path, body):
 def test_a_program_that_drops_its_crew_at_its_end_loses_no_write(path):
     program = """
 import sys
-from actors import process
+from actors.system import exit_and_fork as process
 from supervisor import Query, Supervisor
 
 def main():

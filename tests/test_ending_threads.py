@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from actors import process
+from actors.system import exit_and_fork as process
 from tests.support import RUNAWAY, run_program
 from tests.test_process_end import is_closed_properly, rows
 from tests.unhurt import run_python

@@ -8,8 +8,8 @@ import apsw
 import pykka
 import pytest
 
-from actors import errors
-from actors.errors import (
+from actors.values import errors
+from actors.values.errors import (
     ConnectionLost,
     DatabaseUnavailable,
     QuerycrewError,

@@ -14,7 +14,7 @@ import pytest
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
-from actors.pykka_parts import is_settled
+from actors.system.pykka_parts import is_settled
 from supervisor import Reply
 from tests.conftest import eventually
 from tests.support import PATIENCE

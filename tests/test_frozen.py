@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from actors.frozen import Frozen
+from actors.values.record import Frozen
 
 
 class Pair(Frozen):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.databases import sqlite_writer
-from actors.databases.sqlite_connection import SQLiteConnection
-from actors.errors import ConnectionLost
+from actors.databases.sqlite import writer as sqlite_writer
+from actors.databases.sqlite.connection import SQLiteConnection
+from actors.values.errors import ConnectionLost
 from supervisor import Call, Query, Result, Script, Transaction
 from tests.groups import Together, Writer, counted, errors, fail, insert
 from tests.support import PATIENCE

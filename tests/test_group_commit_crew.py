@@ -30,7 +30,7 @@ from tests.support import PATIENCE, error_of
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch):
     """Let a slow machine cut no group short."""
-    monkeypatch.setattr("actors.databases.sqlite_writer._LONGEST", 60.0)
+    monkeypatch.setattr("actors.databases.sqlite.writer._LONGEST", 60.0)
 
 
 @pytest.fixture

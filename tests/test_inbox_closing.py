@@ -8,7 +8,7 @@ import pytest
 
 from actors.actor import CrewActor
 from actors.inbox import Inbox
-from actors.pykka_parts import ActorStop, Envelope
+from actors.system.pykka_parts import ActorStop, Envelope
 from tests.mail import asked, is_settled, told
 
 

@@ -8,10 +8,10 @@ import apsw
 import pytest
 
 from actors.databases.base import NeedsWriter
-from actors.databases.sqlite import SQLite
-from actors.databases.sqlite_connection import READER, SQLiteConnection
+from actors.databases.sqlite.connection import READER, SQLiteConnection
+from actors.databases.sqlite.database import SQLite
 from actors.dispatch.routing import _REMEMBERED, Routing
-from actors.result import Result
+from actors.values.result import Result
 from supervisor import (
     Backup,
     Call,

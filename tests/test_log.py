@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from actors.log import log
+from actors.system.log import log
 from tests.support import environment
 
 MODULE = "actors.test_log"

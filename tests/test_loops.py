@@ -10,8 +10,8 @@ import pykka
 import pytest
 import trio
 
-from actors.event_loops import current_loop, current_task
-from actors.reply import Reply
+from actors.replies.reply import Reply
+from actors.system.event_loops import current_loop, current_task
 from supervisor import (
     Outcome,
     Query,

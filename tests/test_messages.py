@@ -5,7 +5,7 @@ from collections import ChainMap, UserList, namedtuple
 
 import pytest
 
-from actors.messages import Query, Script, Shutdown, Status, WorkerDown, shorten
+from actors.values.requests import Query, Script, Shutdown, Status, WorkerDown, shorten
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024  # a tuple that is not exactly a tuple
 

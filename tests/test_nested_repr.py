@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from actors import nesting
-from actors.result import Result
+from actors.system import nesting
+from actors.values.result import Result
 from supervisor import Outcome, Status
 from tests.support import environment
 
@@ -139,7 +139,7 @@ def test_a_repr_that_fails_leaves_no_trace_in_the_next_one():
 
 def test_a_prompt_shows_a_table_and_a_list_of_lines():
     program = (
-        "from actors.result import Result",
+        "from actors.values.result import Result",
         "result = Result(('name', 'age'), [('ann', 31), ('bob', 22)], 2)",
         "result",
         "[result]",

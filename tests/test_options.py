@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.databases.sqlite import SQLite
+from actors.databases.sqlite.database import SQLite
 from actors.options import check_database, check_type, check_whole, usable_size
 from supervisor import ChildProcess, RestartPolicy, Supervisor
 from tests.fakes import FakeDatabase

@@ -29,7 +29,7 @@ def run(folder, files, name="program.py"):
     [
         {"actors/__init__.py": ""},
         {"actors/__init__.py": ACTOR},
-        {"actors/__init__.py": "", "actors/process.py": "", "actors/refusals.py": ""},
+        {"actors/__init__.py": "", "actors/system/exit_and_fork.py": "", "actors/refusals.py": ""},
         {"actors/__init__.py": "from supervisor import Supervisor"},
         {"actors/__init__.py": "import nothing_of_that_name"},
         {"actors/__init__.py": "raise RuntimeError('not now')"},

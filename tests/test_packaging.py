@@ -173,7 +173,7 @@ def test_the_wheel_holds_the_module_the_whole_package_and_its_mark_of_being_type
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "actors").rglob("*.py")}
-    assert {"actors/dispatch/dispatcher.py", "actors/databases/sqlite.py", "actors/console/main.py"} <= sources
+    assert {"actors/dispatch/dispatcher.py", "actors/databases/sqlite/database.py", "actors/console/main.py"} <= sources
     assert sources | {"supervisor.py", "actors/py.typed"} <= names
     assert not [
         name for name in names if name.startswith(("tests", "docs", "benchmarks", "examples")) or "pycache" in name
@@ -232,7 +232,11 @@ def test_a_users_type_checker_infers_what_an_installed_crew_answers(installed, t
     )
     command = (sys.executable, "-m", "mypy", "--strict", "--python-executable", installed, "--no-incremental", program)
     told = run(*command, cwd=tmp_path, env=bare())
-    for revealed in ("actors.result.Result", "actors.reply.Reply[actors.result.Result]", "actors.status.CrewStatus"):
+    for revealed in (
+        "actors.values.result.Result",
+        "actors.replies.reply.Reply[actors.values.result.Result]",
+        "actors.values.status.CrewStatus",
+    ):
         assert f'"{revealed}"' in told
     assert 'int"' in told
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actors.databases.sqlite_backup import _name_of_this_system
+from actors.databases.sqlite.backup import _name_of_this_system
 from supervisor import (
     Backup,
     Call,

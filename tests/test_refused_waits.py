@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from actors.reply import Reply
+from actors.replies.reply import Reply
 from supervisor import Backup, Call, Query, Script, Status, Stream, Transaction, WouldDeadlock
 from tests.called import insert_into_kept
 from tests.conftest import eventually

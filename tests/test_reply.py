@@ -7,8 +7,8 @@ import pykka
 import pytest
 
 from actors.dispatch.dispatcher import Dispatcher
-from actors.errors import WouldDeadlock
-from actors.reply import Reply
+from actors.replies.reply import Reply
+from actors.values.errors import WouldDeadlock
 from tests.dispatch.strikes import cut_off, in_the_middle
 from tests.waiters import is_waited_for, on_a_thread_of, waiter
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from actors.rejection import Rejection
-from actors.reply import Reply
+from actors.replies.reply import Reply
+from actors.values.rejection import Rejection
 
 # --- errors and their tracebacks ----------------------------------------------------------
 

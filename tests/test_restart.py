@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from actors.restart import Deaths, RestartPolicy
+from actors.values.restart import Deaths, RestartPolicy
 
 FIELDS = ["max_restarts", "within", "backoff_initial", "backoff_max", "jitter", "quiet_period", "start_timeout"]
 STEADY = RestartPolicy(backoff_initial=0.1, backoff_max=10, jitter=0)

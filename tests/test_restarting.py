@@ -196,7 +196,7 @@ class RaisingFilter(logging.Filter):
         raise self.kind("a filter that raises")
 
 
-@pytest.fixture(params=["querycrew", "querycrew.supervisor", "querycrew.worker", "querycrew.reply", "pykka"])
+@pytest.fixture(params=["querycrew", "querycrew.supervisor", "querycrew.worker", "querycrew.replies.reply", "pykka"])
 def raising_log(request, kind):
     """A logger whose filters and handlers raise, whatever is logged."""
     logger = logging.getLogger(request.param)

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from actors.result import Result, Row
+from actors.values.result import Result, Row
 from supervisor import Query
 
 PEOPLE = Result(("name", "age"), [("ann", 31), ("bob", 22)], 2)

@@ -5,7 +5,7 @@ import os
 import apsw
 import pytest
 
-from actors.databases.frames import Packed, answer_frames
+from actors.databases.child.frames import Packed, answer_frames
 from supervisor import Call, ChildProcess, Query, Result, Script, SQLite, Status, Transaction
 from tests import called
 from tests.fakes import FakeDatabase

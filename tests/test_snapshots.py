@@ -11,7 +11,7 @@ from contextlib import suppress
 import apsw
 import pytest
 
-from actors.databases.sqlite import SQLite
+from actors.databases.sqlite.database import SQLite
 from actors.dispatch.lane import Lane
 from supervisor import (
     Call,
@@ -174,7 +174,7 @@ def test_a_look_that_is_over_holds_nothing_back(reader):
 
 def test_a_replaced_file_is_noticed_within_ten_milliseconds(reader, path, monkeypatch):
     now = [time.monotonic() + 1]
-    monkeypatch.setattr("actors.databases.sqlite_file.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("actors.databases.sqlite.file.time.monotonic", lambda: now[0])
     assert reader.run(COUNT, COUNT)[0].value.scalar() == 0
     now[0] += 1
     reader.run(COUNT, COUNT)  # it looks whether the file is there
@@ -193,7 +193,7 @@ def test_a_replaced_file_is_noticed_within_ten_milliseconds(reader, path, monkey
 
 def test_the_file_is_looked_at_once_in_ten_milliseconds_and_not_for_each_read(reader, monkeypatch):
     now, looks = [time.monotonic() + 1], []
-    monkeypatch.setattr("actors.databases.sqlite_file.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("actors.databases.sqlite.file.time.monotonic", lambda: now[0])
     file = reader.connection.file
     real = file._has_moved
     monkeypatch.setattr(file, "_has_moved", lambda: (looks.append(now[0]), real())[1])

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from actors.databases.sqlite_connection import ALONE, SQLiteConnection
+from actors.databases.sqlite.connection import ALONE, SQLiteConnection
 from supervisor import DatabaseUnavailable, Query, RestartPolicy, Script, SQLite, Status, WorkerDied
 from tests.support import PATIENCE, SQLiteWith, error_of
 from tests.unhurt import run_python, same_workers

@@ -8,7 +8,7 @@ import apsw
 import pykka
 import pytest
 
-from actors.databases import sqlite_upkeep
+from actors.databases.sqlite import upkeep as sqlite_upkeep
 from supervisor import (
     Backup,
     ChildProcess,

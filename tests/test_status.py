@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from actors.status import CrewStatus, Durations, Histogram, WorkerStatus
+from actors.values.status import CrewStatus, Durations, Histogram, WorkerStatus
 
 QUIET = Durations(0, 0.0, 0.0, 0.0, 0.0)
 

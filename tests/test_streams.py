@@ -13,7 +13,7 @@ import apsw
 import pykka
 import pytest
 
-from actors.waiting import current_owner
+from actors.system.waiting import current_owner
 from supervisor import (
     Query,
     QueryCancelled,

@@ -11,10 +11,10 @@ from itertools import count
 import apsw
 import pytest
 
-from actors.databases.sqlite import SQLite
+from actors.databases.sqlite.database import SQLite
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
-from actors.reply import Reply
+from actors.replies.reply import Reply
 from supervisor import Query, QueryCancelled, QuerycrewError, RestartPolicy, Script, Status, Subscribe
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate

@@ -6,9 +6,9 @@ import time
 import pykka
 import pytest
 
-from actors.events import WorkerUp
-from actors.messages import WorkerDown
-from actors.pykka_parts import Envelope
+from actors.system.pykka_parts import Envelope
+from actors.values.events import WorkerUp
+from actors.values.requests import WorkerDown
 from supervisor import Query, RestartPolicy, Status, SupervisorStopped
 from tests.conftest import eventually
 from tests.fakes import FakeDatabase, Gate

@@ -6,7 +6,7 @@ from functools import partial
 import apsw
 import pytest
 
-from actors.databases.sqlite_transactions import OwnTransaction
+from actors.databases.sqlite.transactions import OwnTransaction
 from supervisor import (
     Call,
     ChildProcess,

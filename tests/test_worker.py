@@ -8,9 +8,9 @@ import pytest
 
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
-from actors.events import WorkerUp
-from actors.messages import Query, WorkerDown
-from actors.reply import Reply
+from actors.replies.reply import Reply
+from actors.values.events import WorkerUp
+from actors.values.requests import Query, WorkerDown
 from actors.worker import Worker
 from supervisor import Result, WorkerDied
 from tests.conftest import eventually

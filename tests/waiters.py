@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 
-from actors.waiting import here
+from actors.system.waiting import here
 from tests.conftest import eventually
 
 

@@ -16,9 +16,9 @@ from actors.databases.steps import (
     OpenBackup,
     Step,
 )
-from actors.errors import ConnectionLost
-from actors.messages import Call, Query, Request, Transaction
-from actors.result import Result
+from actors.values.errors import ConnectionLost
+from actors.values.requests import Call, Query, Request, Transaction
+from actors.values.result import Result
 
 if TYPE_CHECKING:
     from actors.databases.executor import Batch, Task

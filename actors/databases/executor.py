@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from actors.databases.base import Connection
     from actors.databases.steps import Step
-    from actors.messages import Request
+    from actors.values.requests import Request
 
 __all__ = ["Batch", "Task"]
 

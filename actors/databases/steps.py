@@ -8,8 +8,8 @@ and `Close` is the last of them: after it nothing is open. `Begin`, `Commit`, `D
 
 from typing import Any, TypeAlias
 
-from actors.frozen import Frozen
-from actors.messages import Call, Parameters, Query, Script, shorten
+from actors.values.record import Frozen
+from actors.values.requests import Call, Parameters, Query, Script, shorten
 
 __all__ = [
     "STEPS",

@@ -9,7 +9,7 @@ from actors.dispatch.counters import ENDINGS, Ending, Events
 from actors.dispatch.job import Abort, Job
 from actors.dispatch.quarantine import Quarantine
 from actors.dispatch.routing import Routing
-from actors.errors import DatabaseUnavailable, QueryCancelled, QueryTimeout, SupervisorStopped
+from actors.values.errors import DatabaseUnavailable, QueryCancelled, QueryTimeout, SupervisorStopped
 
 if TYPE_CHECKING:
     from actors.dispatch.lane import Lane

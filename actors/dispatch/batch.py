@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actors.databases.executor import Batch
 from actors.dispatch.job import Job
-from actors.messages import Query
-from actors.rejection import Rejection, detached
+from actors.values.rejection import Rejection, detached
+from actors.values.requests import Query
 
 if TYPE_CHECKING:
     from actors.dispatch.lane import Lane

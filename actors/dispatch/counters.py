@@ -3,7 +3,7 @@
 from itertools import count
 from typing import Final, Literal, TypeAlias
 
-from actors.status import Histogram
+from actors.values.status import Histogram
 
 __all__ = ["ENDINGS", "Counters", "Ending", "Events"]
 

@@ -22,12 +22,12 @@ from actors.dispatch.routing import Routing
 from actors.dispatch.timers import Timers
 from actors.dispatch.views import in_words, status_of, writing_of
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
-from actors.errors import DatabaseUnavailable, SupervisorStopped, WouldDeadlock
-from actors.status import CrewStatus
+from actors.values.errors import DatabaseUnavailable, SupervisorStopped, WouldDeadlock
+from actors.values.status import CrewStatus
 
 if TYPE_CHECKING:
-    from actors.conversation import Conversation
-    from actors.reply import Reply
+    from actors.replies.checkout import Conversation
+    from actors.replies.reply import Reply
 
 __all__ = ["Dispatcher", "Mode"]
 

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actors.messages import Request, Script
-from actors.rejection import Rejection
-from actors.reply import Reply
+from actors.replies.reply import Reply
+from actors.values.rejection import Rejection
+from actors.values.requests import Request, Script
 
 if TYPE_CHECKING:
-    from actors.conversation import Conversation
     from actors.dispatch.admission import Admission
     from actors.dispatch.counters import Counters, Ending
     from actors.dispatch.lane import Lane
+    from actors.replies.checkout import Conversation
 
 __all__ = ["Abort", "Job"]
 

@@ -16,7 +16,7 @@ from actors.dispatch.codel import CoDel
 from actors.dispatch.counters import Events
 from actors.dispatch.job import Abort, Job
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
-from actors.messages import Query
+from actors.values.requests import Query
 
 if TYPE_CHECKING:
     from actors.dispatch.admission import Admission

@@ -4,7 +4,7 @@ import marshal
 from contextlib import suppress
 from typing import Any
 
-from actors.messages import Call, Interactive, Query, Request
+from actors.values.requests import Call, Interactive, Query, Request
 
 __all__ = ["Quarantine"]
 

@@ -6,7 +6,7 @@ what happened, with the numbers, and what to change.
 
 from typing import TYPE_CHECKING
 
-from actors.errors import (
+from actors.values.errors import (
     ChildProcessEnded,
     DatabaseUnavailable,
     Overloaded,

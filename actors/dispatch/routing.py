@@ -6,7 +6,7 @@ on. What is remembered here only saves that detour, so a wrong guess costs time,
 
 from typing import Final
 
-from actors.messages import Backup, Query, Request, Script, Stream
+from actors.values.requests import Backup, Query, Request, Script, Stream
 
 __all__ = ["Routing"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from actors.dispatch.counters import ENDINGS, Counters
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
-from actors.status import CrewStatus, WorkerStatus
+from actors.values.status import CrewStatus, WorkerStatus
 
 __all__ = ["in_words", "status_of", "writing_of"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pykka
 
-from actors.errors import DatabaseUnavailable, WorkerDied
+from actors.values.errors import DatabaseUnavailable, WorkerDied
 from supervisor import Reply, Status, SupervisorRef
 from tests.chaos.hurried_callers import on_a_loop_with_time_limits, with_deadlines, with_second_thoughts
 from tests.chaos.talking_callers import by_streams, in_transactions

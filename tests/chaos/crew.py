@@ -4,10 +4,10 @@ import threading
 import time
 from typing import Any, ClassVar
 
-from actors.events import WorkerUp
-from actors.messages import WorkerDown
-from actors.reply import Reply
-from actors.seat import SeatState
+from actors.replies.reply import Reply
+from actors.slot import SeatState
+from actors.values.events import WorkerUp
+from actors.values.requests import WorkerDown
 from actors.worker import Worker
 from supervisor import Supervisor
 from tests.chaos.callers import told

@@ -6,9 +6,9 @@ from collections import Counter, deque
 from contextlib import suppress
 from random import Random
 
-from actors.errors import ConnectionLost
-from actors.messages import Query, Request
-from actors.result import Result
+from actors.values.errors import ConnectionLost
+from actors.values.requests import Query, Request
+from actors.values.result import Result
 from supervisor import SupervisorRef
 
 GRACE = 0.05  # seconds until a worker is given up

@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from actors.messages import Call, Query, Request
-from actors.result import Result
+from actors.values.requests import Call, Query, Request
+from actors.values.result import Result
 from supervisor import ChildProcess, SQLite, Status, SupervisorRef
 from tests.chaos.databases import GRACE, wait
 

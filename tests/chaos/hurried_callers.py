@@ -6,7 +6,7 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from actors.errors import QueryCancelled, QueryTimeout
+from actors.values.errors import QueryCancelled, QueryTimeout
 
 if TYPE_CHECKING:
     from supervisor import Reply, SupervisorRef

@@ -13,7 +13,7 @@ from typing import Any
 import pykka
 
 import actors.ref
-from actors.reply import Reply
+from actors.replies.reply import Reply
 from supervisor import CrewStatus, RestartPolicy, Status, SupervisorRef
 from tests.chaos.callers import CALLERS, TALKERS, Tally
 from tests.chaos.crew import ChaosSupervisor, ChaosWorker, CountingReply

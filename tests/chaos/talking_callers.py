@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from actors.errors import SessionClosed
+from actors.values.errors import SessionClosed
 from supervisor import Query, Stream
 from tests.chaos.files import writes
 

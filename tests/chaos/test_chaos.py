@@ -7,7 +7,7 @@ from pathlib import Path
 from actors.databases.base import Connection
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.lane import Lane
-from actors.reply import Reply
+from actors.replies.reply import Reply
 from tests.chaos.databases import Scripted
 from tests.chaos.files import File
 from tests.chaos.run import run

@@ -5,15 +5,15 @@ from typing import Any
 
 import apsw
 
-from actors.databases import sqlite_connection
-from actors.databases.sqlite_connection import SQLiteConnection
-from actors.databases.sqlite_statement import Counting, Known
-from actors.databases.sqlite_steps import Steps
-from actors.databases.sqlite_transactions import OwnTransaction
-from actors.databases.sqlite_writer import SQLiteWriter, _Group
+from actors.databases.sqlite import connection as sqlite_connection
+from actors.databases.sqlite.connection import SQLiteConnection
+from actors.databases.sqlite.interactive import Steps
+from actors.databases.sqlite.statement import Counting, Known
+from actors.databases.sqlite.transactions import OwnTransaction
+from actors.databases.sqlite.writer import SQLiteWriter, _Group
 from actors.databases.steps import Declare, Fetch
-from actors.messages import Query
-from actors.result import Result
+from actors.values.requests import Query
+from actors.values.result import Result
 
 _run, _sealed, _fetch, _commit = (
     *(SQLiteConnection.run_query, SQLiteConnection._sealed, SQLiteConnection._fetch, SQLiteConnection.commit),

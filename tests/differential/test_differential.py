@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from actors.databases.sqlite_connection import SQLiteConnection
+from actors.databases.sqlite.connection import SQLiteConnection
 from tests.differential import plain
 from tests.differential.campaign import Campaign, drawn_by_hypothesis
 from tests.differential.mutants import MUTANTS

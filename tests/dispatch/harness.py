@@ -11,11 +11,11 @@ from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
 from actors.dispatch.lane import Lane
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
-from actors.errors import QuerycrewError
-from actors.messages import Query, Request
-from actors.reply import Reply
-from actors.result import Result
-from actors.status import CrewStatus
+from actors.replies.reply import Reply
+from actors.values.errors import QuerycrewError
+from actors.values.requests import Query, Request
+from actors.values.result import Result
+from actors.values.status import CrewStatus
 
 QUICK = Query("SELECT quick")
 """A statement that the readers' lane knows to be quick; see `Harness.knows`."""

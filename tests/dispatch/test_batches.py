@@ -5,8 +5,8 @@ import pytest
 from actors.dispatch import lane as lanes
 from actors.dispatch.job import Abort
 from actors.dispatch.worker_handle import WorkerState
-from actors.errors import DatabaseUnavailable, QueryCancelled, QueryTimeout, SupervisorStopped, WouldDeadlock
-from actors.messages import Call, Query, Script, Transaction
+from actors.values.errors import DatabaseUnavailable, QueryCancelled, QueryTimeout, SupervisorStopped, WouldDeadlock
+from actors.values.requests import Call, Query, Script, Transaction
 from tests.dispatch.harness import DONE, QUICK, WRITE, Harness, answer, errors
 from tests.dispatch.strikes import in_the_middle
 

@@ -7,9 +7,9 @@ import pytest
 from actors.dispatch.batch import JobBatch
 from actors.dispatch.job import Abort, Job
 from actors.dispatch.worker_handle import WorkerState
-from actors.errors import QueryCancelled
-from actors.messages import Query
-from actors.reply import Reply
+from actors.replies.reply import Reply
+from actors.values.errors import QueryCancelled
+from actors.values.requests import Query
 from tests.dispatch.harness import DONE, Harness, errors
 from tests.dispatch.strikes import cut_off, in_the_middle
 from tests.waiters import waiter

@@ -10,8 +10,8 @@ import pytest
 
 from actors.dispatch.job import Abort
 from actors.dispatch.worker_handle import WorkerState
-from actors.errors import ConnectionLost
-from actors.restart import RestartPolicy
+from actors.values.errors import ConnectionLost
+from actors.values.restart import RestartPolicy
 from supervisor import Query, Supervisor
 from tests.dispatch.harness import DONE, QUICK, WRITE, Harness, errors
 from tests.dispatch.strikes import cut_off

@@ -6,7 +6,7 @@ import pytest
 
 from actors.dispatch.dispatcher import Mode
 from actors.dispatch.worker_handle import WorkerState
-from actors.errors import DatabaseUnavailable, SupervisorStopped
+from actors.values.errors import DatabaseUnavailable, SupervisorStopped
 from tests.dispatch.harness import QUICK, WRITE, Harness, answer, errors, once
 from tests.dispatch.strikes import in_the_middle
 

@@ -1,7 +1,7 @@
 """The quarantine alone: which statements are held back, and for how long."""
 
 from actors.dispatch.quarantine import Quarantine
-from actors.messages import Call, Query, Script
+from actors.values.requests import Call, Query, Script
 
 POISON = Query("SELECT boom(?)", (1,))
 OTHER = Query("SELECT boom(?)", (2,))

@@ -3,7 +3,7 @@
 import pytest
 
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
-from actors.errors import DatabaseUnavailable, QueryCancelled, QueueFull, SupervisorStopped
+from actors.values.errors import DatabaseUnavailable, QueryCancelled, QueueFull, SupervisorStopped
 from tests.dispatch.harness import QUICK, Harness, answer, errors
 
 # --- jobs and workers ---------------------------------------------------------------------

@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from actors.dispatch.job import Job
 from actors.dispatch.timers import INTERRUPT_AGAIN, Timers
-from actors.errors import QueryTimeout
-from actors.messages import Query
-from actors.reply import Reply
+from actors.replies.reply import Reply
+from actors.values.errors import QueryTimeout
+from actors.values.requests import Query
 from tests.dispatch.harness import DONE, QUICK, Harness, answer
 from tests.dispatch.strikes import in_the_middle
 

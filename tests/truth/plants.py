@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.databases.executor import Batch
-from actors.databases.sqlite import SQLite
-from actors.databases.sqlite_connection import READER, SQLiteConnection
-from actors.databases.sqlite_transactions import OwnTransaction
-from actors.databases.sqlite_writer import SQLiteWriter, _Group
+from actors.databases.sqlite.connection import READER, SQLiteConnection
+from actors.databases.sqlite.database import SQLite
+from actors.databases.sqlite.transactions import OwnTransaction
+from actors.databases.sqlite.writer import SQLiteWriter, _Group
 from actors.dispatch.job import Job
 
 __all__ = ["PLANTS", "PackingLate"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from actors.errors import (
+from actors.values.errors import (
     Overloaded,
     QueryCancelled,
     QuerycrewError,

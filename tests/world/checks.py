@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
-from actors import process
 from actors.dispatch.dispatcher import Mode
 from actors.dispatch.worker_handle import WorkerState
-from actors.errors import Overloaded, QueryCancelled, QuerycrewError, QueryTimeout, WorkerDied
-from actors.seat import SeatState
+from actors.slot import SeatState
+from actors.system import exit_and_fork as process
+from actors.values.errors import Overloaded, QueryCancelled, QuerycrewError, QueryTimeout, WorkerDied
 from tests.world.answers import check_answers
 from tests.world.crew import WorldSupervisor, WorldWorker
 

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, NoReturn
 
 from greenlet import GreenletExit
 
-from actors.databases.child_host import Host
-from actors.databases.child_main import _connect
-from actors.databases.child_requests import Requests
-from actors.databases.frames import HEAD, OUT_OF_MEMORY, TICKET, TOKEN
-from actors.errors import ChildProcessEnded
+from actors.databases.child.frames import HEAD, OUT_OF_MEMORY, TICKET, TOKEN
+from actors.databases.child.host import Host
+from actors.databases.child.main import _connect
+from actors.databases.child.requests import Requests
+from actors.values.errors import ChildProcessEnded
 from tests.world.system import stage
 
 _CLOSING = 2.0  # seconds
@@ -112,7 +112,7 @@ class Process:
 
 
 class Child:
-    """As `actors.databases.child.Child`, whose process is in memory."""
+    """As `actors.databases.child.process.Child`, whose process is in memory."""
 
     numbers: ClassVar["count[int]"] = count(1)
     capacity: ClassVar[Callable[[], int]]
@@ -207,12 +207,12 @@ _select = SimpleNamespace(poll=lambda: SimpleNamespace(register=lambda *_: None)
 _no_time = SimpleNamespace(perf_counter=lambda: 0.0)
 
 PATCHES: list[tuple[str, str, Any]] = [
-    ("actors.databases.child_connection", "Child", Child),
-    ("actors.databases.child_host", "os", _os),
-    ("actors.databases.child_host", "write", Pipe.write),
-    ("actors.databases.child_host", "end", _end),
-    ("actors.databases.child_requests", "os", _os),
-    ("actors.databases.child_requests", "select", _select),
-    ("actors.databases.child_requests", "time", _no_time),
+    ("actors.databases.child.connection", "Child", Child),
+    ("actors.databases.child.host", "os", _os),
+    ("actors.databases.child.host", "write", Pipe.write),
+    ("actors.databases.child.host", "end", _end),
+    ("actors.databases.child.requests", "os", _os),
+    ("actors.databases.child.requests", "select", _select),
+    ("actors.databases.child.requests", "time", _no_time),
 ]
 """What the modules of a child's connection use instead of the system."""

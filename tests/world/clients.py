@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
-from actors.errors import QuerycrewError, WouldDeadlock
-from actors.messages import Query, Status
-from actors.waiting import here
+from actors.system.waiting import here
+from actors.values.errors import QuerycrewError, WouldDeadlock
+from actors.values.requests import Query, Status
 from tests.world import talks, trouble
 from tests.world.ledger import Entry
 from tests.world.luck import Interrupted, Scripted

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
 from actors.inbox import Inbox
-from actors.reply import Reply
+from actors.replies.reply import Reply
 from actors.worker import Worker
 from supervisor import Supervisor
 from tests.world.system import now

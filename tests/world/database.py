@@ -17,9 +17,9 @@ from actors.databases.steps import (
     KeepCopy,
     OpenBackup,
 )
-from actors.errors import ConnectionLost
-from actors.rejection import Rejection
-from actors.result import Result
+from actors.values.errors import ConnectionLost
+from actors.values.rejection import Rejection
+from actors.values.result import Result
 from tests.world.luck import ENDINGS, BadLuck, Interrupted, OpeningFailed, Scripted
 from tests.world.requests import number_of, rows_of, writes
 from tests.world.system import stage

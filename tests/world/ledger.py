@@ -7,8 +7,8 @@ import pykka
 
 from actors.dispatch.batch import JobBatch
 from actors.dispatch.job import Job
-from actors.errors import DatabaseUnavailable, QuerycrewError
-from actors.messages import Request
+from actors.values.errors import DatabaseUnavailable, QuerycrewError
+from actors.values.requests import Request
 from tests.world.requests import writes
 
 if TYPE_CHECKING:

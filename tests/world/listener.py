@@ -5,7 +5,7 @@ from typing import Any
 
 import pykka
 
-from actors.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
+from actors.values.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
 
 
 class Listener(pykka.ActorRef[Any]):

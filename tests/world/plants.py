@@ -4,9 +4,8 @@ from contextlib import suppress
 from typing import Any
 
 from actors.actor import CrewActor
-from actors.conversation import Conversation
-from actors.databases.child_connection import ChildConnection
-from actors.databases.child_host import Host
+from actors.databases.child.connection import ChildConnection
+from actors.databases.child.host import Host
 from actors.databases.executor import Batch
 from actors.databases.steps import Commit
 from actors.dispatch.admission import Admission
@@ -16,10 +15,11 @@ from actors.dispatch.job import Job
 from actors.dispatch.lane import Lane
 from actors.dispatch.timers import Timers
 from actors.dispatch.worker_handle import WorkerState
-from actors.events import WorkerLost
 from actors.inbox import Inbox
-from actors.reply import Reply
-from actors.result import Result
+from actors.replies.checkout import Conversation
+from actors.replies.reply import Reply
+from actors.values.events import WorkerLost
+from actors.values.result import Result
 from actors.worker import Worker
 from supervisor import Supervisor
 

@@ -4,7 +4,7 @@ from random import Random
 from typing import Any
 
 from actors.databases.steps import Declare
-from actors.messages import Query, Request, Script, Stream, Transaction
+from actors.values.requests import Query, Request, Script, Stream, Transaction
 
 _READS = ("SELECT a", "SELECT a", "SELECT b", "SELECT c")
 _WRITES = ("INSERT a", "INSERT a", "UPDATE b", "WITH a")

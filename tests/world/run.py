@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from actors.log import log
+from actors.system.log import log
 from tests.world.world import World
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from actors.waiting import here
+from actors.system.waiting import here
 
 _MOST = 300_000  # steps of a world that comes to rest
 

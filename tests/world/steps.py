@@ -16,12 +16,30 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 _MODULES = (
-    *("actors.dispatch.batch", "actors.dispatch.lane", "actors.dispatch.dispatcher", "actors.dispatch.admission"),
-    *("actors.dispatch.timers", "actors.dispatch.job", "actors.dispatch.worker_handle", "actors.dispatch.quarantine"),
-    *("actors.worker", "actors.actor", "actors.inbox", "actors.conversation", "actors.interactive", "actors.session"),
-    *("actors.stream", "actors.reply", "actors.waiting", "actors.ref", "actors.databases.executor"),
-    *("actors.databases.base", "actors.databases.child_connection", "actors.databases.child_host"),
-    *("actors.databases.child_requests", "supervisor"),
+    "actors.actor",
+    "actors.databases.base",
+    "actors.databases.child.connection",
+    "actors.databases.child.host",
+    "actors.databases.child.requests",
+    "actors.databases.executor",
+    "actors.dispatch.admission",
+    "actors.dispatch.batch",
+    "actors.dispatch.dispatcher",
+    "actors.dispatch.job",
+    "actors.dispatch.lane",
+    "actors.dispatch.quarantine",
+    "actors.dispatch.timers",
+    "actors.dispatch.worker_handle",
+    "actors.inbox",
+    "actors.ref",
+    "actors.replies.checkout",
+    "actors.replies.interactive",
+    "actors.replies.reply",
+    "actors.replies.session",
+    "actors.replies.stream",
+    "actors.system.waiting",
+    "actors.worker",
+    "supervisor",
 )
 _OUTSIDE = frozenset({"_actor_loop"})
 """What hits a thread outside of the guard around its whole life is CPython's."""

@@ -154,17 +154,17 @@ def _never() -> bool:
 _threads = SimpleNamespace(Lock=Lock, RLock=RLock, Thread=Thread, TIMEOUT_MAX=_LONGEST)
 
 _PATCHES: list[tuple[str, str, Any]] = [
-    ("actors.reply", "threading", _threads),
-    ("actors.waiting", "threading", _threads),
+    ("actors.replies.reply", "threading", _threads),
+    ("actors.system.waiting", "threading", _threads),
     ("actors.inbox", "threading", _threads),
     ("actors.inbox", "SimpleQueue", Queue),
-    ("actors.conversation", "SimpleQueue", Queue),
+    ("actors.replies.checkout", "SimpleQueue", Queue),
     ("actors.dispatch.admission", "threading", _threads),
     ("actors.actor", "CrewThread", Thread),
     ("actors.databases.executor", "time", Time),
-    ("actors.databases.child_connection", "time", Time),
-    ("actors.databases.child_host", "time", Time),
-    ("actors.databases.child_host", "threading", _threads),
+    ("actors.databases.child.connection", "time", Time),
+    ("actors.databases.child.host", "time", Time),
+    ("actors.databases.child.host", "threading", _threads),
 ]
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
-from actors.errors import QuerycrewError, SessionClosed
-from actors.messages import Backup, Query, Stream
+from actors.values.errors import QuerycrewError, SessionClosed
+from actors.values.requests import Backup, Query, Stream
 from tests.world.ledger import Talk
 from tests.world.luck import Interrupted, Scripted
 from tests.world.requests import rows_of

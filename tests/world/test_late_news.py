@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.seat import SeatState
+from actors.slot import SeatState
 from supervisor import Query, RestartPolicy, Status, Subscribe
 from tests.world.crew import WorldSupervisor
 from tests.world.database import WorldDatabase

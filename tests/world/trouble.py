@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pykka
 
-from actors.messages import Subscribe, Unsubscribe
+from actors.values.requests import Subscribe, Unsubscribe
 from tests.world.crew import WorldWorker
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pykka
 
-from actors import process
+from actors.system import exit_and_fork as process
 from supervisor import ChildProcess, RestartPolicy, Subscribe, SupervisorRef
 from tests.world import checks, children
 from tests.world.clients import Client

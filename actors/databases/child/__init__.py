@@ -1,0 +1,1 @@
+"""Connections in child processes: both ends of the pipes."""

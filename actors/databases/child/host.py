@@ -1,0 +1,388 @@
+"""What runs in a child process: one connection, jobs from a pipe, answers into another.
+
+    parent ── jobs ────►  main thread: draw a token, run its job, and again; then write the answers
+           ◄── answers ──
+           ── control ─►  a thread of its own: interrupts; its end is the end of the parent
+           ── lifeline ►  nothing is ever written: at its end the kernel kills this process
+
+**Who draws the token of a job has claimed the job.** A token is four bytes in a pipe that the parent reads from, too.
+So the kernel decides whether a job that was sent is begun here or was recalled there, even while this process is
+stopped, or dead. It draws one token at a time: of those that were drawn, only the last job can be running.
+"""
+
+import marshal
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, NoReturn
+
+from actors.databases.base import Connection
+from actors.databases.child.frames import (
+    ANSWERS,
+    DONE,
+    ERROR,
+    FAILED,
+    FEW,
+    FLUSH,
+    LARGE,
+    READY,
+    RESULT,
+    STEP,
+    TICKET,
+    TOKEN,
+    WAITS,
+    WHATEVER_RUNS,
+    Item,
+    Packed,
+    answer_frames,
+    error_frame,
+    frame,
+    load_request,
+    lost_frame,
+    write,
+)
+from actors.databases.child.requests import Requests
+from actors.databases.executor import Batch
+from actors.databases.steps import Close, Declare, Fetch
+from actors.values.errors import ConnectionLost, ResultLost
+from actors.values.result import Result
+
+__all__ = ["Host", "end"]
+
+_LONGEST_KEPT: Final = 0.001  # seconds of running whose answers are kept back until other answers are there
+_NO_MEMORY: Final = "a child process has no memory for these parameters; see ChildProcess(memory_limit=…)"
+
+
+class _Task:
+    """A job as the connection in a child knows it."""
+
+    __slots__ = ("_unwanted", "began", "request", "ticket")
+
+    def __init__(self, ticket: int, unwanted: set[int], began: float) -> None:
+        self.ticket = ticket
+        self.request: Any = None
+        self.began = began
+        # The tickets of all that was interrupted.
+        self._unwanted = unwanted
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it was interrupted. A step that closes what a session left open runs all the same."""
+        return self.ticket in self._unwanted and type(self.request) is not Close
+
+
+class RemoteBatch(Batch):
+    """The jobs of one frame, or a step; see `Batch`."""
+
+    __slots__ = ("_count", "_first", "_host", "_items")
+
+    def __init__(self, host: "Host", connection: Connection, ticket: int, count: int, items: list[Item] | None) -> None:
+        """Take the jobs of a frame.
+
+        Args:
+            host: whose they are.
+            connection: what runs them.
+            ticket: that of the first.
+            count: how many there are.
+            items: their requests; `None` if there was no memory for them.
+        """
+        super().__init__(connection)
+        self._host = host
+        self._first = ticket
+        self._count = count
+        self._items = items
+
+    def __len__(self) -> int:
+        return self._count
+
+    def begin(self) -> _Task | None:
+        """Draw the next token, and return its job; see `Batch`."""
+        host, first = self._host, self._first
+        while (number := host.draw(first, self._count)) is not None:
+            if host.tells_first:
+                self.tell()
+            task = _Task(first + number, host.unwanted, time.perf_counter())
+            self.running.append(task)
+            try:
+                if self._items is None:
+                    raise MemoryError(_NO_MEMORY)  # noqa: TRY301
+                task.request = load_request(self._items[number])
+                if task.is_unwanted:
+                    raise InterruptedError("interrupted before it was started")  # noqa: TRY301
+            except Exception as error:  # noqa: BLE001  # it goes to its caller
+                self.fail(task, error)
+                continue
+            return task
+        return None
+
+    def tell(self) -> None:
+        """Send the answers that are there; see `Batch`."""
+        if self._host.has_answers:
+            self._host.flush()
+
+    def answer(self, task: _Task, value: Any, seconds: float | None = None) -> None:
+        """Send an answer, now or together with others; see `Batch`."""
+        self._leave(task)
+        self._host.answer(task, value, time.perf_counter() - task.began if seconds is None else seconds)
+
+    def fail(self, task: _Task, error: BaseException, seconds: float | None = None) -> None:
+        """Send an error; see `Batch`."""
+        self._leave(task)
+        self._host.fail(task, error, time.perf_counter() - task.began if seconds is None else seconds)
+
+    def reroute(self, task: _Task) -> None:
+        """Let the parent hand the job to the writer; see `Batch`."""
+        self._leave(task)
+        self._host.reroute(task)
+
+    def give_back(self, *tasks: _Task) -> None:
+        """Do nothing more: the connection is lost, and that tells the parent; see `Batch`."""
+        for task in tasks:
+            self._leave(task)
+
+
+class Host:
+    """The child's end of a connection; see the head of this file."""
+
+    def __init__(self, requests: Requests, answers: int, tokens: int, control: int) -> None:
+        self._requests = requests
+        self._answers, self._tokens, self._control = answers, tokens, control
+        # Held while something is written.
+        self._writing = threading.Lock()
+        self._connection = Connection()
+        self._plain = self._seals = False
+        self.tells_first = True
+        """Whether all answers are sent before the next job is begun. Each death then costs the job that runs: what can
+        write is never begun again, so the answers of others must not be lost with this process."""
+        self._batch: RemoteBatch | None = None
+        self.unwanted: set[int] = set()
+        """The tickets of jobs that were interrupted, begun or not."""
+        # A token that was drawn and belongs to the next frame.
+        self._drawn: int | None = None
+        # Answers that were not sent yet: small results, and frames; and how many seconds it took to make the results.
+        # Large values take long, so this bounds what they need of the memory, too.
+        self._results: list[tuple[int, float, Any]] = []
+        self._frames: list[bytes] = []
+        self._seconds = 0.0
+        # The step behind which the connection fetches what the next step will ask for.
+        self._ahead: _Task | None = None
+
+    def serve(self, connect: Callable[[], Connection]) -> None:
+        """Open the connection, and run jobs until the parent sends no more."""
+        threading.Thread(target=self._listen, name="querycrew-control", daemon=True).start()
+        try:
+            self._connection = connection = connect()
+        except BaseException as error:  # noqa: BLE001  # the parent decides what it means
+            write(self._answers, error_frame(FAILED, 0, error))
+            return
+        self._plain = plain = bool(connection.plain_values)
+        self._seals = connection.seal_with(lambda value, of: Packed(value, of, plain=plain))
+        connection.on_wait = self._tell_wait
+        facts = (tuple(connection.warnings), bool(connection.reads_only))
+        self.tells_first = not connection.reads_only
+        write(self._answers, frame(READY, 0, marshal.dumps(facts)))
+        try:
+            while (sent := self._requests.next()) is not None:
+                self._serve_batch(*sent)
+                del sent  # while it waits for the next, it shall hold nothing of this one
+        finally:
+            connection.close()
+
+    def _serve_batch(self, ticket: int, count: int, kind: int, body: bytes | bytearray | None) -> None:
+        try:
+            items = None if body is None else marshal.loads(body)
+        except MemoryError:
+            items = None
+        if kind == STEP:
+            self._drawn = ticket & 0xFFFFFFFF  # it has no token in the pipe
+        self._batch = batch = RemoteBatch(self, self._connection, ticket, count, items)
+        try:
+            self._connection.run(batch)
+            self.flush(DONE)
+            if self._ahead is not None:
+                self._fetch_ahead(batch, self._ahead)
+            self._connection.refresh()
+        except BaseException as error:  # noqa: BLE001  # nothing more can run here
+            self._lose(error)
+        self._batch = None
+        if self.unwanted:
+            self.unwanted.difference_update([each for each in tuple(self.unwanted) if each < ticket + count])
+
+    def _fetch_ahead(self, batch: RemoteBatch, task: _Task) -> None:
+        """Fetch what a stream will be asked for next, while the parent works on what it was given.
+
+        The answered step counts as running meanwhile: an interrupt of it is for this, and one of the step that asks
+        for it, which may have been sent.
+        """
+        batch.running.append(task)
+        self._connection.fetch_ahead()
+        batch._leave(task)
+        self._ahead = None
+
+    # --- tokens ---------------------------------------------------------------------------
+
+    def draw(self, first: int, count: int) -> int | None:
+        """Draw a token of a frame, and return its number there; `None` if none is left.
+
+        Args:
+            first: the frame's first ticket.
+            count: how many jobs it has.
+        """
+        if self._drawn is None:
+            try:
+                drawn = os.read(self._tokens, TOKEN.size)
+            except BlockingIOError:
+                return None
+            if not drawn:
+                return None
+            (self._drawn,) = TOKEN.unpack(drawn)
+        number: int = (self._drawn - first) & 0xFFFFFFFF
+        if number >= count:
+            return None  # it belongs to the next frame
+        self._drawn = None
+        return number
+
+    # --- answers --------------------------------------------------------------------------
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether there are answers that were not sent yet."""
+        return bool(self._results or self._frames)
+
+    def answer(self, task: _Task, value: Any, seconds: float) -> None:
+        """Send what a job is answered by, together with others if it is small."""
+        if self._plain and type(value) is Result and len(value.rows) <= FEW:
+            if value.truncated:
+                self._note_ahead(task)
+            result = (value.columns, value.rows, value.rowcount, value.lastrowid, value.truncated)
+            self._results.append((task.ticket, seconds, result))
+            self._seconds += seconds
+            if self._seconds > _LONGEST_KEPT:
+                self.flush()
+            return
+        if type(value) is Packed:
+            kind, body = value.parts[0]
+            if len(value.parts) == 1 and kind == RESULT and len(body) < LARGE:
+                self._results.append((task.ticket, seconds, body))
+                return
+        elif type(value) is Result and value.truncated:
+            self._note_ahead(task)
+        self._send(task, value, seconds)
+
+    def _note_ahead(self, task: _Task) -> None:
+        """Note that more rows of a stream can be fetched, if that was asked for."""
+        if isinstance(task.request, (Declare, Fetch)) and task.request.ahead:
+            self._ahead = task
+
+    def _send(self, task: _Task, value: Any, seconds: float) -> None:
+        """Send an answer by itself, now."""
+        self.flush()
+        try:
+            for data in answer_frames(task.ticket, value, task.request, seconds, plain=self._plain):
+                with self._writing:
+                    write(self._answers, data)
+        except Exception as error:  # noqa: BLE001  # it goes to its caller
+            is_undone = self._seals and type(value) is not Packed  # what writes was packed before it was committed
+            self.fail(task, error if is_undone else ResultLost.of(task.request, error), seconds)
+
+    def fail(self, task: _Task, error: BaseException, seconds: float) -> None:
+        """Send the error of a job, together with other answers."""
+        _tell_where(error)
+        self._frames.append(error_frame(ERROR, task.ticket, error, seconds))
+        error.__traceback__ = None  # its frames hold a cursor, and that a lock
+
+    def reroute(self, task: _Task) -> None:
+        """Say that a job is one for the writer."""
+        self._results.append((task.ticket, 0.0, None))
+
+    def flush(self, kind: int = ANSWERS) -> None:
+        """Write all answers that are there. From any thread."""
+        with self._writing:
+            # In the other thread only the ends of these lists change meanwhile.
+            frames, results = self._frames[:], self._results[:]
+            del self._frames[: len(frames)], self._results[: len(results)]
+            self._seconds = 0.0
+            if results or kind == DONE:
+                try:
+                    frames.append(frame(kind, 0, marshal.dumps(results)))
+                except Exception:  # noqa: BLE001  # there is no memory for all, or one of them cannot be sent
+                    frames += [*map(self._alone, results), frame(kind, 0, marshal.dumps([]))]
+            if frames:
+                write(self._answers, b"".join(frames) if len(frames) > 1 else frames[0])
+
+    def _alone(self, result: tuple[int, float, Any]) -> bytes:
+        ticket, seconds, _ = result
+        try:
+            return frame(ANSWERS, 0, marshal.dumps([result]))
+        except Exception as error:  # noqa: BLE001  # it goes to its caller
+            is_undone = self._seals and type(result[2]) is not bytes  # as in `_send`
+            return error_frame(ERROR, ticket, error if is_undone else ResultLost.of("the job", error), seconds)
+
+    def _tell_wait(self) -> None:
+        with self._writing:
+            write(self._answers, frame(WAITS, 0, b""))
+
+    def _lose(self, cause: BaseException) -> NoReturn:
+        """Say why nothing more can run here, and end."""
+        lost = cause if isinstance(cause, ConnectionLost) else ConnectionLost()
+        if lost is not cause:
+            lost.__cause__ = cause
+        _tell_where(lost.__cause__ or lost)
+        self.flush()
+        write(self._answers, lost_frame(lost))
+        end(1)
+
+    # --- interrupts, in a thread of its own -----------------------------------------------
+
+    def _listen(self) -> NoReturn:
+        """Interrupt what the parent wants interrupted; when it is gone, be gone."""
+        while True:
+            data = os.read(self._control, TICKET.size)
+            if len(data) < TICKET.size:
+                end(1)
+            (ticket,) = TICKET.unpack(data)
+            # A database of somebody's own; the interrupt is repeated.
+            with suppress(Exception):
+                if ticket == FLUSH:
+                    self._flush_now()
+                else:
+                    self._interrupt(ticket)
+
+    def _flush_now(self) -> None:
+        if not self._writing.locked():  # else the other thread is about to
+            self.flush()
+
+    def _interrupt(self, ticket: int) -> None:
+        if ticket != WHATEVER_RUNS:
+            self.unwanted.add(ticket)  # first: a job that is about to begin sees it
+        batch, ahead = self._batch, self._ahead
+        for task in () if batch is None else tuple(batch.running):
+            if ticket in (WHATEVER_RUNS, task.ticket) or task is ahead:
+                batch.interrupt(task)  # type: ignore[union-attr]  # there is one, since it has tasks
+
+
+def _tell_where(error: BaseException) -> None:
+    """Add to an error of a user's function where it came from: a traceback does not travel."""
+    frames = [
+        summary
+        for summary, (frame, _) in zip(
+            traceback.extract_tb(error.__traceback__), traceback.walk_tb(error.__traceback__), strict=True
+        )
+        # Neither ours nor those that APSW makes up for its own C code.
+        if not str(frame.f_globals.get("__name__")).startswith("actors.") and not summary.filename.endswith(".c")
+    ]
+    if frames:
+        with suppress(Exception):
+            error.add_note("in the child process:\n" + "".join(traceback.format_list(frames)).rstrip())
+
+
+def end(code: int) -> NoReturn:
+    """End this process now."""
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

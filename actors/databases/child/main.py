@@ -1,0 +1,104 @@
+"""The main program of a child process: it serves one connection, and ends with its parent."""
+
+import fcntl
+import gc
+import os
+import signal
+import traceback
+from contextlib import suppress
+from functools import partial
+from typing import NoReturn
+
+from actors.databases.base import Connection, usable
+from actors.databases.child.frames import HEAD, OUT_OF_MEMORY
+from actors.databases.child.host import Host, end
+from actors.databases.child.requests import Requests
+
+__all__ = ["main"]
+
+
+def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> NoReturn:
+    """Serve until the parent ends, or wants no more. In the main thread of a child process."""
+    for descriptor in (jobs, answers, tokens, control, lifeline):
+        os.set_inheritable(descriptor, False)
+    os.register_at_fork(after_in_child=lambda: _let_go(jobs, answers, tokens, control, lifeline))
+    _tie(lifeline)
+    # Rows are no garbage: looking for cycles among them again and again takes a sixth of the time that fetching takes.
+    gc.set_threshold(50_000, 10, 10)
+    host = Host(Requests(jobs), answers, tokens, control)
+    code = 0
+    try:
+        specification = _specification(jobs)
+        os.set_blocking(jobs, False)  # from now on it is read by `Requests`, which waits at first without sleeping
+        host.serve(partial(_connect, specification))
+    except MemoryError:
+        code = OUT_OF_MEMORY
+    except (BrokenPipeError, EOFError):
+        code = 1  # nobody is there any more
+    except BaseException:  # noqa: BLE001  # a fault of ours: for whoever looks at standard error
+        code = 1
+        with suppress(BaseException):
+            traceback.print_exc()
+    end(code)
+
+
+def _tie(lifeline: int) -> None:
+    """See to it that this process ends with its parent, and not before it because of the terminal.
+
+    At the end of the lifeline's other side the kernel sends SIGKILL (or SIGIO, where only that can be had, which ends
+    a process as well), whatever this one does then: no thread of it needs to run for that, and none could while a
+    function keeps the interpreter to itself, or while the process is stopped.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It is no process of the terminal's foreground, which with "stty tostop" must not even print.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
+    try:
+        over = not os.read(lifeline, 1)
+    except BlockingIOError:
+        over = False
+    if over:  # it ended before the kernel was asked to tell
+        end(1)
+
+
+def _specification(jobs: int) -> bytes:
+    _, length, _, _, _ = HEAD.unpack(_read_exactly(jobs, HEAD.size))
+    return _read_exactly(jobs, length)
+
+
+def _connect(specification: bytes) -> Connection:
+    """Open the connection that the parent wants, and keep to its limit of memory."""
+    import pickle
+
+    database, memory_limit = pickle.loads(specification)  # from our own parent
+    _limit(memory_limit)
+    return usable(database.connect())
+
+
+def _let_go(*descriptors: int) -> None:
+    """In a fork that a function of the user's makes: it shall keep nobody waiting for the end of these pipes."""
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def _read_exactly(descriptor: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = os.read(descriptor, size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+def _limit(memory_limit: int | None) -> None:
+    if memory_limit is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))

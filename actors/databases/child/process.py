@@ -1,0 +1,294 @@
+"""Child: a child process with its pipes, as its parent sees it; see `host` for what the pipes carry."""
+
+import ctypes
+import fcntl
+import marshal
+import mmap
+import os
+import select
+import signal
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from actors.databases.child.frames import OUT_OF_MEMORY, TICKET, TOKEN
+from actors.databases.child.syscalls import quick_read, quick_read_into, quick_write
+from actors.system.log import log
+from actors.system.threads import CrewThread
+from actors.values.errors import ChildProcessEnded
+
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = ["PIPE", "Child", "Inbound"]
+
+PIPE: Final = 1 << 19
+"""Bytes that a pipe of answers holds, if the system allows: most results then travel at one go. Linux gives all pipes
+of a user who is not root 64 MB."""
+_PORTION = 1 << 16  # bytes that are written at a time, as many as a pipe takes
+_EAGER = 30e-6  # seconds that an answer is awaited without sleeping, where that was told to come soon
+_CLOSING = 2.0  # seconds that a child has to close its connection before it is killed
+
+# The child's first words: it cannot import anything of ours before it has this process's path.
+_BOOT = """\
+import marshal, os, sys
+at, left, parts = int(sys.argv[1]), int(sys.argv[2]), []
+while left:
+    parts.append(os.read(at, left))
+    left -= len(parts[-1]) or sys.exit(1)
+sys.path[:] = marshal.loads(b"".join(parts))
+descriptors = map(int, [sys.argv[1], *sys.argv[3:7]])
+sys.argv[1:] = []
+from actors.databases.child.main import main
+main(*descriptors)
+"""
+
+
+class _Ends:
+    """This process's ends of pipes, each closed once: a number that is used after that may be another file's."""
+
+    def __init__(self) -> None:
+        self._open: list[int] = []
+        _all_ends.add(self)  # before there is any: a fork may come at any time
+
+    def pipe(self) -> tuple[int, int]:
+        """Return a new pipe's reading and writing end."""
+        reading, writing = map(_above_the_standard_streams, os.pipe())
+        self._open += (reading, writing)
+        return reading, writing
+
+    def close(self, *ends: int) -> None:
+        """Close those of `ends` that are open, all without any."""
+        for end in ends or tuple(self._open):
+            if end in self._open:
+                self._open.remove(end)
+                os.close(end)
+
+
+_all_ends: Final["weakref.WeakSet[_Ends]"] = weakref.WeakSet()
+_children: Final["weakref.WeakSet[Child]"] = weakref.WeakSet()
+
+
+def _above_the_standard_streams(end: int) -> int:
+    """Return `end`, or a copy of it where a program has closed its standard streams: the child is given others."""
+    if end > 2:
+        return end
+    copy = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(end)
+    return copy
+
+
+class Inbound:
+    """Memory that answers are read into, mapped: what is not used of it costs nothing, and goes back to the system."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.bytes = mmap.mmap(-1, size)
+        # Its address, for as long as this is here.
+        self._first = ctypes.c_char.from_buffer(self.bytes)
+        self.address = ctypes.addressof(self._first)
+
+
+class Child:
+    """A child process, and this process's ends of its pipes.
+
+    `write`, `wait_to_write`, `read` and `close` belong to one thread; the others may come from any, until `close`.
+    """
+
+    def __init__(self, home: str | None, name: str) -> None:
+        """Start the process, which finds its modules where this one does; a relative path of them begins at `home`."""
+        self.closed = False
+        self.ended: ChildProcessEnded | None = None
+        self.on_end: Callable[[], object] = lambda: None
+        """Called once the process has ended, in a thread of its own."""
+        self._ends = _Ends()
+        self.path = _path(home)
+        """What has to be written first."""
+        self._process = self._start(name)
+        _children.add(self)
+        self._watcher = CrewThread(self._watch, f"querycrew-child-{self.pid}")
+        try:
+            self._watcher.start()
+            if not self._watcher.has_begun:
+                message = "the thread that watches a child process was killed as it began"
+                raise RuntimeError(message)  # noqa: TRY301
+        except BaseException:  # no thread could be started
+            self.kill()
+            self._process.wait()
+            self._ends.close()
+            raise
+        self._answers_or_end = select.poll()
+        self._answers_or_end.register(self._replies, select.POLLIN)
+        self._answers_or_end.register(self._over, select.POLLIN)
+        self._room = select.poll()
+        self._room.register(self._jobs, select.POLLOUT)
+        self._room.register(self._replies, select.POLLIN)
+        self._room.register(self._over, select.POLLIN)
+
+    def _start(self, name: str) -> "subprocess.Popen[bytes]":
+        import subprocess
+
+        ends = self._ends
+        try:
+            jobs, self._jobs = ends.pipe()
+            self._replies, answers = ends.pipe()
+            self._tokens_back, self._tokens = ends.pipe()
+            control, self._control = ends.pipe()
+            lifeline, _ = ends.pipe()
+            # At whose other end the watcher tells that it is over: something the child has started may hold its pipes.
+            self._over, self._over_there = ends.pipe()
+            for end in (self._jobs, self._replies, self._tokens_back, self._control):
+                os.set_blocking(end, False)
+            with suppress(OSError, AttributeError):
+                fcntl.fcntl(self._replies, fcntl.F_SETPIPE_SZ, PIPE)
+            theirs = (jobs, answers, self._tokens_back, control, lifeline)
+            flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+            numbers = map(str, [jobs, len(self.path), answers, self._tokens_back, control, lifeline])
+            command = [sys.executable, *flags, "-c", _BOOT, *numbers, f"querycrew-{name}"]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=theirs, process_group=0)
+            ends.close(jobs, answers, control, lifeline)
+        except BaseException:
+            ends.close()
+            raise
+        return process
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    # --- pipes ----------------------------------------------------------------------------
+
+    def write(self, data: bytes, at: int) -> int:
+        """Write what can be written at once of what stands at `at` and behind; return how much.
+
+        Raises:
+            BlockingIOError: nothing can be written now.
+            BrokenPipeError: nobody will read it.
+        """
+        return quick_write(self._jobs, data[at : at + _PORTION] if at or len(data) > _PORTION else data)
+
+    def wait_to_write(self, seconds: float | None = None) -> bool:
+        """Wait until something can be written or read, or it is over; say whether something is to be read first."""
+        return any(end != self._jobs for end, _ in self._room.poll(_milliseconds(seconds)))
+
+    def read(self, address: int, room: int, seconds: float | None = None, *, eager: bool = False) -> int | None:
+        """Read answers to a place in memory, waiting for them.
+
+        Args:
+            address: the place.
+            room: bytes that are free there.
+            seconds: how long to wait at most.
+            eager: not to sleep at first, since the answer is about to come.
+
+        Returns:
+            How many bytes; 0 if the child has ended and all that it wrote was read; `None` if the time is over.
+        """
+        eager_until = time.perf_counter() + _EAGER if eager else 0.0
+        while eager_until and time.perf_counter() < eager_until:
+            with suppress(BlockingIOError):
+                return quick_read_into(self._replies, address, room)
+            os.sched_yield()
+        while True:
+            if not self._answers_or_end.poll(_milliseconds(seconds)):
+                return None
+            with suppress(BlockingIOError):
+                return quick_read_into(self._replies, address, room)
+            if self.ended is not None:
+                return 0
+
+    def offer(self, tokens: bytes) -> None:
+        """Let jobs with these tokens be begun or taken back."""
+        if not self.closed:
+            quick_write(self._tokens, tokens)
+
+    def recall(self, most: int) -> list[int]:
+        """Draw so many tokens at most back, those that were offered first; return them."""
+        drawn = b"" if self.closed else quick_read(self._tokens_back, most * TOKEN.size)
+        return [token for (token,) in TOKEN.iter_unpack(drawn)]
+
+    def interrupt(self, ticket: int) -> None:
+        """Interrupt the job with this ticket."""
+        with suppress(OSError):  # a full pipe, as of a stopped child: it has interrupts enough
+            if not self.closed:
+                quick_write(self._control, TICKET.pack(ticket))
+
+    # --- the end --------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Wait for the end of the process: one that is killed while it is idle is noticed at once."""
+        code = self._process.wait()
+        self.ended = ChildProcessEnded(_how(self.pid, code))
+        self._ends.close(self._over_there)
+        self.on_end()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if not self.closed:
+            with suppress(OSError):
+                self._process.kill()
+
+    def reap(self) -> ChildProcessEnded:
+        """Wait for the end of the process, and help if it does not come; say how it ended."""
+        self._watcher.join(_CLOSING)
+        if self._watcher.is_alive():
+            log(__name__, "warning", "child_killed", pid=self.pid)
+            with suppress(OSError):
+                self._process.kill()
+            self._watcher.join()
+        return self.ended or ChildProcessEnded(f"child process {self.pid} ended, and nobody can say how")
+
+    def close(self) -> None:
+        """Send nothing more, wait for the end, and let go of everything. May be called again if it was cut off."""
+        self.closed = True  # before any number of a pipe may be another file's
+        self._ends.close(self._jobs)
+        self.reap()
+        self._ends.close()
+        _children.discard(self)
+
+    def forget_the_parent(self) -> None:
+        """In the child of a fork: it is no child of this process, and nobody here shall wait for it."""
+        self.closed = True
+        self._process.returncode = 0
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else max(0.0, min(seconds, 3600.0)) * 1000
+
+
+def _path(home: str | None) -> bytes:
+    """Return where this process finds its modules, for another one, which may start in another folder."""
+    entries = [entry for entry in sys.path if isinstance(entry, str)]
+    if home is None:
+        entries = [entry for entry in entries if os.path.isabs(entry)]
+    else:
+        entries = [os.path.join(home, entry) for entry in entries]
+    return marshal.dumps(entries)
+
+
+def _how(pid: int, code: int) -> str:
+    if code < 0:
+        with suppress(ValueError):
+            name = signal.Signals(-code).name
+            hint = ", by hand or because the system ran out of memory" if name == "SIGKILL" else ""
+            return f"child process {pid} was killed by {name}{hint}"
+        return f"child process {pid} was killed by signal {-code}"
+    if code == OUT_OF_MEMORY:
+        return f"child process {pid} ran out of memory"
+    if code == 0 and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        return f"child process {pid} ended, and nobody can say how, since this program ignores SIGCHLD"
+    return f"child process {pid} ended with exit code {code}"
+
+
+def _after_fork_in_child() -> None:
+    for child in list(_children):
+        child.forget_the_parent()
+    for ends in list(_all_ends):
+        with suppress(OSError):
+            ends.close()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

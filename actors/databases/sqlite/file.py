@@ -1,0 +1,260 @@
+"""A SQLite database as the file system has it: where it is, how to only read it, and whether it is still there."""
+
+import os
+import time
+from array import array
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import apsw
+
+if TYPE_CHECKING:
+    from actors.databases.sqlite.database import SQLite
+
+__all__ = ["Location", "OpenFile", "location_of", "readonly_uri"]
+
+Signature: TypeAlias = tuple[int, ...]
+"""How the files of a database look from outside."""
+
+_WAL: Final = b"\2\2"
+"""What stands in the header of a file whose journal mode is WAL."""
+_VERSIONS: Final = slice(18, 20)
+"""Where."""
+_OF_THE_SYSTEM: Final = ("", "unix", "unix-dotfile", "unix-excl", "unix-none", "win32", "win32-longpath")
+"""The VFSs of SQLite whose names are paths."""
+
+
+class Location:
+    """A path or a SQLite URI (https://sqlite.org/uri.html), taken apart."""
+
+    __slots__ = ("_is_uri", "_query", "in_memory", "is_file", "path")
+
+    def __init__(self, text: str, *, is_uri: bool) -> None:
+        """Take `text` apart; without `is_uri` it is a path, whatever it looks like.
+
+        Raises:
+            ValueError: SQLite can open no such thing.
+        """
+        path, self._query, self._is_uri = text, "", is_uri
+        options: dict[str, str] = {}
+        if is_uri:
+            from urllib.parse import parse_qsl, unquote  # few databases are named so
+
+            rest, _, self._query = text.removeprefix("file:").partition("#")[0].partition("?")
+            if rest.startswith("//"):
+                host, _, rest = rest[2:].partition("/")
+                if host not in ("", "localhost"):
+                    message = "SQLite(path) is a URI with a host, and SQLite takes none but localhost"
+                    raise ValueError(message)
+                rest = f"/{rest}"
+            path = unquote(rest, errors="surrogateescape")
+            options = dict(parse_qsl(self._query, keep_blank_values=True))
+        _check_text(path)
+        vfs = options.get("vfs", "")
+        self.in_memory = path in ("", ":memory:") or options.get("mode") == "memory" or vfs == "memdb"
+        """Whether it lives and dies with its connections."""
+        self.is_file = not self.in_memory and vfs in _OF_THE_SYSTEM
+        """Whether it is a file of the operating system, which can be looked at."""
+        self.path = os.path.abspath(path) if self.is_file else path
+        """That file's absolute path, or the name that a VFS knows it by."""
+
+    @property
+    def shown(self) -> str:
+        """What may be shown of it: a URI's query may carry a key."""
+        return f"file:{self.path}" if self._is_uri else self.path
+
+    @property
+    def real_path(self) -> str:
+        """The path behind all links: what belongs to a database stands beside that."""
+        return os.path.realpath(self.path)
+
+    def uri(self, *options: str) -> str:
+        """Return a URI that means the same from any folder, with further options, such as `mode=ro`."""
+        from urllib.parse import quote
+
+        query = "&".join(filter(None, (self._query, *options)))
+        name = f"//{quote(self.path)}" if self.path.startswith("/") else quote(self.path)
+        return f"file:{name}?{query}" if query else f"file:{name}"
+
+
+def _check_text(path: str) -> None:
+    if "\0" in path:
+        message = "SQLite(path) must not hold a null character"
+        raise ValueError(message)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        message = f"SQLite(path) must be text that UTF-8 can hold, not {path!r}: SQLite opens no other file"
+        raise ValueError(message) from None
+
+
+@lru_cache(maxsize=64)
+def location_of(text: str) -> Location:
+    """Return where a database is, from the text that `SQLite` keeps: an absolute path, a URI, or `:memory:`."""
+    return Location(text, is_uri=text.startswith("file:"))
+
+
+def readonly_uri(database: "SQLite") -> tuple[str, Signature | None]:
+    """Return how to open a file so that no file is created or changed, and how it looks, if nobody may change it.
+
+    To read a file in WAL mode SQLite makes two files beside it, if they are not there. If another process has them
+    open, they can be read as they are (`readonly_shm`). If they are missing, the file is whole by itself, and is opened
+    as one that nobody changes (`immutable`): whether that stays so has to be looked at, see `OpenFile`.
+
+    Raises:
+        apsw.CantOpenError: there is no file, or a log without its index, which only a writer can take up.
+    """
+    location = location_of(database.path)
+    if not location.is_file:
+        return location.uri(), None
+    path = location.real_path
+    seen = _signature(location.path, path)  # before the look: what changes after this is noticed
+    log, index = f"{path}-wal", f"{path}-shm"
+    try:
+        with open(path, "rb") as file:
+            is_wal = file.read(_VERSIONS.stop)[_VERSIONS] == _WAL
+    except OSError as error:
+        message = f"unable to open database file: {error.strerror}"
+        raise apsw.CantOpenError(message) from None
+    if not is_wal:
+        return location.uri(), None
+    if os.path.exists(index):
+        return location.uri("readonly_shm=1"), None
+    if os.path.exists(log) and os.path.getsize(log):
+        message = (
+            f"unable to open database file: there is a log {log} without its index {index}; "
+            "a program that may write has to open the database first"
+        )
+        raise apsw.CantOpenError(message)
+    return location.uri("immutable=1"), seen
+
+
+class OpenFile:
+    """The files that a connection has open: the database, and in WAL mode its log and the index of that."""
+
+    look_again = 0.0
+    """Seconds after which it is looked again whether the files are still there; 0 for each time."""
+
+    def __init__(self, connection: apsw.Connection, location: Location, seen: Signature | None) -> None:
+        """Look after the files that a connection has open and has read from; see `readonly_uri` for `seen`.
+
+        Raises:
+            apsw.CantOpenError: there is an index of a log that was removed: somebody still has both open.
+        """
+        self._connection = connection
+        self._path = location.path
+        self._real_path = location.real_path
+        self._seen = seen
+        self.immutable = seen is not None
+        """Whether the connection relies on nobody changing it."""
+        # What the engine answers into.
+        self._moved = array("i", [0])
+        self._address, _ = self._moved.buffer_info()
+        self._look_again_at = 0.0
+        # Which file it is, where a link leads to it.
+        self._identity = _identity(self._path) if self._path != self._real_path else None
+        # Which files its log and the log's index are, where it writes them.
+        self._log: dict[str, Signature] = {}
+        if not connection.readonly("main") and connection.pragma("journal_mode") == "wal":
+            self._log = {path: _identity(path) for path in (f"{self._real_path}-wal", f"{self._real_path}-shm")}
+            if not self.log_size() and self._frames():
+                raise apsw.CantOpenError(self._log_was_removed())
+
+    def _frames(self) -> int:
+        """Return how many pages the log holds, as its index has it."""
+        try:
+            frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:  # another connection writes the log back at this moment
+            return 0
+        return max(frames, 0)
+
+    def has_changed(self) -> bool:
+        """Say whether the connection shows what the file at its path no longer is: that was removed, or replaced.
+
+        Or, of an immutable one, changed in any way.
+        """
+        if self.immutable:
+            return _signature(self._path, self._real_path) != self._seen
+        if self.look_again:
+            now = time.monotonic()
+            if now < self._look_again_at:
+                return False
+            self._look_again_at = now + self.look_again
+        return (
+            self._has_moved()
+            or (self._identity is not None and _identity(self._path) != self._identity)
+            or (not self.look_again and self._log_is_missing())
+        )
+
+    def _log_is_missing(self) -> bool:
+        """Say whether the log, or its index, cannot be found any more by other programs, or by this one."""
+        return any(_identity(path) != identity for path, identity in self._log.items())
+
+    def _has_moved(self) -> bool:
+        self._connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._address)
+        return bool(self._moved[0])
+
+    def prepare_to_reopen(self) -> None:
+        """See whether there is a file to be opened instead, and that by itself.
+
+        Raises:
+            apsw.CantOpenError: there is none; or the log of the one that was replaced is there, and would be taken for
+                that of the other; or it is the log that was removed, of which nothing is lost.
+        """
+        self._look_again_at = 0.0  # until it is opened anew
+        if not os.path.exists(self._path):
+            message = f"the database file {self._path} was removed, or moved away, while it was open"
+            raise apsw.CantOpenError(message)
+        if self.immutable:
+            return
+        if not self._has_moved() and self._log_is_missing():
+            self._save_the_log()
+            raise apsw.CantOpenError(self._log_was_removed())
+        if self.log_size():
+            path = os.path.realpath(self._path)
+            message = (
+                f"the database file {self._path} was replaced while it was open, and the log of the old one is still "
+                f"there; if nobody else uses it, remove {path}-wal and {path}-shm"
+            )
+            raise apsw.CantOpenError(message)
+
+    def _save_the_log(self) -> None:
+        """Write a log back into the database that no other program can find any more."""
+        frames, written = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+        if written != frames:
+            message = f"the log {self._real_path}-wal was removed while it was open, and cannot be written back now"
+            raise apsw.CantOpenError(message)
+
+    def _log_was_removed(self) -> str:
+        return (
+            f"the log {self._real_path}-wal, or its index, was removed while it was open. All that was in it has been "
+            "written to the database. Nothing more can be written before everybody has closed the database: stop this "
+            "crew and start it anew"
+        )
+
+    def log_size(self) -> int:
+        """Return the bytes of the write-ahead log."""
+        try:
+            return os.stat(f"{os.path.realpath(self._path)}-wal").st_size
+        except OSError:
+            return 0
+
+
+def _identity(path: str) -> Signature:
+    """Return what tells a file from every other one; nothing for one that is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino
+
+
+def _signature(path: str, real_path: str) -> Signature:
+    """Return what changes whenever a database is written."""
+    found: list[int] = []
+    for name in (path, f"{real_path}-wal"):
+        with suppress(OSError):
+            status = os.stat(name)
+            found += (status.st_ino, status.st_size, status.st_mtime_ns)
+    return tuple(found)

@@ -1,0 +1,220 @@
+"""What SQLite does step by step: a transaction, the rows of statements, or a backup."""
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from actors.databases.sqlite.backup import Copy
+from actors.databases.sqlite.transactions import OwnTransaction, call
+from actors.databases.steps import (
+    Begin,
+    Commit,
+    CopyPages,
+    Deallocate,
+    Declare,
+    Execute,
+    Fetch,
+    KeepCopy,
+    OpenBackup,
+    Step,
+)
+from actors.values.errors import SessionClosed
+from actors.values.requests import Call, Query, Script
+from actors.values.result import Result
+
+if TYPE_CHECKING:
+    from actors.databases.sqlite.connection import SQLiteConnection
+
+__all__ = ["Steps"]
+
+
+class Steps:
+    """What is open on a connection between two steps; used by that connection alone."""
+
+    def __init__(self, owner: "SQLiteConnection") -> None:
+        self._owner = owner
+        self._connection: apsw.Connection = owner.connection
+        self._own: OwnTransaction | None = None
+        # The cursors that may have more rows, by their numbers.
+        self._rows: dict[int, _Rows] = {}
+        # The cursor whose next rows are likely to be asked for at once.
+        self._likely: _Rows | None = None
+        self._copy: Copy | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything that later steps need."""
+        return self._own is not None or bool(self._rows)
+
+    def perform(self, step: Step) -> Any:
+        """Perform a step, except for `Close`.
+
+        Raises:
+            TransactionBroken: the transaction is over already.
+            Exception: the driver's own.
+        """
+        match step:
+            case Begin(readonly):
+                return self._begin(readonly)
+            case Execute(request):
+                return self._execute(request)
+            case Commit():
+                return self._commit()
+            case Declare():
+                return self._declare(step)
+            case Fetch():
+                return self._fetch(step)
+            case Deallocate(cursor):
+                return self._deallocate(cursor)
+            case OpenBackup(path):
+                self._begin(readonly=True)
+                self._copy = Copy(self._connection, path)
+                return Result()
+            case CopyPages(pages):
+                assert self._copy is not None
+                return self._copy.go_on(pages)
+            case KeepCopy():
+                assert self._copy is not None
+                return self._copy.keep()
+        message = f"a connection to SQLite does not know {step!r}"
+        raise TypeError(message)
+
+    def close(self) -> None:
+        """Close all that is open. Raises the driver's error if the connection is lost."""
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            copy.close()
+        self._close_rows()
+        if self._own is not None:
+            self._own.end()
+        else:
+            self._owner.roll_back()
+
+    # --- a transaction --------------------------------------------------------------------
+
+    def _begin(self, readonly: bool) -> Result:
+        self._own = OwnTransaction(self._owner, readonly=readonly)
+        self._own.begin()
+        return Result()
+
+    def _execute(self, request: Query | Script | Call[Any]) -> Any:
+        own, how = self._opened(), f"the transaction is over: {request} ended it"
+        try:
+            match request:
+                case Query():
+                    value = self._owner.run_within(request)
+                case Script():
+                    value = self._owner.run_script_within(request)
+                case Call():
+                    value = self._owner.undone_alone(lambda request: self._called(own, request, how), request)
+            own.check_open(how)
+        except Exception as failure:  # noqa: BLE001  # it is raised again, or what it means is
+            error = own.explained(failure, how)
+            raise error from error.__cause__
+        return value
+
+    def _called(self, own: OwnTransaction, request: Call[Any], how: str) -> Any:
+        owner = self._owner
+        locks = request.readonly and not owner.reads_only and not owner.stays_readonly
+        if locks:
+            owner.set_pragma("query_only", True)
+            owner.stays_readonly = True
+        try:
+            value = call(own, owner, request, how)
+        finally:
+            if locks:
+                owner.stays_readonly = False
+                owner.set_pragma("query_only", False)
+        return owner.seal(value, request)
+
+    def _commit(self) -> Result:
+        own = self._opened()
+        self._close_rows()
+        own.commit()
+        return Result()
+
+    def _opened(self) -> OwnTransaction:
+        assert self._own is not None
+        self._own.check_open("the transaction is over: an error before has rolled it back")
+        return self._own
+
+    # --- rows -----------------------------------------------------------------------------
+
+    def _declare(self, step: Declare) -> Result:
+        if self._own is not None:
+            self._opened()
+        self._rows[step.cursor] = _Rows(*self._owner.opened_rows(step.sql, step.params))
+        return self._fetch(step)
+
+    def _fetch(self, step: Declare | Fetch) -> Result:
+        if self._own is not None:
+            self._opened()
+        rows = self._rows.get(step.cursor)
+        if rows is None:
+            message = "the stream is over"
+            raise SessionClosed(message)
+        try:
+            result = rows.fetch(step.rows)
+        except BaseException:
+            self._deallocate(step.cursor)
+            raise
+        if not result.truncated:
+            self._deallocate(step.cursor)
+        elif step.ahead:
+            self._likely = rows
+        return result
+
+    def _deallocate(self, cursor: int) -> Result:
+        rows = self._rows.pop(cursor, None)
+        if rows is not None:
+            rows.close()
+        self._likely = None
+        return Result()
+
+    def _close_rows(self) -> None:
+        for cursor in list(self._rows):
+            self._deallocate(cursor)
+
+    def fetch_ahead(self) -> None:
+        """Fetch the rows that are likely to be asked for next. An error is raised then."""
+        if self._likely is not None:
+            self._likely.fetch_ahead()
+
+
+class _Rows:
+    """The rows of one statement, as they are read."""
+
+    def __init__(self, cursor: apsw.Cursor, columns: tuple[str, ...]) -> None:
+        self._cursor = cursor
+        self._columns = columns
+        self._rows: Iterator[tuple[Any, ...]] = iter(cursor)
+        # How many at a time; and rows that were fetched ahead, or the error of fetching them.
+        self._most = 0
+        self._fetched: list[tuple[Any, ...]] | BaseException | None = None
+
+    def fetch(self, most: int) -> Result:
+        """Return the next rows; `truncated` says whether more may come."""
+        self._most = min(most, sys.maxsize)
+        self.fetch_ahead()
+        fetched, self._fetched = self._fetched, None
+        if not isinstance(fetched, list):
+            assert fetched is not None
+            raise fetched
+        return Result(self._columns, fetched, len(fetched), None, len(fetched) == self._most)
+
+    def fetch_ahead(self) -> None:
+        """Fetch the next rows, unless that was done. `fetch` raises the error."""
+        if self._fetched is not None:
+            return
+        try:
+            self._fetched = list(islice(self._rows, self._most))
+        except BaseException as error:  # noqa: BLE001  # it is for whoever asks for these rows
+            self._fetched = error
+
+    def close(self) -> None:
+        """Close the cursor."""
+        self._rows, self._fetched = iter(()), None
+        self._cursor.close(True)

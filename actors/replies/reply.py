@@ -1,0 +1,431 @@
+"""Reply: a `pykka.Future` that is settled exactly once and never blocks an event loop."""
+
+import functools
+import queue
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
+
+import pykka
+
+from actors.replies.outcome import Outcome, linked_future, tell_outcome
+from actors.system.event_loops import current_loop, settled_on
+from actors.system.exit_and_fork import heed_executors
+from actors.system.log import log
+from actors.system.waiting import current_owner, here
+from actors.values.contexts import InContext
+from actors.values.errors import QueryCancelled, WouldDeadlock
+from actors.values.rejection import Rejection
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future as ConcurrentFuture
+
+    from actors.replies.derived import Derived
+
+__all__ = ["Reply"]
+
+T = TypeVar("T")
+J = TypeVar("J")
+M = TypeVar("M")
+R = TypeVar("R")
+
+
+_PENDING: Final = object()
+_PROMISE: Final[tuple[Any, ...]] = ()
+_FOR_THE_CREW: Final = frozenset({"fulfil", "is_hooked", "job", "promise", "refuse_deadlock", "reject", "settle"})
+"""Names that completion at a prompt does not offer."""
+
+
+class _Callback:
+    """Code of a caller's that settling runs, once."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[["Reply[Any]"], object]) -> None:
+        self.call = call
+
+
+class Reply(pykka.Future[T]):
+    """The answer to one request, now or later.
+
+    A `pykka.Future`, settled exactly once, with a value or an error. Every method
+    may be called from any thread; only `get`, `exception` and iterating in Pykka's
+    way wait, and none waits on an event loop: use `await` there.
+
+    States: *pending* → *settled*, by `settle`, or Pykka's `set` and
+    `set_exception`, whichever comes first. A later answer is dropped. Between them it may be
+    *promised*: a cancel that has found its job running has the right to answer, and uses it once the job is done.
+
+    Nothing here takes a lock. Each thread that answers appends its outcome to a list, in one step, and the first one
+    in it counts. Then the thread stores the outcome, releases every waiter, and calls the callbacks. If it is killed
+    in between, settling again goes on where it stopped.
+    """
+
+    __slots__ = ("_answers", "_crew", "_outcome", "_waiters", "job")
+
+    # This class replaces every method of Pykka's, so Pykka's constructor is not called: its two
+    # attributes, with a dictionary for them, would be a fifth of the cost of a job.
+    _hook: Callable[[float | None], Any] | None = None
+    # A reply that is computed from others. Set by `actors.replies.derived`, since such a reply is one itself.
+    _derived: "ClassVar[type[Derived[Any]]]"
+    _hooked_value: Any = _PENDING
+
+    def __init__(self, crew: Any = None) -> None:
+        self._crew = crew
+        self.job: Any = None
+        """The job that will settle it, for `cancel`; `None` once it is settled, so that neither keeps the other."""
+        # The value, or a Rejection.
+        self._outcome: Any = _PENDING
+        # The outcome, alone in a tuple, or the promise of one; behind it for a moment those that came too late.
+        self._answers: list[tuple[Any, ...]] = []
+        # Wakers, which may be called twice and never not at all, and callbacks.
+        self._waiters: list[Any] = []
+
+    def __repr__(self) -> str:
+        outcome = self._outcome
+        if outcome is _PENDING:
+            return "<Reply pending>"
+        return f"<Reply rejected: {type(outcome.error).__name__}>" if type(outcome) is Rejection else "<Reply answered>"
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _FOR_THE_CREW]
+
+    # --- settling -------------------------------------------------------------------------
+
+    def settle(self, outcome: "T | Rejection") -> bool:
+        """Answer with a value, or with a `Rejection`; say whether this was the first answer."""
+        answers, answer = self._answers, (outcome,)
+        if not answers:
+            answers.append(answer)
+        first = answers[0]
+        if first is _PROMISE:
+            return False
+        if first is answer or self._outcome is _PENDING or self._waiters:  # else a kill may have cut off the first
+            self._outcome = first[0]
+            self.job = None
+            if self._waiters:
+                self._release()
+        return first is answer
+
+    def promise(self) -> bool:
+        """Take the right to answer, for `fulfil`; say whether it was still there, or promised before."""
+        if not self._answers:
+            self._answers.append(_PROMISE)
+        first = self._answers[0]
+        if first is _PROMISE:
+            return True
+        self._outcome = first[0]  # as the thread that answers is about to do
+        return False
+
+    def fulfil(self, outcome: "T | Rejection") -> None:
+        """Answer as promised. May be called again: the first outcome counts."""
+        if self._outcome is _PENDING:
+            self._outcome = outcome
+        self.job = None
+        self._release()
+
+    def reject(self, error: BaseException) -> bool:
+        """Answer with `error`; say whether this was the first answer."""
+        return self.settle(Rejection(error))
+
+    def set(self, value: T | None = None) -> None:
+        """Answer in Pykka's way.
+
+        Raises:
+            queue.Full: the reply is settled already or has a get hook, as Pykka has it.
+        """
+        self._settle_by_hand(cast("T", value))
+
+    def set_exception(self, exc_info: Any = None) -> None:
+        """Reject in Pykka's way, with the exception being handled or that of `exc_info`.
+
+        Raises:
+            queue.Full: the reply is settled already or has a get hook, as Pykka has it.
+        """
+        kind, error, _ = sys.exc_info() if exc_info is None else exc_info
+        if error is None:
+            error = kind() if kind is not None else RuntimeError("set_exception() outside of an except block")
+        self._settle_by_hand(Rejection(error))
+
+    def _settle_by_hand(self, outcome: "T | Rejection") -> None:
+        if self._hook is not None or not self.settle(outcome):
+            raise _full()
+
+    def set_get_hook(self, func: Callable[[float | None], T]) -> None:
+        """Let `get` call `func(timeout)`, as in Pykka; the crew's own answer is then not seen.
+
+        Raises:
+            queue.Full: the reply is settled already, as Pykka has it.
+        """
+        if self._outcome is not _PENDING:
+            raise _full()
+        self._hook = func
+
+    @property
+    def is_hooked(self) -> bool:
+        """Whether `get` returns the value of a get hook."""
+        return self._hook is not None
+
+    def _from_hook(self, hook: Callable[[float | None], Any], timeout: float | None) -> Any:
+        if self._hooked_value is _PENDING:
+            self._hooked_value = hook(timeout)
+        return self._hooked_value
+
+    def _release(self) -> None:
+        # A waker leaves the list only after it was called: a thread that is killed here leaves it for the next one
+        # that settles. A callback leaves before it is called. Two threads may be here at once.
+        waiters = self._waiters
+        for waker in tuple(waiters):
+            if type(waker) is not _Callback:
+                with suppress(RuntimeError):
+                    waker()
+                with suppress(ValueError):
+                    waiters.remove(waker)
+        while waiters:
+            try:
+                waiter = waiters.pop(0)
+            except IndexError:
+                return
+            if type(waiter) is _Callback:
+                self._call(waiter.call)
+            else:
+                with suppress(RuntimeError):
+                    waiter()
+
+    def _call(self, callback: Callable[["Reply[T]"], object]) -> None:
+        try:
+            callback(self)
+        except BaseException as error:  # noqa: BLE001  # nothing of a caller's may harm a worker
+            log(__name__, "error", "callback_failed", error=error, callback=_name(callback))
+
+    # --- asking ---------------------------------------------------------------------------
+
+    def done(self) -> bool:
+        """Say whether the reply is settled, so that `get` would not wait."""
+        return self._outcome is not _PENDING
+
+    def get(self, *, timeout: float | None = None) -> T:
+        """Return the value, waiting for it if need be.
+
+        Args:
+            timeout: seconds to wait; `None` waits for as long as it takes, which the
+                crew bounds: it settles every reply, whatever dies.
+
+        Raises:
+            pykka.Timeout: nothing came in time. The job goes on.
+            WouldDeadlock: the caller would wait for itself: it is one of the crew's own threads, or it
+                waits without a `timeout` while its own transactions or streams hold all workers for
+                the job. A job that had not begun is taken out of the queue and never runs.
+            Exception: the error with which the request was rejected.
+        """
+        if self._hook is not None:
+            return self._from_hook(self._hook, timeout)  # type: ignore[no-any-return]  # any value is the value
+        if not self._wait(timeout):
+            raise self._late(timeout)
+        outcome = self._outcome
+        if type(outcome) is not Rejection:
+            return outcome  # type: ignore[no-any-return]  # anything but a Rejection is the value
+        try:
+            raise outcome.error.with_traceback(outcome.traceback)
+        finally:
+            del self, outcome  # the traceback holds this frame, and the frame would hold the error
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the error with which the request was rejected, or `None`; wait as `get` does.
+
+        Raises:
+            pykka.Timeout: nothing came in time.
+        """
+        if not self._wait(timeout):
+            raise self._late(timeout)
+        outcome = self._outcome
+        return outcome.error if type(outcome) is Rejection else None
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Wait until the reply is settled; say whether it is."""
+        if self._outcome is not _PENDING:
+            return True
+        if timeout is not None and timeout <= 0:
+            return False
+        self.refuse_deadlock(endless=timeout is None)
+        heed_executors()
+        gate = threading.Lock()
+        gate.acquire()
+        if not self._add_waker(gate.release):
+            return True
+        if timeout is None:
+            try:
+                return gate.acquire()
+            except BaseException:  # Ctrl-C: the caller does not wait any more
+                if (job := self._awaited_job()) is not None:
+                    job.waiter = None
+                raise
+        if gate.acquire(timeout=min(timeout, threading.TIMEOUT_MAX)):
+            return True
+        self._remove_waker(gate.release)
+        return self.done()
+
+    def _late(self, timeout: float | None) -> pykka.Timeout:
+        """Return the error of a wait that ended before the answer came."""
+        crew = self._crew
+        return pykka.Timeout(f"{timeout} seconds" if crew is None else crew.late(self._awaited_job(), timeout))
+
+    def refuse_deadlock(self, *, endless: bool) -> None:
+        """Raise `WouldDeadlock` if the wait that is about to begin would deadlock; the job then never runs.
+
+        Every way of waiting calls this. A thread of the crew must not wait for the crew. Any other
+        thread must not wait without a time limit for workers that its own transactions or streams hold.
+        """
+        crew, job = self._crew, self._awaited_job()
+        if crew is None or self._outcome is not _PENDING:
+            return
+        if here.crew is crew or crew.is_mine():
+            owner = None
+        elif endless and job is not None and crew.has_talks:
+            owner = current_owner()
+        else:
+            return
+        error = crew.refuse_wait(job, owner)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del self, error, job  # the traceback holds this frame, and the frame would hold the error
+
+    def _awaited_job(self) -> Any:
+        """Return the job that will settle this reply, if there is one."""
+        return self.job
+
+    def add_done_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
+        """Call `callback(reply)` once the reply is settled; at once if it is.
+
+        It runs on the thread that settles, mostly a worker's, for a job that timed out in the queue the
+        supervisor's: keep it short, since others wait for that thread. What it raises is logged and harms nobody.
+        It sees the context variables of this moment, as a callback of `loop.call_soon` does.
+
+        Raises:
+            TypeError: the callback belongs to `asyncio.wait`, which needs it on its event loop.
+        """
+        check_callback(callback)
+        heed_executors()
+        self._add_callback(InContext(callback))
+
+    def _add_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
+        waiter = _Callback(callback)
+        self._waiters.append(waiter)
+        if self._outcome is not _PENDING:
+            with suppress(ValueError):  # the thread that settles has taken it
+                self._waiters.remove(waiter)
+                self._call(callback)
+
+    def _add_waker(self, waker: Callable[[], object]) -> bool:
+        """Call `waker` once settled; return False if that is so already. It may be called then, too."""
+        self._waiters.append(waker)
+        if self._outcome is _PENDING:
+            return True
+        self._remove_waker(waker)
+        return False
+
+    def _remove_waker(self, waker: Callable[[], object]) -> None:
+        if self._waiters:
+            with suppress(ValueError):
+                self._waiters.remove(waker)
+
+    # --- cancelling -----------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the job: taken out of the queue, or interrupted while it runs; no other job is ever hit.
+
+        Never waits. The reply is then rejected with `QueryCancelled`: at once if the job was queued,
+        otherwise as soon as its worker is out of the statement.
+
+        Returns:
+            True if the reply will be rejected so, False if it is settled already.
+        """
+        job = self.job
+        return job is not None and self._crew.cancel(job)
+
+    def cancelled(self) -> bool:
+        """Say whether the reply was rejected because its job was cancelled."""
+        outcome = self._outcome
+        return type(outcome) is Rejection and isinstance(outcome.error, QueryCancelled)
+
+    # --- handing on -----------------------------------------------------------------------
+
+    def pipe_to(self, actor_ref: pykka.ActorRef[Any], wrap: Callable[["Outcome"], object] | None = None) -> None:
+        """Tell `actor_ref` the `Outcome` once the reply is settled; nobody waits.
+
+        If that actor has ended by then, it is logged.
+
+        Args:
+            actor_ref: who is told.
+            wrap: makes the message from the `Outcome`; it runs on the thread that settles. If it raises, the
+                message is an `Outcome` of that error.
+        """
+        self.add_done_callback(lambda reply: tell_outcome(reply, actor_ref, wrap))
+
+    def as_future(self) -> "ConcurrentFuture[T]":
+        """Return a `concurrent.futures.Future` of the same answer, for `wait`, `as_completed`, `wrap_future`.
+
+        Cancelling it cancels the job, and cancelling this reply cancels it.
+        """
+        return linked_future(self)
+
+    # --- event loops ----------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, T]:
+        try:
+            loop = current_loop()
+            if loop is None:
+                yield
+            elif not self.done():
+                self.refuse_deadlock(endless=True)
+                heed_executors()
+                yield from settled_on(loop, self._add_waker, self._remove_waker)
+            return self.get()
+        except WouldDeadlock:
+            raise  # the job was withdrawn, or has begun and goes on
+        except BaseException:
+            self._give_up()  # the task was cancelled, or its loop ends
+            raise
+
+    __iter__ = __await__
+
+    def _give_up(self) -> None:
+        """Note that the caller does not take the answer: the job must cost nothing more."""
+        self.cancel()
+
+    # --- derived replies ------------------------------------------------------------------
+
+    def map(self, func: Callable[[T], M]) -> "Reply[M]":
+        """Return a reply with `func(value)`; `func` runs once, in the first thread that asks."""
+        return self._derived([self], lambda values: func(values[0]))
+
+    def filter(self: "Reply[Any]", func: Callable[[J], bool]) -> "Reply[Iterable[J]]":
+        """Return a reply with the list of those items of the value for which `func` is true."""
+        return self._derived([self], lambda values: list(filter(func, values[0])))
+
+    def join(self: "Reply[Any]", *futures: pykka.Future[Any]) -> "Reply[Iterable[Any]]":
+        """Return a reply with the list of the values of this one and of all `futures`."""
+        return self._derived([self, *futures], list)
+
+    def reduce(self: "Reply[Any]", func: Callable[[R, J], R], *args: R) -> "Reply[R]":
+        """Return a reply with `functools.reduce(func, value, *args)`."""
+        return self._derived([self], lambda values: functools.reduce(func, values[0], *args))
+
+
+def check_callback(callback: Callable[..., object]) -> None:
+    """Raise `TypeError` for the callback of `asyncio.wait`, which a worker's thread must not call."""
+    if getattr(callback, "__module__", None) == "asyncio.tasks":
+        message = "asyncio.wait() takes only futures of asyncio: write asyncio.wait([asyncio.ensure_future(reply)])"
+        raise TypeError(message)
+
+
+def _full() -> queue.Full:
+    return queue.Full("the reply is settled already, or has a get hook")
+
+
+def _name(function: object) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)

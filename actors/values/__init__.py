@@ -1,0 +1,1 @@
+"""Values: requests, results, errors, status. Nothing here runs anything."""

@@ -1,0 +1,270 @@
+"""Result and Row: what a query answers, as cheap as the driver's own rows."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Never, overload
+
+from actors.system.nesting import inside_another_repr
+
+__all__ = ["Result", "Row"]
+
+_SHOWN_ROWS = 20
+_SHOWN_WIDTH = 40
+
+
+class Row(tuple[Any, ...]):
+    """A row: a tuple that also answers `row["name"]` and `row.name`.
+
+    Equal to, and hashes like, the plain tuple of its values. As a tuple it is an array in JSON;
+    `dict(row)`, `{**row}` and `row.asdict()` make a dictionary of it.
+
+    Where two columns share a name, the name means the first one, and a dictionary has only that
+    one. Give the other a name of its own: `SELECT a.id, b.id AS other_id`.
+
+    A column whose name is also that of a method (`count`, `index`, `keys`, `asdict`) or that starts
+    with an underscore is reached by `row["count"]`.
+    """
+
+    __slots__ = ()
+
+    columns: ClassVar[tuple[str, ...]] = ()
+    """The names of the columns, in order."""
+    _positions: ClassVar[dict[str, int]] = {}
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return tuple.__getitem__(self, self._position(key))
+        return tuple.__getitem__(self, key)
+
+    def __getattr__(self, name: str) -> Any:
+        position = self._positions.get(name)
+        if position is None:
+            message = f"the row has no column {name!r}; its columns: {', '.join(self.columns)}"
+            raise AttributeError(message)
+        return tuple.__getitem__(self, position)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.columns]
+
+    def keys(self) -> list[str]:
+        """Return the names of all columns, in order, as `sqlite3.Row` does."""
+        return list(self.columns)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return the row as a dictionary from column name to value."""
+        return {name: tuple.__getitem__(self, at) for name, at in self._positions.items()}
+
+    def __repr__(self) -> str:
+        pairs = ", ".join(f"{name}={value!r}" for name, value in zip(self.columns, self, strict=True))
+        return f"Row({pairs})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _row, (self.columns, tuple(self))
+
+    @classmethod
+    def _position(cls, name: str) -> int:
+        try:
+            return cls._positions[name]
+        except KeyError:
+            message = f"the row has no column {name!r}; its columns: {', '.join(cls.columns)}"
+            raise KeyError(message) from None
+
+
+@lru_cache(maxsize=256)
+def _row_class(columns: tuple[str, ...]) -> type[Row]:
+    positions: dict[str, int] = {}
+    for position, name in enumerate(columns):
+        positions.setdefault(name, position)
+    # As a named tuple has them: pandas takes the names of columns from there.
+    fields = {"__slots__": (), "columns": columns, "_positions": positions, "_fields": columns}
+    return type("Row", (Row,), fields)
+
+
+def _row(columns: tuple[str, ...], values: tuple[Any, ...]) -> Row:
+    return _row_class(columns)(values)
+
+
+class Result(Sequence[Row]):
+    """The answer to a query: a sequence of rows, made into `Row` only when asked.
+
+    A plain value: it belongs to no connection and no thread, and can be pickled.
+
+    A result without rows is false, as every empty sequence is, and so is the one of a statement that
+    returns no rows. To learn what a statement did, look at `rowcount`; to tell a result from `None`,
+    write `is not None`.
+
+    For JSON write `dicts()`, for pandas `DataFrame(result.rows, columns=result.columns)`.
+    """
+
+    __slots__ = ("columns", "lastrowid", "rowcount", "rows", "truncated")
+
+    columns: tuple[str, ...]
+    """The names of the columns; empty for a statement that returns no rows."""
+    rows: list[tuple[Any, ...]]
+    """The rows as plain tuples, exactly as the driver gave them."""
+    rowcount: int
+    """Rows returned by a reading statement, or changed by a writing one."""
+    lastrowid: int | None
+    """The rowid of the last row that the statement inserted, if it did."""
+    truncated: bool
+    """Whether there were more rows than `max_rows`, which are left out."""
+
+    def __init__(
+        self,
+        columns: tuple[str, ...] = (),
+        rows: list[tuple[Any, ...]] | None = None,
+        rowcount: int = 0,
+        lastrowid: int | None = None,
+        truncated: bool = False,
+    ) -> None:
+        self.columns = columns
+        self.rows = [] if rows is None else rows
+        self.rowcount = rowcount
+        self.lastrowid = lastrowid
+        self.truncated = truncated
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        row = _row_class(self.columns)
+        if isinstance(index, slice):
+            return [row(values) for values in self.rows[index]]
+        return row(self.rows[index])
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._as_rows(self.rows)
+
+    def _as_rows(self, values: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
+        """Return plain tuples as rows with these columns."""
+        return map(_row_class(self.columns), values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Result):
+            return NotImplemented
+        return self._values() == other._values()
+
+    __hash__ = None  # type: ignore[assignment]  # mutable through `rows`
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Result, self._values()
+
+    def _values(self) -> tuple[Any, ...]:
+        return self.columns, self.rows, self.rowcount, self.lastrowid, self.truncated
+
+    def first(self) -> Row | None:
+        """Return the first row, or `None` where there is none."""
+        return self[0] if self.rows else None
+
+    def one(self) -> Row:
+        """Return the only row.
+
+        Raises:
+            ValueError: there is no row, or more than one.
+        """
+        if len(self.rows) != 1:
+            message = f"one() wants exactly one row, and the result has {len(self.rows)}"
+            raise ValueError(message)
+        return self[0]
+
+    def scalar(self) -> Any:
+        """Return the first value of the first row, or `None` where there is no row."""
+        return self.rows[0][0] if self.rows else None
+
+    def column(self, name: str | int) -> list[Any]:
+        """Return the values of one column, by its name or its position.
+
+        Raises:
+            KeyError: no column has this name.
+            IndexError: no column has this position.
+        """
+        index = _row_class(self.columns)._position(name) if isinstance(name, str) else name
+        position = range(len(self.columns))[index]
+        return [values[position] for values in self.rows]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """Return every row as a dictionary from column name to value."""
+        return [row.asdict() for row in self]
+
+    def keys(self) -> Never:
+        """Refuse: a result is a sequence, and no mapping.
+
+        `dict(result)` would take the values of two columns for keys and values, and so would an
+        encoder of JSON that tries `dict()`.
+
+        Raises:
+            TypeError: always.
+        """
+        message = (
+            "a Result is a sequence of rows and has no keys: write result.dicts() for JSON, or dict(result.rows) for a "
+            "dictionary from the first of two columns to the second"
+        )
+        raise TypeError(message)
+
+    def __repr__(self) -> str:
+        return self._line() if inside_another_repr() else str(self)
+
+    def __str__(self) -> str:
+        if not self.columns:
+            return self._line()
+        shown = [[_cell(value) for value in values] for values in self.rows[:_SHOWN_ROWS]]
+        names = [_cut(name) for name in self.columns]
+        widths = [max(map(len, cells)) for cells in zip(names, *shown, strict=True)]
+        lines = [
+            " │ ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+            for cells in [names, *shown]
+        ]
+        lines.insert(1, "─┼─".join("─" * width for width in widths))
+        return "\n".join([*lines, f"({self._count()})"])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # Of IPython: `stack` holds the objects that it is showing, this one included.
+        del cycle
+        printer.text(self._line() if len(printer.stack) > 1 else str(self))
+
+    def _repr_html_(self) -> str:
+        import html  # only a notebook needs it
+
+        if not self.columns:
+            return f"<p>{html.escape(self._line())}</p>"
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in values) + "</tr>"
+            for values in self.rows[:_SHOWN_ROWS]
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>({self._count()})</p>"
+
+    def _line(self) -> str:
+        """Return what it is on one line, for where there is no room for a table."""
+        if not self.columns:
+            ids = "" if self.lastrowid is None else f", lastrowid={self.lastrowid}"
+            return f"<Result: no rows, rowcount={self.rowcount}{ids}>"
+        names = _cut(", ".join(self.columns[:_SHOWN_WIDTH]))
+        return f"<Result: {_in_words(len(self.rows))} ({names}){', truncated' if self.truncated else ''}>"
+
+    def _count(self) -> str:
+        rows = len(self.rows)
+        more = f", the first {_SHOWN_ROWS} shown" if rows > _SHOWN_ROWS else ""
+        more += ", and there were more" if self.truncated else ""
+        return f"{_in_words(rows)}{more}"
+
+
+def _in_words(rows: int) -> str:
+    return f"{rows} {'row' if rows == 1 else 'rows'}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    return _cut(str(value[: 4 * _SHOWN_WIDTH] if isinstance(value, str) else value))
+
+
+def _cut(text: str) -> str:
+    line = "".join(char if char.isprintable() else "·" for char in text)
+    return line if len(line) <= _SHOWN_WIDTH else line[: _SHOWN_WIDTH - 1] + "…"
