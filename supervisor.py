@@ -60,11 +60,11 @@ from actors.ref import SupervisorRef
 from actors.registered import RegisteredRef
 from actors.replies.outcome import Outcome
 from actors.replies.reply import Reply
-from actors.slot import Seat, SeatState, Team
+from actors.slot import LaneSlots, Slot, SlotState
 from actors.system import exit_and_fork as process
 from actors.system.log import log
 from actors.system.pykka_parts import Envelope
-from actors.system.waiting import Latch, here
+from actors.system.waiting import Latch, this_thread
 from actors.values.errors import (
     ChildProcessEnded,
     ConnectionLost,
@@ -246,8 +246,8 @@ class Supervisor(CrewActor):
         self._policy = policy
         self._deaths = Deaths(policy)
         # Those who read, or do everything; and the one who writes, where there is one.
-        self._teams = [Team(number, each, 1 if number else size) for number, each in enumerate(lanes)]
-        self._seats = [seat for team in self._teams for seat in team.seats]
+        self._lanes = [LaneSlots(number, each, 1 if number else size) for number, each in enumerate(lanes)]
+        self._slots = [slot for lane in self._lanes for slot in lane.slots]
         # Worker ids are never used again: news of one that is not seated is old, and ignored.
         self._worker_ids = count(1)
         # Monotonic seconds from which running jobs are interrupted, and later given up, while stopping.
@@ -263,12 +263,14 @@ class Supervisor(CrewActor):
         self._waiting: list[Reply[None]] = []
         # Ids of workers that were given up and whose threads have not come back.
         self._stuck: set[int] = set()
-        self._dispatcher.timers.ring = self.actor_inbox.ring
+        self._dispatcher.timers.notify = self.actor_inbox.notify
         for lane in self._dispatcher.lanes[1:]:
-            lane.wanted = self.actor_inbox.ring
+            lane.wanted = self.actor_inbox.notify
         self.all_closed = Latch()
         """Set at the very end, after everything is closed; `actor_stopped` is set before that."""
-        self.own_ref: RegisteredRef = RegisteredRef(self, self._dispatcher, timeout, errors_of(database))
+        self.own_ref: RegisteredRef = RegisteredRef(
+            self, self._dispatcher, self.all_closed, timeout, errors_of(database)
+        )
 
     @classmethod
     def start(
@@ -327,7 +329,7 @@ class Supervisor(CrewActor):
         process.heed_executors()
         process.crews.add(crew)
         keeper = Keeper(crew._dispatcher, crew.actor_inbox, crew.actor_stopped)
-        held = SupervisorRef(crew, crew._dispatcher, timeout, errors_of(database), keeper)
+        held = SupervisorRef(crew, crew._dispatcher, crew.all_closed, timeout, errors_of(database), keeper)
         crew.launch()
         return held
 
@@ -345,7 +347,7 @@ class Supervisor(CrewActor):
 
     def on_start(self) -> None:
         """Start the first worker."""
-        here.crew = self._dispatcher
+        this_thread.crew = self._dispatcher
         self._staff()
 
     def on_receive(self, message: object) -> None:
@@ -380,47 +382,47 @@ class Supervisor(CrewActor):
         """Tell an actor how things are, and from then on what changes."""
         name = self._dispatcher.name
         now: list[Event] = [
-            WorkerUp(name, seat.worker.handle.id)
-            for seat in self._seats
-            if seat.state is SeatState.UP and seat.worker is not None
+            WorkerUp(name, slot.worker.handle.id)
+            for slot in self._slots
+            if slot.state is SlotState.UP and slot.worker is not None
         ]
         now += [
-            Suspended(name, team.last_cause, team.role)
-            for team in self._teams
-            if self._dispatcher.is_down(team.number) and self._dispatcher.mode in (Mode.UP, Mode.SUSPENDED)
+            Suspended(name, lane.last_cause, lane.role)
+            for lane in self._lanes
+            if self._dispatcher.is_down(lane.number) and self._dispatcher.mode in (Mode.UP, Mode.SUSPENDED)
         ]
         self._subscribers[actor_ref.actor_urn] = actor_ref
         for event in now:
             self._tell(actor_ref, event)
 
     def _on_worker_up(self, worker_id: int) -> None:
-        seat = self._seat_of(worker_id)
-        if seat is None:
+        slot = self._slot_of(worker_id)
+        if slot is None:
             return
-        team = seat.team
-        seat.state = SeatState.UP
-        team.last_start_failed = False
-        team.opened = True
-        seat.up_since = self.clock()
+        lane = slot.lane
+        slot.state = SlotState.UP
+        lane.last_start_failed = False
+        lane.opened = True
+        slot.up_since = self.clock()
         self._publish(WorkerUp(self._dispatcher.name, worker_id))
-        if self._dispatcher.is_down(team.number):
+        if self._dispatcher.is_down(lane.number):
             log(__name__, "info", "resumed", crew=self._dispatcher.name, worker=worker_id)
-            self._dispatcher.resume(team.number)
+            self._dispatcher.resume(lane.number)
             if self._dispatcher.mode in (Mode.UP, Mode.SUSPENDED):
-                self._publish(Resumed(self._dispatcher.name, team.role))
-            for other in self._seats if team.number == 0 else team.seats:
-                if other.state is SeatState.WAITING:
-                    other.due = min(other.due, self._deaths.free_at(seat.up_since))
+                self._publish(Resumed(self._dispatcher.name, lane.role))
+            for other in self._slots if lane.number == 0 else lane.slots:
+                if other.state is SlotState.WAITING:
+                    other.due = min(other.due, self._deaths.free_at(slot.up_since))
 
     def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:
         if worker_id in self._stuck:
             self._stuck.discard(worker_id)
             self._dispatcher.stuck = len(self._stuck)
-        seat = self._seat_of(worker_id)
-        if seat is not None:
-            if cause is not None and seat.state is SeatState.UP:
+        slot = self._slot_of(worker_id)
+        if slot is not None:
+            if cause is not None and slot.state is SlotState.UP:
                 cause = rejections.without_text(cause)
-            self._vacate(seat, cause, self.clock())
+            self._vacate(slot, cause, self.clock())
 
     def _on_shutdown(self, cancel_pending: bool, timeout: float | None) -> None:
         self._dispatcher.stop_accepting()
@@ -445,7 +447,7 @@ class Supervisor(CrewActor):
             error = self._dispatcher.stopped
         elif self._dispatcher.is_down(0):
             error = self._dispatcher.unavailable
-        elif not self._teams[0].is_up:
+        elif not self._lanes[0].is_up:
             return
         while self._waiting:
             reply = self._waiting[-1]
@@ -470,98 +472,98 @@ class Supervisor(CrewActor):
             if self._is_over(now):
                 self.actor_stopped.set()
                 return
-        for team in self._teams:
-            if self._is_wanted(team):
-                self._staff_team(team, now)
+        for lane in self._lanes:
+            if self._is_wanted(lane):
+                self._staff_lane(lane, now)
         self.actor_inbox.alarm = self._next_alarm()
 
-    def _is_wanted(self, team: Team) -> bool:
-        """Say whether a team is to have workers: the writer is started once there is something to write.
+    def _is_wanted(self, lane: LaneSlots) -> bool:
+        """Say whether a lane needs workers: the writer is started once there is something to write.
 
         Not before a reader has opened the database: a new file is set up by one worker alone.
         """
-        if team.number == 0:
+        if lane.number == 0:
             return True
-        return self._teams[0].opened and (team.was_ever_staffed or self._dispatcher.wants_worker(team.number))
+        return self._lanes[0].opened and (lane.was_ever_staffed or self._dispatcher.wants_worker(lane.number))
 
-    def _staff_team(self, team: Team, now: float) -> None:
-        if team.is_up:
-            self._start_due(team, now)
-        elif not team.starting:
-            if team.last_start_failed:
-                self._suspend(team)
+    def _staff_lane(self, lane: LaneSlots, now: float) -> None:
+        if lane.is_up:
+            self._start_due(lane, now)
+        elif not lane.starting:
+            if lane.last_start_failed:
+                self._suspend(lane)
             if not self.actor_stopped.is_set():
-                self._start_one_or_suspend(team, now)
+                self._start_one_or_suspend(lane, now)
 
-    def _start_due(self, team: Team, now: float) -> None:
+    def _start_due(self, lane: LaneSlots, now: float) -> None:
         if self._dispatcher.mode is Mode.STOPPING:
             return  # those that are up finish the work
-        for seat in team.seats:
-            if seat.state is SeatState.WAITING and seat.due <= now:
-                self._start_worker(seat, now)
+        for slot in lane.slots:
+            if slot.state is SlotState.WAITING and slot.due <= now:
+                self._start_worker(slot, now)
 
-    def _start_one_or_suspend(self, team: Team, now: float) -> None:
+    def _start_one_or_suspend(self, lane: LaneSlots, now: float) -> None:
         """Nobody is up or about to be: one worker at a time goes on trying.
 
         Starting just one also means that a new file is set up by one worker alone, and that a database
         that cannot be opened is found out at the price of one attempt.
         """
-        if self._dispatcher.mode is Mode.STOPPING and not self._has_work(team):
+        if self._dispatcher.mode is Mode.STOPPING and not self._has_work(lane):
             return
-        for _ in team.seats:
-            seat = min(team.seats, key=lambda seat: seat.due)
-            if seat.due > now:
+        for _ in lane.slots:
+            slot = min(lane.slots, key=lambda slot: slot.due)
+            if slot.due > now:
                 break
-            self._start_worker(seat, now)
-            if seat.state is SeatState.STARTING:
+            self._start_worker(slot, now)
+            if slot.state is SlotState.STARTING:
                 return
-        if team.role and not team.last_start_failed and min(seat.due for seat in team.seats) - now < _SOON:
+        if lane.role and not lane.last_start_failed and min(slot.due for slot in lane.slots) - now < _SOON:
             return  # there is but one of these, which has died: jobs wait for the next, which is about to come
-        self._suspend(team)
+        self._suspend(lane)
 
-    def _has_work(self, team: Team) -> bool:
-        """Say whether jobs wait for a team, or for the writer, which is not started before a reader."""
-        waited_for = [team] if self._teams[0].opened else self._teams
+    def _has_work(self, lane: LaneSlots) -> bool:
+        """Say whether jobs wait for a lane, or for the writer, which is not started before a reader."""
+        waited_for = [lane] if self._lanes[0].opened else self._lanes
         return any(self._dispatcher.wants_worker(each.number) for each in waited_for)
 
-    def _suspend(self, team: Team) -> None:
-        number, cause = team.number, team.last_cause
+    def _suspend(self, lane: LaneSlots) -> None:
+        number, cause = lane.number, lane.last_cause
         if self._dispatcher.mode in (Mode.UP, Mode.SUSPENDED) and not self._dispatcher.is_down(number):
             log(__name__, "error", "suspended", crew=self._dispatcher.name, cause=rejections.why(cause))
-            self._publish(Suspended(self._dispatcher.name, cause, team.role))
+            self._publish(Suspended(self._dispatcher.name, cause, lane.role))
         self._dispatcher.suspend(cause, number)
         if self._dispatcher.mode is Mode.STOPPING and self._is_over(self.clock()):
             self.actor_stopped.set()  # nobody is up, and now nothing is queued
 
-    def _start_worker(self, seat: Seat, now: float) -> None:
+    def _start_worker(self, slot: Slot, now: float) -> None:
         worker_id = next(self._worker_ids)
-        if seat.taken:
+        if slot.taken:
             self._dispatcher.restarts += 1
-        seat.taken = True
-        seat.state = SeatState.STARTING
-        seat.due = now + self._policy.start_timeout
+        slot.taken = True
+        slot.state = SlotState.STARTING
+        slot.due = now + self._policy.start_timeout
         try:
-            database = seat.team.database if not self._teams[0].opened else existing(seat.team.database)
+            database = slot.lane.database if not self._lanes[0].opened else existing(slot.lane.database)
             worker = self.worker_class(worker_id, database, self._dispatcher, self._hear)
-            seat.worker = worker
-            self._dispatcher.add_worker(worker.handle, seat.team.number)
+            slot.worker = worker
+            self._dispatcher.add_worker(worker.handle, slot.lane.number)
             worker.launch()
         except Exception as error:  # noqa: BLE001  # no thread, no memory: the same as a failed start
-            self._vacate(seat, error, now)
+            self._vacate(slot, error, now)
 
     def _give_up_slow_starts(self, now: float) -> None:
-        for seat in self._starting():
-            if seat.due <= now:
-                if seat.worker is not None and not self._dispatcher.abandon_start(seat.worker.handle):
-                    seat.due = now + self._policy.start_timeout  # it has just come up: its news is on the way
+        for slot in self._starting():
+            if slot.due <= now:
+                if slot.worker is not None and not self._dispatcher.abandon_start(slot.worker.handle):
+                    slot.due = now + self._policy.start_timeout  # it has just come up: its news is on the way
                     continue
                 limit = self._policy.start_timeout
-                self._vacate(seat, TimeoutError(f"opening {self._database} took longer than {limit:g} seconds"), now)
+                self._vacate(slot, TimeoutError(f"opening {self._database} took longer than {limit:g} seconds"), now)
 
     def _give_up(self, handle: WorkerHandle, now: float) -> None:
         """Replace a worker whose statement ignores its interrupt; its thread ends when it comes back."""
-        seat = self._seat_of(handle.id)
-        if seat is None:
+        slot = self._slot_of(handle.id)
+        if slot is None:
             return
         self._stuck.add(handle.id)
         self._dispatcher.stuck = len(self._stuck)
@@ -571,39 +573,39 @@ class Supervisor(CrewActor):
         else:
             ran = now - job.started_at
             ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
-        self._vacate(seat, ignored, now)
+        self._vacate(slot, ignored, now)
         # Nothing is wrong with the database: only the window of restarts may make the next worker wait.
-        seat.failures = 0
-        seat.due = self._deaths.free_at(now)
+        slot.failures = 0
+        slot.due = self._deaths.free_at(now)
 
-    def _vacate(self, seat: Seat, cause: BaseException | None, now: float) -> None:
-        """Strike off the worker of a seat, and note when the next one may be started."""
-        was_up = seat.state is SeatState.UP
-        worker = seat.worker
-        self._leave(seat, cause)
+    def _vacate(self, slot: Slot, cause: BaseException | None, now: float) -> None:
+        """Strike off the worker of a slot, and note when the next one may be started."""
+        was_up = slot.state is SlotState.UP
+        worker = slot.worker
+        self._leave(slot, cause)
         if was_up and worker is not None:
             self._publish(WorkerLost(self._dispatcher.name, worker.handle.id, cause))
-        if was_up and now - seat.up_since >= self._policy.quiet_period:
-            seat.failures = 0
+        if was_up and now - slot.up_since >= self._policy.quiet_period:
+            slot.failures = 0
         if cause is None:
-            seat.due = now  # it was asked to stop: nothing is wrong with it
+            slot.due = now  # it was asked to stop: nothing is wrong with it
             return
-        team = seat.team
-        team.last_cause = cause
+        lane = slot.lane
+        lane.last_cause = cause
         if was_up:
             self._deaths.record(now)
         else:
             self._dispatcher.failed_starts += 1
-            team.last_start_failed = True
-            seat.failures = max(seat.failures, 1)
-        wait = self._policy.backoff(seat.failures, _chance(now))
-        seat.failures += 1
-        seat.due = max(now + wait, self._deaths.free_at(now))
+            lane.last_start_failed = True
+            slot.failures = max(slot.failures, 1)
+        wait = self._policy.backoff(slot.failures, _chance(now))
+        slot.failures += 1
+        slot.due = max(now + wait, self._deaths.free_at(now))
         if not was_up:
             # What this one could not open, the others would not either: one at a time tries.
-            for other in team.seats:
-                if other.state is SeatState.WAITING:
-                    other.due = max(other.due, seat.due)
+            for other in lane.slots:
+                if other.state is SlotState.WAITING:
+                    other.due = max(other.due, slot.due)
         log(
             __name__,
             # A program that ends gives no more threads, for one.
@@ -611,7 +613,7 @@ class Supervisor(CrewActor):
             "worker_lost" if was_up else "worker_start_failed",
             crew=self._dispatcher.name,
             cause=rejections.why(cause),
-            restart_in_seconds=round(seat.due - now, 3),
+            restart_in_seconds=round(slot.due - now, 3),
         )
 
     # --- stopping -------------------------------------------------------------------------
@@ -619,13 +621,13 @@ class Supervisor(CrewActor):
     def _is_over(self, now: float) -> bool:
         """Say whether every accepted job is settled and every worker that was ever up has gone.
 
-        The worker itself is asked, not the seat: it may have come up, and taken the last job, with its
+        The worker itself is asked, not the slot: it may have come up, and taken the last job, with its
         news still unread. One that is still opening the database has no job; it is waited for so that
         it leaves nothing behind, but not for long, since opening may hang.
         """
         if self._dispatcher.queued:
             return False
-        workers = [seat.worker for seat in self._seats if seat.worker is not None]
+        workers = [slot.worker for slot in self._slots if slot.worker is not None]
         if now >= self._starts_end_at:
             workers = [worker for worker in workers if worker.handle.state is not WorkerState.STARTING]
         return not workers
@@ -641,8 +643,8 @@ class Supervisor(CrewActor):
             for job in self._dispatcher.running():
                 self._dispatcher.interrupt(job, abort)
         if now >= self._give_up_at:
-            for seat in self._seats:
-                self._leave(seat)
+            for slot in self._slots:
+                self._leave(slot)
 
     def _end_with_the_program(self, now: float) -> None:
         """After the end of the main thread: stop the crew if a job takes longer than `_LINGER`.
@@ -667,20 +669,20 @@ class Supervisor(CrewActor):
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._dispatcher.close(cause)
         self._answer_waiting()
-        for seat in self._seats:
+        for slot in self._slots:
             # One that has come up with its news unread finishes what it runs, and retires. One that is gone
             # already was being given up when this end came.
-            if seat.worker is not None and (
-                self._dispatcher.abandon_start(seat.worker.handle) or seat.worker.handle.state is WorkerState.GONE
+            if slot.worker is not None and (
+                self._dispatcher.abandon_start(slot.worker.handle) or slot.worker.handle.state is WorkerState.GONE
             ):
-                self._leave(seat)
+                self._leave(slot)
 
     def on_gone(self, cause: BaseException | None) -> None:
         """Release those who wait for the end."""
         del cause
         process.crews.discard(self)
         self.all_closed.set()
-        here.crew = None
+        this_thread.crew = None
 
     # --- helpers --------------------------------------------------------------------------
 
@@ -705,12 +707,12 @@ class Supervisor(CrewActor):
             self._subscribers.pop(urn, None)
             log(__name__, "info", "subscriber_forgotten", crew=self._dispatcher.name, actor=urn, error=error)
 
-    def _leave(self, seat: Seat, cause: BaseException | None = None) -> None:
-        """Empty a seat for good, whether its worker has ended or not; may be called again if it was cut off.
+    def _leave(self, slot: Slot, cause: BaseException | None = None) -> None:
+        """Empty a slot for good, whether its worker has ended or not; may be called again if it was cut off.
 
         A worker that has ended has rejected its orphans. Those of one that is given up are rejected here.
         """
-        worker = seat.worker
+        worker = slot.worker
         if worker is not None:
             name = self._dispatcher.name
             for orphan in self._dispatcher.remove_worker(worker.handle):
@@ -719,22 +721,22 @@ class Supervisor(CrewActor):
                 self._dispatcher.reject_orphan(orphan, died)
             worker.retire()
             worker.abandon()
-        seat.worker = None
-        seat.state = SeatState.WAITING
+        slot.worker = None
+        slot.state = SlotState.WAITING
 
-    def _seat_of(self, worker_id: int) -> Seat | None:
-        for seat in self._seats:
-            if seat.worker is not None and seat.worker.handle.id == worker_id:
-                return seat
+    def _slot_of(self, worker_id: int) -> Slot | None:
+        for slot in self._slots:
+            if slot.worker is not None and slot.worker.handle.id == worker_id:
+                return slot
         return None
 
-    def _starting(self) -> list[Seat]:
-        return [seat for seat in self._seats if seat.state is SeatState.STARTING]
+    def _starting(self) -> list[Slot]:
+        return [slot for slot in self._slots if slot.state is SlotState.STARTING]
 
     def _next_alarm(self) -> float | None:
         """Return when `_staff` has to decide again, even if nothing is heard until then."""
         starting = self._starting()
-        times = [seat.due for seat in starting]
+        times = [slot.due for slot in starting]
         if (due := self._dispatcher.next_due()) is not None:
             times.append(due)
         if process.main_thread_has_ended() and self._force_at is None:
@@ -746,20 +748,20 @@ class Supervisor(CrewActor):
                 times.append(self._give_up_at)
             elif self._force_at is not None:
                 times.append(self._force_at)
-            for team in filter(self._is_wanted, self._teams):
-                if not team.is_up and not team.starting and self._has_work(team):
-                    times += [min(seat.due for seat in team.seats)]
+            for lane in filter(self._is_wanted, self._lanes):
+                if not lane.is_up and not lane.starting and self._has_work(lane):
+                    times += [min(slot.due for slot in lane.slots)]
         else:
-            for team in filter(self._is_wanted, self._teams):
-                if team.is_up or not team.starting:
-                    times += [seat.due for seat in team.seats if seat.state is SeatState.WAITING]
+            for lane in filter(self._is_wanted, self._lanes):
+                if lane.is_up or not lane.starting:
+                    times += [slot.due for slot in lane.slots if slot.state is SlotState.WAITING]
         return min(times, default=None)
 
     # --- the end of the program, and forks ------------------------------------------------
 
     def note_end_of_main_thread(self) -> None:
         """Begin to look for jobs that take too long. Returns at once."""
-        self.actor_inbox.ring()
+        self.actor_inbox.notify()
 
     def shutdown_at_exit(self) -> None:
         """Ask for the end, at once: pending jobs are rejected, running ones interrupted."""
@@ -771,9 +773,9 @@ class Supervisor(CrewActor):
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: reject every job, and let nothing here touch the parent's connections."""
-        for seat in self._seats:
-            if seat.worker is not None:
-                seat.worker.forget_the_parent()
+        for slot in self._slots:
+            if slot.worker is not None:
+                slot.worker.forget_the_parent()
         super().forget_the_parent()
         self._dispatcher.forget_the_parent()
         self._answer_waiting()

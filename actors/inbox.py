@@ -71,7 +71,7 @@ class Inbox:
             raise _dead()
         _refuse(envelope)
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Let `get` return `ALARM`, unless there is mail. As `wake`."""
         if self._queue.empty():
             self._queue.put(_ALARM)

@@ -9,13 +9,13 @@ import pykka
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
 from actors.keeper import Keeper
+from actors.memory import with_memory
 from actors.replies.derived import Derived
 from actors.replies.reply import Reply
 from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
-from actors.system.memory import with_memory
 from actors.system.pykka_parts import ActorStop, Envelope
-from actors.system.waiting import current_owner, here
+from actors.system.waiting import Latch, current_owner, this_thread
 from actors.values.contexts import in_context
 from actors.values.errors import QuerycrewError, WouldDeadlock
 from actors.values.requests import (
@@ -44,18 +44,17 @@ from actors.values.status import CrewStatus
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from actors.replies.checkout import Conversation
-    from actors.replies.interactive import SessionTalk
+    from actors.replies.checkout import Checkout
+    from actors.replies.interactive import SessionCheckout
     from actors.replies.session import Session
     from actors.replies.stream import RowStream
-    from supervisor import Supervisor
 
 __all__ = ["SupervisorRef"]
 
 T = TypeVar("T")
 
 
-class SupervisorRef(pykka.ActorRef["Supervisor"]):
+class SupervisorRef(pykka.ActorRef[Any]):
     """A reference to a running crew; every method may be called from any thread.
 
     The program has to keep the reference that `Supervisor.start` returned. Once it is dropped, the
@@ -70,8 +69,9 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
 
     def __init__(
         self,
-        actor: "Supervisor",
+        actor: pykka.Actor,
         dispatcher: Dispatcher,
+        ended: Latch,
         timeout: float | None = None,
         driver_errors: tuple[type[BaseException], ...] = (Exception,),
         keeper: Keeper | None = None,
@@ -83,7 +83,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
         # Of requests without their own, in seconds.
         self._timeout = timeout
         self._dispatcher = dispatcher
-        self._ended = actor.all_closed
+        self._ended = ended
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:
@@ -207,18 +207,18 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             called: Reply[Any] = Reply(self._dispatcher)
             return called, Job(in_context(request), called, now, deadline)
         if isinstance(request, Stream):
-            from actors.replies.stream import StreamTalk  # few programs need it
+            from actors.replies.stream import StreamCheckout  # few programs need it
 
-            stream = StreamTalk(self._dispatcher, request)
+            stream = StreamCheckout(self._dispatcher, request)
             reply: Reply[Any] = stream.open()
-            talk: Conversation = stream
+            checkout: Checkout = stream
         else:
-            from actors.replies.checkout import BackupTalk  # as above
+            from actors.replies.checkout import BackupCheckout  # as above
 
-            talk = BackupTalk(self._dispatcher, request)
-            reply = talk.end
-        job = Job(request, talk.end, now, deadline)
-        job.talk = talk
+            checkout = BackupCheckout(self._dispatcher, request)
+            reply = checkout.end
+        job = Job(request, checkout.end, now, deadline)
+        job.checkout = checkout
         return reply, job
 
     def transaction(
@@ -242,7 +242,7 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: as it is entered; nothing has begun.
             QueryTimeout: as it is entered, after `wait` or `timeout`; nothing has begun, or will.
         """
-        from actors.replies.interactive import SessionTalk  # few programs need it
+        from actors.replies.interactive import SessionCheckout  # few programs need it
         from actors.replies.session import Session
 
         request = Interactive(checked_bool("transaction", readonly), timeout, wait)
@@ -250,14 +250,14 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             check_timeout("transaction", timeout)
         if wait is not None:
             check_timeout("transaction", wait, "wait")
-        make = partial(SessionTalk, self._dispatcher, readonly=readonly)
+        make = partial(SessionCheckout, self._dispatcher, readonly=readonly)
         return Session(make, partial(self._begin, request), self._check_may_wait)
 
-    def _begin(self, request: Interactive, talk: "SessionTalk") -> None:
+    def _begin(self, request: Interactive, checkout: "SessionCheckout") -> None:
         now = self._dispatcher.clock()
-        talk.deadline = self._deadline(now, request)
-        job = Job(request, talk.end, now, self._deadline(now, request, request.wait))
-        job.talk = talk
+        checkout.deadline = self._deadline(now, request)
+        job = Job(request, checkout.end, now, self._deadline(now, request, request.wait))
+        job.checkout = checkout
         self._dispatcher.submit(job)
 
     def _deadline(self, now: float, request: Request, at_most: float | None = None) -> float | None:
@@ -469,13 +469,13 @@ class SupervisorRef(pykka.ActorRef["Supervisor"]):
             raise WouldDeadlock(_WOULD_DEADLOCK.format(self._dispatcher.name))
 
     def _hang_up_own(self, *, endless: bool = False) -> None:
-        """End the conversations of whoever calls this and is about to wait: nobody would go on with them."""
-        if self._dispatcher.has_talks:
-            for talk in self._dispatcher.talks_of(current_owner(), endless=endless):
-                talk.hang_up()
+        """End the checkouts of whoever calls this and is about to wait: nobody would go on with them."""
+        if self._dispatcher.has_checkouts:
+            for checkout in self._dispatcher.checkouts_of(current_owner(), endless=endless):
+                checkout.release()
 
     def _must_not_wait(self) -> bool:
-        return here.crew is self._dispatcher or self._dispatcher.is_mine()
+        return this_thread.crew is self._dispatcher or self._dispatcher.is_mine()
 
 
 _FOR_THE_SUPERVISOR = frozenset({"wait_until_ended"})

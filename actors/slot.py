@@ -1,15 +1,15 @@
-"""Seat: a place in the crew that always has a worker, or will."""
+"""Slot: a place in the crew that always has a worker, or will."""
 
 from enum import Enum
 
 from actors.databases.base import Database
 from actors.worker import Worker
 
-__all__ = ["Seat", "SeatState", "Team"]
+__all__ = ["LaneSlots", "Slot", "SlotState"]
 
 
-class SeatState(Enum):
-    """What a seat holds.
+class SlotState(Enum):
+    """What a slot holds.
 
     WAITING → STARTING (its time has come) → UP (the worker reported) → WAITING (the worker is gone);
     STARTING → WAITING (the start failed, or took too long).
@@ -20,14 +20,14 @@ class SeatState(Enum):
     UP = "up"
 
 
-class Seat:
+class Slot:
     """A place for one worker, which always has one, or will."""
 
-    __slots__ = ("due", "failures", "state", "taken", "team", "up_since", "worker")
+    __slots__ = ("due", "failures", "lane", "state", "taken", "up_since", "worker")
 
-    def __init__(self, team: "Team") -> None:
-        self.team = team
-        self.state = SeatState.WAITING
+    def __init__(self, lane: "LaneSlots") -> None:
+        self.lane = lane
+        self.state = SlotState.WAITING
         self.worker: Worker | None = None
         self.due = 0.0
         """Monotonic seconds. WAITING: from when a worker may be started. STARTING: when the start has failed."""
@@ -38,10 +38,10 @@ class Seat:
         """Whether it ever had a worker, so that the next one is a restart."""
 
 
-class Team:
-    """The seats of those who serve in one lane."""
+class LaneSlots:
+    """The slots of those who serve in one lane."""
 
-    __slots__ = ("database", "last_cause", "last_start_failed", "number", "opened", "role", "seats")
+    __slots__ = ("database", "last_cause", "last_start_failed", "number", "opened", "role", "slots")
 
     def __init__(self, number: int, database: Database, size: int) -> None:
         self.number = number
@@ -50,7 +50,7 @@ class Team:
         """What its workers connect to."""
         self.role = "writer" if number else None
         """What an event says of it."""
-        self.seats = [Seat(self) for _ in range(size)]
+        self.slots = [Slot(self) for _ in range(size)]
         self.last_cause: BaseException | None = None
         """Why the last worker could not start or died: the cause of a suspension."""
         self.last_start_failed = False
@@ -60,14 +60,14 @@ class Team:
     @property
     def is_up(self) -> bool:
         """Whether a worker of it is up."""
-        return any(seat.state is SeatState.UP for seat in self.seats)
+        return any(slot.state is SlotState.UP for slot in self.slots)
 
     @property
-    def starting(self) -> list[Seat]:
-        """The seats whose workers are starting."""
-        return [seat for seat in self.seats if seat.state is SeatState.STARTING]
+    def starting(self) -> list[Slot]:
+        """The slots whose workers are starting."""
+        return [slot for slot in self.slots if slot.state is SlotState.STARTING]
 
     @property
     def was_ever_staffed(self) -> bool:
-        """Whether any seat of it ever had a worker."""
-        return any(seat.taken for seat in self.seats)
+        """Whether any slot of it ever had a worker."""
+        return any(slot.taken for slot in self.slots)

@@ -15,14 +15,14 @@ from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
 from actors.system.log import log
-from actors.system.waiting import here
+from actors.system.waiting import this_thread
 from actors.values.errors import ConnectionLost, ResultLost, WouldDeadlock
 from actors.values.events import WorkerUp
 from actors.values.rejection import Rejection, detached
 from actors.values.requests import WorkerDown
 
 if TYPE_CHECKING:
-    from actors.replies.checkout import Conversation, Turn
+    from actors.replies.checkout import Checkout, StepCall
 
 __all__ = ["Worker"]
 
@@ -62,7 +62,7 @@ class WorkerRef(pykka.ActorRef["Worker"]):
         return super().stop(block=block, timeout=timeout)
 
     def _check(self, block: bool) -> None:
-        if block and here.crew is self._crew:
+        if block and this_thread.crew is self._crew:
             message = f"this thread belongs to crew {self._crew.name!r}, and would wait for itself; use block=False"
             raise WouldDeadlock(message)
 
@@ -106,8 +106,8 @@ class Worker(CrewActor):
         """Notice that the other end of the connection is gone, also while nothing is asked of it."""
         self.handle.wake()
         for job in self.handle.running:
-            if job.talk is not None:
-                job.talk.interrupt()
+            if job.checkout is not None:
+                job.checkout.interrupt()
 
     def abandon(self) -> None:
         """Let nobody wait for this worker: what it runs elsewhere is ended by force. From any thread; never raises."""
@@ -128,7 +128,7 @@ class Worker(CrewActor):
 
     def on_start(self) -> None:
         """Open the connection, say so, and take the first jobs."""
-        here.crew = self._dispatcher
+        this_thread.crew = self._dispatcher
         self._opened = self._database.connect()  # first: a kill must not lose it
         self.handle.connection = connection = usable(self._opened)
         connection.on_end = self._on_connection_end
@@ -152,7 +152,7 @@ class Worker(CrewActor):
         assert lane is not None  # it was added before it was started
         connection.check()
         while (batch := lane.take(handle)) is not None:
-            if batch.jobs[0].talk is None:
+            if batch.jobs[0].checkout is None:
                 connection.run(batch)
             else:
                 self._converse(batch)
@@ -172,12 +172,12 @@ class Worker(CrewActor):
             ConnectionLost: the connection is of no more use.
         """
         job = batch.begin()
-        if job is None or job.talk is None:
+        if job is None or job.checkout is None:
             return
-        talk = job.talk
+        checkout = job.checkout
         outcome: Any
         try:
-            outcome = self._take_turns(job, talk)
+            outcome = self._perform_steps(job, checkout)
         except ConnectionLost as lost:
             if not lost.begun and not self._has_opened:
                 batch.give_back(job)
@@ -188,41 +188,41 @@ class Worker(CrewActor):
             self._decided = (batch, job, outcome)
         self._close_steps()
         if outcome is _GIVEN_UP:
-            message = f"the {talk.what} was given up"
-            outcome = Rejection(InterruptedError(message) if job.is_unwanted else talk.closed())
+            message = f"the {checkout.what} was given up"
+            outcome = Rejection(InterruptedError(message) if job.is_unwanted else checkout.closed())
         self._decided = None
         _end(batch, job, outcome)
 
-    def _take_turns(self, job: Job, talk: "Conversation") -> Any:
+    def _perform_steps(self, job: Job, checkout: "Checkout") -> Any:
         """Return what the job is answered by; `_GIVEN_UP` if its caller has given it up."""
-        talk.travels = self.handle.connection.pid is not None
+        checkout.travels = self.handle.connection.pid is not None
         self._has_opened = False
-        while (turn := self._next_turn(talk)) is not None:
+        while (call := self._next_call(checkout)) is not None:
             try:
-                value = self._perform(turn.step)
+                value = self._perform(call.step)
             except ConnectionLost:
                 raise
             except Exception as error:
                 # An aborted job is over for the reason of its abort: an error of its last step is
                 # not told.
-                if job.is_unwanted or talk.ends_with_error_of(turn.step):
+                if job.is_unwanted or checkout.ends_with_error_of(call.step):
                     raise
-                error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {turn.about}")
+                error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {call.about}")
                 if isinstance(error, ResultLost):
                     error.executed = None  # it takes effect if its transaction does
-                talk.reject(turn, detached(error))
-                del turn  # through its error it leads to its caller
+                checkout.reject(call, detached(error))
+                del call  # through its error it leads to its caller
                 continue
             is_first, self._has_opened = not self._has_opened, True
-            if talk.ends_with(turn.step, value):
-                talk.last = value
-                return talk.outcome_of(value)
+            if checkout.ends_with(call.step, value):
+                checkout.last = value
+                return checkout.outcome_of(value)
             if is_first:
-                talk.note_opened(job)
+                checkout.note_opened(job)
                 if job.is_unwanted:
                     break  # its caller gets the reason instead of what was opened
-            talk.answer(turn, value)
-            del turn, value  # hold nothing
+            checkout.answer(call, value)
+            del call, value  # hold nothing
         return _GIVEN_UP
 
     def _close_steps(self) -> None:
@@ -242,10 +242,10 @@ class Worker(CrewActor):
                 message = "the connection could not be cleaned"
                 raise ConnectionLost(message) from error
 
-    def _next_turn(self, talk: "Conversation") -> "Turn | None":
-        if talk.waits_for_caller:
+    def _next_call(self, checkout: "Checkout") -> "StepCall | None":
+        if checkout.waits_for_caller:
             self._dispatcher.refuse_waits()
-        return talk.next()
+        return checkout.next()
 
     def _perform(self, step: Any) -> Any:
         connection = self.handle.connection
@@ -272,7 +272,7 @@ class Worker(CrewActor):
             reason = rejections.without_text(reason)
         for orphan in orphans:
             died = rejections.died(self._dispatcher.name, self.handle.id, orphan, reason)
-            executed = False if orphan.talk is not None and orphan.talk.takes_no_effect else None
+            executed = False if orphan.checkout is not None and orphan.checkout.takes_no_effect else None
             self._dispatcher.reject_orphan(orphan, died, executed=executed)
         if self._opened is not None:
             close(self._opened)  # it may have been killed before the connection was the handle's
@@ -285,7 +285,7 @@ class Worker(CrewActor):
         """Tell the supervisor."""
         self._dispatcher.release(self.handle)
         self._notify(WorkerDown(self.handle.id, _reason(cause)))
-        here.crew = None
+        this_thread.crew = None
 
 
 def _end(batch: JobBatch, job: Job, outcome: Any) -> None:

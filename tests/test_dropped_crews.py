@@ -324,7 +324,7 @@ def test_a_crew_can_be_dropped_on_one_of_its_own_threads(where):
             else:
                 crew = actor_of(db)
                 crew._dispatcher.timers.next = lambda _: collect() and None  # which the supervisor calls
-                crew.actor_inbox.ring()
+                crew.actor_inbox.notify()
             Cycle(db)
             del db
             assert done.wait(PATIENCE)
@@ -382,7 +382,7 @@ def test_a_crew_whose_supervisor_died_gives_no_warning():
     with silent():
         db = wait_until_up(start())
         kill(thread_of(db))
-        actor_of(db).actor_inbox.ring()
+        actor_of(db).actor_inbox.notify()
         assert db.wait_until_ended(PATIENCE)
         del db
     assert nothing_left()

@@ -1,26 +1,26 @@
-"""Frozen: what a value class made of it can do, and what it refuses."""
+"""Record: what a value class made of it can do, and what it refuses."""
 
 import copy
 import pickle
 
 import pytest
 
-from actors.values.record import Frozen
+from actors.values.record import Record
 
 
-class Pair(Frozen):
+class Pair(Record):
     left: int
     right: int = 2
 
 
-class Secret(Frozen, kw_only=True):
+class Secret(Record, kw_only=True):
     user: str = "ann"
     password: str = "hunter2"
 
     _hidden = frozenset({"password"})
 
 
-class Checked(Frozen):
+class Checked(Record):
     number: int
 
     def __post_init__(self):
@@ -28,7 +28,7 @@ class Checked(Frozen):
             raise ValueError("negative")
 
 
-class Empty(Frozen):
+class Empty(Record):
     pass
 
 

@@ -185,7 +185,7 @@ def test_dead_workers_and_their_connections_are_collected(start):
             assert isinstance(error_of(db.ask(Query("bad"), block=False)), WorkerDied)
         assert eventually(lambda: up(db) == 2)
         # The error of the last death, which the supervisor keeps to tell of it, may lead back to its worker.
-        assert eventually(lambda: gc.collect() >= 0 and len(born) <= 3), f"{len(born)} workers for 2 seats"
+        assert eventually(lambda: gc.collect() >= 0 and len(born) <= 3), f"{len(born)} workers for 2 slots"
         assert database.open_connections == 2
     assert len(database.connections) >= 52
 

@@ -221,7 +221,7 @@ def test_a_wait_for_a_running_job_is_not_refused(start):
     db = start(FakeDatabase({"slow": gate}), size=1)
     reply = db.ask(Query("slow"), block=False)
     assert gate.entered.wait(PATIENCE)
-    db._dispatcher.has_talks = True
+    db._dispatcher.has_checkouts = True
     with waiter(reply.get) as outcome:
         assert eventually(lambda: reply._waiters)
         gate.opened.set()
@@ -463,7 +463,7 @@ def test_ctrl_c_in_the_middle_of_a_refusal_leaves_no_reply_unsettled(own):
                 job.reply.get()
 
         if not own:
-            crew.dispatcher.has_talks = True
+            crew.dispatcher.has_checkouts = True
             crew.dispatcher._is_held_by = lambda owner, job: True
         return (crew, job), wait
 

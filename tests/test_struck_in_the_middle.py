@@ -152,7 +152,7 @@ def test_deadlines_work_after_ctrl_c_in_the_middle_of_an_ask():
     def prepare():
         dispatcher = Dispatcher("crew", "db", 1, None)
         rung = []
-        dispatcher.timers.ring = lambda: rung.append(True)
+        dispatcher.timers.notify = lambda: rung.append(True)
         job = Job(Query("SELECT 1"), Reply(dispatcher), 0.0, 10.0)
         return (lambda: dispatcher.submit(job)), interrupt, (dispatcher, job, rung)
 
@@ -258,7 +258,7 @@ def test_long_timeouts_cost_no_memory_once_their_jobs_are_done():
     now = [0.0]
     dispatcher = Dispatcher("crew", "db", 1, None, lambda: now[0])
     rung = []
-    dispatcher.timers.ring = lambda: rung.append(True)
+    dispatcher.timers.notify = lambda: rung.append(True)
     for hundredth in range(20_000):
         now[0] = hundredth / 100
         job = Job(Query("SELECT 1"), Reply(dispatcher), now[0], now[0] + 86_400)

@@ -96,7 +96,7 @@ def test_opening_that_fails_for_ever_costs_next_to_nothing(start):
     before = time.process_time()
     threading.Event().wait(0.5)
     assert time.process_time() - before < 0.05
-    # Eight seats, and one attempt at a time for all of them.
+    # Eight slots, and one attempt at a time for all of them.
     assert db.ask(Status()).failed_starts <= 8
     assert len(threads("-worker-")) <= 1
 

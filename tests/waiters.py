@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 
-from actors.system.waiting import here
+from actors.system.waiting import this_thread
 from tests.conftest import eventually
 
 
@@ -27,11 +27,11 @@ def waiter(function):
 
 @contextmanager
 def on_a_thread_of(crew):
-    here.crew = crew
+    this_thread.crew = crew
     try:
         yield
     finally:
-        here.crew = None
+        this_thread.crew = None
 
 
 def is_waited_for(reply, by=1):

@@ -21,7 +21,7 @@ import apsw
 import pykka
 
 from actors.console import characters
-from actors.console.doom import Doom
+from actors.console.kill_switch import KillSwitch
 from actors.console.screen import BAD, DIM, GOOD, STRONG, Screen
 from actors.console.searches import DOOMED, SEARCHES, Search
 from actors.console.signals import Signals
@@ -66,7 +66,7 @@ def demo(seconds: float) -> int:
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="querycrew-", ignore_cleanup_errors=True))
-        doom = stack.enter_context(Doom())
+        doom = stack.enter_context(KillSwitch())
         db = Supervisor.start(Path(folder) / "unicode.db", size=_size())
         stack.callback(db.shutdown, cancel_pending=True, timeout=0)
         stack.callback(signals.ignore)
@@ -81,7 +81,7 @@ def _size() -> int:
 class _Demo:
     """One run of the demo. All of it happens in the main thread, which never waits for a query."""
 
-    def __init__(self, db: SupervisorRef, doom: Doom, screen: Screen, began: float, seconds: float) -> None:
+    def __init__(self, db: SupervisorRef, doom: KillSwitch, screen: Screen, began: float, seconds: float) -> None:
         self._db = db
         self._doom = doom
         self._screen = screen

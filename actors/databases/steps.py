@@ -8,7 +8,7 @@ and `Close` is the last of them: after it nothing is open. `Begin`, `Commit`, `D
 
 from typing import Any, TypeAlias
 
-from actors.values.record import Frozen
+from actors.values.record import Record
 from actors.values.requests import Call, Parameters, Query, Script, shorten
 
 __all__ = [
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 
-class Begin(Frozen):
+class Begin(Record):
     """Begin a transaction; a readonly one sees one state of the database."""
 
     readonly: bool
 
 
-class Execute(Frozen):
+class Execute(Record):
     """Run a request in the transaction, and answer as for the request alone.
 
     An error undoes this request alone, and leaves the transaction open. If the error has rolled the
@@ -46,11 +46,11 @@ class Execute(Frozen):
         return str(self.request)
 
 
-class Commit(Frozen):
+class Commit(Record):
     """Commit the transaction. After an error the worker asks for `Close`, which rolls back."""
 
 
-class Declare(Frozen):
+class Declare(Record):
     """Begin to read the rows of a statement, and answer by the first of them.
 
     `truncated` of the `Result` says whether more rows may come. If none come, or after an error,
@@ -73,7 +73,7 @@ class Declare(Frozen):
         return f"Stream({shorten(self.sql)!r})"
 
 
-class Fetch(Frozen):
+class Fetch(Record):
     """Answer by the next rows of a cursor, as for `Declare`."""
 
     cursor: int
@@ -83,19 +83,19 @@ class Fetch(Frozen):
     """As for `Declare`."""
 
 
-class Deallocate(Frozen):
+class Deallocate(Record):
     """Close one cursor, if it is still open. Never an error."""
 
     cursor: int
 
 
-class OpenBackup(Frozen):
+class OpenBackup(Record):
     """Begin to copy the database, as it is now, to a file beside `path`."""
 
     path: str
 
 
-class CopyPages(Frozen):
+class CopyPages(Record):
     """Copy so many pages; answered by how many are copied, how many there are, and their size.
 
     `truncated` says whether any are left.
@@ -104,11 +104,11 @@ class CopyPages(Frozen):
     pages: int
 
 
-class KeepCopy(Frozen):
+class KeepCopy(Record):
     """Put the copy, which is whole, in its place; answered as `CopyPages`."""
 
 
-class Close(Frozen):
+class Close(Record):
     """Undo and close all that is open: cursors, the transaction, a backup.
 
     An error after which the connection is not clean must be `ConnectionLost`.

@@ -26,7 +26,7 @@ from actors.values.errors import DatabaseUnavailable, SupervisorStopped, WouldDe
 from actors.values.status import CrewStatus
 
 if TYPE_CHECKING:
-    from actors.replies.checkout import Conversation
+    from actors.replies.checkout import Checkout
     from actors.replies.reply import Reply
 
 __all__ = ["Dispatcher", "Mode"]
@@ -75,8 +75,8 @@ class Dispatcher:
         # The replies of jobs for which a caller waits without a time limit. That caller may hold workers, or hold some
         # later. A reply that is dropped leaves by itself.
         self._awaited: set[ReferenceType[Reply[Any]]] = set()
-        self.has_talks = False
-        """Whether there was ever a conversation."""
+        self.has_checkouts = False
+        """Whether there was ever a checkout."""
         # Of all workers that there ever were, and those of them that are free for the next worker.
         self._counters: list[Counters] = []
         self._unused: list[Counters] = []
@@ -91,8 +91,8 @@ class Dispatcher:
         """Let a job wait and wake a worker for it, or reject it."""
         lane = self.lanes[self._routing.writes(job.request)] if self._has_writer else self._lane
         job.lane = lane
-        if job.talk is not None:
-            self.has_talks = True
+        if job.checkout is not None:
+            self.has_checkouts = True
         try:
             refusal = lane.submit(job)
         except BaseException:  # a signal handler's own: it may have cut off the waking of a worker
@@ -141,8 +141,8 @@ class Dispatcher:
             owner.interrupt(job)
         elif owner is None:
             self.admission.end_unwanted(job)
-        if job.talk is not None:
-            job.talk.interrupt()
+        if job.checkout is not None:
+            job.checkout.interrupt()
         self.timers.look_at(self.clock())
 
     def _withdraw(self, job: Job, abort: Abort) -> bool:
@@ -217,40 +217,40 @@ class Dispatcher:
             self._refuse_held(job, job.waiter)
 
     def refuse_waits(self) -> None:
-        """Refuse the waits that now deadlock, since a worker is about to wait for its caller's next turn.
+        """Refuse the waits that now deadlock, since a worker is about to wait for its caller's next call.
 
         A wait may begin before its owner holds the last worker: `refuse_wait` cannot refuse it then.
         """
         for each in list(self._awaited):
             reply = each()
-            job: Job | None = None if reply is None else reply.job
+            job: Any = None if reply is None else reply.job
             if job is None:  # it is done
                 self._awaited.discard(each)
             elif job.waiter is not None:
                 self._refuse_held(job, job.waiter)
 
     def _is_held_by(self, owner: tuple[object, ...], job: Job) -> bool:
-        """Say whether conversations of `owner` hold all workers that could run `job`."""
+        """Say whether checkouts of `owner` hold all workers that could run `job`."""
         lane = job.lane
         if lane is None or job.claims:
             return False  # it runs, or another thread is about to reject it
         held = sum(
-            each.talk is not None
-            and each.talk.is_held_by(owner)
-            and each.talk.waits_for_caller
+            each.checkout is not None
+            and each.checkout.is_held_by(owner)
+            and each.checkout.waits_for_caller
             and not each.is_unwanted
-            and not each.talk.end.done()
+            and not each.checkout.end.done()
             for handle in tuple(lane.handles)
             for each in handle.running
         )
         return held >= (1 if lane.on_demand else self.size)
 
-    def talks_of(self, owner: tuple[object, ...], *, endless: bool) -> "list[Conversation]":
-        """Return the conversations that this owner began and that are not over: all, or those without a deadline."""
+    def checkouts_of(self, owner: tuple[object, ...], *, endless: bool) -> "list[Checkout]":
+        """Return the checkouts that this owner began and that are not over: all, or those without a deadline."""
         return [
-            job.talk
+            job.checkout
             for job in (*self.running(), *(job for lane in self.lanes for job in lane.waiting()))
-            if job.talk is not None and job.talk.is_held_by(owner) and (job.deadline is None or not endless)
+            if job.checkout is not None and job.checkout.is_held_by(owner) and (job.deadline is None or not endless)
         ]
 
     # --- what is due, in the supervisor's thread ------------------------------------------

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from actors.dispatch.admission import Admission
     from actors.dispatch.counters import Counters, Ending
     from actors.dispatch.lane import Lane
-    from actors.replies.checkout import Conversation
+    from actors.replies.checkout import Checkout
 
 __all__ = ["Abort", "Job"]
 
@@ -48,7 +48,7 @@ class Job:
 
     __slots__ = (
         *("abort", "cancel", "claims", "deadline", "lane", "reply", "request", "seen", "started_at", "submitted_at"),
-        *("talk", "waiter"),
+        *("checkout", "waiter"),
     )
 
     def __init__(self, request: Request, reply: Reply[Any], submitted_at: float, deadline: float | None = None) -> None:
@@ -65,8 +65,8 @@ class Job:
         """Monotonic seconds; 0 until it is begun."""
         self.lane: Lane | None = None
         """Where it waits, or waited."""
-        self.talk: Conversation | None = None
-        """The turns that it and its caller take while it runs, if they do."""
+        self.checkout: Checkout | None = None
+        """The calls that it and its caller take while it runs, if they do."""
         self.seen = False
         """Whether the timers have noted its deadline, if it has one."""
         self.abort: Abort | None = None
@@ -196,7 +196,7 @@ class Job:
         """Say whether a statement that was interrupted, and ended with an error, took effect."""
         told: bool | None = getattr(error, "executed", False)
         if told:
-            return self.talk is None  # its result was lost behind its commit; a session is undone as a whole
+            return self.checkout is None  # its result was lost behind its commit; a session is undone as a whole
         # The statements of a script that came before an interrupted one stay done.
         return None if isinstance(self.request, Script) else told
 

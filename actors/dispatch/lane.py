@@ -263,7 +263,7 @@ class Lane:
 
     def _is_sociable(self, job: Job) -> bool:
         """Say whether a job may be taken with others at all."""
-        return job.talk is None and (self.gate is None or not self.gate.suspects(job))
+        return job.checkout is None and (self.gate is None or not self.gate.suspects(job))
 
     def _put_back(self, batch: JobBatch, kept: int) -> None:
         """Let all jobs but the first wait again, in their order."""

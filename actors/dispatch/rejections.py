@@ -184,7 +184,7 @@ def died(crew: str, worker: int, job: "Job", cause: BaseException | None, end: s
     """Return the error of a job whose worker is gone: the worker died of `cause`, unless `end` tells another end."""
     if end is None:
         end = "was stopped" if cause is None else f"died of {_shown(cause)}"
-    undone = job.talk is not None and job.talk.takes_no_effect
+    undone = job.checkout is not None and job.checkout.takes_no_effect
     effect = "nothing of it has taken effect" if undone else "whether it took effect is unknown"
     error = WorkerDied(
         f"crew {crew!r}: worker {worker} {end}, while it ran {job.request}; the job is not run again, and {effect}"

@@ -34,7 +34,7 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        self.ring: Callable[[], object] = lambda: None
+        self.notify: Callable[[], object] = lambda: None
         """Makes the supervisor call `next` again; never blocks, never raises."""
         self.earliest = _NEVER
         """No later than the earliest deadline of the jobs that were not seen. Only the supervisor writes it."""
@@ -55,13 +55,13 @@ class Timers:
     def note(self, deadline: float) -> None:
         """Note that a job with an earlier deadline than `earliest` waits."""
         self._notes.append(deadline)
-        self.ring()
+        self.notify()
 
     def look_at(self, at: float) -> None:
         """Let the supervisor look at that time."""
         if at < self._look_at:
             self._looks.append(at)
-            self.ring()
+            self.notify()
 
     def see_again(self, job: Job) -> None:
         """Note the deadline of a job that has moved to another place."""

@@ -1,9 +1,9 @@
-"""Conversation: what a job and its caller say to each other while a worker runs it.
+"""Checkout: what a job and its caller say to each other while a worker runs it.
 
-A caller takes turns: it asks for a step, and its worker performs the step and answers. The worker
-serves no other caller meanwhile. The reply of the job is the end of the conversation. That reply is
-settled exactly once, and all turns that were not answered by then are rejected with it. So a
-conversation has every guarantee of a job.
+A caller takes calls: it asks for a step, and its worker performs the step and answers. The worker
+serves no other caller meanwhile. The reply of the job is the end of the checkout. That reply is
+settled exactly once, and all calls that were not answered by then are rejected with it. So a
+checkout has every guarantee of a job.
 
 A caller that drops its end hangs up. A queue wakes the worker. Its `put` never waits, so a
 finalizer may hang up, too.
@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from actors.databases.steps import CopyPages, KeepCopy, OpenBackup, Step
-from actors.dispatch.job import Job
+from actors.replies.owner import Crew, Owner
 from actors.replies.reply import Reply
 from actors.system.waiting import current_owner
 from actors.values.contexts import InContext
@@ -25,18 +25,15 @@ from actors.values.rejection import Rejection
 from actors.values.requests import Backup
 from actors.values.result import Result
 
-if TYPE_CHECKING:
-    from actors.dispatch.dispatcher import Dispatcher
-
-__all__ = ["BackupTalk", "Conversation", "OpeningReply", "Turn", "TurnReply"]
+__all__ = ["BackupCheckout", "Checkout", "OpeningReply", "StepCall", "StepReply"]
 
 T = TypeVar("T")
 
 _NOTHING: Final = object()
 
 
-class TurnReply(Reply[T]):
-    """The answer of one turn. To cancel it is to cancel all: a step cannot be taken out of its conversation."""
+class StepReply(Reply[T]):
+    """The answer of one call. To cancel it is to cancel all: a step cannot be taken out of its checkout."""
 
     __slots__ = ("_end",)
 
@@ -44,7 +41,7 @@ class TurnReply(Reply[T]):
         super().__init__(crew)
         self._end = end
 
-    def _awaited_job(self) -> Any:
+    def _awaited_job(self) -> Owner | None:
         return self._end.job
 
     def cancel(self) -> bool:
@@ -52,8 +49,8 @@ class TurnReply(Reply[T]):
         return not self.done() and self._end.cancel()
 
 
-class OpeningReply(TurnReply[T]):
-    """The answer of a turn that opens something: a caller that does not take it closes that."""
+class OpeningReply(StepReply[T]):
+    """The answer of a call that opens something: a caller that does not take it closes that."""
 
     __slots__ = ("_close",)
 
@@ -68,7 +65,7 @@ class OpeningReply(TurnReply[T]):
             self._close()
 
 
-class Turn:
+class StepCall:
     """A step, and who waits for its answer."""
 
     __slots__ = ("about", "receive", "reply", "step")
@@ -92,50 +89,50 @@ class Turn:
         return answer if self.receive is None else self.receive(answer)
 
 
-class Conversation:
-    """The turns of one job."""
+class Checkout:
+    """The calls of one job."""
 
-    what = "conversation"
+    what = "checkout"
     """What it is called in errors."""
 
-    def __init__(self, crew: "Dispatcher") -> None:
+    def __init__(self, crew: Crew) -> None:
         self._crew = crew
         # The thread or task that began it.
         self._owner = current_owner()
-        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._signals: SimpleQueue[None] = SimpleQueue()
         # Taken and not yet answered, the one that the worker performs first.
-        self._turns: deque[Turn] = deque()
+        self._calls: deque[StepCall] = deque()
         self._interrupted = False
         self.travels = False
         """Whether steps are performed in another process, so that it is worth while to ask for the next one early."""
         self.end: Reply[Any] = Reply(crew)
         """The reply of the job."""
         self.last: Any = _NOTHING
-        """What the last turn is answered by, once the job is done."""
+        """What the last call is answered by, once the job is done."""
         # No callback: what cuts that off is logged and forgotten.
         self.end._add_waker(self._close)
 
     # --- the caller's side, any thread ----------------------------------------------------
 
-    def _take(self, turn: Turn) -> Reply[Any]:
-        """Take a turn, and return its reply.
+    def _take(self, call: StepCall) -> Reply[Any]:
+        """Take a call, and return its reply.
 
         Nothing here may keep the reply of an opening: when its caller drops the answer, that hangs
         up.
         """
-        self._turns.append(turn)
-        self._calls.put(None)
+        self._calls.append(call)
+        self._signals.put(None)
         if self.end.done():
             self._close()
-        return turn.reply
+        return call.reply
 
     def _step(self, step: Step, about: object = None) -> Reply[Any]:
         """Ask for a step."""
-        return self._take(Turn(step, TurnReply(self._crew, self.end), None, about))
+        return self._take(StepCall(step, StepReply(self._crew, self.end), None, about))
 
     def refuse(self) -> Reply[Any]:
         """Return the reply of a step that comes too late."""
-        reply: TurnReply[Any] = TurnReply(self._crew, self.end)
+        reply: StepReply[Any] = StepReply(self._crew, self.end)
         reply.reject(self.closed())
         return reply
 
@@ -143,7 +140,7 @@ class Conversation:
         """Return the error of what comes too late."""
         return SessionClosed(f"the {self.what} is over, and takes no more steps")
 
-    def hang_up(self) -> None:
+    def release(self) -> None:
         """End it for its caller: the worker is free at once. Never waits.
 
         If an exception, such as a signal handler's, cuts this off, the caller calls it again.
@@ -154,70 +151,70 @@ class Conversation:
 
     def abandon(self) -> None:
         """Hang up what its caller did not come to begin. That caller submits nothing any more."""
-        self.hang_up()
+        self.release()
         if self.end.job is None:
             self.end.reject(self.closed())  # no worker will ever have it
 
     def interrupt(self) -> None:
-        """End the worker's waiting for a turn. Never waits, never raises."""
+        """End the worker's waiting for a call. Never waits, never raises."""
         self._interrupted = True
-        self._calls.put(None)
+        self._signals.put(None)
 
     def _close(self) -> None:
-        """Answer the turns that are left: the job is over."""
+        """Answer the calls that are left: the job is over."""
         error = self.end.exception()
-        while self._turns:
+        while self._calls:
             with suppress(IndexError):  # another thread may do the same
-                turn = self._turns[0]
+                call = self._calls[0]
                 if error is not None:
-                    turn.reply.reject(self._error_of(turn, error))
+                    call.reply.reject(self._error_of(call, error))
                 elif self.last is not _NOTHING:
-                    self._answer_last(turn)
+                    self._answer_last(call)
                 else:
-                    turn.reply.reject(self.closed())
-                self._strike(turn)
+                    call.reply.reject(self.closed())
+                self._strike(call)
 
-    def _answer_last(self, turn: Turn) -> None:
-        """Answer the last turn, also where the connection's answer makes no sense for it."""
+    def _answer_last(self, call: StepCall) -> None:
+        """Answer the last call, also where the connection's answer makes no sense for it."""
         try:
-            value = turn.value_of(self.last)
+            value = call.value_of(self.last)
         except Exception as error:  # noqa: BLE001  # a connection of somebody's own
-            turn.reply.reject(error)
+            call.reply.reject(error)
         else:
-            turn.reply.settle(value)
+            call.reply.settle(value)
         self.last = _NOTHING
 
-    def _error_of(self, turn: Turn, error: BaseException) -> BaseException:
-        """Return how a turn is rejected that was open when the job ended with an error."""
-        del turn
+    def _error_of(self, call: StepCall, error: BaseException) -> BaseException:
+        """Return how a call is rejected that was open when the job ended with an error."""
+        del call
         return error
 
     # --- the worker's side ----------------------------------------------------------------
 
-    def next(self) -> Turn | None:
-        """Return the next turn, waiting for it; `None` if there will be none."""
-        while not self._turns and not self._interrupted:
-            self._calls.get()
-        return None if self._interrupted else self._turns[0]
+    def next(self) -> StepCall | None:
+        """Return the next call, waiting for it; `None` if there will be none."""
+        while not self._calls and not self._interrupted:
+            self._signals.get()
+        return None if self._interrupted else self._calls[0]
 
     @property
     def waits_for_caller(self) -> bool:
-        """Whether the worker has nothing to do until the caller takes the next turn."""
-        return not self._turns
+        """Whether the worker has nothing to do until the caller takes the next call."""
+        return not self._calls
 
-    def answer(self, turn: Turn, value: Any) -> None:
-        """Answer a turn with what its step was answered by."""
-        turn.reply.settle(turn.value_of(value))
-        self._strike(turn)
+    def answer(self, call: StepCall, value: Any) -> None:
+        """Answer a call with what its step was answered by."""
+        call.reply.settle(call.value_of(value))
+        self._strike(call)
 
-    def reject(self, turn: Turn, error: BaseException) -> None:
-        """Answer a turn with an error that is no end."""
-        turn.reply.reject(error)
-        self._strike(turn)
+    def reject(self, call: StepCall, error: BaseException) -> None:
+        """Answer a call with an error that is no end."""
+        call.reply.reject(error)
+        self._strike(call)
 
-    def _strike(self, turn: Turn) -> None:
-        with suppress(ValueError):  # another thread, which ends the conversation, has done it
-            self._turns.remove(turn)
+    def _strike(self, call: StepCall) -> None:
+        with suppress(ValueError):  # another thread, which ends the checkout, has done it
+            self._calls.remove(call)
 
     # --- kinds ----------------------------------------------------------------------------
 
@@ -225,7 +222,7 @@ class Conversation:
         """Say whether it goes on until this owner ends it; see `current_owner`."""
         return self._owner == owner
 
-    def note_opened(self, job: Job) -> None:
+    def note_opened(self, job: Owner) -> None:
         """Note, in the worker's thread, that the first step was performed."""
 
     @property
@@ -248,12 +245,12 @@ class Conversation:
         return None
 
 
-class BackupTalk(Conversation):
-    """A copy of a database, some pages at a time: it takes all turns by itself."""
+class BackupCheckout(Checkout):
+    """A copy of a database, some pages at a time: it takes all calls by itself."""
 
     what = "backup"
 
-    def __init__(self, crew: "Dispatcher", request: Backup) -> None:
+    def __init__(self, crew: Crew, request: Backup) -> None:
         super().__init__(crew)
         self._request = request
         self._progress = None if request.progress is None else InContext(request.progress)
@@ -265,9 +262,9 @@ class BackupTalk(Conversation):
         """Whether the worker waits for the caller: a backup needs no caller to go on."""
         return False
 
-    def next(self) -> Turn | None:
-        """Return the next step; see `Conversation`."""
-        if not self._turns:
+    def next(self) -> StepCall | None:
+        """Return the next step; see `Checkout`."""
+        if not self._calls:
             self._step(KeepCopy() if self._is_whole else CopyPages(self._request.pages))
         return super().next()
 

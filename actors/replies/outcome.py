@@ -9,12 +9,12 @@ import pykka
 
 from actors.system.log import log
 from actors.values.errors import QueryCancelled
-from actors.values.record import Frozen
+from actors.values.record import Record
 
 __all__ = ["Outcome", "linked_future", "tell_outcome"]
 
 
-class Outcome(Frozen):
+class Outcome(Record):
     """What became of a request, as `Reply.pipe_to` sends it."""
 
     value: Any

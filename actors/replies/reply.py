@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 import pykka
 
 from actors.replies.outcome import Outcome, linked_future, tell_outcome
+from actors.replies.owner import Crew, Owner
 from actors.system.event_loops import current_loop, settled_on
 from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
-from actors.system.waiting import current_owner, here
+from actors.system.waiting import current_owner, this_thread
 from actors.values.contexts import InContext
 from actors.values.errors import QueryCancelled, WouldDeadlock
 from actors.values.rejection import Rejection
@@ -72,9 +73,9 @@ class Reply(pykka.Future[T]):
     _derived: "ClassVar[type[Derived[Any]]]"
     _hooked_value: Any = _PENDING
 
-    def __init__(self, crew: Any = None) -> None:
+    def __init__(self, crew: Crew | None = None) -> None:
         self._crew = crew
-        self.job: Any = None
+        self.job: Owner | None = None
         """The job that will settle it, for `cancel`; `None` once it is settled, so that neither keeps the other."""
         # The value, or a Rejection.
         self._outcome: Any = _PENDING
@@ -270,7 +271,9 @@ class Reply(pykka.Future[T]):
     def _late(self, timeout: float | None) -> pykka.Timeout:
         """Return the error of a wait that ended before the answer came."""
         crew = self._crew
-        return pykka.Timeout(f"{timeout} seconds" if crew is None else crew.late(self._awaited_job(), timeout))
+        if crew is None or timeout is None:
+            return pykka.Timeout(f"{timeout} seconds")
+        return pykka.Timeout(crew.late(self._awaited_job(), timeout))
 
     def refuse_deadlock(self, *, endless: bool) -> None:
         """Raise `WouldDeadlock` if the wait that is about to begin would deadlock; the job then never runs.
@@ -281,9 +284,9 @@ class Reply(pykka.Future[T]):
         crew, job = self._crew, self._awaited_job()
         if crew is None or self._outcome is not _PENDING:
             return
-        if here.crew is crew or crew.is_mine():
+        if this_thread.crew is crew or crew.is_mine():
             owner = None
-        elif endless and job is not None and crew.has_talks:
+        elif endless and job is not None and crew.has_checkouts:
             owner = current_owner()
         else:
             return
@@ -294,7 +297,7 @@ class Reply(pykka.Future[T]):
             finally:
                 del self, error, job  # the traceback holds this frame, and the frame would hold the error
 
-    def _awaited_job(self) -> Any:
+    def _awaited_job(self) -> Owner | None:
         """Return the job that will settle this reply, if there is one."""
         return self.job
 
@@ -344,8 +347,8 @@ class Reply(pykka.Future[T]):
         Returns:
             True if the reply will be rejected so, False if it is settled already.
         """
-        job = self.job
-        return job is not None and self._crew.cancel(job)
+        crew, job = self._crew, self.job
+        return crew is not None and job is not None and crew.cancel(job)
 
     def cancelled(self) -> bool:
         """Say whether the reply was rejected because its job was cancelled."""

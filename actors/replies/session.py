@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
-from actors.replies.interactive import SessionTalk
+from actors.replies.interactive import SessionCheckout
 from actors.replies.reply import Reply
 from actors.replies.stream import RowStream
 from actors.system.event_loops import current_loop, settled_on
@@ -34,17 +34,17 @@ class Session:
 
     def __init__(
         self,
-        make: "Callable[[], SessionTalk]",
-        submit: "Callable[[SessionTalk], None]",
+        make: "Callable[[], SessionCheckout]",
+        submit: "Callable[[SessionCheckout], None]",
         check_may_wait: "Callable[[], None]",
     ) -> None:
-        # Make the conversation, which is known here before its job is submitted: from then on it
+        # Make the checkout, which is known here before its job is submitted: from then on it
         # can be hung up.
         self._make = make
         self._submit = submit
         # Raises `WouldDeadlock` in a thread of the crew.
         self._check_may_wait = check_may_wait
-        self._talk: SessionTalk | None = None
+        self._checkout: SessionCheckout | None = None
 
     # --- beginning ------------------------------------------------------------------------
 
@@ -90,25 +90,25 @@ class Session:
         return self
 
     def _check_new(self) -> None:
-        if self._talk is not None:
+        if self._checkout is not None:
             message = "a transaction is entered once; make another one"
             raise SessionClosed(message)
 
     def _begin(self, *, block: bool) -> Any:
         if block:
             self._check_may_wait()
-        self._talk = talk = self._make()
-        reply = talk.open()
+        self._checkout = checkout = self._make()
+        reply = checkout.open()
         try:
-            self._submit(talk)
+            self._submit(checkout)
             return reply.get() if block else reply
         finally:
-            del reply, talk  # the traceback of an error holds this frame, and these would hold the error
+            del reply, checkout  # the traceback of an error holds this frame, and these would hold the error
 
     def _abandon(self) -> None:
         """Hang up: its caller does not learn that it has begun, if it has."""
-        if self._talk is not None:
-            self._talk.abandon()
+        if self._checkout is not None:
+            self._checkout.abandon()
 
     # --- asking ---------------------------------------------------------------------------
 
@@ -149,25 +149,25 @@ class Session:
             Exception: the driver's own error, or that of the function of a `Call`.
         """
         _check(request)
-        talk = self._entered()
+        checkout = self._entered()
         if block:
             self._check_may_wait()
-        turn = talk.turn_of(request)
-        reply = turn.reply
+        call = checkout.turn_of(request)
+        reply = call.reply
         try:
-            talk.ask(turn)
+            checkout.ask(call)
             return reply.get() if block else reply
         except BaseException:
             reply._give_up()  # Ctrl-C: the caller does not take the answer
             raise
         finally:
-            del turn, reply, talk  # as in `_begin`
+            del call, reply, checkout  # as in `_begin`
 
-    def _entered(self) -> SessionTalk:
-        if self._talk is None:
+    def _entered(self) -> SessionCheckout:
+        if self._checkout is None:
             message = "the transaction has not begun: use it as `with db.transaction() as tx:`"
             raise SessionClosed(message)
-        return self._talk
+        return self._checkout
 
     # --- ending ---------------------------------------------------------------------------
 
@@ -191,15 +191,15 @@ class Session:
             Exception: the driver's own error.
         """
         try:
-            talk = self._entered()
+            checkout = self._entered()
             if block:
                 self._check_may_wait()
-            reply = talk.commit()
+            reply = checkout.commit()
             return reply.get() if block else reply
         except (SessionClosed, WouldDeadlock):
             raise  # nothing has happened
         except BaseException:
-            self._hang_up()
+            self._release_now()
             raise
 
     @overload
@@ -221,15 +221,15 @@ class Session:
             SessionClosed: the transaction has not begun.
         """
         try:
-            talk = self._entered()
-            talk.left = True
-            talk.hang_up()
+            checkout = self._entered()
+            checkout.left = True
+            checkout.release()
             if not block:
-                return talk.ended()
+                return checkout.ended()
             if current_loop() is None:
-                _wait_for_end(talk)
+                _wait_for_end(checkout)
         except BaseException:
-            self._hang_up()
+            self._release_now()
             raise
         return None
 
@@ -237,58 +237,58 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            talk = self._entered()
-            if error is None and not talk.left:
-                talk.commit().get()
+            checkout = self._entered()
+            if error is None and not checkout.left:
+                checkout.commit().get()
                 return
             if error is not None:
-                talk.left = True
-                talk.hang_up()
-            _wait_for_end(talk)  # what was undone is undone when the block is left
+                checkout.left = True
+                checkout.release()
+            _wait_for_end(checkout)  # what was undone is undone when the block is left
         except BaseException:
-            self._hang_up()
+            self._release_now()
             raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            talk = self._entered()
-            if error is None and not talk.left:
-                await talk.commit()
+            checkout = self._entered()
+            if error is None and not checkout.left:
+                await checkout.commit()
                 return
             if error is not None:
-                talk.left = True
-                talk.hang_up()
-            await _Ended(talk)  # as in `__exit__`
+                checkout.left = True
+                checkout.release()
+            await _Ended(checkout)  # as in `__exit__`
         except BaseException as failure:
-            if self._hang_up():
+            if self._release_now():
                 failure.add_note("querycrew: the transaction was about to be committed, and is not rolled back")
             raise
 
-    def _hang_up(self) -> bool:
+    def _release_now(self) -> bool:
         """Roll back after an exception while it was ended; say whether the commit goes on."""
-        talk = self._talk
-        if talk is None:
+        checkout = self._checkout
+        if checkout is None:
             return False
-        talk.left = True
-        talk.hang_up()
-        return talk.is_committing()
+        checkout.left = True
+        checkout.release()
+        return checkout.is_committing()
 
     def __del__(self) -> None:
-        talk: SessionTalk | None = getattr(self, "_talk", None)
-        if talk is not None and not talk.left:
-            talk.left = True
-            talk.hang_up()
+        checkout: SessionCheckout | None = getattr(self, "_checkout", None)
+        if checkout is not None and not checkout.left:
+            checkout.left = True
+            checkout.release()
 
     def __repr__(self) -> str:
-        state = "not begun" if self._talk is None else "over" if self._talk.end.done() else "open"
+        state = "not begun" if self._checkout is None else "over" if self._checkout.end.done() else "open"
         return f"<Session {state}>"
 
 
-def _wait_for_end(talk: SessionTalk) -> None:
+def _wait_for_end(checkout: SessionCheckout) -> None:
     try:
-        talk.end.exception()
+        checkout.end.exception()
     except WouldDeadlock:
         return  # a thread of the crew must not wait
 
@@ -296,8 +296,8 @@ def _wait_for_end(talk: SessionTalk) -> None:
 class _Ended:
     """Awaited until a transaction that was hung up is over: soon, or its worker is given up."""
 
-    def __init__(self, talk: SessionTalk) -> None:
-        self._end = talk.end
+    def __init__(self, checkout: SessionCheckout) -> None:
+        self._end = checkout.end
 
     def __await__(self) -> Generator[Any, None, None]:
         loop = current_loop()

@@ -2,36 +2,34 @@
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 from actors.databases.steps import Declare, Fetch, Step
-from actors.replies.checkout import Conversation, OpeningReply, Turn
+from actors.replies.checkout import Checkout, OpeningReply, StepCall
+from actors.replies.owner import Crew
 from actors.replies.reply import Reply
 from actors.values.errors import SessionClosed
 from actors.values.requests import Stream
 from actors.values.result import Result, Row
 
-if TYPE_CHECKING:
-    from actors.dispatch.dispatcher import Dispatcher
-
-__all__ = ["Chunks", "RowStream", "StreamTalk"]
+__all__ = ["Chunks", "RowStream", "StreamCheckout"]
 
 
-class StreamTalk(Conversation):
-    """The conversation of a stream that has a worker of its own."""
+class StreamCheckout(Checkout):
+    """The checkout of a stream that has a worker of its own."""
 
     what = "stream"
 
-    def __init__(self, crew: "Dispatcher", request: Stream) -> None:
+    def __init__(self, crew: Crew, request: Stream) -> None:
         super().__init__(crew)
         self._request = request
 
     def open(self) -> Reply["RowStream"]:
-        """Take the first turn, once: its reply is the `RowStream`."""
+        """Take the first call, once: its reply is the `RowStream`."""
         request = self._request
         step = Declare(1, request.sql, request.params, request.chunk, ahead=True)
-        reply: Reply[RowStream] = OpeningReply(self._crew, self.end, self.hang_up)
-        return self._take(Turn(step, reply, lambda first: RowStream(self, first, request.chunk)))
+        reply: Reply[RowStream] = OpeningReply(self._crew, self.end, self.release)
+        return self._take(StepCall(step, reply, lambda first: RowStream(self, first, request.chunk)))
 
     def more(self, rows: int) -> Reply[Result]:
         """Ask for so many rows."""
@@ -49,7 +47,7 @@ class _Source(Protocol):
     travels: bool
 
     def more(self, rows: int) -> Reply[Result]: ...
-    def hang_up(self) -> None: ...
+    def release(self) -> None: ...
 
 
 class RowStream:
@@ -142,7 +140,7 @@ class RowStream:
         self._ended_early = self._ended_early or self._more
         self._waiting = False
         if self._more:
-            self._source.hang_up()
+            self._source.release()
         self._more = False
 
     # Each of the methods that take rows has its own `try`, since an exception may come as any call
@@ -237,7 +235,7 @@ class RowStream:
 
     def __del__(self) -> None:
         if getattr(self, "_more", False):
-            self._source.hang_up()
+            self._source.release()
 
     def __repr__(self) -> str:
         state = "open" if self._more else "ended early" if self._ended_early else "over"

@@ -91,7 +91,7 @@ def _settled_on_asyncio(
     remove_waker: Callable[[Waker], object],
 ) -> Generator[Any, None, None]:
     future = loop.create_future()
-    wake = partial(bell.ring, future)
+    wake = partial(bell.notify, future)
     try:
         if add_waker(wake):
             yield from future
@@ -119,7 +119,7 @@ def _settled_on_trio(
         waits = False
         return trio.Abort.SUCCEEDED
 
-    wake = partial(bell.ring, resume)
+    wake = partial(bell.notify, resume)
     try:
         if add_waker(wake):
             yield from trio.wait_task_rescheduled(abort).__await__()
@@ -141,7 +141,7 @@ class _Bell:
         # Monotonic seconds of the call that the loop has not answered yet.
         self._rung_at: float | None = None
 
-    def ring(self, waiting: Any) -> None:
+    def notify(self, waiting: Any) -> None:
         """Let what waits on the loop go on. From any thread; may be called again."""
         loop = self._loop()
         if loop is None or self._is_closed(loop):

@@ -8,7 +8,7 @@ import time
 import weakref
 from typing import Final, Protocol
 
-from actors.system.waiting import here
+from actors.system.waiting import this_thread
 
 __all__ = ["Crew", "crews", "heed_executors", "main_thread_has_ended"]
 
@@ -96,7 +96,7 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     forgotten = list(crews)
     crews.clear()
-    here.crew = None
+    this_thread.crew = None
     _MainThread.has_ended = False
     for crew in forgotten:
         crew.forget_the_parent()

@@ -8,10 +8,10 @@ from typing import Final
 
 from actors.system.event_loops import current_task
 
-__all__ = ["Latch", "current_owner", "here"]
+__all__ = ["Latch", "current_owner", "this_thread"]
 
 
-class _Here(threading.local):
+class _ThisThread(threading.local):
     """What the current thread is: which crew's actor runs on it, if any."""
 
     crew: object = None
@@ -19,7 +19,7 @@ class _Here(threading.local):
     """Of this thread, which no other thread of the process ever has; 0 before it is asked for."""
 
 
-here: Final = _Here()
+this_thread: Final = _ThisThread()
 """A worker or supervisor writes its crew in here as its thread starts, so that code running on
 it can be told not to wait for its own crew."""
 
@@ -68,7 +68,7 @@ _numbers = count(1)
 
 def current_owner() -> tuple[object, ...]:
     """Return what tells the thread that calls this from all others, and in an event loop the task."""
-    if not here.number:
-        here.number = next(_numbers)
+    if not this_thread.number:
+        this_thread.number = next(_numbers)
     task = current_task()
-    return (here.number,) if task is None else (here.number, weakref.ref(task))
+    return (this_thread.number,) if task is None else (this_thread.number, weakref.ref(task))

@@ -3,12 +3,12 @@
 An actor meets them in its `on_receive`: `match message: case WorkerUp(crew, worker_id): …`.
 """
 
-from actors.values.record import Frozen
+from actors.values.record import Record
 
 __all__ = ["Event", "Resumed", "Suspended", "WorkerLost", "WorkerUp"]
 
 
-class WorkerUp(Frozen):
+class WorkerUp(Record):
     """A worker has opened its connection, and takes jobs."""
 
     crew: str
@@ -17,7 +17,7 @@ class WorkerUp(Frozen):
     """Never used again for another worker."""
 
 
-class WorkerLost(Frozen):
+class WorkerLost(Record):
     """A worker is gone; another will take its place."""
 
     crew: str
@@ -28,7 +28,7 @@ class WorkerLost(Frozen):
     """Why; `None` where it was asked to stop."""
 
 
-class Suspended(Frozen):
+class Suspended(Record):
     """No worker can open the database: jobs are rejected with `DatabaseUnavailable` until `Resumed`."""
 
     crew: str
@@ -39,7 +39,7 @@ class Suspended(Frozen):
     """`writer` if only jobs that write are rejected."""
 
 
-class Resumed(Frozen):
+class Resumed(Record):
     """A worker came up again after `Suspended`."""
 
     crew: str

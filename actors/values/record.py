@@ -1,4 +1,4 @@
-"""Frozen: values like frozen dataclasses, without what it costs to import and make those.
+"""Record: values like frozen dataclasses, without what it costs to import and make those.
 
 `dataclasses` imports `inspect`, and generates and compiles six methods for each class: 4 ms and
 0.7 ms, where importing all of this library may take 6 ms. Type checkers treat both alike.
@@ -6,16 +6,16 @@
 
 from typing import Any, ClassVar, Never, TypeVar, dataclass_transform
 
-__all__ = ["Frozen", "store"]
+__all__ = ["Record", "store"]
 
-F = TypeVar("F", bound="Frozen")
+F = TypeVar("F", bound="Record")
 
 store = object.__setattr__
 """How a hand-written `__init__` of a frozen class stores a field."""
 
 
 @dataclass_transform(frozen_default=True)
-class Frozen:
+class Record:
     """The base of immutable values: annotated fields in order, defaults as class attributes.
 
     Subclasses get a constructor, equality and a hash by value, a `repr`, pattern matching and pickling.

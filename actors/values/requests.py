@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 import pykka
 
 from actors.values.parameters import PLAIN, Parameters, copied, copied_rows
-from actors.values.record import Frozen, store
+from actors.values.record import Record, store
 
 __all__ = [
     "REQUESTS",
@@ -35,7 +35,7 @@ Args = TypeVarTuple("Args")
 _SHOWN = 120  # characters of a statement that a repr, an error or a status shows
 
 
-class Query(Frozen):
+class Query(Record):
     """One SQL statement with its parameters, answered by a `Result`.
 
     Lists, dictionaries and buffers are copied, so a caller may go on changing its own.
@@ -98,7 +98,7 @@ class Query(Frozen):
         return f"Query({shorten(self.sql)!r})"
 
 
-class Script(Frozen):
+class Script(Record):
     """Several SQL statements, run one after the other on one connection.
 
     Their rows are not kept: the `Result` that answers it has no rows, and its
@@ -125,7 +125,7 @@ class Script(Frozen):
         return f"Script({shorten(self.sql)!r})"
 
 
-class Transaction(Frozen):
+class Transaction(Record):
     """Queries that take effect together, or not at all; answered by the list of their results.
 
     They run one after the other on one connection, in a transaction that has the right to write from its beginning
@@ -160,7 +160,7 @@ class Transaction(Frozen):
         return f"Transaction({count} {'query' if count == 1 else 'queries'}, {shorten(self.sql)!r})"
 
 
-class Call(Frozen, Generic[T]):
+class Call(Record, Generic[T]):
     """A function that is called with the driver's connection, inside a transaction; answered by what it returns.
 
     For work that needs Python between statements: `Call(move, 5, 7)` calls `move(connection, 5, 7)` on a worker. If it
@@ -221,7 +221,7 @@ def unbound(function: Callable[..., Any]) -> Any:
     return function
 
 
-class Stream(Frozen):
+class Stream(Record):
     """One SQL statement that reads, whose rows come as they are taken; answered by a `RowStream`.
 
     For results that do not fit into memory. Its worker is for nobody else until the stream ends, which is why a
@@ -257,7 +257,7 @@ class Stream(Frozen):
         return f"Stream({shorten(self.sql)!r})"
 
 
-class Backup(Frozen):
+class Backup(Record):
     """A copy of the whole database, as it is now, to a file; answered by a `Result` with its pages and bytes.
 
     It is taken by a worker that reads, while others read and write. The file is written beside its place and put there
@@ -308,7 +308,7 @@ class Backup(Frozen):
         return f"Backup({shorten(self.path)!r})"
 
 
-class Interactive(Frozen):
+class Interactive(Record):
     """A transaction whose statements come one by one: see `SupervisorRef.transaction`."""
 
     readonly: bool
@@ -328,11 +328,11 @@ class Interactive(Frozen):
         return f"transaction({', '.join(options)})"
 
 
-class Status(Frozen):
+class Status(Record):
     """Asks for a `CrewStatus`: a snapshot of the whole crew, taken at once."""
 
 
-class Subscribe(Frozen):
+class Subscribe(Record):
     """Asks that an actor be told `WorkerUp`, `WorkerLost`, `Suspended` and `Resumed`; answered by `None`.
 
     It is told at once which workers are up, and whether the crew is suspended; then what changes. A job's
@@ -347,7 +347,7 @@ class Subscribe(Frozen):
         _check_ref("Subscribe", self.actor_ref)
 
 
-class Unsubscribe(Frozen):
+class Unsubscribe(Record):
     """Asks that an actor be told nothing more; answered by `None`."""
 
     actor_ref: pykka.ActorRef[Any]
@@ -369,14 +369,14 @@ def can_be_told(message: object) -> bool:
     return isinstance(message, REQUESTS) and not isinstance(message, Stream)
 
 
-class WaitUntilUp(Frozen):
+class WaitUntilUp(Record):
     """From `SupervisorRef.wait` to the supervisor."""
 
     reply: Any
     """Settled once a worker has opened the database, or cannot."""
 
 
-class WorkerDown(Frozen):
+class WorkerDown(Record):
     """From a worker to its supervisor, exactly once in its life: it is gone."""
 
     worker_id: int
@@ -384,7 +384,7 @@ class WorkerDown(Frozen):
     """Why it died; `None` where it was asked to go."""
 
 
-class Shutdown(Frozen):
+class Shutdown(Record):
     """From `SupervisorRef.shutdown` to the supervisor."""
 
     cancel_pending: bool

@@ -2,12 +2,12 @@
 
 from collections import deque
 
-from actors.values.record import Frozen
+from actors.values.record import Record
 
 __all__ = ["Deaths", "RestartPolicy"]
 
 
-class RestartPolicy(Frozen, kw_only=True):
+class RestartPolicy(Record, kw_only=True):
     """When a worker that was lost is replaced. All times in seconds.
 
     The first replacement of a worker that was up comes at once; a replacement that fails to
@@ -37,7 +37,7 @@ class RestartPolicy(Frozen, kw_only=True):
     start_timeout: float = 30.0
     """A start that takes longer has failed."""
     grace: float = 0.5
-    """A statement that goes on for so long after its interrupt loses its worker: another takes the seat."""
+    """A statement that goes on for so long after its interrupt loses its worker: another takes the slot."""
     poison_after: int = 3
     """A statement that killed so many workers `within` so many seconds is rejected with `PoisonQuery` until these
     have passed; 0 never does."""

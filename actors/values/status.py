@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 from actors.system.nesting import inside_another_repr
-from actors.values.record import Frozen
+from actors.values.record import Record
 
 __all__ = ["CrewStatus", "Durations", "Histogram", "WorkerStatus"]
 
@@ -11,7 +11,7 @@ __all__ = ["CrewStatus", "Durations", "Histogram", "WorkerStatus"]
 _BOUNDS = tuple(1e-6 * 1.12**step for step in range(185))
 
 
-class Durations(Frozen):
+class Durations(Record):
     """A summary of many durations, in seconds; percentiles are true to within 12 %."""
 
     count: int
@@ -61,7 +61,7 @@ class Histogram:
         return self._max
 
 
-class WorkerStatus(Frozen):
+class WorkerStatus(Record):
     """One worker, as it was when the snapshot was taken."""
 
     id: int
@@ -82,7 +82,7 @@ class WorkerStatus(Frozen):
     """Whether its job waits for a lock that another connection to the database holds."""
 
 
-class CrewStatus(Frozen):
+class CrewStatus(Record):
     """A snapshot of the crew, taken in one step. At a prompt it looks as `print` shows it.
 
     The counters add up: `submitted` = `queued` + `running` + `answered` + `failed` +
@@ -138,7 +138,7 @@ class CrewStatus(Frozen):
     """How long jobs ran."""
 
     @property
-    def _seats(self) -> int:
+    def _slots(self) -> int:
         """How many workers there are when all are there: the writer is one more, once it was needed."""
         return self.size + any(worker.role == "writer" for worker in self.workers)
 
@@ -150,7 +150,7 @@ class CrewStatus(Frozen):
         crew = ("restarts", "failed_starts", "stuck")
         lines = [
             f"{self.name}: {self.state}, {self.database}" + (f" ({self.cause})" if self.cause else ""),
-            f"  {len(self.workers)} of {self._seats} workers, {self.queued} queued, {self.running} running",
+            f"  {len(self.workers)} of {self._slots} workers, {self.queued} queued, {self.running} running",
             *(
                 "  " + ", ".join(f"{name.replace('_', ' ')} {getattr(self, name)}" for name in names)
                 for names in (counts, crew)

@@ -5,7 +5,7 @@ import time
 from typing import Any, ClassVar
 
 from actors.replies.reply import Reply
-from actors.slot import SeatState
+from actors.slot import SlotState
 from actors.values.events import WorkerUp
 from actors.values.requests import WorkerDown
 from actors.worker import Worker
@@ -62,7 +62,7 @@ class ChaosSupervisor(Supervisor):
         self.recoveries: list[float] = []
         self.hard_recoveries: list[float] = []
         self._heard: dict[tuple[type, int], float] = {}
-        # By the seat's id: since when it is vacant, and whether opening has failed since.
+        # By the slot's id: since when it is vacant, and whether opening has failed since.
         self._vacant: dict[int, float] = {}
         self._hard: set[int] = set()
 
@@ -72,18 +72,18 @@ class ChaosSupervisor(Supervisor):
         super()._hear(news)
 
     def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:
-        seat = self._seat_of(worker_id)
-        if seat is not None:
-            self._vacant.setdefault(id(seat), self._heard[WorkerDown, worker_id])
-            if seat.state is SeatState.STARTING:
-                self._hard.add(id(seat))
+        slot = self._slot_of(worker_id)
+        if slot is not None:
+            self._vacant.setdefault(id(slot), self._heard[WorkerDown, worker_id])
+            if slot.state is SlotState.STARTING:
+                self._hard.add(id(slot))
         super()._on_worker_down(worker_id, cause)
 
     def _on_worker_up(self, worker_id: int) -> None:
-        seat = id(self._seat_of(worker_id))
-        since = self._vacant.pop(seat, None)
+        slot = id(self._slot_of(worker_id))
+        since = self._vacant.pop(slot, None)
         if since is not None:
-            recoveries = self.hard_recoveries if seat in self._hard else self.recoveries
+            recoveries = self.hard_recoveries if slot in self._hard else self.recoveries
             recoveries.append(self._heard[WorkerUp, worker_id] - since)
-        self._hard.discard(seat)
+        self._hard.discard(slot)
         super()._on_worker_up(worker_id)

@@ -33,7 +33,7 @@ class Scripted:
 
     name = "chaos"
     max_size = None
-    talks = False
+    checkouts = False
     """Whether it takes transactions and streams."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ _COUNTING = (
 class File:
     """A file in which one statement of twenty writes its number."""
 
-    talks = True
+    checkouts = True
     """Whether it takes transactions and streams."""
 
     def __init__(self, path: Path, *, in_children: bool) -> None:

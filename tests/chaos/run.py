@@ -41,7 +41,7 @@ def run(
         patience: seconds after which an answer counts as missing.
     """
     before, descriptors = set(threading.enumerate()), open_descriptors()
-    callers = (*CALLERS, *(TALKERS if database.talks else ()))
+    callers = (*CALLERS, *(TALKERS if database.checkouts else ()))
     tallies = [Tally(database, range(number, asks, len(callers)), patience) for number in range(len(callers))]
     with _hooks():
         crew_database = getattr(database, "database", database)

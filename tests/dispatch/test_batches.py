@@ -99,7 +99,7 @@ def test_a_writer_takes_whatever_waits_together(both):
 def test_a_writer_takes_alone_what_talks_with_its_caller_and_what_has_killed_a_writer(both):
     writer = both.worker(1)
     first, talking, last = both.submit(WRITE), both.job(WRITE), both.job(WRITE)
-    talking.talk = object()
+    talking.checkout = object()
     for job in (talking, last):
         both.dispatcher.submit(job)
     assert both.taken(writer) == [first]
@@ -406,7 +406,7 @@ def test_a_rerouted_job_is_run_though_the_crew_is_stopping(both):
 
 
 class Talk:
-    """A conversation of one owner that holds its worker."""
+    """A checkout of one owner that holds its worker."""
 
     waits_for_caller = True
 
@@ -426,7 +426,7 @@ def test_a_wait_that_began_before_its_job_turned_out_to_write_is_refused_if_its_
         crew = Harness(size=1, has_writer=True)
         reader, writer = crew.worker(), crew.worker(1)
         session = crew.job(WRITE)
-        session.talk = Talk(session.reply, "me")
+        session.checkout = Talk(session.reply, "me")
         crew.dispatcher.submit(session)
         crew.begin(writer)
         job = crew.submit()
@@ -450,7 +450,7 @@ def test_a_wait_that_began_before_its_job_turned_out_to_write_is_refused_if_its_
 def test_a_wait_of_another_owner_for_a_job_that_turned_out_to_write_goes_on(both):
     reader, writer = both.worker(), both.worker(1)
     session = both.job(WRITE)
-    session.talk = Talk(session.reply, "me")
+    session.checkout = Talk(session.reply, "me")
     both.dispatcher.submit(session)
     both.begin(writer)
     job = both.submit()

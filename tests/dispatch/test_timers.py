@@ -196,7 +196,7 @@ def test_a_deadline_is_noted_once_until_the_job_moves():
 
 def ringing():
     crew, rung = Harness(size=2, has_writer=True), []
-    crew.dispatcher.timers.ring = lambda: rung.append(True)
+    crew.dispatcher.timers.notify = lambda: rung.append(True)
     return crew, rung
 
 
@@ -212,7 +212,7 @@ def test_the_supervisor_is_rung_for_the_first_deadline_and_for_an_earlier_one_on
 
 def test_a_time_to_look_is_noted_once_it_is_earlier():
     timers, rung = Timers(), []
-    timers.ring = lambda: rung.append(True)
+    timers.notify = lambda: rung.append(True)
     for at, rings in ((5.0, 1), (6.0, 1), (4.0, 2)):
         timers.look_at(at)
         timers.next(0.0)

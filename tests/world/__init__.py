@@ -17,7 +17,7 @@ passes, and what goes wrong. The same seed gives the same world.
 | `requests.py` | the requests of a world |
 | `luck.py` | how likely each fault is |
 | `crew.py` | the real classes, with a clock of the stage and an ear for the ledger |
-| `clients.py`, `talks.py`, `trouble.py` | what programs do: ask, hold a worker, make trouble |
+| `clients.py`, `checkouts.py`, `trouble.py` | what programs do: ask, hold a worker, make trouble |
 | `listener.py` | another actor that is told of workers and suspensions |
 | `ledger.py` | what was asked and what ran, and what must not be seen meanwhile |
 | `answers.py`, `checks.py` | what must be true at the end |

@@ -24,8 +24,8 @@ def check_answers(world: "World") -> Iterator[str]:
     for entry in world.ledger.entries:
         for what in _check(entry, world):
             yield f"request {entry.number} ({entry.request}) {what}"
-    for talk in world.ledger.talks:
-        yield from _check_talk(talk, world)
+    for checkout in world.ledger.checkouts:
+        yield from _check_talk(checkout, world)
 
 
 def _check(entry: Entry, world: "World") -> Iterator[str]:
@@ -99,11 +99,11 @@ def _check_reason(entry: Entry, error: Any, world: "World") -> Iterator[str]:
         yield f"ended with what is nobody's error: {error!r}"
 
 
-def _check_talk(talk: Talk, world: "World") -> Iterator[str]:
-    effects = {number: world.file[number] for number in talk.numbers}
-    if talk.is_committed and not all(effects.values()):
+def _check_talk(checkout: Talk, world: "World") -> Iterator[str]:
+    effects = {number: world.file[number] for number in checkout.numbers}
+    if checkout.is_committed and not all(effects.values()):
         yield f"a transaction was committed, and is not in the file: {effects}"
-    if talk.is_committed is False and any(effects.values()):
+    if checkout.is_committed is False and any(effects.values()):
         yield f"a transaction was not committed, and is in the file: {effects}"
     if len(set(effects.values())) > 1:
         yield f"a transaction took effect in part: {effects}"

@@ -7,7 +7,7 @@ import pykka
 
 from actors.dispatch.dispatcher import Mode
 from actors.dispatch.worker_handle import WorkerState
-from actors.slot import SeatState
+from actors.slot import SlotState
 from actors.system import exit_and_fork as process
 from actors.values.errors import Overloaded, QueryCancelled, QuerycrewError, QueryTimeout, WorkerDied
 from tests.world.answers import check_answers
@@ -29,7 +29,7 @@ def check_still(world: "World") -> None:
             _check_idle(world, lane, idle[0].id)
     if dispatcher.mode is Mode.SUSPENDED and _supervisor(world) is not None:
         crew = _crew(world)
-        if any(seat.state is SeatState.UP for seat in crew._teams[0].seats):
+        if any(slot.state is SlotState.UP for slot in crew._lanes[0].slots):
             world.blame("it is suspended though a worker is up")
         if any(lane.waiting() for lane in dispatcher.lanes if not lane.handles):
             world.blame("it is suspended and holds jobs")
@@ -55,7 +55,7 @@ def _lie_in_child(handle: Any) -> bool:
 
 
 def check_rest(world: "World") -> None:
-    """Nothing goes wrong any more, and all has come to rest: everything is answered, every seat taken."""
+    """Nothing goes wrong any more, and all has come to rest: everything is answered, every slot taken."""
     for task in world.stage.tasks:
         if task.kind == "client":
             world.blame(f"{task.name} waits for ever: {_where(task)}")
@@ -113,13 +113,13 @@ def _check_crew(world: "World") -> None:
     if dispatcher.mode is not Mode.UP:
         world.blame("it stays suspended")
     alive = [task for task in world.stage.tasks if task.kind == "worker"]
-    for seat in crew._teams[0].seats:
-        if seat.state is not SeatState.UP or seat.worker is None:
-            world.blame(f"a seat stays empty: {seat.state}, {seat.worker and seat.worker.thread_name}")
-    seated = [seat for seat in crew._seats if seat.worker is not None]
+    for slot in crew._lanes[0].slots:
+        if slot.state is not SlotState.UP or slot.worker is None:
+            world.blame(f"a slot stays empty: {slot.state}, {slot.worker and slot.worker.thread_name}")
+    seated = [slot for slot in crew._slots if slot.worker is not None]
     if len(alive) != len(seated):
-        world.blame(f"{len(alive)} workers for {len(seated)} seats: {[task.name for task in alive]}")
-    if world.listener.up() != {seat.worker.handle.id for seat in seated}:
+        world.blame(f"{len(alive)} workers for {len(seated)} slots: {[task.name for task in alive]}")
+    if world.listener.up() != {slot.worker.handle.id for slot in seated}:
         world.blame(f"a listener believes that these workers are up: {world.listener.up()}")
     if dispatcher.stuck:
         world.blame("a thread counts as stuck, and all have come back")
@@ -127,7 +127,7 @@ def _check_crew(world: "World") -> None:
         world.blame("a deadline or an interrupt outlives its job")
     if dispatcher.queued or dispatcher.running():
         world.blame(f"at rest {dispatcher.queued} jobs wait, and {len(dispatcher.running())} run")
-    if sorted(handle.id for handle in dispatcher.handles()) != sorted(seat.worker.handle.id for seat in seated):
+    if sorted(handle.id for handle in dispatcher.handles()) != sorted(slot.worker.handle.id for slot in seated):
         world.blame("the dispatcher does not know the workers that there are")
     if any(not handle.batch.is_done for handle in dispatcher.handles() if handle.batch is not None):
         world.blame("a worker at rest holds jobs")

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
-from actors.system.waiting import here
+from actors.system.waiting import this_thread
 from actors.values.errors import QuerycrewError, WouldDeadlock
 from actors.values.requests import Query, Status
-from tests.world import talks, trouble
+from tests.world import checkouts, trouble
 from tests.world.ledger import Entry
 from tests.world.luck import Interrupted, Scripted
 from tests.world.requests import some_request
@@ -57,8 +57,8 @@ class Client:
             world.random.choice(trouble.KINDS)(self)
         elif chance < luck.end + luck.trouble + luck.second_thoughts:
             self.cancel()
-        elif world.chance() < luck.talks:
-            world.random.choice(talks.KINDS)(self)
+        elif world.chance() < luck.checkouts:
+            world.random.choice(checkouts.KINDS)(self)
         else:
             world.random.choice(_ASKING)(self)
 
@@ -172,7 +172,7 @@ class Client:
         raise Scripted(message)
 
     def wait_for_itself(self) -> None:
-        if here.crew is None:
+        if this_thread.crew is None:
             return
         try:
             self.world.ref.ask(Query("SELECT a", (0,)))

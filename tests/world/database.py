@@ -199,7 +199,7 @@ class WorldConnection(Connection):
     def cancel(self, task: Any) -> None:
         if self.process is None and not task.is_unwanted:
             self.world.blame(f"{task.request} was interrupted, and nobody wanted that")
-        if self.process is None and self._busy and task.talk is None and not self._is_running(task):
+        if self.process is None and self._busy and task.checkout is None and not self._is_running(task):
             # One that has just ended is not among those that run, and no other runs before this has returned.
             self.world.blame(f"an interrupt of {task.request} hits request {self._runs}")
         self.interrupt()

@@ -86,7 +86,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.talks: list[Talk] = []
+        self.checkouts: list[Talk] = []
         self.wrong: list[str] = []
         self.asked_to_stop: list[pykka.Future[Any]] = []
         """What stopping, or asking an actor directly, has returned: must be answered too."""

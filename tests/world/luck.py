@@ -60,7 +60,7 @@ class Luck:
         """A client's turn: it cancels what it has asked."""
         self.trouble = one_of((0.0, 0.05, 0.2))
         """A client's turn: it stops a worker, or sends it nonsense, or settles a reply itself."""
-        self.talks = one_of((0.0, 0.1, 0.4))
+        self.checkouts = one_of((0.0, 0.1, 0.4))
         """A client's turn: it begins a transaction, a stream or a backup."""
         self.end = one_of((0.0, 0.0, 0.0, 0.0, 0.03, 0.1))
         """A client's turn: it stops the crew, one way or other."""

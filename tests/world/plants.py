@@ -16,7 +16,7 @@ from actors.dispatch.lane import Lane
 from actors.dispatch.timers import Timers
 from actors.dispatch.worker_handle import WorkerState
 from actors.inbox import Inbox
-from actors.replies.checkout import Conversation
+from actors.replies.checkout import Checkout
 from actors.replies.reply import Reply
 from actors.values.events import WorkerLost
 from actors.values.result import Result
@@ -147,7 +147,7 @@ def _leaves_a_transaction_open(self: Worker) -> None:
     pass
 
 
-def _leaves_turns_without_an_answer(self: Conversation) -> None:
+def _leaves_turns_without_an_answer(self: Checkout) -> None:
     pass
 
 
@@ -242,7 +242,7 @@ PLANTS: list[tuple[type, str, Any, int]] = [
     (Batch, "_wait_for_interrupts", _does_not_wait_for_an_interrupt, 1500),
     (Worker, "_perform", _says_that_it_is_committed, 1),
     (Worker, "_close_steps", _leaves_a_transaction_open, 1),
-    (Conversation, "_close", _leaves_turns_without_an_answer, 1),
+    (Checkout, "_close", _leaves_turns_without_an_answer, 1),
     (Dispatcher, "_claim", _is_settled_while_it_runs, 1),
     (Dispatcher, "cancel", _cancelling_is_refused, 1),
     (Reply, "cancel", _cancelling_always_works, 1),

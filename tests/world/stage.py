@@ -8,7 +8,7 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from actors.system.waiting import here
+from actors.system.waiting import this_thread
 
 _MOST = 300_000  # steps of a world that comes to rest
 
@@ -226,14 +226,14 @@ class Stage:
                 task.ready = task.wake_at = None
             return
         if leaving is not None:
-            leaving.crew, leaving.number = here.crew, here.number
+            leaving.crew, leaving.number = this_thread.crew, this_thread.number
         self.current = task
         if task is None:
-            here.crew, here.number = None, 0
+            this_thread.crew, this_thread.number = None, 0
             self._main.switch()
         else:
             task.ready = task.wake_at = None
-            here.crew, here.number = task.crew, task.number
+            this_thread.crew, this_thread.number = task.crew, task.number
             if task.greenlet.parent is not self._main:
                 task.greenlet.parent = self._main
             task.greenlet.switch()
@@ -252,4 +252,4 @@ class Stage:
                 except BaseException:
                     continue
         self.tasks.clear()
-        here.crew, here.number = None, 0
+        this_thread.crew, this_thread.number = None, 0

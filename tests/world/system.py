@@ -13,7 +13,7 @@ from tests.world.stage import Stage, Task
 _LONGEST = 1e9  # seconds
 
 
-class _Here:
+class _ThisThread:
     """The stage on which everything happens: one at a time."""
 
     stage: Stage
@@ -21,12 +21,12 @@ class _Here:
 
 def stage() -> Stage:
     """Return the stage of the world that runs."""
-    return _Here.stage
+    return _ThisThread.stage
 
 
 def now() -> float:
     """Return the seconds of the world that runs."""
-    return _Here.stage.now
+    return _ThisThread.stage.now
 
 
 class Lock:
@@ -171,7 +171,7 @@ _PATCHES: list[tuple[str, str, Any]] = [
 @contextmanager
 def on_stage(new: Stage, more: list[tuple[str, str, Any]]) -> Iterator[None]:
     """Let the crew's modules use this stage for as long as the block runs."""
-    _Here.stage = new
+    _ThisThread.stage = new
     modules = [(import_module(module), name, value) for module, name, value in (*_PATCHES, *more)]
     before = [getattr(module, name) for module, name, _ in modules]
     for module, name, value in modules:

@@ -22,31 +22,31 @@ def _transaction(client: "Client") -> None:
     """Write some numbers in a transaction, and commit, roll back, or leave by an error."""
     world = client.world
     readonly = world.chance() < 0.3
-    talk = Talk()
-    world.ledger.talks.append(talk)
+    checkout = Talk()
+    world.ledger.checkouts.append(checkout)
     tx = world.ref.transaction(readonly=readonly, timeout=5.0, wait=world.random.choice(_LIMITS))
     world.say(f"begins a transaction, {readonly=}")
     try:
         tx.begin()
         for _ in range(world.random.randrange(4)):
-            _ask_in(client, tx, talk, readonly=readonly)
+            _ask_in(client, tx, checkout, readonly=readonly)
             if world.chance() < 0.2:
                 world.spend(world.random.choice((0.01, 0.3, 6.0)))
         if world.chance() < 0.3:
             tx.rollback()
             return
-        talk.is_committed = None
+        checkout.is_committed = None
         tx.commit()
-        talk.is_committed = True
+        checkout.is_committed = True
     except KeyboardInterrupt:
         _roll_back(tx)
         raise
     except _EXPECTED as error:
-        if talk.is_committed is None:
-            talk.is_committed = _executed(error)
+        if checkout.is_committed is None:
+            checkout.is_committed = _executed(error)
         _roll_back(tx)
     finally:
-        world.say(f"the transaction is over: {talk.is_committed}")
+        world.say(f"the transaction is over: {checkout.is_committed}")
 
 
 def _roll_back(tx: Any) -> None:
@@ -59,7 +59,7 @@ def _executed(error: BaseException) -> bool | None:
     return getattr(error, "executed", False)
 
 
-def _ask_in(client: "Client", tx: Any, talk: Talk, *, readonly: bool) -> None:
+def _ask_in(client: "Client", tx: Any, checkout: Talk, *, readonly: bool) -> None:
     world = client.world
     entry = world.ledger.new(world.file.total())
     entry.in_talk = True
@@ -73,7 +73,7 @@ def _ask_in(client: "Client", tx: Any, talk: Talk, *, readonly: bool) -> None:
     except (Scripted, MemoryError, TypeError):
         return  # undone alone
     if does_write:
-        talk.numbers.append(entry.number)
+        checkout.numbers.append(entry.number)
     if answer.scalar() != entry.number:
         world.blame(f"in a transaction, {entry.request} got the answer of another")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from actors.databases.base import Database, errors_of, existing, lanes_of
 from actors.databases.sqlite.database import SQLite
-from actors.values.record import Frozen, store
+from actors.values.record import Record, store
 
 if TYPE_CHECKING:
     from actors.databases.child.connection import ChildConnection
@@ -17,7 +17,7 @@ _LEAST_MEMORY = 32 << 20
 
 
 @final
-class ChildProcess(Frozen):
+class ChildProcess(Record):
     """A database whose connections live in child processes, one for each worker.
 
     Rows are fetched there, without this process's GIL, on all cores. What kills a child, a crash of the driver or a

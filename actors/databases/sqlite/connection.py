@@ -550,7 +550,7 @@ class SQLiteConnection(Connection):
             self.connection.interrupt()
 
     def refresh(self) -> None:
-        """Make the connection as new, if a job has changed it. Between two jobs, or two steps of a conversation.
+        """Make the connection as new, if a job has changed it. Between two jobs, or two steps of a checkout.
 
         Between two steps it does nothing.
 
@@ -583,7 +583,7 @@ class SQLiteConnection(Connection):
     # --- steps ----------------------------------------------------------------------------
 
     def _perform(self, step: Step) -> Any:
-        """Perform a step of a conversation; see `Connection`."""
+        """Perform a step of a checkout; see `Connection`."""
         try:
             if not isinstance(step, Close):
                 self._check_file()

@@ -9,13 +9,13 @@ import apsw
 from actors.databases.sqlite.connection import ALONE, READER, WRITER, Role, SQLiteConnection
 from actors.databases.sqlite.file import Location, location_of
 from actors.databases.sqlite.writer import SQLiteWriter
-from actors.values.record import Frozen, store
+from actors.values.record import Record, store
 
 __all__ = ["SQLite"]
 
 
 @final
-class SQLite(Frozen):
+class SQLite(Record):
     """A SQLite database: a file, or `:memory:`.
 
     A file is created if there is none (see `create`). Its path is made absolute at once, so a later change
@@ -165,7 +165,7 @@ class SQLite(Frozen):
         return (self,) if self.in_memory or self.readonly else (_Lane(self, READER), _Lane(self, WRITER))
 
 
-class _Lane(Frozen):
+class _Lane(Record):
     """A SQLite file as the readers of a crew see it, or as its writer does."""
 
     database: SQLite

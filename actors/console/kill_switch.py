@@ -1,13 +1,13 @@
-"""Doom: the way in which the demo's worker dies."""
+"""KillSwitch: the way in which the demo's worker dies."""
 
 from typing import Any, Self
 
 import apsw
 
-__all__ = ["Doom"]
+__all__ = ["KillSwitch"]
 
 
-class Doom:
+class KillSwitch:
     """The SQL function `anagrams(a, b)`, which kills the thread that calls it once it is `told` to.
 
     While it is entered, every connection that opens in this process has the function. No thread can
