@@ -269,7 +269,7 @@ class Supervisor(CrewActor):
         self.all_closed = Latch()
         """Set at the very end, after everything is closed; `actor_stopped` is set before that."""
         self.own_ref: RegisteredRef = RegisteredRef(
-            self, self._dispatcher, self.all_closed, timeout, errors_of(database)
+            self, self._dispatcher, self.all_closed, timeout, driver_errors=errors_of(database)
         )
 
     @classmethod
@@ -329,7 +329,9 @@ class Supervisor(CrewActor):
         process.heed_executors()
         process.crews.add(crew)
         keeper = Keeper(crew._dispatcher, crew.actor_inbox, crew.actor_stopped)
-        held = SupervisorRef(crew, crew._dispatcher, crew.all_closed, timeout, errors_of(database), keeper)
+        held = SupervisorRef(
+            crew, crew._dispatcher, crew.all_closed, timeout, driver_errors=errors_of(database), keeper=keeper
+        )
         crew.launch()
         return held
 

@@ -73,6 +73,7 @@ class SupervisorRef(pykka.ActorRef[Any]):
         dispatcher: Dispatcher,
         ended: Latch,
         timeout: float | None = None,
+        *,
         driver_errors: tuple[type[BaseException], ...] = (Exception,),
         keeper: Keeper | None = None,
     ) -> None:
