@@ -326,6 +326,7 @@ class Lane:
 
     def watch(self, now: float) -> None:
         """Wake an idle worker for what is left of a batch that has stalled, here or in another process."""
+        self._watch_at = 0.0  # first: a worker that becomes idle from now on asks for the next look
         if self.idle and not self.jobs:
             if any(self._is_much(batch, now) for batch in self._larger_batches()):
                 self.wake_one()

@@ -246,6 +246,29 @@ def test_the_supervisor_wakes_an_idle_worker_for_what_is_left_of_a_batch_that_ha
     assert crew.work(idle) == jobs[1:]
 
 
+@pytest.mark.parametrize("all_busy", [False, True])
+def test_a_look_that_comes_early_does_not_lose_the_watch_for_a_batch_that_stalls(crew, all_busy):
+    crew.lane.quick[QUICK.sql] = 0.000_001
+    (idle,) = crew.idle_workers(1)
+    busy = crew.worker()
+    jobs = crew.submitted(5, QUICK)
+    crew.lane.idle[:] = [idle]
+    crew.dispatcher.timers.look_at(crew.clock.now + lanes._STALLED / 2)  # for another reason
+    crew.dispatcher.next_due()
+    assert crew.begin(busy) is jobs[0]
+    crew.woken.clear()
+    if all_busy:
+        crew.lane.idle.clear()
+    crew.tick(lanes._STALLED / 2)
+    if all_busy:
+        assert crew.take(idle) is None
+    assert crew.woken == []
+    assert crew.dispatcher.next_due() <= crew.clock.now + lanes._STALLED
+    crew.tick(lanes._STALLED)
+    assert crew.woken == [idle]
+    assert crew.work(idle) == jobs[1:]
+
+
 def test_an_idle_worker_takes_half_of_what_the_connection_of_another_was_given_and_has_not_begun(crew):
     busy = crew.worker()
     jobs = crew.submitted(5, QUICK)
