@@ -570,8 +570,8 @@ class Supervisor(CrewActor):
         """Say whether every accepted job is settled and every worker that was up has gone.
 
         The answer comes from the workers, not from the slots: a worker may have come up and taken
-        the last job while its news is unread. A worker that still opens the database has no job. The
-        crew waits a short time for it, so that it leaves nothing behind; opening may hang.
+        the last job while its news is unread. A worker that still opens the database has no job.
+        The crew waits a short time for it, so that it leaves nothing behind; opening may hang.
         """
         if self._dispatcher.queued:
             return False

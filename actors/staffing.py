@@ -134,8 +134,8 @@ class Staffing:
     def needs_workers(self, lane: LaneSlots, has_jobs: Callable[[LaneSlots], bool]) -> bool:
         """Say whether a lane needs workers.
 
-        The writer starts once a job needs it, and after a reader has opened the database: one worker
-        alone sets up a new file.
+        The writer starts once a job needs it, and after a reader has opened the database: one
+        worker alone sets up a new file.
         """
         return lane is self.first or (self.first.opened and (lane.was_ever_staffed or has_jobs(lane)))
 
@@ -189,8 +189,8 @@ class Staffing:
     def is_hopeless(self, lane: LaneSlots, now: float) -> bool:
         """Say whether jobs of a lane wait in vain, so that they are refused.
 
-        Called when no worker of the lane is up or starting. If the only writer has died, jobs wait for
-        the next writer, provided that it starts soon.
+        Called when no worker of the lane is up or starting. If the only writer has died, jobs wait
+        for the next writer, provided that it starts soon.
         """
         return not (lane.role and not lane.last_start_failed and lane.next_start - now < _SOON)
 
