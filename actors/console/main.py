@@ -61,8 +61,9 @@ def _console(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int
 
     options = options_of(parsed)
     if options.sql is None and sys.stdin.isatty():
-        parser.print_help()
-        return 0
+        from actors.console.repl import repl
+
+        return repl(options)
     text = sys.stdin.read() if options.sql is None else options.sql
     if not text.strip():
         if options.database is None:

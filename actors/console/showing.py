@@ -9,7 +9,7 @@ from supervisor import Result
 if TYPE_CHECKING:
     from supervisor import RowStream
 
-__all__ = ["show"]
+__all__ = ["say", "show"]
 
 
 def show(answer: "RowStream | Result", stream: TextIO, progress: Progress, most: int) -> Result:
@@ -39,7 +39,7 @@ def show(answer: "RowStream | Result", stream: TextIO, progress: Progress, most:
         changed = answer.rowcount if isinstance(answer, Result) else 0
         kept.rowcount = changed
         if changed:
-            _say(stream, f"{tables.in_words(changed)} changed{_time(progress)}")
+            say(stream, f"{tables.in_words(changed)} changed{_time(progress)}")
         return kept
     with progress.paused():
         shown = tables.print_rows(stream, answer.columns, first)
@@ -49,12 +49,12 @@ def show(answer: "RowStream | Result", stream: TextIO, progress: Progress, most:
             _count(answer, progress)
         except KeyboardInterrupt:
             progress.stop()
-            _say(stream, f"(more than {tables.in_words(progress.rows)}, the first {shown:,} shown{_time(progress)})")
+            say(stream, f"(more than {tables.in_words(progress.rows)}, the first {shown:,} shown{_time(progress)})")
             raise
         progress.stop()
     kept.truncated = len(first) < progress.rows
     cut = f", the first {shown:,} shown" if shown < progress.rows else ""
-    _say(stream, f"({tables.in_words(progress.rows)}{cut}{_time(progress)})")
+    say(stream, f"({tables.in_words(progress.rows)}{cut}{_time(progress)})")
     return kept
 
 
@@ -78,11 +78,11 @@ def _time(progress: Progress) -> str:
     return f", {progress.seconds:.3f} s" if progress.timed else ""
 
 
-def _say(stream: TextIO, text: str) -> None:
-    """Write a line that is no data: dim on a terminal."""
+def say(stream: TextIO, text: str, style: str = "dim") -> None:
+    """Write a line that is no data: dim on a terminal, or in another style of rich."""
     if not tables.HAS_RICH:
         stream.write(text + "\n")
         return
     from rich.text import Text
 
-    tables.console_of(stream).print(Text(text, style="dim"))
+    tables.console_of(stream).print(Text(text, style=style))

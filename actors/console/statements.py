@@ -16,6 +16,7 @@ __all__ = [
     "only_reads",
     "place_of",
     "split",
+    "without_comments",
 ]
 
 KEYWORDS: Final = tuple(apsw.keywords)
@@ -79,6 +80,12 @@ def first_word(sql: str) -> str:
     blank = _BLANK.match(sql)
     word = _WORD.match(sql, 0 if blank is None else blank.end())
     return "" if word is None else word.group().lower()
+
+
+def without_comments(sql: str) -> str:
+    """Return a text without the comments and the space before its first word."""
+    blank = _BLANK.match(sql)
+    return sql if blank is None else sql[blank.end() :]
 
 
 def only_reads(sql: str) -> bool:

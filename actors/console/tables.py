@@ -129,5 +129,5 @@ def _print_records(console: "Console", names: list[str], cells: list[list[str]],
 
 
 def _styled(text: str, value: Any) -> "Text":
-    """Return the text of a value. NULL and blobs are dim, so they differ from a text that reads alike."""
+    """Return the text of a value; NULL and blobs are dim, and so differ from such a text."""
     return Text(text, style="dim" if value is None or isinstance(value, bytes) else "")
