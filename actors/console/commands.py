@@ -11,7 +11,7 @@ from actors.console.completion import Names
 from actors.console.killing import Killer, NoSuchWorker
 from actors.console.problems import block
 from actors.console.progress import Progress
-from actors.console.runner import Runner
+from actors.console.runner import Runner, opened
 from actors.console.showing import say, show
 from actors.console.statements import first_word, is_complete, only_reads, split, without_comments
 from actors.console.visible import visible
@@ -58,7 +58,6 @@ _PYTHON: Final = re.compile(r"\s*(?:[=,.:)\]]|[-+*/%&|^@<>!]=|is\b|in\b|if\b|and
 _WITH: Final = re.compile(
     r"with\s+(recursive\s|[\w\"`\[\]]+\s*(\([^)]*\)\s*)?as\s+(not\s+)?(materialized\s+)?\()", re.IGNORECASE
 )
-_TRIGGER: Final = re.compile(r"create\s+(temp(orary)?\s+)?trigger\b", re.IGNORECASE)
 _TABLES: Final = r"""
 SELECT name, type, (SELECT group_concat(name, ', ') FROM pragma_table_info(schema.name)) AS columns
 FROM sqlite_schema AS schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY name"""
@@ -120,11 +119,7 @@ class Commands:
 
     def is_complete(self, text: str) -> bool:
         """Say whether a text that `take` takes can run, or goes on in the next line."""
-        if text.endswith("\\"):
-            return False
-        if _TRIGGER.match(text.strip()):
-            return text.rstrip().endswith(";") and [part.sql for part in split(text)] == [text.strip()]
-        return is_complete(text)
+        return not text.endswith("\\") and is_complete(text)
 
     # --- running --------------------------------------------------------------------------
 
@@ -190,8 +185,10 @@ class Commands:
     def _sql(self, text: str) -> None:
         statements = list(split(text))
         for statement in statements:
-            with Progress(self._stream, timed=self._timed) as progress:
-                answer = self.runner.run(statement.sql)
+            with (
+                Progress(self._stream, timed=self._timed) as progress,
+                opened(self.runner.run(statement.sql)) as answer,
+            ):
                 last = show(answer, self._stream, progress, self._most)
             self._namespace["last"] = last
             if not only_reads(statement.sql):
@@ -242,6 +239,9 @@ class Commands:
             say(self._stream, f"write `kill N`; the workers are: {ids}")
             return
         self._stream.write(self._killer.kill(self._db, int(argument)) + "\n")
+        if "':memory:'" in self._db.ask(Status()).database:
+            say(self._stream, "a database in memory ends with its worker: this one is empty now")
+        self.names.forget()
 
     def _help(self, argument: str) -> None:
         del argument

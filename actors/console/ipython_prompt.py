@@ -35,12 +35,12 @@ def prompt(commands: Commands, namespace: dict[str, Any], banner: str, name: str
 
     def show_error(_: Any, kind: type[BaseException], error: BaseException, trace: Any, tb_offset: Any = None) -> None:
         del kind, trace, tb_offset
-        if isinstance(error, asyncio.CancelledError) and not isinstance(error, namespace["QuerycrewError"]):
+        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
             print("cancelled")
         else:
             commands.show_error(error)
 
-    shell.set_custom_exc((*namespace["db"].errors, asyncio.CancelledError), show_error)
+    shell.set_custom_exc((*namespace["db"].errors, KeyboardInterrupt, asyncio.CancelledError), show_error)
     try:
         with asyncio.Runner() as runner:
             # IPython's own way leaves a task behind at Ctrl-C, and its query runs on. This one cancels it.

@@ -60,11 +60,14 @@ def _console(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int
     from actors.console.arguments import options_of
 
     options = options_of(parsed)
-    if options.sql is None and sys.stdin.isatty():
+    if options.sql is None and sys.stdin is not None and sys.stdin.isatty():
         from actors.console.repl import repl
 
         return repl(options)
-    text = sys.stdin.read() if options.sql is None else options.sql
+    try:
+        text = options.sql if options.sql is not None else "" if sys.stdin is None else sys.stdin.read()
+    except UnicodeDecodeError as error:
+        return _fail(f"the SQL of standard input is not valid {error.encoding}")
     if not text.strip():
         if options.database is None:
             parser.print_help()

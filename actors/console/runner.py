@@ -1,6 +1,7 @@
 """Runner: statements one after the other, as a shell runs them, with BEGIN and COMMIT."""
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from actors.console.statements import first_word, only_reads
@@ -9,12 +10,17 @@ from supervisor import Query, Result, Script, Stream, SupervisorRef
 if TYPE_CHECKING:
     from supervisor import RowStream, Session
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "opened"]
 
 _ENDS: Final = re.compile(r"(commit|end|rollback)(\s+transaction)?\s*;?\s*", re.IGNORECASE)
 _BEGINS: Final = re.compile(r"begin(\s+(deferred|immediate|exclusive))?(\s+transaction)?\s*;?\s*", re.IGNORECASE)
 _LASTS: Final = re.compile(r"(attach|detach)\b|create\s+temp(orary)?\b|pragma\s+[\w.]+\s*=", re.IGNORECASE)
 _WRITES = "a Stream only reads"  # how the crew refuses a statement that writes
+
+
+def opened(answer: "RowStream | Result") -> "AbstractContextManager[RowStream | Result]":
+    """Return a context that closes a stream at its end, also after an error; a result needs none."""
+    return nullcontext(answer) if isinstance(answer, Result) else answer
 
 
 class Runner:

@@ -11,7 +11,7 @@ from actors.console.arguments import Options, open_crew
 from actors.console.formats import WRITERS, Format
 from actors.console.problems import block, one_line
 from actors.console.progress import Progress
-from actors.console.runner import Runner
+from actors.console.runner import Runner, opened
 from actors.console.showing import show
 from actors.console.statements import Statement, gives_rows, only_reads, split
 from actors.console.visible import visible
@@ -94,8 +94,10 @@ class _Run:
         return 0
 
     def _run(self, sql: str, *, script: bool = False) -> None:
-        with Progress(sys.stderr, on=self._shows_progress, timed=self._screen is not None) as progress:
-            answer = self._runner.run_script(sql) if script else self._runner.run(sql)
+        with (
+            Progress(sys.stderr, on=self._shows_progress, timed=self._screen is not None) as progress,
+            opened(self._runner.run_script(sql) if script else self._runner.run(sql)) as answer,
+        ):
             if self._screen is not None:
                 show(answer, self._screen, progress, self._options.rows)
             elif answer.columns:

@@ -28,6 +28,12 @@ _READING = ("select", "values", "with", "explain", "pragma")
 _WRITES = re.compile(r"\b(insert|update|delete|replace)\b", re.IGNORECASE)
 _RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_TOKEN = re.compile(
+    r"'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)|;", re.DOTALL
+)
+"""A semicolon, or a text in which a semicolon ends nothing."""
+_TRIGGER = re.compile(r"create\s+(temp(orary)?\s+)?trigger\b", re.IGNORECASE)
+_HEAD = 2000  # characters in which the first words of a statement stand
 _NEAR = re.compile(r'near "(.+)": syntax error|: (?:.*\.)?(\S+)$', re.DOTALL)
 _AROUND = 60  # characters of a line of SQL that an error shows
 
@@ -58,12 +64,15 @@ class Place(NamedTuple):
 def split(text: str) -> Iterator[Statement]:
     """Return the statements of a text one by one; comments and empty statements are left out."""
     start = 0
-    end = text.find(";")
-    while end >= 0:
-        if apsw.complete(text[start : end + 1]):
-            yield from _statement(text, start, end + 1)
-            start = end + 1
-        end = text.find(";", end + 1)
+    for token in _TOKEN.finditer(text):
+        if token.group() != ";":
+            continue
+        # Only a trigger has semicolons of its own, and SQLite itself knows where it ends.
+        if not _TRIGGER.match(without_comments(text[start : start + _HEAD])) or apsw.complete(
+            text[start : token.end()]
+        ):
+            yield from _statement(text, start, token.end())
+            start = token.end()
     yield from _statement(text, start, len(text))
 
 
@@ -103,7 +112,9 @@ def gives_rows(sql: str) -> bool:
 
 
 def is_complete(sql: str) -> bool:
-    """Say whether no quote, comment or parenthesis is open at the end of a text."""
+    """Say whether no quote, comment, parenthesis or trigger is open at the end of a text."""
+    if _TRIGGER.match(without_comments(sql)):
+        return apsw.complete(sql)
     rest = _QUOTED.sub("", sql)
     return not re.search(r"['\"`]|/\*", rest) and rest.count("(") <= rest.count(")")
 
