@@ -124,7 +124,7 @@ class Commands:
     # --- running --------------------------------------------------------------------------
 
     def run(self, text: str) -> None:
-        """Run a text that `take` takes; show what it gives, or its error.
+        """Run a text that `take` takes; show its rows, or its error.
 
         Raises:
             SystemExit: the command was `quit`.
@@ -261,7 +261,7 @@ def _visible_lines(text: str) -> str:
 
 
 def _sql_of(error: BaseException) -> str | None:
-    """Return the SQL of the request that was asked when the error was raised, if the traceback holds it."""
+    """Return the SQL of the request that failed, if the traceback of the error holds it."""
     trace, found = error.__traceback__, None
     while trace is not None:
         request = trace.tb_frame.f_locals.get("message")

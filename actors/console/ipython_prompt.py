@@ -43,7 +43,8 @@ def prompt(commands: Commands, namespace: dict[str, Any], banner: str, name: str
     shell.set_custom_exc((*namespace["db"].errors, KeyboardInterrupt, asyncio.CancelledError), show_error)
     try:
         with asyncio.Runner() as runner:
-            # IPython's own way leaves a task behind at Ctrl-C, and its query runs on. This one cancels it.
+            # At Ctrl-C IPython's own runner drops the task, and its query runs on. This one
+            # cancels the task.
             shell.loop_runner = runner.run
             print(banner)
             shell.mainloop()

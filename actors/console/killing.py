@@ -17,7 +17,7 @@ _PATIENCE: Final = 3.0  # seconds
 
 
 class NoSuchWorker(Exception):
-    """The crew has no worker with this number, or the worker could not be killed; the text says which."""
+    """The crew has no worker with this id, or the worker did not die; the text says which."""
 
 
 class Killer:
@@ -45,12 +45,7 @@ class Killer:
         Raises:
             NoSuchWorker: no worker has this id, or it did not die in time.
         """
-        status = db.ask(Status())
-        found = [worker for worker in status.workers if worker.id == worker_id]
-        if not found:
-            ids = ", ".join(str(worker.id) for worker in status.workers)
-            raise NoSuchWorker(f"there is no worker {worker_id}; the workers are: {ids}")
-        [worker] = found
+        status, worker = self._find(db, worker_id)
         started = time.monotonic()
         if worker.pid is None:
             self._kill_thread(db, status, worker)
@@ -69,6 +64,21 @@ class Killer:
                 return f"{how}\nworker {new[0].id} has taken its place, {took:.0f} ms after the kill"
             time.sleep(0.002)
         return f"{how}\nno worker has taken its place until now: see `status`"
+
+    def _find(self, db: SupervisorRef, worker_id: int) -> tuple[CrewStatus, WorkerStatus]:
+        """Return a worker that has opened its connection; wait while it starts."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            status = db.ask(Status())
+            found = [worker for worker in status.workers if worker.id == worker_id]
+            if not found:
+                ids = ", ".join(str(worker.id) for worker in status.workers)
+                raise NoSuchWorker(f"there is no worker {worker_id}; the workers are: {ids}")
+            if found[0].state != "starting":
+                return status, found[0]
+            if time.monotonic() > deadline:
+                raise NoSuchWorker(f"worker {worker_id} is starting, and has nothing to lose yet")
+            time.sleep(0.01)
 
     def _kill_thread(self, db: SupervisorRef, status: CrewStatus, worker: WorkerStatus) -> None:
         self._doomed = f"-worker-{worker.id}"

@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="querycrew",
+        allow_abbrev=False,
         description="A supervised crew of database workers: queries never block a program, and never go unanswered.",
         epilog="`querycrew demo` shows a crew at work. A file with that name is written ./demo.",
         usage="\n       ".join(_USAGE),

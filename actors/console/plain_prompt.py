@@ -1,4 +1,4 @@
-"""The prompt of the standard library: history, completion, and `await`, where IPython is missing."""
+"""The prompt of the standard library, with history, completion and `await`."""
 
 import ast
 import asyncio
@@ -70,7 +70,7 @@ class _Prompt(code.InteractiveConsole):
         self._sql = []
 
     def runcode(self, code: types.CodeType) -> None:
-        """Run compiled Python, and wait where it awaits. Ctrl-C cancels what is awaited."""
+        """Run compiled Python, also with `await`. Ctrl-C cancels the task that waits."""
         try:
             coroutine = types.FunctionType(code, self.locals)()
             if inspect.iscoroutine(coroutine):

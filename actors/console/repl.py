@@ -20,7 +20,7 @@ __all__ = ["repl"]
 
 
 def repl(options: Options) -> int:
-    """Open the database, and a prompt that ends by `quit` or at the end of the input; return the exit code."""
+    """Open the database and a prompt; return the exit code after `quit` or the end of the input."""
     with Killer() as killer:
         try:
             db = open_crew(options)

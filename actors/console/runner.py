@@ -19,7 +19,7 @@ _WRITES = "a Stream only reads"  # how the crew refuses a statement that writes
 
 
 def opened(answer: "RowStream | Result") -> "AbstractContextManager[RowStream | Result]":
-    """Return a context that closes a stream at its end, also after an error; a result needs none."""
+    """Return a context that closes a stream at its end, also after an error."""
     return nullcontext(answer) if isinstance(answer, Result) else answer
 
 

@@ -136,13 +136,15 @@ def place_of(error: BaseException, text: str, statements: list[Statement]) -> Pl
     if found is None:
         return None
     word = found.group(1) or found.group(2)
-    places = [
+    # Whether the space before a statement counts depends on how the driver came to it.
+    places = {
         index
         for statement in statements
-        if statement.start <= (index := _index(text, statement.begin, offset)) < statement.start + len(statement.sql)
+        for origin in (statement.begin, statement.start)
+        if statement.start <= (index := _index(text, origin, offset)) < statement.start + len(statement.sql)
         and text.startswith(word, index)
-    ]
-    return _place(text, places[0]) if len(places) == 1 else None
+    }
+    return _place(text, places.pop()) if len(places) == 1 else None
 
 
 def _index(text: str, start: int, offset: int) -> int:

@@ -19,7 +19,7 @@ else:
 
 __all__ = ["HAS_RICH", "MISSING", "in_words", "print_rows", "width_of"]
 
-MISSING = "tables that fit the terminal, and colours, need rich: pip install 'querycrew[console]'"
+MISSING = "for tables that fit the terminal: pip install 'querycrew[console]'"
 
 _LEAST = 6  # columns of the terminal below which a column of a table cannot be read
 _RECORDS = 20  # rows shown where each row is shown as a list

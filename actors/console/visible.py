@@ -9,7 +9,7 @@ _SHORT = 8  # bytes of a blob that are shown in full
 
 
 def visible(text: str) -> str:
-    """Return `text` on one line; a picture or an escape stands for a character that is not printed."""
+    """Return `text` on one line; a picture or an escape replaces an unprinted character."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _seen(char) for char in text)
