@@ -32,7 +32,7 @@ def run_sql(options: Options, text: str) -> int:
     statements = list(split(text))
     creates = not all(only_reads(statement.sql) for statement in statements)
     if not creates and (missing := _missing(options)):
-        return _fail(f"there is no database {missing}: a statement that writes creates it")
+        return _fail(f"there is no database {visible(missing)}: a statement that writes creates it")
     try:
         db = open_crew(options, create=creates, size=1)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
