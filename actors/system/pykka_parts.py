@@ -1,6 +1,6 @@
 """The private parts of Pykka that the crew uses. No other module names one.
 
-`tests/test_facts_pykka.py` pins their behaviour, and `pyproject.toml` bounds the version.
+`tests/facts/test_facts_pykka.py` pins their behaviour, and `pyproject.toml` bounds the version.
 """
 
 from typing import Any
