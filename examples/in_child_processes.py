@@ -47,7 +47,7 @@ with tempfile.TemporaryDirectory() as folder:
         try:
             db.ask(Query("SELECT zeroblob(400000000)"))
         except apsw.NoMemError as error:
-            print(f"{type(error).__name__}, which costs nobody else anything")
+            print(f"{type(error).__name__}: no other caller has noticed")
 
         # All or nothing, over there as well as here.
         move = Query("UPDATE accounts SET money = money + ? WHERE name = ?", many=[(-4, "Eve"), (4, "Ann")])

@@ -12,10 +12,13 @@ from tests.support import environment
 ROOT = Path(__file__).parent.parent
 
 
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+
+
 def blocks():
     """Return the Python blocks of all documents, by where they stand."""
     found = {}
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]:
+    for path in DOCUMENTS:
         text = path.read_text("utf-8")
         for block in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
             found[f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, block.start()) + 1}"] = block[1]
@@ -28,6 +31,23 @@ BLOCKS = blocks()
 def test_the_readme_shows_how_it_is_used():
     assert any(place.startswith("README.md:") for place in BLOCKS)
     assert sum(place.startswith("docs") for place in BLOCKS) >= 5
+
+
+def test_the_readme_shows_the_quick_start_word_for_word():
+    shown = [block for place, block in BLOCKS.items() if place.startswith("README.md:")]
+    assert shown == [(ROOT / "examples" / "quickstart.py").read_text("utf-8")]
+
+
+def test_a_link_between_the_documents_leads_somewhere():
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\((?![a-z]+:)([^)#]*)", path.read_text("utf-8")):
+            assert (path.parent / target).exists(), f"{path.name} has a link to {target}"
+
+
+def test_the_picture_of_the_demo_stands_alone():
+    picture = (ROOT / "docs" / "demo.svg").read_text("utf-8")
+    assert len(picture) < 60_000
+    assert re.findall(r"(?:href|src|url)\b|@import|/tmp/|/home/", picture) == []
 
 
 @pytest.mark.parametrize("place", BLOCKS)
