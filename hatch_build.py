@@ -1,7 +1,8 @@
 """Build hooks: a stub for supervisor.py, and a README without relative links.
 
 The wheel has supervisor.py a second time, as its own stub. A `py.typed` marker covers a package and
-never a single module. Without the stub, a type checker would take each name of `supervisor` for Any.
+never a single module. Without the stub, a type checker would take each name of `supervisor` for
+`Any`.
 """
 
 import re

@@ -1,11 +1,11 @@
-"""In a web app: each request is a query with a deadline, and a client that leaves cancels its query.
+"""In a web app: each request is a query with a deadline; a client that leaves cancels its query.
 
-pip install '.[web]' && python examples/in_a_web_app.py        # serves on port 8000
+pip install '.[web]' && python examples/in_a_web_app.py     # serves on port 8000
 
 curl -i 'localhost:8000/books?longer_than=450'
-curl -i 'localhost:8000/count?upto=1000000000&within=0.5'      # 504: interrupted, and the worker is free again
-curl -i 'localhost:8000/count?upto=1000000000'                 # press Ctrl-C: it counts as cancelled in
-curl -i 'localhost:8000/status'
+curl -i 'localhost:8000/count?upto=1000000000&within=0.5'   # 504: interrupted; the worker is free
+curl -i 'localhost:8000/count?upto=1000000000'              # press Ctrl-C: the query is cancelled
+curl -i 'localhost:8000/status'                             # counts it as cancelled
 
 Rows are tuples, and a tuple in JSON has no names: `rows.dicts()` makes objects of the rows. An
 endpoint of FastAPI returns `rows.dicts()`, too. It may return `rows` itself if its
@@ -68,10 +68,13 @@ STATUS_CODES = {
 
 
 async def unless_gone(request: Request, reply: Reply[T]) -> T:
-    """Await `reply`, and cancel its job as soon as the client has gone, which raises `QueryCancelled`.
+    """Await `reply`, and cancel its job as soon as the client has gone.
 
     Starlette does not end an endpoint when its client leaves. Read the request's body before. Then
     the server sends only one more message: the client is gone.
+
+    Raises:
+        QueryCancelled: the client has gone.
     """
     watching = asyncio.create_task(cancel_when_gone(request, reply))
     try:
@@ -87,7 +90,7 @@ async def cancel_when_gone(request: Request, reply: Reply[Any]) -> None:
 
 
 async def refuse(_: Request, error: Exception) -> JSONResponse:
-    """Name the error, and say whether the statement took effect, so whether it is safe to ask again."""
+    """Name the error, and say whether the statement took effect: is it safe to ask again?"""
     assert isinstance(error, QuerycrewError)
     code = next(code for kind, code in STATUS_CODES.items() if isinstance(error, kind))
     headers = {"Retry-After": "1"} if code == 503 else {}

@@ -1,9 +1,9 @@
 """In a system of Pykka actors: two actors use a crew by messages, and neither ever waits for it.
 
-The program uses the reporter through its proxy. The reporter asks with `block=False`, and the answer
-comes as a message. While a slow query runs, the reporter handles other messages. A `reply.get()` in
-the reporter would delay all of them. The monitor receives the events of the crew. When the database
-is back, the monitor lets the reporter ask again.
+The program uses the reporter through its proxy. The reporter asks with `block=False`, and the
+answer comes as a message. While a slow query runs, the reporter handles other messages. A
+`reply.get()` in the reporter would delay all of them. The monitor receives the events of the crew.
+When the database is back, the monitor lets the reporter ask again.
 """
 
 import logging
@@ -56,7 +56,7 @@ class Found:
 
 
 class Reporter(pykka.ThreadingActor):
-    """Finds single values; a question that no worker can answer waits until the database is back."""
+    """Finds single values. It postpones a question while no worker can open the database."""
 
     def __init__(self, db: SupervisorRef) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Reporter(pykka.ThreadingActor):
             case Found(_, promise, Outcome(value, None)):
                 promise.set(value.scalar())
             case Found(_, promise, Outcome(error=BaseException() as error)):
-                # If it were raised here, it would end the reporter. It belongs to the caller who waits.
+                # The error belongs to the caller who waits. Raised here, it would end the reporter.
                 promise.set_exception((type(error), error, None))
 
 

@@ -17,8 +17,8 @@ SETUP = """
 with tempfile.TemporaryDirectory() as folder, Supervisor.start(Path(folder) / "bank.db", size=2) as db:
     db.ask(Script(SETUP))
 
-    # A thousand writes at once. Writes that wait together are one transaction. Each write is durable
-    # once it is answered.
+    # A thousand writes at once. Writes that wait together are one transaction. Each write is
+    # durable once it is answered.
     replies = [db.ask(Query("INSERT INTO events (note) VALUES (?)", (f"event {n}",)), block=False) for n in range(1000)]
     print([reply.get().lastrowid for reply in replies[-3:]])
 
