@@ -36,7 +36,7 @@ def main() -> None:
 def _picture(lines: list[str]) -> str:
     width = max(map(len, lines)) * COLUMN + 40
     height = len(lines) * LINE + 40
-    texts = "\n".join(_text(line, 34 + number * LINE) for number, line in enumerate(lines))
+    texts = "\n".join(_text(line, 34 + number * LINE) for number, line in enumerate(lines) if line)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" role="img">\n'
         "<title>The output of querycrew demo</title>\n"

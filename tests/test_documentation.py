@@ -38,10 +38,18 @@ def test_the_readme_shows_the_quick_start_word_for_word():
     assert shown == [(ROOT / "examples" / "quickstart.py").read_text("utf-8")]
 
 
-def test_a_link_between_the_documents_leads_somewhere():
-    for path in DOCUMENTS:
-        for target in re.findall(r"\]\((?![a-z]+:)([^)#]*)", path.read_text("utf-8")):
-            assert (path.parent / target).exists(), f"{path.name} has a link to {target}"
+def anchors_of(path):
+    """Return the anchors that the headings of a document have."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_each_link_to_another_document_leads_to_a_heading_or_a_file(path):
+    for target, anchor in re.findall(r"\]\((?![a-z]+:)([^)#]*)#?([^)]*)\)", path.read_text("utf-8")):
+        document = path.parent / target if target else path
+        assert document.exists(), f"there is no {target}"
+        assert not anchor or anchor in anchors_of(document), f"{target} has no heading {anchor}"
 
 
 def test_the_picture_of_the_demo_stands_alone():
