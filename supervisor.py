@@ -1,13 +1,13 @@
-"""A supervised crew of database workers: `supervisor.ask(Query("select …"))` never waits for nothing.
+"""A supervised crew of database workers: every request gets an answer or an error.
 
-    caller                      Dispatcher (a lock, no I/O)              Worker (actor, one connection)
-    db.ask(Query) ── submit ──►  queue ▸ idle? ── wake ────────────────►  take ─► job ─► execute
-      Reply ◄──────────────────────────────────────────────────────────── settle
-                                 queue ◄───────────────────────────────── take ─► next job, or idle
-                                       Supervisor (this actor)
-             WorkerUp / WorkerDown / alarm ─► restart, suspend, resume, stop
+    caller                    dispatcher (no I/O, no lock)          worker (actor, one connection)
+    db.ask(Query) ─ submit ─► queue ▸ idle? ─ wake ───────────────► take a batch ─► run it
+      Reply ◄────────────────────────────────────────────────────── settle each job
+                              queue ◄────────────────────────────── take the next batch, or idle
+                                    supervisor (this actor)
+          WorkerUp / WorkerDown / alarm ─► restart, suspend, resume, stop
 
-Everything public is imported from here; `docs/architecture.md` tells the guarantees and the races.
+Programs import every public name from here. `docs/architecture.md` has the guarantees.
 """
 
 import os
@@ -60,8 +60,8 @@ from actors.ref import SupervisorRef
 from actors.registered import RegisteredRef
 from actors.replies.outcome import Outcome
 from actors.replies.reply import Reply
-from actors.slot import LaneSlots, Slot, SlotState
-from actors.system import exit_and_fork as process
+from actors.staffing import LaneSlots, Slot, SlotState, Staffing
+from actors.system import exit_and_fork
 from actors.system.log import log
 from actors.system.pykka_parts import Envelope
 from actors.system.waiting import Latch, this_thread
@@ -100,7 +100,7 @@ from actors.values.requests import (
     WorkerDown,
     check_timeout,
 )
-from actors.values.restart import Deaths, RestartPolicy
+from actors.values.restart import RestartPolicy
 from actors.values.result import Result, Row
 from actors.values.status import CrewStatus, Durations, WorkerStatus
 from actors.worker import Worker
@@ -171,7 +171,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what few programs need only as it is asked for."""
+    """Import a name that few programs need, at its first use."""
     if name == "Session":
         from actors.replies import session
 
@@ -190,19 +190,19 @@ def __dir__() -> list[str]:
 
 _ARGUMENTS = 5  # positional ones, which `Supervisor.start` passes to its class
 _GRACE = 0.1  # seconds that an interrupted statement has to end before its worker is given up
-_SOON = 2.0  # seconds for which jobs wait for the next writer, rather than being refused
 _LINGER = 0.5  # seconds that a job may take after the end of the main thread
 _OPENING = 0.5  # seconds that a crew which stops waits for workers that still open the database
 
 
 class Supervisor(CrewActor):
-    """Starts workers, hears that they are up or gone, replaces them, and runs the timers.
+    """Starts workers, replaces lost workers, and runs the timers.
 
-    It is no part of the way of a job: callers and workers meet in the dispatcher. All its own methods
-    run in its own thread, and every change ends in `_staff`, which decides who is started when.
+    No job passes through this actor: callers and workers meet in the dispatcher. All methods run in
+    the thread of the supervisor, unless they say otherwise. Every piece of news ends in `_staff`,
+    which decides which workers start.
 
-    It never ends while a job that it accepted can still be answered; if its thread is killed
-    all the same, queued jobs are rejected, running ones finish, and the workers retire.
+    The supervisor does not end while it can still answer an accepted job. If something kills its
+    thread, queued jobs are rejected, running jobs finish, and the workers retire.
     """
 
     worker_class: ClassVar[type[Worker]] = Worker
@@ -211,7 +211,7 @@ class Supervisor(CrewActor):
     """Monotonic seconds: a function without arguments."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
-        """Refuse a program that calls the class, as it would call the class of a connection.
+        """Refuse a program that calls the class directly.
 
         Raises:
             TypeError: only `start` starts a crew.
@@ -244,24 +244,22 @@ class Supervisor(CrewActor):
         super().__init__()
         self._database = database
         self._policy = policy
-        self._deaths = Deaths(policy)
-        # Those who read, or do everything; and the one who writes, where there is one.
-        self._lanes = [LaneSlots(number, each, 1 if number else size) for number, each in enumerate(lanes)]
-        self._slots = [slot for lane in self._lanes for slot in lane.slots]
-        # Worker ids are never used again: news of one that is not seated is old, and ignored.
+        self._staffing = Staffing(lanes, size, policy)
+        # No id is used twice. News of a worker that has left its slot is ignored.
         self._worker_ids = count(1)
-        # Monotonic seconds from which running jobs are interrupted, and later given up, while stopping.
+        # While the crew stops: when running jobs are interrupted, and when their workers are given
+        # up. Monotonic seconds.
         self._force_at: float | None = None
-        # Monotonic seconds until which workers that still open the database are waited for, while stopping.
+        # While the crew stops: how long it waits for workers that still open the database.
         self._starts_end_at = float("inf")
         self._give_up_at: float | None = None
-        # Monotonic seconds at which the supervisor noticed the end of the main thread.
+        # When the supervisor noticed the end of the main thread. Monotonic seconds.
         self._main_thread_ended_at: float | None = None
-        # Who is told of workers and suspensions, by actor URN.
+        # The actors that receive the events of the crew, by actor URN.
         self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
-        # Replies to callers that wait until a worker has opened the database.
+        # The replies of callers that wait until a worker has opened the database.
         self._waiting: list[Reply[None]] = []
-        # Ids of workers that were given up and whose threads have not come back.
+        # The ids of workers that were given up and whose threads still run.
         self._stuck: set[int] = set()
         self._dispatcher.timers.notify = self.actor_inbox.notify
         for lane in self._dispatcher.lanes[1:]:
@@ -284,28 +282,30 @@ class Supervisor(CrewActor):
         timeout: float | None = None,
         shed_after: float | None = None,
     ) -> SupervisorRef:
-        """Start a crew and return at once, with the workers still opening the database.
+        """Start a crew. Returns at once, while the workers open the database.
 
-        Keep the reference that is returned: once it is dropped, the crew stops by itself, with a
+        Keep the reference. A crew whose reference is dropped stops by itself, with a
         `ResourceWarning`.
 
         Args:
-            database: a file's path, or a database such as `SQLite("app.db")`; `None` is a
-                private in-memory database.
-            size: how many workers; as many as this process may use CPUs if `None`, and one for
-                an in-memory database, which cannot be shared.
-            max_queue: how many jobs may wait; more are refused with `QueueFull`. `None` is no limit.
+            database: the path of a file, or a database such as `SQLite("app.db")`. `None` is a
+                private database in memory.
+            size: how many workers. `None` is the number of CPUs that this process may use; a
+                database in memory has one worker, since workers cannot share it.
+            max_queue: how many jobs may wait. Further jobs are refused with `QueueFull`. `None` is
+                no limit.
             restart: when lost workers are replaced.
-            name: for errors, logs and threads; the database's own if `None`.
-            timeout: seconds from the asking to the answer, for requests without their own; `None` is no limit.
-            shed_after: seconds; while every job waits longer than that, the oldest are rejected with
-                `Overloaded`, so that those that are run have not waited much longer. `None` never rejects.
+            name: the name in errors, logs and threads. `None` is the name of the database.
+            timeout: seconds from `ask` to the answer, for requests without their own `timeout`.
+                `None` is no limit.
+            shed_after: seconds. While every job waits longer, the oldest jobs are rejected with
+                `Overloaded`, so that the other jobs wait about this long. `None` never rejects.
 
         Raises:
             TypeError: an argument has the wrong type; the text names it.
             ValueError: an argument is out of its range; the text names it.
-            RuntimeError: the system gives no more threads; or gevent or eventlet has replaced them, and the text
-                says how the crew works there.
+            RuntimeError: the system gives no more threads. Or gevent or eventlet has replaced the
+                threads; the text says how a crew works there.
         """
         if database is None or isinstance(database, (str, os.PathLike)):
             database = SQLite(":memory:" if database is None else database)
@@ -326,8 +326,8 @@ class Supervisor(CrewActor):
             timeout=timeout,
             shed_after=shed_after,
         )
-        process.heed_executors()
-        process.crews.add(crew)
+        exit_and_fork.heed_executors()
+        exit_and_fork.crews.add(crew)
         keeper = Keeper(crew._dispatcher, crew.actor_inbox, crew.actor_stopped)
         held = SupervisorRef(
             crew, crew._dispatcher, crew.all_closed, timeout, driver_errors=errors_of(database), keeper=keeper
@@ -353,7 +353,7 @@ class Supervisor(CrewActor):
         self._staff()
 
     def on_receive(self, message: object) -> None:
-        """Note one piece of news, then decide what follows from it. Never raises."""
+        """Handle one piece of news, then decide about the staff. Never raises."""
         match message:
             case WorkerUp(_, worker_id):
                 self._on_worker_up(worker_id)
@@ -376,21 +376,21 @@ class Supervisor(CrewActor):
         self._staff()
 
     def on_stop_asked(self) -> None:
-        """Begin to stop; the asker is answered at the end, when the mailbox closes."""
+        """Begin to stop. The caller gets its answer at the end, when the mailbox closes."""
         self._dispatcher.stop_accepting()
         self._staff()
 
     def _on_subscribe(self, actor_ref: "pykka.ActorRef[Any]") -> None:
-        """Tell an actor how things are, and from then on what changes."""
+        """Send an actor the present state of the crew, and from now on each change."""
         name = self._dispatcher.name
         now: list[Event] = [
             WorkerUp(name, slot.worker.handle.id)
-            for slot in self._slots
+            for slot in self._staffing.slots
             if slot.state is SlotState.UP and slot.worker is not None
         ]
         now += [
             Suspended(name, lane.last_cause, lane.role)
-            for lane in self._lanes
+            for lane in self._staffing.lanes
             if self._dispatcher.is_down(lane.number) and self._dispatcher.mode in (Mode.UP, Mode.SUSPENDED)
         ]
         self._subscribers[actor_ref.actor_urn] = actor_ref
@@ -398,29 +398,24 @@ class Supervisor(CrewActor):
             self._tell(actor_ref, event)
 
     def _on_worker_up(self, worker_id: int) -> None:
-        slot = self._slot_of(worker_id)
+        slot = self._staffing.slot_of(worker_id)
         if slot is None:
             return
-        lane = slot.lane
-        slot.state = SlotState.UP
-        lane.last_start_failed = False
-        lane.opened = True
-        slot.up_since = self.clock()
+        lane, now = slot.lane, self.clock()
+        self._staffing.note_up(slot, now)
         self._publish(WorkerUp(self._dispatcher.name, worker_id))
         if self._dispatcher.is_down(lane.number):
             log(__name__, "info", "resumed", crew=self._dispatcher.name, worker=worker_id)
             self._dispatcher.resume(lane.number)
             if self._dispatcher.mode in (Mode.UP, Mode.SUSPENDED):
                 self._publish(Resumed(self._dispatcher.name, lane.role))
-            for other in self._slots if lane.number == 0 else lane.slots:
-                if other.state is SlotState.WAITING:
-                    other.due = min(other.due, self._deaths.free_at(slot.up_since))
+            self._staffing.note_recovery(lane, now)
 
     def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:
         if worker_id in self._stuck:
             self._stuck.discard(worker_id)
             self._dispatcher.stuck = len(self._stuck)
-        slot = self._slot_of(worker_id)
+        slot = self._staffing.slot_of(worker_id)
         if slot is not None:
             if cause is not None and slot.state is SlotState.UP:
                 cause = rejections.without_text(cause)
@@ -437,19 +432,19 @@ class Supervisor(CrewActor):
     # --- staff ----------------------------------------------------------------------------
 
     def _staff(self) -> None:
-        """Decide who is started when, and whether all is over: called after every change."""
+        """Decide which workers start and whether the crew is over. Called after every change."""
         self._decide()
         if self._waiting:
             self._answer_waiting()
 
     def _answer_waiting(self) -> None:
-        """Answer the callers that wait until the crew is up, once it is up or cannot be."""
+        """Answer the callers that wait for the crew, once it is up or cannot be."""
         error: Callable[[], BaseException] | None = None
         if self._dispatcher.mode in (Mode.STOPPING, Mode.STOPPED):
             error = self._dispatcher.stopped
         elif self._dispatcher.is_down(0):
             error = self._dispatcher.unavailable
-        elif not self._lanes[0].is_up:
+        elif not self._staffing.first.is_up:
             return
         while self._waiting:
             reply = self._waiting[-1]
@@ -457,7 +452,7 @@ class Supervisor(CrewActor):
                 reply.settle(None)
             else:
                 reply.reject(error())
-            self._waiting.pop()  # last: a thread that is killed before this loses no caller
+            self._waiting.pop()  # last: a kill before this line loses no caller
 
     def _decide(self) -> None:
         now = self.clock()
@@ -466,7 +461,7 @@ class Supervisor(CrewActor):
         for handle in self._dispatcher.follow_up(now):
             self._give_up(handle, now)
         self._give_up_slow_starts(now)
-        if process.main_thread_has_ended():
+        if exit_and_fork.main_thread_has_ended():
             self._end_with_the_program(now)
         if self._dispatcher.mode is Mode.STOPPING:
             self._starts_end_at = min(self._starts_end_at, now + _OPENING)
@@ -474,59 +469,31 @@ class Supervisor(CrewActor):
             if self._is_over(now):
                 self.actor_stopped.set()
                 return
-        for lane in self._lanes:
-            if self._is_wanted(lane):
+        for lane in self._staffing.lanes:
+            if self._staffing.needs_workers(lane, self._has_jobs):
                 self._staff_lane(lane, now)
-        self.actor_inbox.alarm = self._next_alarm()
-
-    def _is_wanted(self, lane: LaneSlots) -> bool:
-        """Say whether a lane needs workers: the writer is started once there is something to write.
-
-        Not before a reader has opened the database: a new file is set up by one worker alone.
-        """
-        if lane.number == 0:
-            return True
-        return self._lanes[0].opened and (lane.was_ever_staffed or self._dispatcher.wants_worker(lane.number))
+        self.actor_inbox.alarm = self._next_alarm(now)
 
     def _staff_lane(self, lane: LaneSlots, now: float) -> None:
+        """Start the workers of a lane that are due, and suspend a lane that no worker can serve."""
+        staffing, is_stopping = self._staffing, self._dispatcher.mode is Mode.STOPPING
         if lane.is_up:
-            self._start_due(lane, now)
-        elif not lane.starting:
+            if is_stopping:
+                return  # the workers that are up finish the work
+        elif lane.starting:
+            return
+        else:
             if lane.last_start_failed:
                 self._suspend(lane)
-            if not self.actor_stopped.is_set():
-                self._start_one_or_suspend(lane, now)
-
-    def _start_due(self, lane: LaneSlots, now: float) -> None:
-        if self._dispatcher.mode is Mode.STOPPING:
-            return  # those that are up finish the work
-        for slot in lane.slots:
-            if slot.state is SlotState.WAITING and slot.due <= now:
-                self._start_worker(slot, now)
-
-    def _start_one_or_suspend(self, lane: LaneSlots, now: float) -> None:
-        """Nobody is up or about to be: one worker at a time goes on trying.
-
-        Starting just one also means that a new file is set up by one worker alone, and that a database
-        that cannot be opened is found out at the price of one attempt.
-        """
-        if self._dispatcher.mode is Mode.STOPPING and not self._has_work(lane):
-            return
-        for _ in lane.slots:
-            slot = min(lane.slots, key=lambda slot: slot.due)
-            if slot.due > now:
-                break
-            self._start_worker(slot, now)
-            if slot.state is SlotState.STARTING:
+            if self.actor_stopped.is_set() or (is_stopping and not staffing.has_work(lane, self._has_jobs)):
                 return
-        if lane.role and not lane.last_start_failed and min(slot.due for slot in lane.slots) - now < _SOON:
-            return  # there is but one of these, which has died: jobs wait for the next, which is about to come
-        self._suspend(lane)
+        for slot in staffing.due(lane, now):
+            self._start_worker(slot, now)
+        if not lane.is_up and not lane.starting and staffing.is_hopeless(lane, now):
+            self._suspend(lane)
 
-    def _has_work(self, lane: LaneSlots) -> bool:
-        """Say whether jobs wait for a lane, or for the writer, which is not started before a reader."""
-        waited_for = [lane] if self._lanes[0].opened else self._lanes
-        return any(self._dispatcher.wants_worker(each.number) for each in waited_for)
+    def _has_jobs(self, lane: LaneSlots) -> bool:
+        return self._dispatcher.wants_worker(lane.number)
 
     def _suspend(self, lane: LaneSlots) -> None:
         number, cause = lane.number, lane.last_cause
@@ -535,17 +502,14 @@ class Supervisor(CrewActor):
             self._publish(Suspended(self._dispatcher.name, cause, lane.role))
         self._dispatcher.suspend(cause, number)
         if self._dispatcher.mode is Mode.STOPPING and self._is_over(self.clock()):
-            self.actor_stopped.set()  # nobody is up, and now nothing is queued
+            self.actor_stopped.set()  # no worker is up, and no job is queued now
 
     def _start_worker(self, slot: Slot, now: float) -> None:
         worker_id = next(self._worker_ids)
-        if slot.taken:
+        if self._staffing.note_start(slot, now):
             self._dispatcher.restarts += 1
-        slot.taken = True
-        slot.state = SlotState.STARTING
-        slot.due = now + self._policy.start_timeout
         try:
-            database = slot.lane.database if not self._lanes[0].opened else existing(slot.lane.database)
+            database = existing(slot.lane.database) if self._staffing.first.opened else slot.lane.database
             worker = self.worker_class(worker_id, database, self._dispatcher, self._hear)
             slot.worker = worker
             self._dispatcher.add_worker(worker.handle, slot.lane.number)
@@ -554,17 +518,17 @@ class Supervisor(CrewActor):
             self._vacate(slot, error, now)
 
     def _give_up_slow_starts(self, now: float) -> None:
-        for slot in self._starting():
+        for slot in self._staffing.starting():
             if slot.due <= now:
                 if slot.worker is not None and not self._dispatcher.abandon_start(slot.worker.handle):
-                    slot.due = now + self._policy.start_timeout  # it has just come up: its news is on the way
+                    self._staffing.note_slow_start(slot, now)
                     continue
                 limit = self._policy.start_timeout
                 self._vacate(slot, TimeoutError(f"opening {self._database} took longer than {limit:g} seconds"), now)
 
     def _give_up(self, handle: WorkerHandle, now: float) -> None:
-        """Replace a worker whose statement ignores its interrupt; its thread ends when it comes back."""
-        slot = self._slot_of(handle.id)
+        """Replace a worker whose statement ignores its interrupt; its thread ends later."""
+        slot = self._staffing.slot_of(handle.id)
         if slot is None:
             return
         self._stuck.add(handle.id)
@@ -576,41 +540,23 @@ class Supervisor(CrewActor):
             ran = now - job.started_at
             ignored = TimeoutError(f"{job.request} ran for {ran:.3f} seconds and ignored its interrupt")
         self._vacate(slot, ignored, now)
-        # Nothing is wrong with the database: only the window of restarts may make the next worker wait.
-        slot.failures = 0
-        slot.due = self._deaths.free_at(now)
+        self._staffing.forgive(slot, now)
 
     def _vacate(self, slot: Slot, cause: BaseException | None, now: float) -> None:
-        """Strike off the worker of a slot, and note when the next one may be started."""
+        """Remove the worker of a slot, and note when the next one may start."""
         was_up = slot.state is SlotState.UP
         worker = slot.worker
         self._leave(slot, cause)
         if was_up and worker is not None:
             self._publish(WorkerLost(self._dispatcher.name, worker.handle.id, cause))
-        if was_up and now - slot.up_since >= self._policy.quiet_period:
-            slot.failures = 0
+        self._staffing.note_end(slot, cause, now, was_up=was_up)
         if cause is None:
-            slot.due = now  # it was asked to stop: nothing is wrong with it
             return
-        lane = slot.lane
-        lane.last_cause = cause
-        if was_up:
-            self._deaths.record(now)
-        else:
-            self._dispatcher.failed_starts += 1
-            lane.last_start_failed = True
-            slot.failures = max(slot.failures, 1)
-        wait = self._policy.backoff(slot.failures, _chance(now))
-        slot.failures += 1
-        slot.due = max(now + wait, self._deaths.free_at(now))
         if not was_up:
-            # What this one could not open, the others would not either: one at a time tries.
-            for other in lane.slots:
-                if other.state is SlotState.WAITING:
-                    other.due = max(other.due, slot.due)
+            self._dispatcher.failed_starts += 1
         log(
             __name__,
-            # A program that ends gives no more threads, for one.
+            # While the program ends, Python starts no more threads.
             "debug" if self._dispatcher.mode is Mode.STOPPING else "warning",
             "worker_lost" if was_up else "worker_start_failed",
             crew=self._dispatcher.name,
@@ -621,21 +567,21 @@ class Supervisor(CrewActor):
     # --- stopping -------------------------------------------------------------------------
 
     def _is_over(self, now: float) -> bool:
-        """Say whether every accepted job is settled and every worker that was ever up has gone.
+        """Say whether every accepted job is settled and every worker that was up has gone.
 
-        The worker itself is asked, not the slot: it may have come up, and taken the last job, with its
-        news still unread. One that is still opening the database has no job; it is waited for so that
-        it leaves nothing behind, but not for long, since opening may hang.
+        The answer comes from the workers, not from the slots: a worker may have come up and taken
+        the last job while its news is unread. A worker that still opens the database has no job.
+        The crew waits a short time for it, so that it leaves nothing behind; opening may hang.
         """
         if self._dispatcher.queued:
             return False
-        workers = [slot.worker for slot in self._slots if slot.worker is not None]
+        workers = [slot.worker for slot in self._staffing.slots if slot.worker is not None]
         if now >= self._starts_end_at:
             workers = [worker for worker in workers if worker.handle.state is not WorkerState.STARTING]
         return not workers
 
     def _force(self, now: float) -> None:
-        """Past the time limit: reject what waits, interrupt what runs, and at last give it up."""
+        """Past the time limit: reject waiting jobs, interrupt running jobs, give up workers."""
         if self._force_at is None or self._force_at > now:
             return
         self._dispatcher.cancel_pending()
@@ -645,13 +591,13 @@ class Supervisor(CrewActor):
             for job in self._dispatcher.running():
                 self._dispatcher.interrupt(job, abort)
         if now >= self._give_up_at:
-            for slot in self._slots:
+            for slot in self._staffing.slots:
                 self._leave(slot)
 
     def _end_with_the_program(self, now: float) -> None:
         """After the end of the main thread: stop the crew if a job takes longer than `_LINGER`.
 
-        Python waits for all threads that are no daemons, and one of them may wait for that job. A
+        Python waits for all threads that are not daemons, and such a thread may wait for the job. A
         thread that needs only short jobs can go on.
         """
         if self._main_thread_ended_at is None:
@@ -666,23 +612,23 @@ class Supervisor(CrewActor):
                 self._on_shutdown(cancel_pending=True, timeout=0.0)
 
     def on_end(self, cause: BaseException | None) -> None:
-        """Reject what is still queued; workers finish what they run, and retire."""
+        """Reject the queued jobs. Workers finish their running jobs and retire."""
         if cause is not None:
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._dispatcher.close(cause)
         self._answer_waiting()
-        for slot in self._slots:
-            # One that has come up with its news unread finishes what it runs, and retires. One that is gone
-            # already was being given up when this end came.
+        for slot in self._staffing.slots:
+            # A worker that is up, with its news unread, finishes its job and retires. A worker that
+            # is gone was being given up when this end came.
             if slot.worker is not None and (
                 self._dispatcher.abandon_start(slot.worker.handle) or slot.worker.handle.state is WorkerState.GONE
             ):
                 self._leave(slot)
 
     def on_gone(self, cause: BaseException | None) -> None:
-        """Release those who wait for the end."""
+        """Release the callers that wait for the end."""
         del cause
-        process.crews.discard(self)
+        exit_and_fork.crews.discard(self)
         self.all_closed.set()
         this_thread.crew = None
 
@@ -692,33 +638,34 @@ class Supervisor(CrewActor):
         return rejections.shut_down(self._dispatcher.name, executed)
 
     def _hear(self, news: object) -> None:
-        """Take news from a worker, in the worker's thread."""
-        with suppress(pykka.ActorDeadError):  # the crew has ended: nobody needs to know
+        """Put news of a worker into the mailbox. In the thread of the worker."""
+        with suppress(pykka.ActorDeadError):  # the crew has ended and needs no news
             self.actor_inbox.put(Envelope(news))
 
     def _publish(self, event: Event) -> None:
-        """Tell all subscribers; those that have ended are forgotten."""
+        """Send an event to all subscribers. A subscriber that has ended is forgotten."""
         for actor_ref in list(self._subscribers.values()):
             self._tell(actor_ref, event)
 
     def _tell(self, actor_ref: "pykka.ActorRef[Any]", event: Event) -> None:
         try:
             actor_ref.tell(event)
-        except Exception as error:  # noqa: BLE001  # whatever a foreign mailbox raises
+        except Exception as error:  # noqa: BLE001  # a foreign mailbox may raise any error
             urn = actor_ref.actor_urn
             self._subscribers.pop(urn, None)
             log(__name__, "info", "subscriber_forgotten", crew=self._dispatcher.name, actor=urn, error=error)
 
     def _leave(self, slot: Slot, cause: BaseException | None = None) -> None:
-        """Empty a slot for good, whether its worker has ended or not; may be called again if it was cut off.
+        """Empty a slot for good. May be called again after a kill.
 
-        A worker that has ended has rejected its orphans. Those of one that is given up are rejected here.
+        A worker that has ended has rejected its orphans. The orphans of a worker that is given up
+        are rejected here.
         """
         worker = slot.worker
         if worker is not None:
             name = self._dispatcher.name
             for orphan in self._dispatcher.remove_worker(worker.handle):
-                # Nobody knows whether it will be committed, alone or with those that share its transaction.
+                # The worker may still commit it: `executed` is unknown.
                 died = rejections.died(name, worker.handle.id, orphan, cause, "was given up")
                 self._dispatcher.reject_orphan(orphan, died)
             worker.retire()
@@ -726,47 +673,27 @@ class Supervisor(CrewActor):
         slot.worker = None
         slot.state = SlotState.WAITING
 
-    def _slot_of(self, worker_id: int) -> Slot | None:
-        for slot in self._slots:
-            if slot.worker is not None and slot.worker.handle.id == worker_id:
-                return slot
-        return None
-
-    def _starting(self) -> list[Slot]:
-        return [slot for slot in self._slots if slot.state is SlotState.STARTING]
-
-    def _next_alarm(self) -> float | None:
-        """Return when `_staff` has to decide again, even if nothing is heard until then."""
-        starting = self._starting()
-        times = [slot.due for slot in starting]
-        if (due := self._dispatcher.next_due()) is not None:
-            times.append(due)
-        if process.main_thread_has_ended() and self._force_at is None:
-            times.append(self.clock() + _LINGER / 5)  # new jobs do not wake the supervisor
-        if self._dispatcher.mode is Mode.STOPPING:
-            if starting and self._starts_end_at > self.clock():
-                times.append(self._starts_end_at)
-            if self._give_up_at is not None:
-                times.append(self._give_up_at)
-            elif self._force_at is not None:
-                times.append(self._force_at)
-            for lane in filter(self._is_wanted, self._lanes):
-                if not lane.is_up and not lane.starting and self._has_work(lane):
-                    times += [min(slot.due for slot in lane.slots)]
-        else:
-            for lane in filter(self._is_wanted, self._lanes):
-                if lane.is_up or not lane.starting:
-                    times += [slot.due for slot in lane.slots if slot.state is SlotState.WAITING]
-        return min(times, default=None)
+    def _next_alarm(self, now: float) -> float | None:
+        """Return when `_staff` has to decide again without any news. Monotonic seconds."""
+        is_stopping = self._dispatcher.mode is Mode.STOPPING
+        times = [
+            self._dispatcher.next_due(),
+            self._staffing.next_time(now, self._has_jobs, is_stopping=is_stopping, starts_end_at=self._starts_end_at),
+        ]
+        if exit_and_fork.main_thread_has_ended() and self._force_at is None:
+            times.append(now + _LINGER / 5)  # new jobs do not wake the supervisor
+        if is_stopping:
+            times.append(self._force_at if self._give_up_at is None else self._give_up_at)
+        return min((time for time in times if time is not None), default=None)
 
     # --- the end of the program, and forks ------------------------------------------------
 
     def note_end_of_main_thread(self) -> None:
-        """Begin to look for jobs that take too long. Returns at once."""
+        """Begin to look for jobs that take too long. From any thread; returns at once."""
         self.actor_inbox.notify()
 
     def shutdown_at_exit(self) -> None:
-        """Ask for the end, at once: pending jobs are rejected, running ones interrupted."""
+        """Ask for the end: queued jobs are rejected, running jobs interrupted. Returns at once."""
         self.actor_ref.shutdown(wait=False, cancel_pending=True, timeout=0)
 
     def wait_until_ended(self, timeout: float) -> bool:
@@ -774,19 +701,11 @@ class Supervisor(CrewActor):
         return self.all_closed.wait(timeout)
 
     def forget_the_parent(self) -> None:
-        """In the child of a fork: reject every job, and let nothing here touch the parent's connections."""
-        for slot in self._slots:
+        """In the child of a fork: reject every job; leave the parent's connections alone."""
+        for slot in self._staffing.slots:
             if slot.worker is not None:
                 slot.worker.forget_the_parent()
         super().forget_the_parent()
         self._dispatcher.forget_the_parent()
         self._answer_waiting()
         self.all_closed.set()
-
-
-def _chance(now: float) -> float:
-    """Return a number from 0 to 1 for the jitter: the clock's last digits.
-
-    `random` takes 1 ms to import, and cannot be imported later, when a crew may be short of descriptors.
-    """
-    return now * 1e6 % 997 / 997

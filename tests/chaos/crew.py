@@ -5,7 +5,7 @@ import time
 from typing import Any, ClassVar
 
 from actors.replies.reply import Reply
-from actors.slot import SlotState
+from actors.staffing import SlotState
 from actors.values.events import WorkerUp
 from actors.values.requests import WorkerDown
 from actors.worker import Worker
@@ -72,7 +72,7 @@ class ChaosSupervisor(Supervisor):
         super()._hear(news)
 
     def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:
-        slot = self._slot_of(worker_id)
+        slot = self._staffing.slot_of(worker_id)
         if slot is not None:
             self._vacant.setdefault(id(slot), self._heard[WorkerDown, worker_id])
             if slot.state is SlotState.STARTING:
@@ -80,7 +80,7 @@ class ChaosSupervisor(Supervisor):
         super()._on_worker_down(worker_id, cause)
 
     def _on_worker_up(self, worker_id: int) -> None:
-        slot = id(self._slot_of(worker_id))
+        slot = id(self._staffing.slot_of(worker_id))
         since = self._vacant.pop(slot, None)
         if since is not None:
             recoveries = self.hard_recoveries if slot in self._hard else self.recoveries

@@ -339,7 +339,7 @@ def test_a_step_of_the_supervisor_that_was_cut_off_is_made_good_when_it_is_repea
 @pytest.mark.parametrize(
     "step",
     [
-        lambda crew: crew._suspend(crew._lanes[0]),
+        lambda crew: crew._suspend(crew._staffing.first),
         lambda crew: crew.on_end(None),
         lambda crew: crew._on_shutdown(True, None),
     ],

@@ -7,7 +7,7 @@ import pykka
 
 from actors.dispatch.dispatcher import Mode
 from actors.dispatch.worker_handle import WorkerState
-from actors.slot import SlotState
+from actors.staffing import SlotState
 from actors.system import exit_and_fork as process
 from actors.values.errors import Overloaded, QueryCancelled, QuerycrewError, QueryTimeout, WorkerDied
 from tests.world.answers import check_answers
@@ -29,7 +29,7 @@ def check_still(world: "World") -> None:
             _check_idle(world, lane, idle[0].id)
     if dispatcher.mode is Mode.SUSPENDED and _supervisor(world) is not None:
         crew = _crew(world)
-        if any(slot.state is SlotState.UP for slot in crew._lanes[0].slots):
+        if any(slot.state is SlotState.UP for slot in crew._staffing.first.slots):
             world.blame("it is suspended though a worker is up")
         if any(lane.waiting() for lane in dispatcher.lanes if not lane.handles):
             world.blame("it is suspended and holds jobs")
@@ -113,10 +113,10 @@ def _check_crew(world: "World") -> None:
     if dispatcher.mode is not Mode.UP:
         world.blame("it stays suspended")
     alive = [task for task in world.stage.tasks if task.kind == "worker"]
-    for slot in crew._lanes[0].slots:
+    for slot in crew._staffing.first.slots:
         if slot.state is not SlotState.UP or slot.worker is None:
             world.blame(f"a slot stays empty: {slot.state}, {slot.worker and slot.worker.thread_name}")
-    seated = [slot for slot in crew._slots if slot.worker is not None]
+    seated = [slot for slot in crew._staffing.slots if slot.worker is not None]
     if len(alive) != len(seated):
         world.blame(f"{len(alive)} workers for {len(seated)} slots: {[task.name for task in alive]}")
     if world.listener.up() != {slot.worker.handle.id for slot in seated}:

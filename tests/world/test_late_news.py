@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.slot import SlotState
+from actors.staffing import SlotState
 from supervisor import Query, RestartPolicy, Status, Subscribe
 from tests.world.crew import WorldSupervisor
 from tests.world.database import WorldDatabase
@@ -58,7 +58,7 @@ def test_a_worker_whose_news_is_read_late_has_come_up_in_time(crew):
     crew.go_on("worker 1")
     crew.stage.now += 31  # the supervisor was held up; the news and the alarm are both there
     crew.go_on("supervisor")
-    assert crew.supervisor._slot_of(1).state is SlotState.UP
+    assert crew.supervisor._staffing.slot_of(1).state is SlotState.UP
     crew.go_on("worker 1")
     assert "worker 1" in crew.names()
 
