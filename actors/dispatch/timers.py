@@ -1,4 +1,4 @@
-"""Timers: when the supervisor looks at jobs, for their deadlines and for interrupts that have to be repeated."""
+"""Timers: when the supervisor has to look at jobs, for deadlines and for interrupts to repeat."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPT_AGAIN", "Timers"]
 
 INTERRUPT_AGAIN: Final = 0.02
-"""Seconds after which an interrupt is repeated: one that comes before the statement's first step is lost in SQLite."""
+"""Seconds after which an interrupt is repeated. SQLite loses one that comes before the statement's first step."""
 _NEVER: Final = float("inf")
 _SLOTS_A_SECOND: Final = 100
 _CHUNK: Final = 1000  # jobs of a queue that are looked at together
@@ -23,27 +23,28 @@ _CHUNK: Final = 1000  # jobs of a queue that are looked at together
 class Timers:
     """The deadlines of jobs, and the interrupts to repeat.
 
-    A job's deadline is not noted when the job is asked: most jobs are done long before. Only the earliest deadline is
-    remembered. When its time comes, the supervisor notes those of all jobs that are not done (`see`).
+    A submitted job's deadline is not noted: most jobs are done long before. Only the earliest deadline
+    is remembered. When its time comes, the supervisor notes the deadlines of all jobs that are not
+    done (`see`).
 
-    A caller puts its job into the queue before it looks at `earliest`. The supervisor resets `earliest` before it
-    looks at the queue. So one of the two sees the other, and no deadline is lost.
+    **No deadline is lost.** A caller puts its job into the queue before it looks at `earliest`. The
+    supervisor resets `earliest` before it looks at the queue. So one of the two sees the other.
 
-    Noted jobs lie in slots of 10 ms: to add and to discard cost the same for any number. A job is due up to 10 ms
-    after its deadline, never before.
+    Noted jobs lie in slots of 10 ms. To add or to remove a job costs the same for any
+    number of jobs. A job is due up to 10 ms after its deadline, never before.
     """
 
     def __init__(self) -> None:
         self.notify: Callable[[], object] = lambda: None
-        """Makes the supervisor call `next` again; never blocks, never raises."""
+        """Makes the supervisor call `next` again. Never blocks, never raises."""
         self.earliest = _NEVER
-        """No later than the earliest deadline of the jobs that were not seen. Only the supervisor writes it."""
+        """No later than the earliest deadline that `see` has not noted. Only the supervisor writes it."""
         self.interrupted: dict[Job, None] = {}
-        """Jobs that were interrupted while they ran, until they are done."""
+        """The jobs that were interrupted while they ran, until they are done."""
         # Earlier deadlines than `earliest`, and other times to look, from any thread.
         self._notes: deque[float] = deque()
         self._looks: deque[float] = deque()
-        # Jobs that `see` would not find again where it looks.
+        # Jobs that have moved, so that `see` would not find them where it looks.
         self._again: deque[Job] = deque()
         self._look_at = _NEVER
         # Slot → the jobs in it, and the slots, smallest first.
@@ -58,7 +59,7 @@ class Timers:
         self.notify()
 
     def look_at(self, at: float) -> None:
-        """Let the supervisor look at that time."""
+        """Make the supervisor look at that time, or before."""
         if at < self._look_at:
             self._looks.append(at)
             self.notify()
@@ -71,7 +72,7 @@ class Timers:
             self.note(job.deadline)
 
     def forget(self, job: Job) -> None:
-        """Strike off a job that is done."""
+        """Remove a job that is done."""
         if job.deadline is not None:
             slot = self._slots.get(_slot_of(job))
             if slot is not None:
@@ -80,7 +81,7 @@ class Timers:
     # --- in the supervisor's thread -------------------------------------------------------
 
     def next(self, now: float) -> float | None:
-        """Return when the supervisor has to look again; it is rung if that changes."""
+        """Return when the supervisor has to look again. `notify` is called if the time changes."""
         while self._notes:
             self.earliest = min(self.earliest, self._notes.popleft())
         while self._looks:
@@ -96,7 +97,7 @@ class Timers:
         return None if at == _NEVER else at
 
     def begin_look(self, now: float) -> None:
-        """Note that the supervisor looks now. A thread that wants it to look later says so again."""
+        """Note that the supervisor looks now. A thread that needs a later look calls `look_at` again."""
         if self._look_at <= now:
             self._look_at = _NEVER
 
@@ -106,7 +107,7 @@ class Timers:
         while self._again:
             self.see_one(self._again.popleft())
         for lane in lanes:
-            # A job may be taken out of the queue meanwhile: it is in a batch then.
+            # A worker may take a job out of the queue in the meantime: then the job is in a batch.
             for jobs in (_taken(lane), _unseen(lane.jobs), _taken(lane)):
                 for job in jobs:
                     self.see_one(job)
@@ -123,7 +124,7 @@ class Timers:
         job.seen = True
 
     def due(self, now: float, most: int) -> list[Job]:
-        """Take out and return the jobs that are due, or so many of them."""
+        """Remove and return the jobs that are due, at most `most` of them."""
         jobs: list[Job] = []
         while self._order and self._order[0] / _SLOTS_A_SECOND <= now and len(jobs) < most:
             slot = self._slots[self._order[0]]
@@ -131,7 +132,7 @@ class Timers:
                 try:
                     jobs.append(next(iter(slot)))
                     del slot[jobs[-1]]
-                except (KeyError, RuntimeError, StopIteration):  # a worker has struck it off meanwhile
+                except (KeyError, RuntimeError, StopIteration):  # a worker has removed it in the meantime
                     continue
             if not slot:
                 self._slots.pop(heappop(self._order), None)
@@ -149,7 +150,7 @@ def _taken(lane: "Lane") -> list[Job]:
 
 
 def _unseen(jobs: "deque[Job]") -> list[Job]:
-    """Return the jobs at the end of a queue that were not seen, oldest first."""
+    """Return the jobs at the end of a queue that `see` has not noted, oldest first."""
     many = _CHUNK
     while True:
         # One step of the interpreter: other threads change the queue.
