@@ -21,13 +21,14 @@ class CrewActor(pykka.ThreadingActor):
     Pykka's loop answers a `BaseException` by stopping every actor of the process. An actor whose
     thread dies in another way stays registered and looks alive. This loop replaces Pykka's:
 
-    1. `on_start` runs. Then `on_receive` runs for one message after the other, until `actor_stopped`.
-    2. Then, after any error too: `on_end` runs, the mailbox is closed, the actor is unregistered, and
-       `on_gone` runs. An asynchronous exception may cut this off anywhere. Then all of it runs again,
-       so every step of it can be repeated.
+    1. `on_start` runs. Then `on_receive` runs for one message after the other, until
+       `actor_stopped`.
+    2. Then, after any error too: `on_end` runs, the mailbox is closed, the actor is unregistered,
+       and `on_gone` runs. An asynchronous exception may cut this off anywhere. Then all of it runs
+       again, so every step of it can be repeated.
 
-    The thread is a daemon, since a crew must not keep a program from ending. `supervisor` closes the
-    crews at exit.
+    The thread is a daemon, since a crew must not keep a program from ending. `supervisor` closes
+    the crews at exit.
     """
 
     use_daemon_thread = True
@@ -51,7 +52,8 @@ class CrewActor(pykka.ThreadingActor):
 
     @staticmethod
     def _create_future() -> Reply[Any]:
-        # Pykka's own future takes a lock in Python code: a thread that is killed there never releases the lock.
+        # Pykka's own future takes a lock in Python code: a thread that is killed there never
+        # releases the lock.
         return Reply()
 
     @property
@@ -92,7 +94,7 @@ class CrewActor(pykka.ThreadingActor):
 
     def _actor_loop_running(self) -> None:
         while not self.actor_stopped.is_set():
-            # A call for each message: its variables are gone while the actor waits for the next one.
+            # A call for each message: its variables are gone during the wait for the next one.
             self.step(self.actor_inbox.get())
 
     def step(self, envelope: Envelope[Any]) -> None:
@@ -126,7 +128,10 @@ class CrewActor(pykka.ThreadingActor):
             self.on_gone(cause)
 
     def retire(self) -> None:
-        """Refuse all further messages, and end the loop. From any thread; it may be called again."""
+        """Refuse all further messages, and end the loop.
+
+        From any thread; it may be called again.
+        """
         self.actor_stopped.set()
         self.actor_inbox.close()
         _quietly(pykka.ActorRegistry.unregister, self.actor_ref)
@@ -134,14 +139,20 @@ class CrewActor(pykka.ThreadingActor):
             pykka.ActorRegistry.unregister(self.actor_ref)
 
     def forget_the_parent(self) -> None:
-        """In the child of a fork: close the mailbox. The actor's thread is not here, and may hold a lock."""
+        """In the child of a fork: close the mailbox.
+
+        The actor's thread is not in this process, and may hold a lock.
+        """
         self.actor_inbox.forget_the_parent()
         self.actor_stopped.set()
         strike_off(self.actor_urn)
 
 
 def _quietly(change: Callable[[Any], object], ref: "pykka.ActorRef[Any]") -> None:
-    """Change the registry. Pykka logs after the change; the error of a logging filter is ignored."""
+    """Change the registry.
+
+    Pykka logs after the change; the error of a logging filter is ignored.
+    """
     try:
         change(ref)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Inbox: the mailbox of an actor. It is fast, has an alarm, and loses no message when it is closed."""
+"""Inbox: the mailbox of an actor. It has an alarm, and loses no message when it is closed."""
 
 import threading
 import time
@@ -33,9 +33,9 @@ class Inbox:
     """A mailbox for one actor.
 
     Pykka's own mailbox loses every message that is put after the actor's last look (measured: 3 of
-    271,452 asks around `stop()`). Here `put` and `close` share a lock. So each message is either read
-    by the actor or answered with `ActorDeadError`. The lock is re-entrant, because a finalizer may put
-    a message while its thread is inside `put`.
+    271,452 asks around `stop()`). Here `put` and `close` share a lock. So each message is either
+    read by the actor or answered with `ActorDeadError`. The lock is re-entrant, because a finalizer
+    may put a message while its thread is inside `put`.
 
     `put` and `close` may be called from any thread. `get` and `alarm` belong to the actor.
     """
@@ -44,7 +44,8 @@ class Inbox:
         self._clock = clock
         self._lock = threading.RLock()
         self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
-        # Messages that want an answer and have none yet. `close` answers them, also if the actor was killed.
+        # Messages that want an answer and have none yet. `close` answers them, also if the actor
+        # was killed.
         self._unanswered: list[Envelope[Any]] = []
         self._closed = False
         self.empty = self._queue.empty
@@ -61,8 +62,8 @@ class Inbox:
         """Add a message.
 
         Raises:
-            ActorDeadError: the mailbox is closed and the message wants no answer. A message that wants
-                an answer gets this error as its answer.
+            ActorDeadError: the mailbox is closed and the message wants no answer. A message that
+                wants an answer gets this error as its answer.
         """
         with self._lock:
             if not self._closed:
@@ -80,7 +81,10 @@ class Inbox:
             self._queue.put(_ALARM)
 
     def ask_to_stop(self) -> None:
-        """Ask the actor to stop. For finalizers: it takes no lock, and a closed mailbox ignores it."""
+        """Ask the actor to stop.
+
+        For finalizers: it takes no lock, and a closed mailbox ignores it.
+        """
         self._queue.put(_STOP)  # a `SimpleQueue` allows a put inside of a put
 
     def get(self) -> Envelope[Any]:
@@ -90,7 +94,8 @@ class Inbox:
                 return self._queue.get()
             left = self.alarm - self._clock()
             if left <= 0:
-                # Messages first: an alarm that is due again and again must not keep them from being read.
+                # Messages first: an alarm that is due again and again must not keep them from being
+                # read.
                 with suppress(Empty):
                     return self._queue.get_nowait()
                 self.alarm = None
@@ -124,14 +129,20 @@ class Inbox:
                 self._unanswered.remove(envelope)
 
     def forget_the_parent(self) -> None:
-        """In the child of a fork: close. A thread that is not here may hold the lock, so the lock is replaced."""
+        """In the child of a fork: close, and replace the lock.
+
+        A thread of the parent may hold the old lock.
+        """
         self._lock = threading.RLock()
         self._queue = SimpleQueue()
         self._closed = True
 
 
 def _refuse(envelope: Envelope[Any]) -> None:
-    """Answer a message to an actor that has ended: `None` if it asks the actor to stop, otherwise an error."""
+    """Answer a message to an actor that has ended.
+
+    A message that asks the actor to stop gets `None`. Any other message gets an error.
+    """
     if envelope.reply_to is None:
         return
     reply_to = envelope.reply_to
@@ -145,8 +156,8 @@ def _refuse(envelope: Envelope[Any]) -> None:
 def _settle(answer: Callable[[], object]) -> None:
     """Settle a future. An error is ignored: the owner may have set or hooked the future itself.
 
-    It tries twice. An asynchronous exception may cut the first try off before all waiting threads are
-    released, and it looks like an error of the future. The second try releases them.
+    It tries twice. An asynchronous exception may cut the first try off before all waiting threads
+    are released, and it looks like an error of the future. The second try releases them.
     """
     for _ in range(2):
         with suppress(Exception):

@@ -13,10 +13,10 @@ __all__ = ["Keeper"]
 class Keeper:
     """The object whose end stops a crew, as the end of a file object closes its file.
 
-    The reference that `Supervisor.start` returns holds the keeper; the crew does not. Python may drop
-    the reference on any thread, in the middle of any step, with any lock held: on a thread of the
-    crew, or inside the dispatcher. So `__del__` takes no lock and never waits. It puts one message
-    into the supervisor's mailbox.
+    The reference that `Supervisor.start` returns holds the keeper; the crew does not. Python may
+    drop the reference on any thread, in the middle of any step, with any lock held: on a thread of
+    the crew, or inside the dispatcher. So `__del__` takes no lock and never waits. It puts one
+    message into the supervisor's mailbox.
     """
 
     # Kept here, since a module's globals may be gone while the interpreter ends.

@@ -33,7 +33,10 @@ _GIVEN_UP: Final = object()
 
 
 class WorkerRef(pykka.ActorRef["Worker"]):
-    """A reference to a worker. It keeps a thread of the worker's own crew from waiting for itself."""
+    """A reference to a worker.
+
+    It keeps a thread of the worker's own crew from waiting for itself.
+    """
 
     def __init__(self, worker: "Worker", crew: Dispatcher) -> None:
         super().__init__(worker)
@@ -49,7 +52,10 @@ class WorkerRef(pykka.ActorRef["Worker"]):
         return super().ask(message, block=block, timeout=timeout)
 
     def tell(self, message: Any) -> None:
-        """Wake the worker. If it has ended, raise nothing, since a broadcast must reach the other actors."""
+        """Wake the worker.
+
+        If it has ended, raise nothing, since a broadcast must reach the other actors.
+        """
         with suppress(pykka.ActorDeadError):
             super().tell(message)
 
@@ -95,7 +101,8 @@ class Worker(CrewActor):
         self._opened: Any = None
         # A job with a checkout that is over, and its outcome, until the job is settled.
         self._decided: tuple[JobBatch, Job, Any] | None = None
-        # Whether a step of the running checkout has succeeded, so that the connection may have something to close.
+        # Whether a step of the running checkout has succeeded, so that the connection may have
+        # something to close.
         self._has_opened = False
         self.handle = WorkerHandle(worker_id, self.actor_inbox.wake)
 
@@ -114,7 +121,10 @@ class Worker(CrewActor):
                 job.checkout.interrupt()
 
     def abandon(self) -> None:
-        """End by force the job that runs in the worker's child process. From any thread; never raises."""
+        """End by force the job that runs in the worker's child process.
+
+        From any thread; never raises.
+        """
         self.handle.connection.abandon()
 
     def forget_the_parent(self) -> None:
@@ -210,7 +220,8 @@ class Worker(CrewActor):
             except ConnectionLost:
                 raise
             except Exception as error:
-                # An aborted job ends for the reason of its abort, and not with an error of its last step.
+                # An aborted job ends for the reason of its abort, and not with an error of its last
+                # step.
                 if job.is_unwanted or checkout.ends_with_error_of(call.step):
                     raise
                 error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {call.about}")
@@ -232,7 +243,7 @@ class Worker(CrewActor):
         return _GIVEN_UP
 
     def _close_steps(self) -> None:
-        """Let the connection close the transaction or the statement that the steps of a job have opened.
+        """Let the connection close the transaction or the statement that the steps have opened.
 
         Raises:
             ConnectionLost: the connection is of no more use.
@@ -262,8 +273,8 @@ class Worker(CrewActor):
     def on_end(self, cause: BaseException | None) -> None:
         """Settle the worker's jobs and close the connection.
 
-        A job whose checkout is over gets its outcome, even if the worker is killed in that moment. The
-        other orphans are rejected.
+        A job whose checkout is over gets its outcome, even if the worker is killed in that moment.
+        The other orphans are rejected.
         """
         if self._decided is not None:
             batch, job, outcome = self._decided
@@ -281,7 +292,8 @@ class Worker(CrewActor):
             self._dispatcher.reject_orphan(orphan, died, executed=executed)
         if self._opened is not None:
             close(self._opened)  # not the handle's: a kill may have come before the handle had the connection
-        # The orphans are rejected by now. Their callers keep the error, whose frames refer to this worker.
+        # The orphans are rejected by now. Their callers keep the error, whose frames refer to this
+        # worker.
         if self.handle.batch is not None:
             self.handle.batch.drop()
 

@@ -37,8 +37,8 @@ class Admission:
     """Decides about each submitted job, and about each job that a worker begins.
 
     A lane asks it only while there is a reason: then it is the lane's `gate`. Its lock makes
-    `max_queue` exact. A crew without `max_queue` takes the lock only while it is suspended, stopping,
-    or has lost workers.
+    `max_queue` exact. A crew without `max_queue` takes the lock only while it is suspended,
+    stopping, or has lost workers.
     """
 
     def __init__(
@@ -89,7 +89,10 @@ class Admission:
         self._lock = threading.RLock()
 
     def is_mine(self) -> bool:
-        """Say whether this thread is inside `submit`. Code that interrupted it there must not wait."""
+        """Say whether this thread is inside `submit`.
+
+        Code that interrupted it there must not wait.
+        """
         return self._lock._is_owned()  # type: ignore[attr-defined,no-any-return]
 
     def submit(self, job: Job, lane: "Lane") -> Abort | None:
@@ -177,7 +180,8 @@ class Admission:
             return None
         if len(lane.jobs) >= most and int(lane.tombstones):
             lane.purge()
-        # A job that a free worker is about to take does not count: max_queue=0 means "now or never".
+        # A job that a free worker is about to take does not count: max_queue=0 means "now or
+        # never".
         left = {each: each.queued - each.free for each in self.lanes}
         if left[lane] < 0 or sum(max(0, waiting) for waiting in left.values()) < most:
             return None
@@ -210,8 +214,9 @@ class Admission:
     def end_unwanted(self, job: Job) -> None:
         """Reject a job that waits again, if it was interrupted before.
 
-        The race: the interrupting thread marks the job before it looks at the claim. The thread that
-        gives the claim back does so before it looks for the mark. So one of the two sees the other.
+        The race: the interrupting thread marks the job before it looks at the claim. The thread
+        that gives the claim back does so before it looks for the mark. So one of the two sees the
+        other.
         """
         why = job.why
         if why is not None:

@@ -23,8 +23,8 @@ _REMEMBERED: Final = 4096  # texts of quick statements
 class JobBatch(Batch):
     """The jobs that one worker has taken.
 
-    A job in it that has not begun still waits. Another worker, a cancel or its deadline may claim it
-    first.
+    A job in it that has not begun still waits. Another worker, a cancel or its deadline may claim
+    it first.
     """
 
     __slots__ = ("_left", "blames", "handle", "is_over", "jobs", "lane", "now")
@@ -56,15 +56,15 @@ class JobBatch(Batch):
     def begin(self) -> Job | None:
         """Claim the next job that may be run, and note that it runs; see `Batch`.
 
-        The race with `WorkerHandle.end_batch`: this thread claims the job before it looks whether the
-        batch is over. The other thread ends the batch before it looks at the claims. So the job is
-        an orphan, or it waits again, and never both.
+        The race with `WorkerHandle.end_batch`: this thread claims the job before it looks whether
+        the batch is over. The other thread ends the batch before it looks at the claims. So the job
+        is an orphan, or it waits again, and never both.
         """
         lane, left = self.lane, self._left
         if left is None:
             left = self._left = iter(self.jobs)
         for job in left:
-            # The steps of `Job.claim`, written out: the call would cost more than 3 % of a quick job.
+            # These are the steps of `Job.claim`: a call would cost more than 3 % of a quick job.
             claims = job.claims
             if claims:
                 lane.settle_aborted(job)
@@ -173,7 +173,7 @@ class JobBatch(Batch):
         self.handle.batch = None
 
     def drop(self) -> None:
-        """Forget all jobs, also those that run: they are rejected by now."""
+        """Forget all jobs, also the running ones: they are rejected by now."""
         self.running.clear()
         self.forget()
 
@@ -213,7 +213,7 @@ class JobBatch(Batch):
             quick[sql] = seconds
 
     def _refuses(self, job: Job) -> bool:
-        """Reject a claimed job if there is an objection against its begin; say whether there was."""
+        """Reject a claimed job if it must not begin; say whether this was so."""
         objection = self.lane.admission.objection(job, self.now)
         if objection is None:
             return False

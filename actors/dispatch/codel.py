@@ -11,10 +11,10 @@ __all__ = ["CoDel"]
 class CoDel:
     """Decides whether the queue stands.
 
-    The queue stands once every job of an interval has waited longer than the target. It stands until
-    a job has waited less than half of the target. The whole target would be too early: while the
-    oldest jobs are rejected, the jobs that stay have waited just that long, and the queue would grow
-    for another interval each time.
+    The queue stands once every job of an interval has waited longer than the target. It stands
+    until a job has waited less than half of the target. The whole target would be too early: while
+    the oldest jobs are rejected, the jobs that stay have waited just that long, and the queue would
+    grow for another interval each time.
     """
 
     def __init__(self, target: float) -> None:

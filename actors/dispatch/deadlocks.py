@@ -16,7 +16,7 @@ __all__ = ["Deadlocks"]
 
 
 class Deadlocks:
-    """Refuses the waits of one crew that would never end, and withdraws their jobs in the same step.
+    """Refuses the waits of one crew that would never end, and withdraws their jobs.
 
     A wait is looked at three times, since each of these steps may close the circle:
 
@@ -31,15 +31,15 @@ class Deadlocks:
         self._admission = admission
         # Rejects a job that has not begun; says whether it had not.
         self._withdraw = withdraw
-        # The replies of jobs for which a caller waits without a time limit. The caller may hold workers, or hold some
-        # later. A reply that is dropped leaves by itself.
+        # The replies of jobs for which a caller waits without a time limit. The caller may hold
+        # workers, or hold some later. A reply that is dropped leaves by itself.
         self._awaited: set[ReferenceType[Reply[Any]]] = set()
 
     def refuse(self, job: Job | None, owner: tuple[object, ...] | None) -> WouldDeadlock | None:
         """Decide whether a wait would deadlock, and if so, withdraw the job.
 
-        A refused job never runs. A job that has begun still runs: a caller that holds workers may wait
-        for it, and a thread of the crew gets an error that says so.
+        A refused job never runs. A job that has begun still runs: a caller that holds workers may
+        wait for it, and a thread of the crew gets an error that says so.
 
         Args:
             job: the job to wait for; `None` for an answer of the supervisor.
@@ -47,8 +47,8 @@ class Deadlocks:
                 crew, which must not wait at all.
 
         Returns:
-            The error for the caller to raise. A withdrawn job was rejected with the same error. `None`
-            if the caller may wait.
+            The error for the caller to raise. A withdrawn job was rejected with the same error.
+            `None` if the caller may wait.
         """
         name = self._admission.name
         if owner is None:
@@ -60,7 +60,8 @@ class Deadlocks:
         if job is None:
             return None
         job.waiter = owner
-        # Python calls no code of ours as the reply is dropped: a signal handler's exception would be lost there.
+        # Python calls no code of ours as the reply is dropped: a signal handler's exception would
+        # be lost there.
         self._awaited.add(ReferenceType(job.reply, self._awaited.discard))
         return self._refuse_held(job, owner)
 
@@ -70,9 +71,10 @@ class Deadlocks:
             self._refuse_held(job, job.waiter)
 
     def refuse_all(self) -> None:
-        """Refuse all waits that deadlock now, since a worker is about to wait for its caller's next step.
+        """Refuse all waits that deadlock now.
 
-        A wait may begin before its owner holds the last worker. Then `refuse` cannot refuse it.
+        A worker is about to wait for its caller's next step. A wait may begin before its owner
+        holds the last worker. Then `refuse` cannot refuse it.
         """
         for each in list(self._awaited):
             reply = each()
@@ -83,7 +85,11 @@ class Deadlocks:
                 self._refuse_held(job, job.waiter)
 
     def _refuse_held(self, job: Job, owner: tuple[object, ...]) -> WouldDeadlock | None:
-        """Withdraw a job whose caller holds all workers for it; return the error if this call did so."""
+        """Withdraw a job whose caller holds all workers for it.
+
+        Returns:
+            The error; `None` if the job was not withdrawn.
+        """
         if not self._is_held_by(owner, job):
             return None
         error = rejections.held_by_caller(self._admission.name, job)

@@ -35,7 +35,7 @@ class Dispatcher:
     """The jobs and the workers of one crew.
 
     Its parts: `Lane` (the queue), `Admission` (which jobs are not run), `Roster` (the workers),
-    `Timers` and `Expiry` (what is due), `Deadlocks` (waits that would never end).
+    `Timers` and `Expiry` (jobs whose time is over), `Deadlocks` (waits that would never end).
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Dispatcher:
         self.deadlocks = Deadlocks(self.admission, self._withdraw)
         roles = ("reader", "writer") if has_writer else (None,)
         self.lanes = tuple(Lane(clock, self.timers, self.admission, role, shed_after) for role in roles)
-        """The lane in which every worker serves; with a writer, the readers' lane and the writer's."""
+        """One lane for all workers; with a writer, the readers' lane and the writer's."""
         for lane in self.lanes:
             lane.writers = self.lanes[-1]
             lane.on_reroute = self.deadlocks.refuse_rerouted
@@ -128,8 +128,8 @@ class Dispatcher:
     def interrupt(self, job: Job, why: Abort) -> None:
         """End a job that has begun. If it still gives an answer, the caller gets the answer.
 
-        SQLite loses an interrupt that comes before the statement's first step. So `Expiry.follow_up`
-        repeats it until the job is done or its worker is given up.
+        SQLite loses an interrupt that comes before the statement's first step. So
+        `Expiry.follow_up` repeats it until the job is done or its worker is given up.
         """
         job.mark(why)
         self.timers.interrupted[job] = None
@@ -148,7 +148,7 @@ class Dispatcher:
     def _withdraw(self, job: Job, why: Abort) -> bool:
         """Reject a job that has not begun; say whether it had not.
 
-        If this call is cut off, or another abort has claimed the job, the job is settled all the same.
+        The job is settled even if this call is cut off, or if another abort has claimed the job.
         """
         lane = job.lane
         try:
@@ -182,7 +182,7 @@ class Dispatcher:
     # --- waits ----------------------------------------------------------------------------
 
     def refuse_wait(self, job: Job | None, owner: tuple[object, ...] | None) -> WouldDeadlock | None:
-        """Decide whether a wait would deadlock, and if so, withdraw the job; see `Deadlocks.refuse`."""
+        """Withdraw the job of a wait that would deadlock; see `Deadlocks.refuse`."""
         return self.deadlocks.refuse(job, owner)
 
     def refuse_waits(self) -> None:
@@ -234,7 +234,7 @@ class Dispatcher:
         return self.roster.abandon_start(handle)
 
     def remove_worker(self, handle: WorkerHandle) -> list[Job]:
-        """Remove a worker and return its orphans, which the caller has to reject; see `Roster.remove_worker`."""
+        """Remove a worker and return its orphans; see `Roster.remove_worker`."""
         return self.roster.remove_worker(handle)
 
     def reject_orphan(self, job: Job, died: BaseException, *, executed: bool | None = None) -> None:
@@ -284,7 +284,10 @@ class Dispatcher:
         return bool(self.lanes[lane].queued)
 
     def stop_accepting(self, cause: BaseException | None = None) -> None:
-        """Refuse new jobs, and remember `cause` for their errors. Workers retire when the queue is empty."""
+        """Refuse new jobs, and remember `cause` for their errors.
+
+        Workers retire when the queue is empty.
+        """
         if self.admission.end is None:
             self.admission.cause = cause or self.admission.cause
             self.admission.end = Mode.STOPPING
@@ -318,12 +321,18 @@ class Dispatcher:
         return self.roster.handles()
 
     def oldest(self) -> float | None:
-        """Return the monotonic seconds at which the oldest unfinished job was submitted; `None` without one."""
+        """Return when the oldest unfinished job was submitted.
+
+        In monotonic seconds; `None` if there is no such job.
+        """
         firsts = [job for lane in self.lanes for job in islice(lane.waiting(), 1)]
         return min((job.submitted_at for job in (*self.running(), *firsts)), default=None)
 
     def forget_the_parent(self) -> None:
-        """In the child of a fork: close, and reject every job. No thread of this process will run one."""
+        """In the child of a fork: close, and reject every job.
+
+        No thread of this process will run one.
+        """
         batches = [handle.batch for handle in self.handles() if handle.batch is not None]
         for lane in self.lanes:
             for places in (lane.starting, lane.handles, lane.idle):
@@ -357,11 +366,17 @@ class Dispatcher:
         return self.admission.queued
 
     def is_mine(self) -> bool:
-        """Say whether this thread is inside a method of the crew. Code that interrupted it there must not wait."""
+        """Say whether this thread is inside a method of the crew.
+
+        Code that interrupted it there must not wait.
+        """
         return self.admission.is_mine()
 
     def late(self, job: Job | None, seconds: float) -> str:
-        """Return the text of a `pykka.Timeout`: where the job is; without a job, how the crew is."""
+        """Return the text of a `pykka.Timeout`.
+
+        It says where the job is. Without a job, it says how the crew is.
+        """
         if job is None:
             return f"crew {self!r}: no answer within {seconds:g} seconds"
         where = views.where_is(job, self.handles(), self.size, self.clock())

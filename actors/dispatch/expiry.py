@@ -1,4 +1,4 @@
-"""Expiry: what the supervisor does when a time has come. Its thread calls all of it."""
+"""Expiry: the supervisor's steps when a time has come. Its thread calls them all."""
 
 from collections.abc import Callable
 from itertools import islice, takewhile
@@ -18,7 +18,10 @@ _PORTION: Final = 1000  # jobs that are rejected in a row, before the supervisor
 
 
 class Expiry:
-    """Ends the jobs of one crew whose time is over: by a deadline, by shedding, or by the grace after an interrupt."""
+    """Ends the jobs of one crew whose time is over.
+
+    A job's time ends by its deadline, by shedding, or with the grace after an interrupt.
+    """
 
     def __init__(
         self,
@@ -68,9 +71,11 @@ class Expiry:
             self._interrupt(job, why)
 
     def _shed_oldest(self, lane: Lane, target: float, now: float) -> None:
-        """If no worker has taken the oldest job for twice the target, reject the jobs that waited longer than it.
+        """Reject the jobs that waited too long in a queue from which no worker takes.
 
-        Time in which no worker of the lane was up does not count, since that is no overload.
+        If no worker has taken the oldest job for twice the target, all jobs that waited longer than
+        the target are rejected. Time in which no worker of the lane was up does not count, since
+        that is no overload.
         """
         waiting = [job for job in tuple(lane.jobs) if not job.claims]
         if not waiting:

@@ -31,11 +31,13 @@ class Abort:
         self.kind = kind
         """The counter of the job's end."""
         self.error = error
-        """Makes the error, from the job and `executed`. It holds no job, so a job never holds itself."""
+        """Makes the error, from the job and `executed`. It holds no job, so a job never holds
+        itself."""
         self.give_up_at = give_up_at
         """Monotonic seconds at which the worker is given up, if the job still runs."""
         self.ends: list[Rejection] = []
-        """The outcomes with which threads tried to keep the promise of a cancel. The first counts."""
+        """The outcomes with which threads tried to keep the promise of a cancel. The first
+        counts."""
 
 
 class Job:
@@ -43,13 +45,13 @@ class Job:
 
     **The owner of the claim settles the job.** A job may lie in several places at once: in a queue,
     in the batches of workers, in the timers. It has one claim. The owner is a batch, which begins
-    the job, or an `Abort`, which rejects it. So a job is begun at most once. A cancel, a deadline or
-    a stop that comes before the begin owns the claim, and then nothing of the job runs. One that
-    comes later finds a batch as the owner, and can only interrupt.
+    the job, or an `Abort`, which rejects it. So a job is begun at most once. A cancel, a deadline
+    or a stop that comes before the begin owns the claim, and then nothing of the job runs. A cancel
+    that comes later finds a batch as the owner, and can only interrupt.
 
-    Claiming is one step of the interpreter: each claimant appends itself to a list, and the first in
-    the list is the owner. If a thread is killed in the middle, either it has not claimed the job, or
-    every other thread can see that it has.
+    Claiming is one step of the interpreter: each claimant appends itself to a list, and the first
+    in the list is the owner. If a thread is killed in the middle, either it has not claimed the
+    job, or every other thread can see that it has.
 
     All methods may be called from any thread.
     """
@@ -70,7 +72,8 @@ class Job:
         self.claims: list[Any] = []
         """The owner, and for a moment behind it the claimants that came too late."""
         self.started_at = 0.0
-        """Monotonic seconds; 0 until the job is begun. `JobBatch` writes it, since a call would cost 3 % of a job."""
+        """Monotonic seconds; 0 until the job is begun. `JobBatch` writes it, since a call would
+        cost 3 % of a job."""
         self.lane: Lane | None = None
         """The lane in which the job waits, or waited."""
         self.checkout: Checkout | None = None
@@ -80,7 +83,8 @@ class Job:
         self.abort: Abort | None = None
         """Why the running job was interrupted, unless it was a cancel."""
         self.cancel: Abort | None = None
-        """The cancel of the running job. The caller may rely on it once `Reply.promise` has returned."""
+        """The cancel of the running job. The caller may rely on it once `Reply.promise` has
+        returned."""
         self.waiter: tuple[object, ...] | None = None
         """The caller that waits for it without a time limit; see `current_owner`."""
 
@@ -115,7 +119,8 @@ class Job:
         """Give the claim of `by` back, since nothing of the job ran.
 
         Returns:
-            Whether this call did so. If several threads give back one claim, one of them gets `True`.
+            Whether this call did so. If several threads give back one claim, one of them gets
+            `True`.
         """
         try:
             self.claims.remove(by)
@@ -124,7 +129,10 @@ class Job:
         return True
 
     def move_to(self, lane: "Lane", by: object) -> None:
-        """Give the claim of `by` back, so that the job waits in another lane. Nothing of the job ran."""
+        """Give the claim of `by` back, so that the job waits in another lane.
+
+        Nothing of the job ran.
+        """
         self.lane = lane
         self.unclaim(by)
 
@@ -148,7 +156,10 @@ class Job:
     # --- interrupts -----------------------------------------------------------------------
 
     def mark(self, why: Abort) -> None:
-        """Note why the job is interrupted. The first cancel counts, and the first of all other reasons."""
+        """Note why the job is interrupted.
+
+        The first cancel counts, and the first of all other reasons.
+        """
         if why.kind == "cancelled":
             if self.cancel is None:
                 self.cancel = why
@@ -157,7 +168,10 @@ class Job:
 
     @property
     def why(self) -> Abort | None:
-        """Why the job was interrupted; `None` if it was not. A cancel comes first, since it is promised."""
+        """Why the job was interrupted; `None` if it was not.
+
+        A cancel comes before other reasons, since it is promised.
+        """
         return self.cancel or self.abort
 
     @property
@@ -172,7 +186,7 @@ class Job:
 
     @property
     def give_up_at(self) -> float:
-        """Monotonic seconds at which its worker is given up, if it was interrupted and still runs."""
+        """Monotonic seconds at which the worker of an interrupted job is given up."""
         return min(each.give_up_at for each in (self.abort, self.cancel) if each is not None)
 
     # --- the end: the one place that decides which error and which counter follow -----------
@@ -180,12 +194,12 @@ class Job:
     def finish(self, outcome: Any, counters: "Counters") -> None:
         """Count and settle a job that has run to its end. Counting comes first.
 
-        A deadline promises nothing: an answer that arrives after it is still given. A cancel is kept
-        once it is promised, even if there is an answer.
+        A deadline promises nothing: an answer that arrives after it is still given. A cancel is
+        kept once it is promised, even if there is an answer.
 
         Args:
             outcome: the value, or a `Rejection`.
-            counters: those of the worker.
+            counters: the counters of the worker.
         """
         if type(outcome) is not Rejection:
             counters.answered += 1
@@ -221,13 +235,13 @@ class Job:
         counters.count(why.kind, -1)
 
     def release(self) -> None:
-        """Release all callers that wait for the settled reply, if a kill has cut off their release."""
+        """Release all callers that wait for the settled reply, after a kill."""
         self.reply.fulfil(None)
 
     def _correct(
         self, ending: "Ending", counters: "Counters", executed: bool | None, cause: BaseException | None
     ) -> None:
-        """Correct the counters after an answer that came too late, and keep the promise of a cancel."""
+        """Keep the promise of a cancel, and correct the counters after a late answer."""
         if self._keep_promise(executed, cause):
             counters.count(ending, -1)
             counters.count("cancelled")

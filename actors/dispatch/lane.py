@@ -38,8 +38,8 @@ class Lane:
     The worker that became idle last has the warmest caches.
 
     **No wake is lost.** A worker that becomes idle puts itself on the idle list before it looks at
-    the queue once more. A caller puts its job into the queue before it looks at the idle list. So one
-    of the two sees the other.
+    the queue once more. A caller puts its job into the queue before it looks at the idle list. So
+    one of the two sees the other.
     """
 
     __slots__ = (
@@ -63,10 +63,10 @@ class Lane:
         self.timers = timers
         self.admission = admission
         self.role = role
-        """What its workers do, if there are several lanes: `reader` or `writer`."""
+        """The role of its workers, if there are several lanes: `reader` or `writer`."""
         self.on_demand = role == "writer"
-        """Whether its worker starts with the first job that needs one. Then it has one worker at most, which takes
-        all waiting jobs together, quick or not."""
+        """Whether its worker starts with the first job that needs one. Then it has one worker at
+        most, which takes all waiting jobs together, quick or not."""
         self._most = _TOGETHER_ALONE if self.on_demand else _TOGETHER
         self.jobs: deque[Job] = deque()
         """The jobs that wait, oldest first. Some may be claimed already: workers skip these."""
@@ -74,15 +74,15 @@ class Lane:
         """Counts the events that may have left a claimed job in the queue."""
         self.idle: list[WorkerHandle] = []
         """The workers that wait for a wake. The last one to become idle is at the end."""
-        # Takes the last idle worker out of the list and wakes it, in one step of the interpreter. A thread that is
-        # killed, or that runs a finalizer, never loses a wake.
+        # Takes the last idle worker out of the list and wakes it, in one step of the interpreter. A
+        # thread that is killed, or that runs a finalizer, never loses a wake.
         self._wake_last = map(methodcaller("wake"), iter(self.idle.pop, None)).__next__
         self.starting: list[WorkerHandle] = []
         """Its workers that still open their connections."""
         self.handles: list[WorkerHandle] = []
         """Its workers that are up."""
         self.gate: Admission | None = None
-        """Looks at each job that is submitted or begun. `None` most of the time: there is no reason to look."""
+        """Looks at each job that is submitted or begun; `None` while there is no reason to."""
         self.is_over = False
         """Whether workers that find no job retire."""
         self.down = False
@@ -96,7 +96,7 @@ class Lane:
         self.on_reroute: Callable[[Job], object] = lambda _: None
         """Called when a job waits for the writer, after a reader had begun it."""
         self.quick: dict[str, float] = {}
-        """Texts of statements that were quick when they ran last, and the seconds that each took."""
+        """Texts of statements that were quick when they ran last, and the seconds of each."""
         self.up_since = 0.0
         """Monotonic seconds at which a worker of it came up after there was none."""
         self.stealing = Stealing(self)
@@ -125,8 +125,8 @@ class Lane:
     def reroute(self, job: Job, batch: JobBatch) -> None:
         """Let the writer run a job that `batch` has claimed. The job writes, and nothing of it ran.
 
-        The crew may be suspended in this moment and have rejected all waiting jobs. So the job is put
-        into the queue before this thread looks whether it may wait there.
+        The crew may be suspended in this moment and have rejected all waiting jobs. So the job is
+        put into the queue before this thread looks whether it may wait there.
         """
         writers = self.writers
         self.admission.routing.note_writing(job.request)
@@ -169,8 +169,8 @@ class Lane:
     def requeue_lost(self, batch: JobBatch, jobs: list[Job], queued: Iterable[Job] = ()) -> None:
         """Put the jobs of a batch back that nothing has claimed, and that lie nowhere else.
 
-        If one of them is lost, all are put back, before the others: they may be older. So a job may lie in the
-        queue twice.
+        If one of them is lost, all are put back, before the others: they may be older. So a job may
+        lie in the queue twice.
 
         Args:
             batch: the batch.
@@ -217,7 +217,7 @@ class Lane:
         if handle.state is _GONE:
             return None
         if handle.state is _IDLE and handle in self.idle:
-            # No job has woken it. The list must not hold a worker that runs: a wake for it would be lost.
+            # No job has woken it. A worker that runs must leave the list: its wake would be lost.
             with suppress(ValueError):
                 self.idle.remove(handle)
         handle.state = _BUSY
@@ -246,14 +246,14 @@ class Lane:
             handle.state = _BUSY
 
     def _take_share(self, batch: JobBatch) -> None:
-        """Take this worker's fair share of the queue, and more of statements that take nearly no time."""
+        """Take a fair share of the queue, and more of statements that take nearly no time."""
         jobs, waiting = batch.jobs, len(self.jobs)
         if not waiting or jobs:
             return
         try:  # a `with suppress` would cost as much as taking a job
             first = self.jobs[0].request
             most = min(waiting, self._most) if self.on_demand or first.sql in self.quick else 1
-            # One step of the interpreter: a thread that is killed never holds a job that lies nowhere.
+            # One step of the interpreter: at a kill, each job lies in the queue or in the batch.
             jobs.extend(islice(iter(self.jobs.popleft, None), most))
         except IndexError:  # other workers were faster
             pass
@@ -268,7 +268,12 @@ class Lane:
             self.stealing.ask_for_watch(batch.now)
 
     def batch_size(self, jobs: list[Job], fair_share: int) -> int:
-        """Return how many of the first jobs may run together, given the worker's fair share of the queue."""
+        """Return how many of the first jobs may run together.
+
+        Args:
+            jobs: oldest first.
+            fair_share: how many jobs of the queue are fair for this worker.
+        """
         if self.on_demand:
             return next((number for number, job in enumerate(jobs) if not self._may_share(job)), len(jobs)) or 1
         quick, size, seconds = self.quick, 0, 0.0
@@ -355,8 +360,9 @@ class Lane:
             self.settle_aborted(job)
         jobs = self.jobs
         with suppress(IndexError):  # other threads have taken some
-            # One step of the interpreter: each job goes from the end to the head, or is dropped. So the order stays.
-            # The jobs are counted within that step: no other thread adds one in between.
+            # One step of the interpreter: each job goes from the end to the head, or is dropped. So
+            # the order stays. The jobs are counted within that step: no other thread adds one in
+            # between.
             counted = map(islice, (iter(jobs.pop, None),), map(len, (jobs,)))
             jobs.extendleft(filterfalse(claimed.__contains__, chain.from_iterable(counted)))
         tombstones.undone()
@@ -364,7 +370,10 @@ class Lane:
     # --- after a kill ---------------------------------------------------------------------
 
     def settle_aborted(self, job: Job) -> None:
-        """Settle a job that an abort has claimed, if the aborting thread was killed before it did so."""
+        """Settle a job that an abort has claimed.
+
+        The aborting thread may have been killed before it settled the job.
+        """
         owner = job.owner
         if type(owner) is Abort:
             if job.reply.done():

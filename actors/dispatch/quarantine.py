@@ -21,7 +21,8 @@ class _Death:
         self.at = at
         """Monotonic seconds."""
         self.alone = alone
-        """Whether nothing else ran in the worker at that time. Then the worker died of this statement."""
+        """Whether nothing else ran in the worker at that time. Then the worker died of this
+        statement."""
         self.cleared = False
         """Whether the statement was answered later, with other parameters."""
 
@@ -32,7 +33,8 @@ class Quarantine:
     A request is held back in two cases:
 
     * Enough workers died of the same statement with the same parameters.
-    * Enough workers died of the same statement with any parameters, and it was never answered since.
+    * Enough workers died of the same statement with any parameters, and it was never answered
+      since.
 
     So a statement that many callers run is not suspected when workers are killed from outside. The
     quarantine stores no parameters, only a number made from them.
@@ -42,7 +44,8 @@ class Quarantine:
         """Create a quarantine.
 
         Args:
-            deaths: how many workers a request has to kill before it is held back; 0 holds nothing back.
+            deaths: how many workers a request has to kill before it is held back; 0 holds nothing
+                back.
             within: the window in seconds.
         """
         self._allowed = deaths
@@ -60,7 +63,10 @@ class Quarantine:
             self.deaths.append(_Death(request, now, alone=alone))
 
     def suspects(self, request: Request) -> bool:
-        """Say whether a worker has died while it ran this statement, and the statement was not answered since."""
+        """Say whether a worker has died while it ran this statement.
+
+        A statement that was answered since is not suspected.
+        """
         return bool(self.deaths) and any(death.sql == request.sql and not death.cleared for death in self.deaths)
 
     def clear(self, request: Request) -> None:
@@ -75,7 +81,7 @@ class Quarantine:
                         self.deaths.remove(death)
 
     def deaths_of(self, request: Request, now: float) -> int:
-        """Return the number of workers that a request has killed, if the request is held back; otherwise 0."""
+        """Return how many workers a request has killed; 0 if it is not held back."""
         self.forget(now)
         suspects = [death for death in self.deaths if death.sql == request.sql and death.alone]
         if len(suspects) < self._allowed:

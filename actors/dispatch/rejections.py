@@ -163,9 +163,9 @@ def _shown(error: BaseException) -> str:
 def without_text(error: BaseException) -> BaseException:
     """Return an error of the same class without its text.
 
-    It is for all callers but the one whose job raised it. The text may quote a parameter of that job:
-    a function called from SQL may raise `SystemExit(value)`. A `ChildProcessEnded` holds no value of
-    a caller, and keeps its text.
+    It is for all callers but the one whose job raised it. The text may quote a parameter of that
+    job: a function called from SQL may raise `SystemExit(value)`. A `ChildProcessEnded` holds no
+    value of a caller, and keeps its text.
     """
     kind = type(error)
     if kind is ChildProcessEnded:

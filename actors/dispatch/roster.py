@@ -1,4 +1,4 @@
-"""Roster: the workers of a crew, from their start to their removal, and the jobs that a removed worker leaves."""
+"""Roster: the workers of a crew, from start to removal, and the orphans of a removed worker."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +15,7 @@ __all__ = ["Roster"]
 
 
 class Roster:
-    """Knows which workers are starting or up, in which lane each serves, and the counters of all of them.
+    """Knows which workers are starting or up, the lane of each, and the counters of all.
 
     A worker is added, becomes ready, and is removed. Its orphans are the jobs that it has begun and
     not ended. All methods may be called from any thread.
@@ -26,8 +26,8 @@ class Roster:
         self._timers = timers
         self._clock = clock
         self.counters: list[Counters] = []
-        """Those of all workers that there ever were."""
-        # Those of them that are free for the next worker.
+        """The counters of all workers that there ever were."""
+        # The counters that are free for the next worker.
         self._unused: list[Counters] = []
 
     def add_worker(self, handle: WorkerHandle, lane: Lane) -> None:
@@ -94,7 +94,7 @@ class Roster:
         return orphans
 
     def _orphans_of(self, handle: WorkerHandle, lane: Lane) -> list[Job]:
-        """Return the orphans of a worker, and put the other jobs of its batch back into their lanes.
+        """Return the orphans of a worker; put the other jobs of its batch back into their lanes.
 
         The batch is over before anything else happens; see `JobBatch.begin`.
         """

@@ -1,8 +1,8 @@
 """Routing: a guess which requests write, for a database that has a writer.
 
-The database engine decides, and not this guess. Before the first step of a statement a reader learns
-that the statement writes, and reroutes the job to the writer. A right guess saves that detour. A
-wrong guess costs time and nothing else.
+The database engine decides, and not this guess. Before the first step of a statement a reader
+learns that the statement writes, and reroutes the job to the writer. A right guess saves that
+detour. A wrong guess costs time and nothing else.
 """
 
 from typing import Final
@@ -23,14 +23,16 @@ class Routing:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        # Hash of a text → whether it writes. Two texts with one hash share an answer, which may be wrong for one.
+        # Hash of a text → whether it writes. Two texts with one hash share an answer, which may be
+        # wrong for one.
         self._known: dict[int, bool] = {}
 
     def writes(self, request: Request) -> bool:
         """Say whether `request` should go to the writer."""
         if isinstance(request, Query) and request.many is None:
             writes = self._known.get(hash(request.sql))
-            # Writes that go straight to the writer run in the order of their submission. Most begin with such a word.
+            # Writes that go straight to the writer run in the order of their submission. Most begin
+            # with such a word.
             return self._remember(request.sql, _begins_with_a_writing_word(request.sql)) if writes is None else writes
         if isinstance(request, (Query, Script)):
             return True

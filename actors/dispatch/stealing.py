@@ -29,13 +29,15 @@ class Stealing:
         self._lane = lane
         # Counts the looks at other workers, so that each look takes the next worker.
         self._looked_at = 0
-        # Monotonic seconds at which the supervisor looks for a batch that stalls while a worker is idle.
+        # Monotonic seconds at which the supervisor looks for a batch that stalls while a worker is
+        # idle.
         self._watch_at = 0.0
 
     def take_stalled(self, batch: JobBatch) -> None:
-        """Look at one other worker, the next one each time, and take from its batch if that has stalled.
+        """Take jobs from the batch of one other worker, if that batch has stalled.
 
-        The jobs there were submitted before the jobs in the queue.
+        Each call looks at the next worker. The jobs there were submitted before the jobs in the
+        queue.
         """
         handles = self._lane.handles
         self._looked_at += 1
@@ -81,7 +83,8 @@ class Stealing:
     def _take_from(self, other: JobBatch, batch: JobBatch) -> bool:
         jobs = other.waiting()
         if jobs:
-            # Some of these jobs may not run together: the other worker may be about to requeue them.
+            # Some of these jobs may not run together: the other worker may be about to requeue
+            # some.
             del jobs[self._lane.batch_size(jobs, len(jobs)) :]
         else:
             jobs = other.take_back((len(other.jobs) + 1) // 2)
@@ -93,7 +96,10 @@ class Stealing:
         return [batch for batch in self._lane.batches() if len(batch.jobs) > 1]
 
     def _is_worth_taking(self, batch: JobBatch, now: float) -> bool:
-        """Say whether the rest of a batch takes longer than it costs to take some of it, or has stalled."""
+        """Say whether the rest of a batch is worth taking.
+
+        It has stalled, or it takes longer than it costs to take a part of it.
+        """
         left = max(len(batch.waiting()), len(batch.running) - 1)
         try:
             takes = self._lane.quick.get(batch.jobs[-1].request.sql, _STALLED)

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPT_AGAIN", "Timers"]
 
 INTERRUPT_AGAIN: Final = 0.02
-"""Seconds after which an interrupt is repeated. SQLite loses one that comes before the statement's first step."""
+"""Seconds after which an interrupt is repeated.
+
+SQLite loses an interrupt that comes before the statement's first step.
+"""
 _NEVER: Final = float("inf")
 _SLOTS_A_SECOND: Final = 100
 _CHUNK: Final = 1000  # jobs of a queue that are looked at together
@@ -23,9 +26,9 @@ _CHUNK: Final = 1000  # jobs of a queue that are looked at together
 class Timers:
     """The deadlines of jobs, and the interrupts to repeat.
 
-    A submitted job's deadline is not noted: most jobs are done long before. Only the earliest deadline
-    is remembered. When its time comes, the supervisor notes the deadlines of all jobs that are not
-    done (`see`).
+    A submitted job's deadline is not noted: most jobs are done long before. Only the earliest
+    deadline is remembered. When its time comes, the supervisor notes the deadlines of all jobs that
+    are not done (`see`).
 
     **No deadline is lost.** A caller puts its job into the queue before it looks at `earliest`. The
     supervisor resets `earliest` before it looks at the queue. So one of the two sees the other.
@@ -38,7 +41,8 @@ class Timers:
         self.notify: Callable[[], object] = lambda: None
         """Makes the supervisor call `next` again. Never blocks, never raises."""
         self.earliest = _NEVER
-        """No later than the earliest deadline that `see` has not noted. Only the supervisor writes it."""
+        """No later than the earliest deadline that `see` has not noted. Only the supervisor writes
+        it."""
         self.interrupted: dict[Job, None] = {}
         """The jobs that were interrupted while they ran, until they are done."""
         # Earlier deadlines than `earliest`, and other times to look, from any thread.
@@ -97,7 +101,10 @@ class Timers:
         return None if at == _NEVER else at
 
     def begin_look(self, now: float) -> None:
-        """Note that the supervisor looks now. A thread that needs a later look calls `look_at` again."""
+        """Note that the supervisor looks now.
+
+        A thread that needs a later look calls `look_at` again.
+        """
         if self._look_at <= now:
             self._look_at = _NEVER
 

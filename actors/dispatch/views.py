@@ -61,7 +61,7 @@ def writing_of(handles: Sequence[WorkerHandle]) -> str | None:
 
 
 def in_words(handles: Sequence[WorkerHandle], size: int) -> str:
-    """Return the number of workers that are up, of `size`, and how many of them are busy and idle."""
+    """Return in words how many workers of `size` are up, busy and idle."""
     states = [handle.state for handle in handles]
     busy, idle = states.count(WorkerState.BUSY), states.count(WorkerState.IDLE)
     up = len(states) - states.count(WorkerState.STARTING)

@@ -38,7 +38,8 @@ class WorkerState(Enum):
 class WorkerHandle:
     """A worker as the dispatcher knows it.
 
-    The worker's thread writes it. The thread that removes the worker writes `state` and ends the batch.
+    The worker's thread writes it. The thread that removes the worker writes `state` and ends the
+    batch.
     """
 
     __slots__ = ("batch", "connection", "counters", "id", "lane", "since", "state", "wake", "was_recalled")
@@ -63,11 +64,17 @@ class WorkerHandle:
 
     @property
     def running(self) -> "list[Job]":
-        """The jobs that it has begun, oldest first. There are several if its connection runs them together."""
+        """The jobs that it has begun, oldest first.
+
+        There are several if its connection runs them together.
+        """
         return [] if self.batch is None else list(self.batch.running)
 
     def end_batch(self) -> "JobBatch | None":
-        """Let the worker begin nothing more, and take back from its connection all jobs that have not begun."""
+        """Let the worker begin nothing more.
+
+        Take back from its connection all jobs that have not begun.
+        """
         batch = self.batch
         if batch is not None:
             batch.is_over = True
