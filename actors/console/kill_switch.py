@@ -8,7 +8,7 @@ __all__ = ["KillSwitch"]
 
 
 class KillSwitch:
-    """The SQL function `anagrams(a, b)`, which kills the thread that calls it once the switch is on.
+    """The SQL function `anagrams(a, b)`. Once the switch is on, it kills the thread that calls it.
 
     While the switch is entered, every connection that opens in this process has the function. No
     thread can be killed from outside in the middle of a statement. A `SystemExit` from inside is a

@@ -20,9 +20,9 @@ _FRAME = 0.04  # seconds; nobody sees more than 25 frames a second
 class Screen:
     """Writes to a terminal, or plain lines to any other stream.
 
-    Each change is one write, which overwrites the old text and clears only the rest of it. So nothing
-    flickers. The cursor always stands below the last line. So the terminal needs no repair, however
-    the program ends.
+    Each change is one write, which overwrites the old text and clears only the rest of it. So
+    nothing flickers. The cursor always stands below the last line. So the terminal needs no repair,
+    however the program ends.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -33,7 +33,7 @@ class Signals:
         return self
 
     def ignore(self) -> None:
-        """Ignore all these signals from now on: the program is ending, and a second Ctrl-C is not needed."""
+        """Ignore these signals from now on: the program is ending, and Ctrl-C adds nothing."""
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
 

@@ -29,15 +29,13 @@ class Stealing:
         self._lane = lane
         # Counts the looks at other workers, so that each look takes the next worker.
         self._looked_at = 0
-        # Monotonic seconds at which the supervisor looks for a batch that stalls while a worker is
-        # idle.
+        # Monotonic seconds at which the supervisor looks for stalled batches.
         self._watch_at = 0.0
 
     def take_stalled(self, batch: JobBatch) -> None:
         """Take jobs from the batch of one other worker, if that batch has stalled.
 
-        Each call looks at the next worker. The jobs there were submitted before the jobs in the
-        queue.
+        Each call looks at the next worker. Its jobs were submitted before the jobs in the queue.
         """
         handles = self._lane.handles
         self._looked_at += 1
@@ -83,8 +81,7 @@ class Stealing:
     def _take_from(self, other: JobBatch, batch: JobBatch) -> bool:
         jobs = other.waiting()
         if jobs:
-            # Some of these jobs may not run together: the other worker may be about to requeue
-            # some.
+            # Not all of these jobs may run together: the other worker may be about to requeue some.
             del jobs[self._lane.batch_size(jobs, len(jobs)) :]
         else:
             jobs = other.take_back((len(other.jobs) + 1) // 2)
