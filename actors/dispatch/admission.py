@@ -180,7 +180,8 @@ class Admission:
             return None
         if len(lane.jobs) >= most and int(lane.tombstones):
             lane.purge()
-        # A job that a free worker is about to take does not count, so max_queue=0 is of use.
+        # A job that a free worker is about to take does not count, so max_queue=0 means "now or
+        # never".
         left = {each: each.queued - each.free for each in self.lanes}
         if left[lane] < 0 or sum(max(0, waiting) for waiting in left.values()) < most:
             return None

@@ -77,7 +77,7 @@ class JobBatch(Batch):
                 lane.requeue([job])
                 return None
             elif (lane.gate is None and (job.deadline is None or job.deadline > self.now)) or not self._refuses(job):
-                if job.deadline is not None and not job.seen and job.deadline < lane.timers.earliest:
+                if job.deadline is not None and not job.is_scheduled and job.deadline < lane.timers.earliest:
                     lane.timers.note(job.deadline)
                 job.started_at = self.now
                 self.running.append(job)
@@ -196,7 +196,7 @@ class JobBatch(Batch):
                 self._note_duration(request, seconds)
             else:
                 lane.quick[request.sql] = seconds
-        if job.seen:
+        if job.is_scheduled:
             lane.timers.forget(job)
         job.finish(outcome, counters)
 
@@ -217,7 +217,7 @@ class JobBatch(Batch):
         objection = self.lane.admission.objection(job, self.now)
         if objection is None:
             return False
-        if job.seen:
+        if job.is_scheduled:
             self.lane.timers.forget(job)
         job.reject(objection, self.handle.counters)
         return True

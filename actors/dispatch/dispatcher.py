@@ -177,7 +177,7 @@ class Dispatcher:
         if not job.is_unwanted:
             self.timers.forget(job)
             job.deadline = deadline
-            self.timers.see_again(job)
+            self.timers.reschedule(job)
 
     # --- waits ----------------------------------------------------------------------------
 

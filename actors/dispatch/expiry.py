@@ -50,7 +50,7 @@ class Expiry:
         timers, lanes = self._timers, self._admission.lanes
         timers.begin_look(now)
         if timers.earliest <= now:
-            timers.see(lanes)
+            timers.schedule_all(lanes)
         for job in timers.due(now, _PORTION):
             self._expire_one(job, now)
         for lane in lanes:
@@ -64,7 +64,7 @@ class Expiry:
         if job.reply.done() or job.deadline is None:
             return
         if job.deadline > now:  # it was given another deadline
-            self._timers.see_again(job)
+            self._timers.reschedule(job)
             return
         why = endings.timed_out(self._admission, now + self._grace)
         if not self._withdraw(job, why):

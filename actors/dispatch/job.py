@@ -57,7 +57,18 @@ class Job:
     """
 
     __slots__ = (
-        *("abort", "cancel", "claims", "deadline", "lane", "reply", "request", "seen", "started_at", "submitted_at"),
+        *(
+            "abort",
+            "cancel",
+            "claims",
+            "deadline",
+            "lane",
+            "reply",
+            "request",
+            "is_scheduled",
+            "started_at",
+            "submitted_at",
+        ),
         *("checkout", "waiter"),
     )
 
@@ -78,8 +89,8 @@ class Job:
         """The lane in which the job waits, or waited."""
         self.checkout: Checkout | None = None
         """The calls between the job and its caller while the job runs; `None` for most requests."""
-        self.seen = False
-        """Whether the timers have noted its deadline. Only `Timers` writes it."""
+        self.is_scheduled = False
+        """Whether the timers have scheduled its deadline. Only `Timers` writes it."""
         self.abort: Abort | None = None
         """Why the running job was interrupted, unless it was a cancel."""
         self.cancel: Abort | None = None

@@ -139,7 +139,7 @@ class Lane:
             self.admission.abort(job, refusal)
             return
         if job.deadline is not None:
-            self.timers.see_again(job)
+            self.timers.reschedule(job)
         writers.wake_one()
         self.on_reroute(job)
 
@@ -158,7 +158,7 @@ class Lane:
                     if job.is_unwanted:
                         self.admission.end_unwanted(job)
                     if job.deadline is not None:
-                        self.timers.see_again(job)
+                        self.timers.reschedule(job)
                     refusal = self.admission.refusal_of_accepted(lane)
                     if refusal is not None:
                         self.admission.abort(job, refusal)

@@ -26,30 +26,29 @@ _CHUNK: Final = 1000  # jobs of a queue that are looked at together
 class Timers:
     """The deadlines of jobs, and the interrupts to repeat.
 
-    A submitted job's deadline is not noted: most jobs are done long before. Only the earliest
-    deadline is remembered. When its time comes, the supervisor notes the deadlines of all jobs that
-    are not done (`see`).
+    A submitted job's deadline is not scheduled: most jobs are done long before. Only the earliest
+    deadline is remembered. When its time comes, the supervisor schedules the deadlines of all jobs
+    that are not done (`schedule_all`).
 
     **No deadline is lost.** A caller puts its job into the queue before it looks at `earliest`. The
     supervisor resets `earliest` before it looks at the queue. So one of the two sees the other.
 
-    Noted jobs lie in slots of 10 ms. To add or to remove a job costs the same for any
-    number of jobs. A job is due up to 10 ms after its deadline, never before.
+    Scheduled jobs lie in slots of 10 ms. To add or to remove a job costs the same for any number of
+    jobs. A job is due up to 10 ms after its deadline, never before.
     """
 
     def __init__(self) -> None:
         self.notify: Callable[[], object] = lambda: None
         """Makes the supervisor call `next` again. Never blocks, never raises."""
         self.earliest = _NEVER
-        """No later than the earliest deadline that `see` has not noted. Only the supervisor writes
-        it."""
+        """No later than the earliest unscheduled deadline. Only the supervisor writes it."""
         self.interrupted: dict[Job, None] = {}
         """The jobs that were interrupted while they ran, until they are done."""
         # Earlier deadlines than `earliest`, and other times to look, from any thread.
         self._notes: deque[float] = deque()
         self._looks: deque[float] = deque()
-        # Jobs that have moved, so that `see` would not find them where it looks.
-        self._again: deque[Job] = deque()
+        # Jobs that have moved, so that `schedule_all` would not find them where it looks.
+        self._moved: deque[Job] = deque()
         self._look_at = _NEVER
         # Slot → the jobs in it, and the slots, smallest first.
         self._slots: dict[int, dict[Job, None]] = {}
@@ -68,10 +67,10 @@ class Timers:
             self._looks.append(at)
             self.notify()
 
-    def see_again(self, job: Job) -> None:
-        """Note the deadline of a job that has moved to another place."""
-        job.seen = False
-        self._again.append(job)
+    def reschedule(self, job: Job) -> None:
+        """Schedule the deadline of a job that has moved to another place."""
+        job.is_scheduled = False
+        self._moved.append(job)
         if job.deadline is not None and job.deadline < self.earliest:
             self.note(job.deadline)
 
@@ -108,27 +107,27 @@ class Timers:
         if self._look_at <= now:
             self._look_at = _NEVER
 
-    def see(self, lanes: "Iterable[Lane]") -> None:
-        """Note the deadlines of all jobs that are not done."""
+    def schedule_all(self, lanes: "Iterable[Lane]") -> None:
+        """Schedule the deadlines of all jobs that are not done."""
         self.earliest = _NEVER
-        while self._again:
-            self.see_one(self._again.popleft())
+        while self._moved:
+            self.schedule(self._moved.popleft())
         for lane in lanes:
             # A worker may take a job out of the queue in the meantime: then the job is in a batch.
-            for jobs in (_taken(lane), _unseen(lane.jobs), _taken(lane)):
+            for jobs in (_taken(lane), _unscheduled(lane.jobs), _taken(lane)):
                 for job in jobs:
-                    self.see_one(job)
+                    self.schedule(job)
 
-    def see_one(self, job: Job) -> None:
-        """Note the deadline of a job, if it has one and is not done."""
-        if job.seen or job.deadline is None or job.reply.done():
+    def schedule(self, job: Job) -> None:
+        """Schedule the deadline of a job, if the job has one and is not done."""
+        if job.is_scheduled or job.deadline is None or job.reply.done():
             return
         slot = _slot_of(job)
         if slot not in self._slots:
             self._slots[slot] = {}
             heappush(self._order, slot)
         self._slots[slot][job] = None
-        job.seen = True
+        job.is_scheduled = True
 
     def due(self, now: float, most: int) -> list[Job]:
         """Remove and return the jobs that are due, at most `most` of them."""
@@ -156,12 +155,12 @@ def _taken(lane: "Lane") -> list[Job]:
     return [job for handle in tuple(lane.handles) if handle.batch is not None for job in tuple(handle.batch.jobs)]
 
 
-def _unseen(jobs: "deque[Job]") -> list[Job]:
-    """Return the jobs at the end of a queue that `see` has not noted, oldest first."""
+def _unscheduled(jobs: "deque[Job]") -> list[Job]:
+    """Return the unscheduled jobs at the end of a queue, oldest first."""
     many = _CHUNK
     while True:
         # One step of the interpreter: other threads change the queue.
         last = list(islice(reversed(jobs), many))
-        if len(last) < many or last[-1].seen:
-            return [job for job in reversed(last) if not job.seen]
+        if len(last) < many or last[-1].is_scheduled:
+            return [job for job in reversed(last) if not job.is_scheduled]
         many *= 4

@@ -285,7 +285,7 @@ def overdue():
     crew.submitted(2)
     for job in crew.jobs[1:]:
         job.deadline = crew.clock.now + 1
-        crew.dispatcher.timers.see_again(job)
+        crew.dispatcher.timers.reschedule(job)
     crew.begin(crew.workers[0])
     crew.tick()
     crew.clock.now += 2
