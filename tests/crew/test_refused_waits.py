@@ -464,7 +464,7 @@ def test_ctrl_c_in_the_middle_of_a_refusal_leaves_no_reply_unsettled(own):
 
         if not own:
             crew.dispatcher.has_checkouts = True
-            crew.dispatcher._is_held_by = lambda owner, job: True
+            crew.dispatcher.deadlocks._is_held_by = lambda owner, job: True
         return (crew, job), wait
 
     for (crew, job), where in cut_off(prepare):

@@ -153,7 +153,7 @@ def test_a_dumb_terminal_gets_plain_lines(tmp_path):
     check_story(written)
 
 
-@pytest.mark.parametrize("moment", ["querycrew demo:", "asked"])
+@pytest.mark.parametrize("moment", ["querycrew demo:", "sent"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_demo_cleanly(tmp_path, moment, number, code):
     with subprocess.Popen(

@@ -13,6 +13,8 @@ from actors.dispatch.batch import JobBatch
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
 from actors.dispatch.lane import Lane
+from actors.dispatch.roster import Roster
+from actors.dispatch.stealing import Stealing
 from actors.dispatch.timers import Timers
 from actors.dispatch.worker_handle import WorkerState
 from actors.inbox import Inbox
@@ -26,7 +28,7 @@ from supervisor import Supervisor
 _REAL = {
     (owner, name): getattr(owner, name)
     for owner, name in (
-        *((Lane, "take"), (Lane, "requeue"), (JobBatch, "begin"), (Dispatcher, "_orphans_of"), (Worker, "_perform")),
+        *((Lane, "take"), (Lane, "requeue"), (JobBatch, "begin"), (Roster, "_orphans_of"), (Worker, "_perform")),
         *((Reply, "settle"), (Reply, "cancel"), (Inbox, "close"), (Supervisor, "_publish"), (Job, "finish")),
         *((Dispatcher, "_claim"), (Host, "draw"), (ChildConnection, "_unbegun")),
     )
@@ -61,7 +63,7 @@ def _is_idle_after_its_last_look(self: Lane, handle: Any) -> JobBatch | None:
         return _REAL[Lane, "take"](self, handle)  # type: ignore[no-any-return]
     batch = handle.batch = JobBatch(handle, self)
     batch.now = handle.since = self.clock()
-    self._fill(batch)
+    self._take_share(batch)
     if batch.jobs:
         return batch
     handle.state = WorkerState.IDLE
@@ -75,7 +77,7 @@ def _stays_idle_when_something_else_wakes_it(self: Lane, handle: Any) -> JobBatc
     return _REAL[Lane, "take"](self, handle)  # type: ignore[no-any-return]
 
 
-def _steals_what_runs(self: Lane, other: JobBatch, batch: JobBatch) -> bool:
+def _steals_what_runs(self: Stealing, other: JobBatch, batch: JobBatch) -> bool:
     jobs = [job for job in other.jobs if not job.reply.done()]
     for job in jobs:
         job.claims.clear()
@@ -112,16 +114,16 @@ def _is_begun_again_after_the_death_of_a_child(self: ChildConnection, *, has_beg
     return _REAL[ChildConnection, "_unbegun"](self, has_begun=False)  # type: ignore[no-any-return]
 
 
-def _is_run_again_after_a_death(self: Dispatcher, handle: Any, lane: Lane) -> list[Job]:
-    orphans = _REAL[Dispatcher, "_orphans_of"](self, handle, lane)
+def _is_run_again_after_a_death(self: Roster, handle: Any, lane: Lane) -> list[Job]:
+    orphans = _REAL[Roster, "_orphans_of"](self, handle, lane)
     for job in orphans[:1]:
         job.unclaim(handle.batch)
         lane.requeue([job])
     return orphans[1:]  # type: ignore[no-any-return]
 
 
-def _orphans_are_forgotten(self: Dispatcher, handle: Any, lane: Lane) -> list[Job]:
-    _REAL[Dispatcher, "_orphans_of"](self, handle, lane)
+def _orphans_are_forgotten(self: Roster, handle: Any, lane: Lane) -> list[Job]:
+    _REAL[Roster, "_orphans_of"](self, handle, lane)
     return []
 
 
@@ -179,7 +181,7 @@ def _what_is_stuck_is_left_alone(self: Dispatcher, now: float) -> list[Any]:
     return []
 
 
-def _the_queue_is_kept(self: Dispatcher, lane: Lane, error: Any) -> None:
+def _the_queue_is_kept(self: Admission, lane: Lane, why: Any) -> None:
     pass
 
 
@@ -230,16 +232,16 @@ PLANTS: list[tuple[type, str, Any, int]] = [
     (Lane, "requeue", _what_a_dead_worker_had_taken_is_lost, 1),
     (Lane, "take", _is_idle_after_its_last_look, 1),
     (Lane, "take", _stays_idle_when_something_else_wakes_it, 1),
-    (Lane, "_take_from", _steals_what_runs, 1),
+    (Stealing, "_take_from", _steals_what_runs, 1),
     (Lane, "wake_one", _nobody_is_woken, 1),
     (Lane, "reroute", _is_lost_on_its_way_to_the_writer, 1),
     (ChildConnection, "recall", _is_recalled_though_it_was_begun, 1),
     (Host, "draw", _begins_what_was_recalled, 1),
     (ChildConnection, "_unbegun", _is_begun_again_after_the_death_of_a_child, 1),
-    (Dispatcher, "_orphans_of", _is_run_again_after_a_death, 1),
-    (Dispatcher, "_orphans_of", _orphans_are_forgotten, 1),
+    (Roster, "_orphans_of", _is_run_again_after_a_death, 1),
+    (Roster, "_orphans_of", _orphans_are_forgotten, 1),
     (Batch, "interrupt", _another_job_is_interrupted, 1),
-    (Batch, "_wait_for_interrupts", _does_not_wait_for_an_interrupt, 1500),
+    (Batch, "_wait_for_interrupts", _does_not_wait_for_an_interrupt, 9000),
     (Worker, "_perform", _says_that_it_is_committed, 1),
     (Worker, "_close_steps", _leaves_a_transaction_open, 1),
     (Checkout, "_close", _leaves_turns_without_an_answer, 1),
@@ -249,7 +251,7 @@ PLANTS: list[tuple[type, str, Any, int]] = [
     (Timers, "note", _deadlines_wake_nobody, 1),
     (Admission, "objection", _too_late_and_run_all_the_same, 1),
     (Dispatcher, "follow_up", _what_is_stuck_is_left_alone, 1),
-    (Dispatcher, "_reject_waiting", _the_queue_is_kept, 1),
+    (Admission, "reject_waiting", _the_queue_is_kept, 1),
     (Dispatcher, "_let_workers_retire", _the_idle_sleep_on, 1),
     (Dispatcher, "resume", _stays_suspended, 1),
     (Job, "finish", _counts_twice, 1),

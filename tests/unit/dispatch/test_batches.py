@@ -2,8 +2,8 @@
 
 import pytest
 
+from actors.dispatch import endings, stealing
 from actors.dispatch import lane as lanes
-from actors.dispatch.job import Abort
 from actors.dispatch.worker_handle import WorkerState
 from actors.values.errors import DatabaseUnavailable, QueryCancelled, QueryTimeout, SupervisorStopped, WouldDeadlock
 from actors.values.requests import Call, Query, Script, Transaction
@@ -215,7 +215,7 @@ def test_what_is_left_of_a_stalled_batch_comes_before_newer_jobs(crew):
     crew.begin(busy)
     other = crew.worker()
     newer = crew.submitted(2, QUICK)
-    crew.clock.now += 2 * lanes._STALLED
+    crew.clock.now += 2 * stealing._STALLED
     found = crew.work(other)
     assert found == [newer[0], *jobs[1:], newer[1]], "it looks at one other worker each time, and first at itself"
 
@@ -240,8 +240,8 @@ def test_the_supervisor_wakes_an_idle_worker_for_what_is_left_of_a_batch_that_ha
     assert crew.begin(busy) is jobs[0]
     assert crew.woken == []
     due = crew.dispatcher.next_due()
-    assert due == crew.clock.now + lanes._STALLED
-    crew.tick(lanes._STALLED)
+    assert due == crew.clock.now + stealing._STALLED
+    crew.tick(stealing._STALLED)
     assert crew.woken == [idle]
     assert crew.work(idle) == jobs[1:]
 
@@ -253,18 +253,18 @@ def test_a_look_that_comes_early_does_not_lose_the_watch_for_a_batch_that_stalls
     busy = crew.worker()
     jobs = crew.submitted(5, QUICK)
     crew.lane.idle[:] = [idle]
-    crew.dispatcher.timers.look_at(crew.clock.now + lanes._STALLED / 2)  # for another reason
+    crew.dispatcher.timers.look_at(crew.clock.now + stealing._STALLED / 2)  # for another reason
     crew.dispatcher.next_due()
     assert crew.begin(busy) is jobs[0]
     crew.woken.clear()
     if all_busy:
         crew.lane.idle.clear()
-    crew.tick(lanes._STALLED / 2)
+    crew.tick(stealing._STALLED / 2)
     if all_busy:
         assert crew.take(idle) is None
     assert crew.woken == []
-    assert crew.dispatcher.next_due() <= crew.clock.now + lanes._STALLED
-    crew.tick(lanes._STALLED)
+    assert crew.dispatcher.next_due() <= crew.clock.now + stealing._STALLED
+    crew.tick(stealing._STALLED)
     assert crew.woken == [idle]
     assert crew.work(idle) == jobs[1:]
 
@@ -368,7 +368,7 @@ def test_a_job_that_is_interrupted_as_it_comes_to_wait_again_is_settled_once(way
         batch.begin()
         if way == "cancel":
             return crew, lambda: crew.dispatcher.cancel(job), [lambda: getattr(batch, end)(job)]
-        abort = Abort("timed_out", crew.dispatcher.admission.timed_out, crew.clock() + 1)
+        abort = endings.timed_out(crew.dispatcher.admission, crew.clock() + 1)
         job.deadline = crew.clock() + 1
         return crew, lambda: crew.dispatcher.interrupt(job, abort), [lambda: getattr(batch, end)(job)]
 
@@ -570,7 +570,7 @@ def test_cancelling_all_that_waits_takes_it_back_from_the_connection_as_well(cre
 def test_a_purge_leaves_the_others_in_their_order_and_settles_what_killed_threads_have_claimed(crew):
     jobs = crew.submitted(10)
     for job in jobs[::3]:
-        assert job.claim(Abort("cancelled", crew.dispatcher.admission.cancelled))
+        assert job.claim(endings.cancelled(crew.dispatcher.admission))
     crew.lane.purge()
     kept = [job for number, job in enumerate(jobs) if number % 3]
     assert list(crew.lane.jobs) == kept
@@ -582,7 +582,7 @@ def test_a_purge_keeps_the_order_though_a_job_is_asked_meanwhile():
     def prepare():
         crew = Harness()
         jobs = crew.submitted(4)
-        assert jobs[1].claim(Abort("cancelled", crew.dispatcher.admission.cancelled))
+        assert jobs[1].claim(endings.cancelled(crew.dispatcher.admission))
         return crew, crew.lane.purge, [crew.submit]
 
     for crew, _ in in_the_middle(prepare, ["purge"]):
@@ -598,7 +598,7 @@ def test_a_purge_loses_nothing_while_others_take_and_put(act):
         worker = crew.worker()
         jobs = crew.submitted(5, QUICK)
         for job in jobs[::2]:
-            assert job.claim(Abort("cancelled", crew.dispatcher.admission.cancelled))
+            assert job.claim(endings.cancelled(crew.dispatcher.admission))
         acts = {
             "submit": crew.submit,
             "take": lambda: crew.take(worker),

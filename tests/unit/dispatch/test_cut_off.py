@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from actors.dispatch.job import Abort
+from actors.dispatch import endings
 from actors.dispatch.worker_handle import WorkerState
 from actors.values.errors import ConnectionLost
 from actors.values.restart import RestartPolicy
@@ -86,7 +86,7 @@ def refusing(crew):
 def purging():
     crew = crew_with(jobs=6)
     for job in crew.jobs[::2]:
-        assert job.claim(Abort("cancelled", crew.dispatcher.admission.cancelled))
+        assert job.claim(endings.cancelled(crew.dispatcher.admission))
     return crew, crew.lane.purge
 
 
@@ -285,7 +285,7 @@ def overdue():
     crew.submitted(2)
     for job in crew.jobs[1:]:
         job.deadline = crew.clock.now + 1
-        crew.dispatcher.timers.see_again(job)
+        crew.dispatcher.timers.reschedule(job)
     crew.begin(crew.workers[0])
     crew.tick()
     crew.clock.now += 2

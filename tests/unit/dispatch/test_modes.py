@@ -230,7 +230,7 @@ def test_the_child_of_a_fork_rejects_every_job_though_another_thread_holds_the_l
         let_go.set()
         holder.join(10)
     assert type(refusal) is SupervisorStopped
-    assert "this process was forked from the one that runs the crew" in str(refusal)
+    assert "this process was forked from the process that runs the crew" in str(refusal)
 
 
 def test_the_child_of_a_fork_leaves_the_parents_workers_alone():

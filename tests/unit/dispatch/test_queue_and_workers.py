@@ -96,8 +96,8 @@ def test_a_full_queue_refuses_and_says_what_to_change():
     refusal = crew.refused()
     assert type(refusal) is QueueFull
     assert str(refusal) == (
-        "crew 'app' has 2 jobs queued, and max_queue is 2; ask later, ask less at once, "
-        "or start the crew with more workers (size is 2) or a larger max_queue"
+        "crew 'app' has 2 jobs queued, and max_queue is 2; send the request later, "
+        "send fewer requests at once, or raise max_queue or the number of workers (size is 2)"
     )
     assert crew.status().rejected == 1
 

@@ -40,7 +40,7 @@ class TimersMachine(RuleBasedStateMachine):
     def add(self, deadline, number):
         for _ in range(number):
             one = job(deadline)
-            self.timers.see_one(one)
+            self.timers.schedule(one)
             self.waiting.append(one)
 
     @precondition(lambda self: self.waiting)
@@ -106,7 +106,7 @@ def seen(*times):
     """Return timers that have seen a job for each of these deadlines, and the jobs."""
     timers, jobs = Timers(), [job(at) for at in times]
     for one in jobs:
-        timers.see_one(one)
+        timers.schedule(one)
     return timers, jobs
 
 
@@ -143,8 +143,8 @@ def test_a_finalizer_may_add_a_job_in_the_middle_of_adding_one(before, deadline,
     timers, jobs = seen(*before)
     other = job(other_deadline)
     one = JobWithAFinalizer(Query("SELECT 1"), Reply(), 0.0, deadline)
-    one.finalizer = lambda: timers.see_one(other)
-    timers.see_one(one)
+    one.finalizer = lambda: timers.schedule(other)
+    timers.schedule(one)
     found = []
     while (due_at := timers.next(0.0)) is not None:
         found += all_due(timers, due_at)
@@ -174,20 +174,20 @@ def test_a_job_that_is_done_or_has_no_deadline_is_not_noted():
     done, without = job(1.0), job(None)
     done.reply.settle("early")
     timers = Timers()
-    timers.see_one(done)
-    timers.see_one(without)
+    timers.schedule(done)
+    timers.schedule(without)
     timers.forget(without)
     assert timers.next(0.0) is None
 
 
 def test_a_deadline_is_noted_once_until_the_job_moves():
     timers, (one,) = seen(1.0)
-    timers.see_one(one)
+    timers.schedule(one)
     assert all_due(timers, 2.0) == [one]
-    timers.see_one(one)
+    timers.schedule(one)
     assert all_due(timers, 2.0) == []
-    timers.see_again(one)
-    timers.see([])
+    timers.reschedule(one)
+    timers.schedule_all([])
     assert all_due(timers, 2.0) == [one]
 
 
@@ -272,7 +272,7 @@ def test_a_deadline_holds_wherever_its_job_is(place, is_seen):
     job = crew.submit(QUICK, deadline=crew.clock.now + 1)
     if is_seen:
         crew.dispatcher.next_due()
-        crew.dispatcher.timers.see(crew.dispatcher.lanes)
+        crew.dispatcher.timers.schedule_all(crew.dispatcher.lanes)
     if place != "queue":
         batch = crew.take(worker)
     if place == "handed over":
@@ -312,7 +312,7 @@ def test_no_deadline_is_lost_though_its_job_moves_while_the_supervisor_looks(act
             "taken by another": [lambda: crew.run_batch(first.batch), take],
             "done": [done],
         }
-        return (crew, job), lambda: crew.dispatcher.timers.see(crew.dispatcher.lanes), acts[act]
+        return (crew, job), lambda: crew.dispatcher.timers.schedule_all(crew.dispatcher.lanes), acts[act]
 
     for (crew, job), where in in_the_middle(prepare, ("see",) if "take" in act else ()):
         if act == "done":
