@@ -3,7 +3,7 @@
 import apsw
 import pytest
 
-from actors.databases.sqlite.statement import statements_of
+from actors.databases.sqlite.sql_text import statements_of
 from supervisor import Query, Script
 from tests.support import error_of
 from tests.unhurt import KINDS, same_workers

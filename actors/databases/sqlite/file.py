@@ -5,12 +5,9 @@ import time
 from array import array
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import apsw
-
-if TYPE_CHECKING:
-    from actors.databases.sqlite.database import SQLite
 
 __all__ = ["Location", "OpenFile", "location_of", "readonly_uri"]
 
@@ -95,7 +92,7 @@ def location_of(text: str) -> Location:
     return Location(text, is_uri=text.startswith("file:"))
 
 
-def readonly_uri(database: "SQLite") -> tuple[str, Signature | None]:
+def readonly_uri(location: Location) -> tuple[str, Signature | None]:
     """Return how to open a file so that no file is created or changed, and how it looks, if nobody may change it.
 
     To read a file in WAL mode SQLite makes two files beside it, if they are not there. If another process has them
@@ -105,7 +102,6 @@ def readonly_uri(database: "SQLite") -> tuple[str, Signature | None]:
     Raises:
         apsw.CantOpenError: there is no file, or a log without its index, which only a writer can take up.
     """
-    location = location_of(database.path)
     if not location.is_file:
         return location.uri(), None
     path = location.real_path

@@ -43,7 +43,7 @@ def opened(
                 message += ", and SQLite(create=False) makes none"
             raise apsw.CantOpenError(message)
         if database.readonly:
-            path, seen = readonly_uri(database)
+            path, seen = readonly_uri(location)
             flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         else:
             path, flags = database.path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
