@@ -10,7 +10,7 @@ from actors.databases.base import Connection
 from actors.databases.sqlite.interactive import Steps
 from actors.databases.sqlite.lock_wait import LockWait
 from actors.databases.sqlite.lost import is_lost
-from actors.databases.sqlite.opening import opened
+from actors.databases.sqlite.opening import open_database
 from actors.databases.sqlite.runner import Runner
 from actors.databases.sqlite.scripts import run_script
 from actors.databases.sqlite.statement import NeedsTransaction, admit_all, admit_alone, admit_reading
@@ -67,15 +67,16 @@ class SQLiteConnection(Connection):
         self._open()
 
     def _open(self) -> None:
-        self.connection, self.file, self.warnings = opened(self._database, self._wait.on_busy, create=self._create)
-        self._create = False  # a file that is gone was there, and an empty one is no substitute
-        self.reads_only = self._role == READER or self._database.readonly
+        database, on_busy = self._database, self._wait.on_busy
+        self.connection, self.file, self.warnings = open_database(database, on_busy, create=self._create)
+        self._create = False  # a file that is gone later must not be replaced by an empty one
+        self.reads_only = self._role == READER or database.readonly
         if self._role == READER:
             self.connection.pragma("query_only", True)
             if self.file is not None:
                 self.file.look_again = _LOOK_AGAIN
-        runner = Runner(self.connection, sandbox=self._database.sandbox, reads_only=self.reads_only)
-        self._transactions = Transactions(runner, self._seal, self._database)
+        runner = Runner(self.connection, sandbox=database.sandbox, reads_only=self.reads_only)
+        self._transactions = Transactions(runner, self._seal, database)
         self._steps = Steps(self._transactions, self._seal)
         self._known = runner.known
         self._settings = runner.settings

@@ -17,9 +17,9 @@ class Counting:
     """Counts the rows that statements change, and notes the last rowid that they insert.
 
     `last_insert_rowid()` does not tell an insert from an earlier one. So before an insert the
-    number is set to one that no row has. If nothing was inserted, the old number is set back. SQL
-    never sees the number that no row has: the connection has a function with the name
-    `last_insert_rowid`, which calls `last_rowid`.
+    number is set to `_NO_ROWID`. If nothing was inserted, the old number is set back. SQL never
+    sees `_NO_ROWID`: the connection has a function with the name `last_insert_rowid`, which calls
+    `last_rowid`.
     """
 
     __slots__ = ("__weakref__", "_connection", "_hidden", "_runs", "changed", "rowid")
@@ -42,7 +42,8 @@ class Counting:
     def reset(self) -> None:
         """Begin to count for a new request."""
         self.changed = 0
-        """Rows that were changed. As in SQLite, changes by triggers and foreign keys do not count."""
+        """The number of changed rows. As in SQLite, changes by triggers and foreign keys do not
+        count."""
         self.rowid: int | None = None
         """The rowid of the last row that was inserted, if any was."""
 

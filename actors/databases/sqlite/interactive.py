@@ -1,4 +1,4 @@
-"""The steps of a checkout on a SQLite connection: a transaction, rows of statements, or a backup."""
+"""The steps of a checkout on a SQLite connection: a transaction, rows, or a backup."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -84,7 +84,7 @@ class Steps:
                 return Result()
             case CopyPages(pages):
                 assert self._copy is not None
-                return self._copy.go_on(pages)
+                return self._copy.copy_pages(pages)
             case KeepCopy():
                 assert self._copy is not None
                 return self._copy.keep()
@@ -209,7 +209,7 @@ class Steps:
             self._deallocate(cursor)
 
     def fetch_ahead(self) -> None:
-        """Fetch the rows that the caller will probably fetch next. `Fetch` raises an error of it."""
+        """Fetch the rows that the caller will probably fetch next. `Fetch` raises its error."""
         if self._likely is not None:
             self._likely.fetch_ahead()
 

@@ -88,7 +88,7 @@ class LockWait:
 
         Args:
             error: the error of the statement that needed the lock.
-            has_read: whether the transaction of the statement began as one that reads.
+            has_read: whether the transaction of the statement has read before it needed the lock.
         """
         if has_read:
             note = (

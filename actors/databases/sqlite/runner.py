@@ -9,7 +9,6 @@ from typing import Any
 import apsw
 
 from actors.databases.base import NeedsWriter
-from actors.databases.sqlite.authorizer import is_harmless
 from actors.databases.sqlite.counting import Counting
 from actors.databases.sqlite.settings import Settings
 from actors.databases.sqlite.statement import (
@@ -22,6 +21,7 @@ from actors.databases.sqlite.statement import (
     columns_of,
 )
 from actors.databases.sqlite.traces import ScriptTrace, Trace
+from actors.databases.sqlite.untrusted import is_harmless
 from actors.values.requests import Parameters, Query, shorten
 from actors.values.result import Result
 
@@ -84,7 +84,10 @@ class Runner:
             self.connection.execute(f'SELECT 1 FROM "{quoted}".sqlite_schema LIMIT 1').fetchall()  # noqa: S608
 
     def close_cursor(self) -> None:
-        """Close the cursor after an error. The error's traceback may keep it, and with it a lock."""
+        """Close the cursor after an error, and take a new one.
+
+        The error's traceback may keep the old cursor, and with it a lock on the database.
+        """
         with suppress(apsw.Error):
             self._cursor.close(True)
         self._cursor = self.connection.cursor()
@@ -238,7 +241,7 @@ class Runner:
             execute: the method of the cursor that begins the statement.
             sql: the statement.
             bindings: its parameters.
-            keeps: whether APSW may keep the statement prepared, and use one that it kept before.
+            keeps: whether APSW may keep the statement prepared, and use a kept one.
         """
         facts = self.known.get(sql) if keeps else None
         may_be_cached = facts is not None and facts.is_plain

@@ -311,7 +311,8 @@ class _Group:
         self.waiting = waiting
         """Jobs that were begun and are not in the transaction yet, or not any more."""
         self.ran: list[tuple[Task, Any]] = []
-        """The jobs that ran, each with its value or a `Rejection`. No job is answered before the commit."""
+        """The jobs that ran, each with its value or a `Rejection`. They are answered after the
+        commit."""
         self._first: Task | None = first
         self._until = 0.0
 
