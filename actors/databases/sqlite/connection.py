@@ -130,7 +130,8 @@ class SQLiteConnection(Connection):
 
     def _begin_shared(self, is_alone: bool) -> None:
         """Begin the transaction of the quick reads of a batch; a single read needs none."""
-        self._begin_job()
+        self._wait.begin_job()
+        self._transactions.is_committed = False
         self._make_ready()
         if not is_alone:
             self.connection.execute("BEGIN")
@@ -162,7 +163,8 @@ class SQLiteConnection(Connection):
         A request that has read a torn file runs again, since nothing was written. A function is
         not called a second time.
         """
-        self._begin_job()
+        self._wait.begin_job()
+        self._transactions.is_committed = False
         if isinstance(request, STEPS):
             return self._perform(request)
         self._make_ready()
@@ -186,11 +188,6 @@ class SQLiteConnection(Connection):
                 raise _torn()
             return self.execute(request)
         return value
-
-    def _begin_job(self) -> None:
-        """Forget the last job: its interrupt, its wait for a lock and its commit."""
-        self._wait.begin_job()
-        self._transactions.is_committed = False
 
     def _answer(self, request: Request) -> Any:
         if isinstance(request, Query):

@@ -152,7 +152,7 @@ class Runner:
 
     def _traced(self, query: Query) -> Result:
         """Run a statement whose facts are unknown, or whose number of rows is limited."""
-        trace, cursor = self._trace(query.sql), self._cursor
+        trace, cursor = Trace(query.sql, self.statement, self.known, self.counting), self._cursor
         self.counting.reset()
         self._start(cursor, trace, cursor.execute, query.sql, query.params)
         columns = self._columns(cursor, trace.facts, query.sql, query.params)
@@ -165,7 +165,8 @@ class Runner:
 
     def _many(self, query: Query) -> Result:
         """Run a query once for each of its sets of parameters."""
-        trace, cursor = self._trace(query.sql, repeats=True), self._cursor
+        trace = Trace(query.sql, self.statement, self.known, self.counting, repeats=True)
+        cursor = self._cursor
         self.counting.reset()
         self._start(cursor, trace, cursor.executemany, query.sql, query.many)
         columns = self._columns(cursor, trace.facts, query.sql, query.many[0] if query.many else ())
@@ -177,9 +178,6 @@ class Runner:
             return Result(columns, rows, found, None, truncated)
         self.counting.end()
         return Result(columns, rows, self.counting.changed, self.counting.rowid, truncated)
-
-    def _trace(self, sql: str, *, repeats: bool = False) -> Trace:
-        return Trace(sql, self.statement, self.known, self.counting, repeats=repeats)
 
     def run_of_script(self, sql: str) -> None:
         """Run one statement of a script. Its rows are read and forgotten."""
@@ -201,7 +199,7 @@ class Runner:
             ValueError: the statement writes.
             Exception: the driver's own.
         """
-        cursor, trace = self.connection.cursor(), self._trace(sql)
+        cursor, trace = self.connection.cursor(), Trace(sql, self.statement, self.known, self.counting)
 
         def admit(facts: StatementFacts) -> None:
             if facts.writes:

@@ -147,7 +147,8 @@ class SQLiteWriter(SQLiteConnection):
         If the lock cannot be had, all jobs that would share the transaction fail at once: they have
         waited for the lock as long as the first.
         """
-        self._begin_job()
+        self._wait.begin_job()
+        self._transactions.is_committed = False
         try:
             self._make_ready()
             self._runner.statement.admits = self._admit_shareable
