@@ -5,8 +5,8 @@ from typing import Any
 
 import apsw
 
-from actors.databases.sqlite import scripts as sqlite_scripts
 from actors.databases.sqlite import settings as sqlite_settings
+from actors.databases.sqlite import transactions as sqlite_transactions
 from actors.databases.sqlite.connection import SQLiteConnection
 from actors.databases.sqlite.counting import Counting
 from actors.databases.sqlite.interactive import Steps
@@ -137,7 +137,7 @@ MUTANTS = [
     Mutant("every change is an insert", Counting, {"begin": _every_change_is_an_insert}),
     Mutant("a pragma with an old schema", Runner, {"read_schema": lambda self, schema=None: None}, "file"),
     Mutant("an error in a session undoes nothing", Transactions, {"undone_alone": _an_error_undoes_nothing}),
-    Mutant("an error in a script undoes nothing", sqlite_scripts, {"changes_rows": lambda sql: False}),
+    Mutant("an error in a script undoes nothing", sqlite_transactions, {"changes_rows": lambda sql: False}),
     Mutant("a statement runs twice", Transactions, {"run_sealed": _an_insert_runs_twice}),
     Mutant("a commit is left out", Transactions, {"commit": _a_commit_is_left_out}),
     Mutant("writes in another order", _Group, {"next": _the_last_write_comes_first}, "file"),

@@ -90,12 +90,14 @@ def _check_place(source: apsw.Connection, path: str) -> None:
         message = f"Backup({path!r}) is a directory"
         raise IsADirectoryError(message)
     if os.path.exists(path) and not os.path.isfile(path):
-        message = f"Backup({path!r}) is no regular file, and would be replaced by one"
+        message = f"Backup({path!r}) is no regular file, and the copy would replace it"
         raise FileExistsError(message)
     for ending in ("-wal", "-journal"):
         with suppress(FileNotFoundError):
             if os.path.getsize(path + ending):
-                message = f"Backup({path!r}): there is a database, which is in use, or was not closed: it has a log"
+                message = (
+                    f"Backup({path!r}): the file is a database that is in use or was not closed, since it has a log"
+                )
                 raise FileExistsError(message)
 
 

@@ -12,9 +12,8 @@ from actors.databases.sqlite.lock_wait import LockWait
 from actors.databases.sqlite.lost import is_lost
 from actors.databases.sqlite.opening import open_database
 from actors.databases.sqlite.runner import Runner
-from actors.databases.sqlite.scripts import run_script
 from actors.databases.sqlite.statement import NeedsTransaction, admit_all, admit_alone, admit_reading
-from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call, run_each
+from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call, run_each, run_script
 from actors.databases.steps import STEPS, Close, CopyPages, Execute, KeepCopy, OpenBackup, Step
 from actors.system.log import log
 from actors.values.errors import ConnectionLost, ResultLost, TransactionLeftOpen
@@ -373,7 +372,7 @@ class SQLiteConnection(Connection):
 
 
 def _torn() -> apsw.BusyError:
-    return apsw.BusyError("the database, which no process was writing when it was opened, was changed by another one")
+    return apsw.BusyError("another process has changed the database, which no process was writing when it was opened")
 
 
 def _name_the_missing(error: KeyError, request: Request | Step) -> None:

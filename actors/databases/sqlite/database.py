@@ -211,7 +211,7 @@ def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
         raise TypeError(message)
     for name, value in pragmas.items():
         if not isinstance(name, str) or not name.replace("_", "").isalnum() or not name.isascii():
-            message = f"SQLite(pragmas) has the name {name!r}, which is that of no pragma"
+            message = f"SQLite(pragmas) has the name {name!r}, and no pragma has such a name"
             raise ValueError(message)
         if not isinstance(value, (str, int, float)):
             message = f"SQLite(pragmas[{name!r}]) must be a str or a number, not {type(value).__name__}"

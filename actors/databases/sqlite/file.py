@@ -133,7 +133,7 @@ def readonly_uri(location: Location) -> tuple[str, Signature | None]:
     if os.path.exists(log) and os.path.getsize(log):
         message = (
             f"unable to open database file: there is a log {log} without its index {index}; "
-            "a program that may write has to open the database first"
+            "a program that may write must open the database first"
         )
         raise apsw.CantOpenError(message)
     return location.uri("immutable=1"), seen
@@ -236,7 +236,7 @@ class OpenFile:
             raise apsw.CantOpenError(message)
 
     def _save_the_log(self) -> None:
-        """Write a removed log, which only this connection has open, back into the database."""
+        """Write a removed log, which no other program can open any more, back into the database."""
         frames, written = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
         if written != frames:
             message = f"the log {self._real_path}-wal was removed while it was open, and cannot be written back now"
@@ -244,9 +244,9 @@ class OpenFile:
 
     def _log_was_removed(self) -> str:
         return (
-            f"the log {self._real_path}-wal, or its index, was removed while it was open. All that was in it has been "
-            "written to the database. Nothing more can be written before everybody has closed the database: stop this "
-            "crew and start it anew"
+            f"the log {self._real_path}-wal, or its index, was removed while it was open. Its content has been written "
+            "to the database. Nothing more can be written until every program has closed the database: stop this crew "
+            "and start it anew"
         )
 
     def log_size(self) -> int:

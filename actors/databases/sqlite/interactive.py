@@ -3,14 +3,12 @@
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from actors.databases.sqlite.backup import Copy
-from actors.databases.sqlite.scripts import run_script
 from actors.databases.sqlite.statement import NeedsTransaction, admit_all, admit_alone
-from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call
+from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call, run_script
 from actors.databases.steps import (
     Begin,
     Commit,
@@ -26,6 +24,9 @@ from actors.databases.steps import (
 from actors.values.errors import SessionClosed
 from actors.values.requests import Call, Query, Script
 from actors.values.result import Result
+
+if TYPE_CHECKING:
+    from actors.databases.sqlite.backup import Copy
 
 __all__ = ["Steps"]
 
@@ -79,9 +80,7 @@ class Steps:
             case Deallocate(cursor):
                 return self._deallocate(cursor)
             case OpenBackup(path):
-                self._begin(readonly=True)
-                self._copy = Copy(self._runner.connection, path)
-                return Result()
+                return self._open_backup(path)
             case CopyPages(pages):
                 assert self._copy is not None
                 return self._copy.copy_pages(pages)
@@ -141,6 +140,13 @@ class Steps:
 
     def _script(self, script: Script) -> Any:
         return self._seal(run_script(script, self._transactions), script)
+
+    def _open_backup(self, path: str) -> Result:
+        from actors.databases.sqlite.backup import Copy  # few programs make backups
+
+        self._begin(readonly=True)
+        self._copy = Copy(self._runner.connection, path)
+        return Result()
 
     def _undone_alone(self, run: Callable[[Any], Any], request: Query | Script | Call[Any]) -> Any:
         self._runner.statement.admits = admit_all

@@ -10,12 +10,13 @@ import apsw
 
 from actors.databases.sqlite.lost import is_lost
 from actors.databases.sqlite.runner import Runner
+from actors.databases.sqlite.sql_text import changes_rows, statements_of
 from actors.system.log import log
 from actors.values.errors import TransactionBroken
-from actors.values.requests import Call, Query, Transaction
+from actors.values.requests import Call, Query, Script, Transaction
 from actors.values.result import Result
 
-__all__ = ["OwnTransaction", "Transactions", "call", "run_each"]
+__all__ = ["OwnTransaction", "Transactions", "call", "run_each", "run_script"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -288,6 +289,24 @@ def _how(transaction: Transaction, number: int) -> str:
     return (
         f"{transaction} is one transaction, and statement {number} of {len(queries)}, {queries[number - 1]}, ended it"
     )
+
+
+def run_script(script: Script, transactions: Transactions) -> Result:
+    """Run a script. Each statement that changes rows is a transaction, unless one is open.
+
+    Inside a transaction that the script has begun, an error undoes that whole transaction. After an
+    error the caller rolls back.
+    """
+    runner = transactions.runner
+    runner.counting.reset()
+    for sql in statements_of(script.sql):
+        if changes_rows(sql) and not runner.connection.in_transaction and not runner.reads_only:
+            transactions.begin()
+            runner.run_of_script(sql)
+            transactions.commit_part()
+        else:
+            runner.run_of_script(sql)
+    return Result((), [], runner.counting.changed, runner.counting.rowid)
 
 
 def call(own: OwnTransaction, runner: Runner, request: Call[Any], how: str) -> Any:
