@@ -78,8 +78,8 @@ class SQLiteConnection(Connection):
         self._transactions = Transactions(runner, self._seal, database)
         self._steps = Steps(self._transactions, self._seal)
         self._known = runner.known
-        self._settings = runner.settings
         self._runner = runner
+        self._settings = runner.settings  # the last step: an error before it leaves `is_changed` set
 
     def _waits(self) -> None:
         self.on_wait()  # the attribute may be set at any time
