@@ -158,7 +158,7 @@ def test_what_was_there_before_is_replaced(db, copies):
 @pytest.mark.parametrize("ending", ["-wal", "-journal"])
 def test_a_database_that_has_a_log_is_not_replaced(db, copies, ending):
     (copies / f"old.db{ending}").write_text("of what is there")
-    with same_workers(db), pytest.raises(FileExistsError, match="in use, or was not closed"):
+    with same_workers(db), pytest.raises(FileExistsError, match="in use or was not closed"):
         db.ask(Backup(copies / "old.db"))
     assert files(copies) == ["old.db", f"old.db{ending}"]
     assert (copies / "old.db").read_text() == "what was there before"

@@ -286,8 +286,8 @@ def test_a_cursor_that_a_function_leaves_open_is_closed_with_its_job(start, path
 class ClosesItself(SQLiteConnection):
     """A connection on which the query `SELECT 'close'` closes the connection under itself."""
 
-    def run_query(self, query):
-        result = super().run_query(query)
+    def _query(self, query):
+        result = super()._query(query)
         if query.sql == "SELECT 'close'":
             self.connection.close(True)
         return result

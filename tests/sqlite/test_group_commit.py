@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.databases.sqlite import writer as sqlite_writer
-from actors.databases.sqlite.connection import SQLiteConnection
+from actors.databases.sqlite.lock_wait import LockWait
 from actors.values.errors import ConnectionLost
 from supervisor import Call, Query, Result, Script, Transaction
 from tests.support.common import PATIENCE
@@ -691,9 +691,10 @@ class Deaf:
 
 
 def test_an_interrupt_that_hits_the_commit_is_for_one_caller(writer):
-    writer.connection.connection = deaf = Deaf(writer.connection.connection, lambda: writer.interrupt(1))
+    transactions = writer.connection._transactions
+    transactions.connection = deaf = Deaf(transactions.connection, lambda: writer.interrupt(1))
     kinds = errors(writer.run(insert(1), insert(2), insert(3)))
-    writer.connection.connection = deaf._connection
+    transactions.connection = deaf._connection
     assert kinds.pop(1) in INTERRUPTED
     assert kinds == [None, None], "what nobody interrupted was to be done"
     assert writer.rows() == [1, 3]
@@ -706,14 +707,14 @@ def test_an_interrupt_that_hits_the_commit_is_for_one_caller(writer):
 def waits(monkeypatch):
     """Calls functions of the test as a connection begins to wait for a lock, one after the other."""
     steps = deque()
-    on_busy = SQLiteConnection._on_busy
+    on_busy = LockWait.on_busy
 
-    def step(connection, attempts):
+    def step(wait, attempts):
         if steps:
             steps.popleft()()
-        return on_busy(connection, attempts)
+        return on_busy(wait, attempts)
 
-    monkeypatch.setattr(SQLiteConnection, "_on_busy", step)
+    monkeypatch.setattr(LockWait, "on_busy", step)
     return steps
 
 

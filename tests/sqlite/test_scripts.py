@@ -3,7 +3,7 @@
 import apsw
 import pytest
 
-from actors.databases.sqlite.statement import statements_of
+from actors.databases.sqlite.sql_text import statements_of
 from supervisor import Query, Script
 from tests.support.common import error_of
 from tests.support.health import KINDS, same_workers

@@ -30,7 +30,7 @@ class SmallConnection(SQLiteConnection):
     def _open(self):
         super()._open()
         self.connection.pragma("max_page_count", 100)
-        self.is_stale = False  # the setting is the test's own
+        self._settings.is_changed = False  # the setting is the test's own
 
 
 @dataclass(frozen=True)

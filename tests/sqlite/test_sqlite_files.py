@@ -153,7 +153,7 @@ def test_a_stream_over_a_file_that_begins_to_change_does_not_go_on_with_torn_row
     writing = apsw.Connection(str(path))
     writing.execute("UPDATE kept SET number = -number")
     writing.close()
-    with pytest.raises(apsw.BusyError, match="was changed by another one"):
+    with pytest.raises(apsw.BusyError, match="another process has changed the database"):
         list(stream)
     assert numbers(db)[0] == -99
 
@@ -168,7 +168,7 @@ def test_a_log_without_its_index_is_explained(start, path):
     writing.close()
     db = start(SQLite(copy, readonly=True), size=1)
     error = error_of(db.ask(Query("SELECT 1"), block=False))
-    assert "a program that may write has to open the database first" in str(error.__cause__)
+    assert "a program that may write must open the database first" in str(error.__cause__)
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,9 @@ def test_what_waits_while_a_connection_cannot_be_opened_anew_is_served_by_the_ne
     ("options", "kind", "said"),
     [
         ({"pragmas": ["cache_size"]}, TypeError, r"SQLite\(pragmas\) must be a mapping .* not list"),
-        ({"pragmas": {"cache size": 1}}, ValueError, "'cache size', which is that of no pragma"),
-        ({"pragmas": {"a;b": 1}}, ValueError, "'a;b', which is that of no pragma"),
-        ({"pragmas": {5: 1}}, ValueError, "5, which is that of no pragma"),
+        ({"pragmas": {"cache size": 1}}, ValueError, "'cache size', and no pragma has such a name"),
+        ({"pragmas": {"a;b": 1}}, ValueError, "'a;b', and no pragma has such a name"),
+        ({"pragmas": {5: 1}}, ValueError, "5, and no pragma has such a name"),
         ({"pragmas": {"cache_size": None}}, TypeError, r"SQLite\(pragmas\['cache_size'\]\) must be a str or a number"),
         ({"on_connect": 5}, TypeError, r"SQLite\(on_connect\) must be SQL or a function, not int"),
     ],

@@ -5,34 +5,35 @@ from typing import Any
 
 import apsw
 
-from actors.databases.sqlite import connection as sqlite_connection
+from actors.databases.sqlite import settings as sqlite_settings
+from actors.databases.sqlite import transactions as sqlite_transactions
 from actors.databases.sqlite.connection import SQLiteConnection
+from actors.databases.sqlite.counting import Counting
 from actors.databases.sqlite.interactive import Steps
-from actors.databases.sqlite.statement import Counting, Known
-from actors.databases.sqlite.transactions import OwnTransaction
+from actors.databases.sqlite.runner import Runner
+from actors.databases.sqlite.statement import StatementFacts, admit_all
+from actors.databases.sqlite.transactions import OwnTransaction, Transactions
 from actors.databases.sqlite.writer import SQLiteWriter, _Group
 from actors.databases.steps import Declare, Fetch
 from actors.values.requests import Query
 from actors.values.result import Result
 
-_run, _sealed, _fetch, _commit = (
-    *(SQLiteConnection.run_query, SQLiteConnection._sealed, SQLiteConnection._fetch, SQLiteConnection.commit),
-)
-_read_known, _begin_shared = SQLiteConnection._read_known, SQLiteConnection._begin_shared
+_run, _sealed, _fetch, _commit = (*(Runner.run_query, Transactions.run_sealed, Runner._fetch, Transactions.commit),)
+_read_known, _begin_shared = Runner.read_known, SQLiteConnection._begin_shared
 _next, _answer, _is_undone = _Group.next, _Group.answer, SQLiteWriter._is_undone
 _begin, _end, _fetch_step = Counting.begin, Counting.end, Steps._fetch
 
 
 def _columns_are_not_looked_at_again(
-    self: SQLiteConnection, cursor: apsw.Cursor, known: Known | None, sql: str, params: Any
+    self: Runner, cursor: apsw.Cursor, facts: StatementFacts | None, sql: str, params: Any
 ) -> Any:
-    return () if known is None else known.columns
+    return () if facts is None else facts.columns
 
 
 def _the_changes_of_triggers_count(self: Counting) -> None:
-    known, counted = self._runs, self.changed
+    facts, counted = self._runs, self.changed
     _end(self)
-    if known is not None and known.counts and self.changed > counted:
+    if facts is not None and facts.counts and self.changed > counted:
         self.changed = counted + self._connection.total_changes() - _Before.count
 
 
@@ -40,32 +41,32 @@ class _Before:
     count = 0
 
 
-def _note_all_changes(self: Counting, known: Known) -> None:
+def _note_all_changes(self: Counting, facts: StatementFacts) -> None:
     _Before.count = self._connection.total_changes()
-    _begin(self, known)
+    _begin(self, facts)
 
 
 def _the_number_that_hides_a_rowid_is_seen(self: Counting) -> int:
     return self._connection.last_insert_rowid()
 
 
-def _every_change_is_an_insert(self: Counting, known: Known) -> None:
-    known.inserts = known.counts
-    _begin(self, known)
+def _every_change_is_an_insert(self: Counting, facts: StatementFacts) -> None:
+    facts.inserts = facts.counts
+    _begin(self, facts)
 
 
-def _an_error_undoes_nothing(self: SQLiteConnection, run: Any, request: Any) -> Any:
-    self.admits = self._admit_all
+def _an_error_undoes_nothing(self: Transactions, run: Any, request: Any) -> Any:
+    self.runner.statement.admits = admit_all
     return run(request)
 
 
-def _an_insert_runs_twice(self: SQLiteConnection, query: Query) -> Any:
+def _an_insert_runs_twice(self: Transactions, query: Query) -> Any:
     if query.sql.startswith("INSERT INTO log"):
         _sealed(self, query)
     return _sealed(self, query)
 
 
-def _a_commit_is_left_out(self: SQLiteConnection) -> None:
+def _a_commit_is_left_out(self: Transactions) -> None:
     if self.connection.changes() == 2:
         self.connection.execute("ROLLBACK")
     else:
@@ -89,7 +90,7 @@ def _a_kept_part_counts_as_undone(self: SQLiteWriter, error: Exception, group: _
     return isinstance(error, apsw.ConstraintError) or _is_undone(self, error, group)
 
 
-def _there_is_a_row_too_many(self: SQLiteConnection, most: int | None) -> Any:
+def _there_is_a_row_too_many(self: Runner, most: int | None) -> Any:
     return _fetch(self, None if most is None else most + 1)
 
 
@@ -98,19 +99,19 @@ def _the_last_row_of_a_chunk_is_lost(self: Steps, step: Declare | Fetch) -> Resu
     return Result(result.columns, result.rows[:-1], truncated=result.truncated)
 
 
-def _a_text_ends_at_its_null(self: SQLiteConnection, query: Query) -> Result:
+def _a_text_ends_at_its_null(self: Runner, query: Query) -> Result:
     result = _run(self, query)
     rows = [tuple(value.split("\0")[0] if isinstance(value, str) else value for value in row) for row in result.rows]
     return Result(result.columns, rows, result.rowcount, result.lastrowid, result.truncated)
 
 
-def _a_row_of_a_quick_read_is_lost(self: SQLiteConnection, query: Query, known: Known) -> Result:
-    result = _read_known(self, query, known)
+def _a_row_of_a_quick_read_is_lost(self: Runner, query: Query, facts: StatementFacts) -> Result:
+    result = _read_known(self, query, facts)
     return Result(result.columns, result.rows[:-1], result.rowcount)
 
 
 def _the_connection_stays_as_it_is(self: SQLiteConnection) -> None:
-    self.is_stale = False
+    self._settings.is_changed = False
 
 
 @dataclass(frozen=True)
@@ -128,38 +129,34 @@ class Mutant:
 
 
 MUTANTS = [
-    Mutant(
-        "columns as before a change of the schema", SQLiteConnection, {"_columns": _columns_are_not_looked_at_again}
-    ),
+    Mutant("columns as before a change of the schema", Runner, {"_columns": _columns_are_not_looked_at_again}),
     Mutant(
         "the changes of triggers count", Counting, {"begin": _note_all_changes, "end": _the_changes_of_triggers_count}
     ),
     Mutant("a rowid is hidden from SQL", Counting, {"last_rowid": _the_number_that_hides_a_rowid_is_seen}),
     Mutant("every change is an insert", Counting, {"begin": _every_change_is_an_insert}),
-    Mutant("a pragma with an old schema", SQLiteConnection, {"read_schema": lambda self, schema=None: None}, "file"),
-    Mutant("an error in a session undoes nothing", SQLiteConnection, {"undone_alone": _an_error_undoes_nothing}),
-    Mutant("an error in a script undoes nothing", sqlite_connection, {"changes_rows": lambda sql: False}),
-    Mutant("a statement runs twice", SQLiteConnection, {"_sealed": _an_insert_runs_twice}),
-    Mutant("a commit is left out", SQLiteConnection, {"commit": _a_commit_is_left_out}),
+    Mutant("a pragma with an old schema", Runner, {"read_schema": lambda self, schema=None: None}, "file"),
+    Mutant("an error in a session undoes nothing", Transactions, {"undone_alone": _an_error_undoes_nothing}),
+    Mutant("an error in a script undoes nothing", sqlite_transactions, {"changes_rows": lambda sql: False}),
+    Mutant("a statement runs twice", Transactions, {"run_sealed": _an_insert_runs_twice}),
+    Mutant("a commit is left out", Transactions, {"commit": _a_commit_is_left_out}),
     Mutant("writes in another order", _Group, {"next": _the_last_write_comes_first}, "file"),
     Mutant("another one's answer", _Group, {"answer": _neighbours_get_each_others_answers}, "file"),
     Mutant(
         "a part that was kept counts as undone", SQLiteWriter, {"_is_undone": _a_kept_part_counts_as_undone}, "file"
     ),
-    Mutant("a row of a quick read is lost", SQLiteConnection, {"_read_known": _a_row_of_a_quick_read_is_lost}, "file"),
+    Mutant("a row of a quick read is lost", Runner, {"read_known": _a_row_of_a_quick_read_is_lost}, "file"),
     Mutant(
         "reads see an old state",
         SQLiteConnection,
         {"_begin_shared": lambda self, is_alone: _begin_shared(self, False), "_end_shared": lambda self: None},
         "file",
     ),
-    Mutant("a row too many", SQLiteConnection, {"_fetch": _there_is_a_row_too_many}),
+    Mutant("a row too many", Runner, {"_fetch": _there_is_a_row_too_many}),
     Mutant("a row of a stream is lost", Steps, {"_fetch": _the_last_row_of_a_chunk_is_lost}),
-    Mutant("a text ends at its null character", SQLiteConnection, {"run_query": _a_text_ends_at_its_null}),
-    Mutant(
-        "an error leaves its cursor open", SQLiteConnection, {"close_cursor": lambda self: None}, "rollback journal"
-    ),
+    Mutant("a text ends at its null character", Runner, {"run_query": _a_text_ends_at_its_null}),
+    Mutant("an error leaves its cursor open", Runner, {"close_cursor": lambda self: None}, "rollback journal"),
     Mutant("the next job finds the settings", SQLiteConnection, {"_renew": _the_connection_stays_as_it_is}, "file"),
     Mutant("a transaction that is over goes on", OwnTransaction, {"check_open": lambda self, how: None}),
-    Mutant("a switch without effect", sqlite_connection, {"_check_changes_nothing": lambda connection, value: None}),
+    Mutant("a switch without effect", sqlite_settings, {"_check_changes_nothing": lambda connection, value: None}),
 ]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from actors.databases.sqlite.connection import SQLiteConnection
+from actors.databases.sqlite.runner import Runner
 from tests.sqlite.differential import plain
 from tests.sqlite.differential.campaign import Campaign, drawn_by_hypothesis
 from tests.sqlite.differential.mutants import MUTANTS
@@ -39,7 +39,7 @@ def test_a_planted_bug_is_found(mutant, monkeypatch):
 
 
 def test_a_wrong_answer_is_shown_with_the_statements_that_it_takes(monkeypatch):
-    monkeypatch.setattr(SQLiteConnection, "_fetch", lambda self, most: (self._cursor.fetchall()[1:], False))
+    monkeypatch.setattr(Runner, "_fetch", lambda self, most: (self._cursor.fetchall()[1:], False))
     with pytest.raises(AssertionError) as caught:
         drawn_by_hypothesis(Campaign("memory").run, LOOKED_AT)
     lines = str(caught.value).splitlines()

@@ -7,54 +7,54 @@ from typing import Any
 from actors.databases.executor import Batch
 from actors.databases.sqlite.connection import READER, SQLiteConnection
 from actors.databases.sqlite.database import SQLite
-from actors.databases.sqlite.transactions import OwnTransaction
+from actors.databases.sqlite.transactions import OwnTransaction, Transactions
 from actors.databases.sqlite.writer import SQLiteWriter, _Group
 from actors.dispatch.job import Job
 
 __all__ = ["PLANTS", "PackingLate"]
 
-_commit, _roll_back, _check_closed = SQLiteConnection.commit, SQLiteConnection.roll_back, SQLiteConnection._check_closed
+_commit, _roll_back, _check_closed = Transactions.commit, Transactions.roll_back, SQLiteConnection._check_closed
 _run_together, _undo, _end = SQLiteWriter._run_together, SQLiteWriter._undo, OwnTransaction.end
 _keep_promise = Job._keep_promise
 
 
-def _look_behind_the_commit(connection: SQLiteConnection) -> None:
+def _look_behind_the_commit(transactions: Transactions) -> None:
     """Commit, and then run one more short statement, as if to look up names of columns."""
-    _commit(connection)
-    connection.connection.execute("SELECT count(*) FROM seed WHERE i < 3000").fetchall()
+    _commit(transactions)
+    transactions.connection.execute("SELECT count(*) FROM seed WHERE i < 3000").fetchall()
 
 
-def _promise_the_commit(connection: SQLiteConnection) -> None:
+def _promise_the_commit(transactions: Transactions) -> None:
     """Answer as if there had been a commit, though an interrupt came just before it: in 50 µs."""
     time.sleep(50e-6)
-    if connection._interrupted:
-        connection.roll_back()
+    if transactions.connection.is_interrupted:
+        transactions.roll_back()
     else:
-        _commit(connection)
+        _commit(transactions)
 
 
-def _put_off_the_commit(connection: SQLiteConnection) -> None:
+def _put_off_the_commit(transactions: Transactions) -> None:
     """Leave the commit to the next request."""
-    connection.stays_readonly = True
+    transactions.runner.settings.stays_readonly = True
 
 
 def _make_up_for_the_commit(writer: SQLiteWriter, *group: Any) -> None:
     """Run a group, behind the commit of the one before."""
-    if writer.stays_readonly and writer.connection.in_transaction:
-        writer.stays_readonly = False
-        _commit(writer)
+    if writer._settings.stays_readonly and writer.connection.in_transaction:
+        writer._settings.stays_readonly = False
+        _commit(writer._transactions)
     _run_together(writer, *group)
 
 
-def _keep_what_is_put_off(connection: SQLiteConnection) -> None:
+def _keep_what_is_put_off(transactions: Transactions) -> None:
     """Roll back unless a commit is owed."""
-    if not connection.stays_readonly:
-        _roll_back(connection)
+    if not transactions.runner.settings.stays_readonly:
+        _roll_back(transactions)
 
 
 def _accept_what_is_put_off(connection: SQLiteConnection, request: Any) -> None:
     """Look for a transaction that was left open, unless a commit is owed."""
-    if not connection.stays_readonly:
+    if not connection._settings.stays_readonly:
         _check_closed(connection, request)
 
 
@@ -88,8 +88,8 @@ def _keep_a_part(own: OwnTransaction) -> None:
     """Commit a transaction that was interrupted."""
     if own._connection.in_transaction and not own._readonly:
         own._committing = True
-        own._owner.close_cursor()
-        _commit(own._owner)
+        own._transactions.runner.close_cursor()
+        _commit(own._transactions)
     _end(own)
 
 
@@ -106,11 +106,11 @@ def _blame_nobody(group: _Group) -> "list[Any]":
 
 
 PLANTS: dict[str, list[tuple[object, str, Any]]] = {
-    "an interrupt behind the commit becomes an error": [(SQLiteConnection, "commit", _look_behind_the_commit)],
-    "an interrupt just before the commit undoes what is answered": [(SQLiteConnection, "commit", _promise_the_commit)],
+    "an interrupt behind the commit becomes an error": [(Transactions, "commit", _look_behind_the_commit)],
+    "an interrupt just before the commit undoes what is answered": [(Transactions, "commit", _promise_the_commit)],
     "the answer comes before the commit": [
-        (SQLiteConnection, "commit", _put_off_the_commit),
-        (SQLiteConnection, "roll_back", _keep_what_is_put_off),
+        (Transactions, "commit", _put_off_the_commit),
+        (Transactions, "roll_back", _keep_what_is_put_off),
         (SQLiteConnection, "_check_closed", _accept_what_is_put_off),
         (SQLiteWriter, "_run_together", _make_up_for_the_commit),
     ],

@@ -1,4 +1,4 @@
-"""Files and SQL of strangers: the settings that SQLite advises against them (https://sqlite.org/security.html)."""
+"""Protection from untrusted files and untrusted SQL, after https://sqlite.org/security.html."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ _FILES: Final = {
     apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
     apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 20,
 }
-"""For files of strangers: far more than a harmless schema needs."""
+"""Limits for untrusted files: far more than a harmless schema needs."""
 _STATEMENTS: Final = {
     apsw.SQLITE_LIMIT_LENGTH: 1_000_000,
     apsw.SQLITE_LIMIT_SQL_LENGTH: 100_000,
@@ -30,7 +30,7 @@ _STATEMENTS: Final = {
     apsw.SQLITE_LIMIT_VARIABLE_NUMBER: 200,
     apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
 }
-"""For SQL of strangers: about what SQLite's advice has."""
+"""Limits for untrusted SQL: about those in SQLite's advice."""
 
 _READING: Final = frozenset(
     {
@@ -38,7 +38,7 @@ _READING: Final = frozenset(
         apsw.SQLITE_READ,
         apsw.SQLITE_FUNCTION,
         apsw.SQLITE_RECURSIVE,
-        # Of the crew's own; a statement of a stranger that is no query is refused before its first step.
+        # For the crew itself. `KnownStatements` refuses a caller's statement that is no query.
         apsw.SQLITE_TRANSACTION,
         apsw.SQLITE_SAVEPOINT,
     }
@@ -55,16 +55,16 @@ _PRAGMAS: Final = frozenset(
         "table_xinfo",
     }
 )
-"""Pragmas that only tell of the schema, with or without an argument."""
+"""Pragmas that only read the schema, with or without an argument."""
 _OF_SEARCHES: Final = frozenset({"data_version", "page_size"})
 """Pragmas that a full-text search runs itself, without an argument."""
 _FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
 
 
 def protect(connection: apsw.Connection, *, strictly: bool) -> None:
-    """Keep a connection from doing what a file of a stranger asks for, or `strictly` also his SQL.
+    """Protect a connection from an untrusted file, and if `strictly` also from untrusted SQL.
 
-    Called once before anything is read, and once more behind `on_connect`, which may not undo it.
+    This is called before anything is read, and again after `on_connect`, which may not undo it.
     """
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
@@ -81,7 +81,7 @@ def check_whole(connection: apsw.Connection) -> None:
     """Read the whole file once.
 
     Raises:
-        apsw.CorruptError: it is damaged, or was made to look so.
+        apsw.CorruptError: the file is damaged, or was made to look so.
     """
     found = connection.execute("PRAGMA quick_check(1)").get
     if found != "ok":
@@ -90,19 +90,20 @@ def check_whole(connection: apsw.Connection) -> None:
 
 
 def forget_schema(connection: apsw.Connection) -> None:
-    """Let the schema be read again, now that the functions of `on_connect` are there.
+    """Make SQLite read the schema again, now that the functions of `on_connect` are there.
 
-    What SQLite has read before, an index for instance that calls a function of that name, would be allowed to call it.
+    Parts of the schema that SQLite has read before may call functions by their names, an index for
+    example. Without this they could call the functions of `on_connect`.
 
     Raises:
-        apsw.CorruptError: the schema calls one of them where that makes the whole of it useless.
+        apsw.CorruptError: the schema calls such a function in a place that makes it useless.
     """
     connection.execute("PRAGMA writable_schema = RESET").fetchall()
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
 
 
 def is_harmless(action: int, first: str | None, second: str | None) -> bool:
-    """Say whether a statement of a stranger may do what SQLite asks the authorizer about."""
+    """Say whether untrusted SQL may do an action that SQLite asks the authorizer about."""
     if action == apsw.SQLITE_PRAGMA:
         name = str(first).lower()
         return name in _PRAGMAS or (name in _OF_SEARCHES and second is None)
