@@ -16,6 +16,7 @@ from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
 from actors.system.pykka_parts import ActorStop, Envelope
 from actors.system.waiting import Latch, current_owner, this_thread
+from actors.values.checks import check_bool, check_timeout
 from actors.values.contexts import in_context
 from actors.values.errors import QuerycrewError, WouldDeadlock
 from actors.values.requests import (
@@ -34,8 +35,6 @@ from actors.values.requests import (
     Unsubscribe,
     WaitUntilUp,
     can_be_told,
-    check_timeout,
-    checked_bool,
     shorten,
 )
 from actors.values.result import Result
@@ -246,7 +245,7 @@ class SupervisorRef(pykka.ActorRef[Any]):
         from actors.replies.interactive import SessionCheckout  # few programs need it
         from actors.replies.session import Session
 
-        request = Interactive(checked_bool("transaction", readonly), timeout, wait)
+        request = Interactive(check_bool("transaction", "readonly", readonly), timeout, wait)
         if timeout is not None:
             check_timeout("transaction", timeout)
         if wait is not None:

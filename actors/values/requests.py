@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 import pykka
 
+from actors.values.checks import check_bool, check_timeout, check_whole, checked_path
 from actors.values.parameters import PLAIN, Parameters, copied, copied_rows
 from actors.values.record import Record, store
 
@@ -91,7 +92,7 @@ class Query(Record):
                 raise ValueError(message)
             store(self, "many", copied_rows(many))
         if max_rows is not None:
-            _check_whole("Query", "max_rows", max_rows, at_least=0)
+            check_whole("Query", "max_rows", max_rows, at_least=0)
             store(self, "max_rows", max_rows)
 
     def __str__(self) -> str:
@@ -145,7 +146,7 @@ class Transaction(Record):
 
     def __init__(self, queries: Iterable[Query], *, readonly: bool = False, timeout: float | None = None) -> None:
         store(self, "queries", _checked_queries(queries))
-        store(self, "readonly", checked_bool("Transaction", readonly))
+        store(self, "readonly", check_bool("Transaction", "readonly", readonly))
         if timeout is not None:
             check_timeout("Transaction", timeout)
         store(self, "timeout", timeout)
@@ -194,7 +195,7 @@ class Call(Record, Generic[T]):
             raise TypeError(message)
         store(self, "function", function)
         store(self, "args", args)
-        store(self, "readonly", checked_bool("Call", readonly))
+        store(self, "readonly", check_bool("Call", "readonly", readonly))
         if timeout is not None:
             check_timeout("Call", timeout)
         store(self, "timeout", timeout)
@@ -247,7 +248,7 @@ class Stream(Record):
         _check_sql("Stream", sql)
         store(self, "sql", sql)
         store(self, "params", copied(params, "Stream"))
-        _check_whole("Stream", "chunk", chunk, at_least=1)
+        check_whole("Stream", "chunk", chunk, at_least=1)
         store(self, "chunk", chunk)
         if timeout is not None:
             check_timeout("Stream", timeout)
@@ -288,8 +289,8 @@ class Backup(Record):
         progress: Callable[[int, int], object] | None = None,
         timeout: float | None = None,
     ) -> None:
-        store(self, "path", _checked_path("Backup", path))
-        _check_whole("Backup", "pages", pages, at_least=1)
+        store(self, "path", checked_path("Backup", path))
+        check_whole("Backup", "pages", pages, at_least=1)
         store(self, "pages", pages)
         if progress is not None and not callable(progress):
             message = f"Backup(progress) must be a function, not {type(progress).__name__}"
@@ -405,43 +406,6 @@ def _check_sql(kind: str, sql: object) -> None:
     if not sql or sql.isspace():
         message = f"{kind}(sql) is empty: it must hold a statement"
         raise ValueError(message)
-
-
-def check_timeout(kind: str, timeout: object, name: str = "timeout") -> None:
-    """Raise unless `timeout`, an argument of this name, is a number of seconds that can pass."""
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        message = f"{kind}({name}) must be a number of seconds, not {type(timeout).__name__}"
-        raise TypeError(message)
-    if not timeout >= 0:
-        message = f"{kind}({name}={timeout}) must be 0 or more seconds"
-        raise ValueError(message)
-
-
-def _check_whole(kind: str, name: str, value: object, *, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        message = f"{kind}({name}) must be a whole number, not {type(value).__name__}"
-        raise TypeError(message)
-    if value < at_least:
-        message = f"{kind}({name}={value}) must be {at_least} or more"
-        raise ValueError(message)
-
-
-def _checked_path(kind: str, path: object) -> str:
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
-        message = f"{kind}(path) must be a str or a path, not {type(path).__name__}"
-        raise TypeError(message)
-    if not text or "\0" in text:
-        message = f"{kind}(path) must name a file"
-        raise ValueError(message)
-    return os.path.abspath(text)
-
-
-def checked_bool(kind: str, readonly: object) -> bool:
-    """Return `readonly`, or raise `TypeError` if that is no `bool`."""
-    if not isinstance(readonly, bool):
-        message = f"{kind}(readonly) must be a bool, not {type(readonly).__name__}"
-        raise TypeError(message)
-    return readonly
 
 
 def _checked_queries(queries: object) -> tuple[Query, ...]:

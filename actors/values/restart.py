@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from actors.values.checks import check_number
 from actors.values.record import Record
 
 __all__ = ["Deaths", "RestartPolicy"]
@@ -44,13 +45,7 @@ class RestartPolicy(Record, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in self._fields:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                message = f"RestartPolicy({name}) must be a number, not {type(value).__name__}"
-                raise TypeError(message)
-            if not 0 <= value < float("inf"):
-                message = f"RestartPolicy({name}={value}) must be 0 or more, and finite"
-                raise ValueError(message)
+            check_number("RestartPolicy", name, getattr(self, name))
         for name in ("max_restarts", "poison_after"):
             if not isinstance(getattr(self, name), int):
                 message = f"RestartPolicy({name}={getattr(self, name)}) must be a whole number"
