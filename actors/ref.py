@@ -81,7 +81,7 @@ class SupervisorRef(pykka.ActorRef[Any]):
     ) -> None:
         super().__init__(actor)
         self._driver_errors = driver_errors
-        # Stops the crew once this reference is dropped. `None` in the reference of Pykka's registry.
+        # Stops the crew once this reference is dropped. `None` in the reference of the registry.
         self._keeper = keeper
         # The timeout of requests without a timeout of their own, in seconds.
         self._timeout = timeout
@@ -90,7 +90,7 @@ class SupervisorRef(pykka.ActorRef[Any]):
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:
-        """The errors of the crew and of the driver, for `except db.errors:`. See `QuerycrewError`."""
+        """The errors of crew and driver, for `except db.errors:`. See `QuerycrewError`."""
         return (QuerycrewError, *self._driver_errors)
 
     # Pykka's signatures take any message. These signatures tell the type of each answer.
@@ -161,8 +161,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
                 `Subscribe(actor_ref)` or `Unsubscribe(actor_ref)`.
             block: whether to wait for the answer.
             timeout: seconds to wait for the answer. Then the job is cancelled. With `block=False`
-                it is the request's deadline, unless the request has an earlier one. The `timeout` of
-                a request tells more, since its error says whether the statement ran.
+                it is the request's deadline, unless the request has an earlier one. The `timeout`
+                of a request tells more, since its error says whether the statement ran.
 
         Raises:
             TypeError: `message` is not a request.
@@ -233,9 +233,9 @@ class SupervisorRef(pykka.ActorRef[Any]):
     ) -> "Session":
         """Return a transaction whose requests come one by one: `with db.transaction() as tx:`.
 
-        The transaction begins when the block is entered. Its worker serves no other caller until the
-        transaction ends. With `readonly=True` the worker is a reader. Otherwise it is the writer, and
-        all other writes wait.
+        The transaction begins when the block is entered. Its worker serves no other caller until
+        the transaction ends. With `readonly=True` the worker is a reader. Otherwise it is the
+        writer, and all other writes wait.
 
         Args:
             readonly: whether the transaction only reads. It then sees one state of the database.
@@ -247,8 +247,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
         Raises:
             TypeError, ValueError: `timeout` or `wait` is not a number of seconds of 0 or more.
             WouldDeadlock: the block was entered by `with` on a thread of the crew.
-            QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: the block was not entered.
-                No transaction has begun.
+            QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: the block was not
+                entered. No transaction has begun.
             QueryTimeout: the block was not entered within `wait` or `timeout`. No transaction has
                 begun or will begin.
         """
@@ -293,7 +293,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
     def wait(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Wait until the crew is up: a worker has opened the database.
 
-        `Supervisor.start` does not wait for that. A program that waits finds a wrong path at its start.
+        `Supervisor.start` does not wait for that. A program that waits finds a wrong path at its
+        start.
 
         Args:
             block: whether to wait here.
@@ -354,11 +355,11 @@ class SupervisorRef(pykka.ActorRef[Any]):
     @overload
     def stop(self, *, block: bool, timeout: float | None = None) -> bool | Reply[bool]: ...
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
-        """Stop the crew once all accepted requests are answered. Later requests are refused at once.
+        """Stop the crew once all accepted requests are answered. Refuse later requests.
 
         An open transaction or stream of the caller without a deadline is ended, since the caller
-        would wait for itself. Other transactions and streams go on until their end. `shutdown` with a
-        `timeout` limits that time.
+        would wait for itself. Other transactions and streams go on until their end. `shutdown` with
+        a `timeout` limits that time.
 
         This does not wait on a thread of the crew, nor in code that the garbage collector or a
         signal runs in the middle of an `ask`. Such a caller would wait for itself.
@@ -368,7 +369,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
             timeout: seconds to wait for the end. The crew keeps stopping after that.
 
         Returns:
-            True if the crew was running, False if it had ended. With `block=False` a future of that.
+            True if the crew was running, False if it had ended. With `block=False` a future of
+            that.
 
         Raises:
             pykka.Timeout: the crew has not ended within `timeout`.
@@ -391,8 +393,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
         Args:
             wait: whether to wait for the end.
             cancel_pending: whether to reject queued jobs instead of running them.
-            timeout: seconds until the crew rejects the jobs that are still queued and interrupts the
-                jobs that still run, both with `SupervisorStopped`. `None` is never.
+            timeout: seconds until the crew rejects the jobs that are still queued and interrupts
+                the jobs that still run, both with `SupervisorStopped`. `None` is never.
 
         Raises:
             ValueError: `timeout` is negative.
@@ -507,7 +509,7 @@ def _not_a_request(message: object, *, told: bool = False) -> str:
     if isinstance(message, str):
         return f"a crew takes requests, not plain SQL; wrap it: Query({shorten(message)!r})"
     if told and isinstance(message, (Stream, Status, Subscribe, Unsubscribe)):
-        return f"a {type(message).__name__} cannot be told, since nobody would get its answer: use ask()"
+        return f"a {type(message).__name__} needs its answer, which tell() drops: use ask()"
     kinds = "Query, Script, Transaction, Call" + (" and Backup" if told else ", Stream, Backup, Status and Subscribe")
     given = f"the class {message.__name__} itself" if isinstance(message, type) else type(message).__name__
     return f"a crew takes {kinds}, not {given}"

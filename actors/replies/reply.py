@@ -58,12 +58,13 @@ class Reply(pykka.Future[T]):
     States:
 
     * *pending*: there is no answer.
-    * *promised*: a cancel has found the job running and has the right to answer. It answers once the
-      job is done.
+    * *promised*: a cancel has found the job running and has the right to answer. It answers once
+      the job is done.
     * *settled*: by the first call of `settle`, or of Pykka's `set` or `set_exception`. A later
       answer is dropped.
 
-    No method takes a lock. Two threads may answer at once, and a thread may be killed at any moment:
+    No method takes a lock. Two threads may answer at once, and a thread may be killed at any
+    moment:
 
     1. Each thread that answers appends its outcome to a list, in one step of the interpreter. The
        first outcome in the list counts.
@@ -109,8 +110,8 @@ class Reply(pykka.Future[T]):
     def settle(self, outcome: "T | Rejection") -> bool:
         """Answer with a value or a `Rejection`. Say whether this was the first answer.
 
-        The thread of the first answer may have been killed before it released the waiters. Then this
-        call stores the first outcome and releases the waiters.
+        The thread of the first answer may have been killed before it released the waiters. Then
+        this call stores the first outcome and releases the waiters.
         """
         answers, answer = self._answers, (outcome,)
         if not answers:
@@ -158,7 +159,7 @@ class Reply(pykka.Future[T]):
         self._settle_by_hand(cast("T", value))
 
     def set_exception(self, exc_info: Any = None) -> None:
-        """Reject in Pykka's way, with the exception of `exc_info` or the one that is handled.
+        """Reject in Pykka's way, with the error of `exc_info` or the error that is handled.
 
         Raises:
             queue.Full: the reply is settled already or has a get hook, as Pykka has it.
@@ -193,8 +194,8 @@ class Reply(pykka.Future[T]):
         return self._hooked_value
 
     def _release(self) -> None:
-        # Two threads may be here at once, and either may be killed. A waker leaves the list after it
-        # was called. If the thread is killed in between, the next thread that settles calls the
+        # Two threads may be here at once, and either may be killed. A waker leaves the list after
+        # it was called. If the thread is killed in between, the next thread that settles calls the
         # waker again. A callback leaves the list before it is called, so it runs at most once.
         waiters = self._waiters
         for waker in tuple(waiters):
@@ -235,9 +236,10 @@ class Reply(pykka.Future[T]):
 
         Raises:
             pykka.Timeout: no answer came in time. The job goes on.
-            WouldDeadlock: the caller is a thread of the crew and would wait for itself. Or the caller
-                waits without a `timeout`, and its own transactions and streams hold all workers for
-                the job. A job that had not begun is removed from the queue and never runs.
+            WouldDeadlock: the caller is a thread of the crew and would wait for itself. Or the
+                caller waits without a `timeout`, and its own transactions and streams hold all
+                workers for the job. A job that had not begun is removed from the queue and never
+                runs.
             Exception: the error with which the request was rejected.
         """
         if self._hook is not None:
@@ -322,11 +324,11 @@ class Reply(pykka.Future[T]):
         return self.job
 
     def add_done_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
-        """Call `callback(reply)` once the reply is settled. Call it at once if the reply is settled.
+        """Call `callback(reply)` once the reply is settled, or now if it is settled.
 
-        The callback runs on the thread that settles the reply. That is mostly a worker's thread. For
-        a job whose deadline passed in the queue it is the supervisor's thread. Keep the callback
-        short, since other callers wait for that thread.
+        The callback runs on the thread that settles the reply. That is mostly a worker's thread.
+        For a job whose deadline passed in the queue it is the supervisor's thread. Keep the
+        callback short, since other callers wait for that thread.
 
         An exception of the callback is logged and has no other effect. The callback runs in a copy
         of the current context variables, as a callback of `loop.call_soon` does.
@@ -372,7 +374,8 @@ class Reply(pykka.Future[T]):
         statement. The interrupt never hits another job.
 
         Returns:
-            True if the reply will be rejected with `QueryCancelled`, False if it is settled already.
+            True if the reply will be rejected with `QueryCancelled`, False if it is settled
+            already.
         """
         crew, job = self._crew, self.job
         return crew is not None and job is not None and crew.cancel(job)
@@ -391,8 +394,8 @@ class Reply(pykka.Future[T]):
 
         Args:
             actor_ref: the actor that gets the message.
-            wrap: makes the message from the `Outcome`. It runs on the thread that settles the reply.
-                If it raises, the message is an `Outcome` with that error.
+            wrap: makes the message from the `Outcome`. It runs on the thread that settles the
+                reply. If it raises, the message is an `Outcome` with that error.
         """
         self.add_done_callback(lambda reply: tell_outcome(reply, actor_ref, wrap))
 
@@ -431,7 +434,7 @@ class Reply(pykka.Future[T]):
     # --- derived replies ------------------------------------------------------------------
 
     def map(self, func: Callable[[T], M]) -> "Reply[M]":
-        """Return a reply with `func(value)`. `func` runs once, in the first thread that needs it."""
+        """Return a reply with `func(value)`. `func` runs once, in the first thread that asks."""
         return self._derived([self], lambda values: func(values[0]))
 
     def filter(self: "Reply[Any]", func: Callable[[J], bool]) -> "Reply[Iterable[J]]":

@@ -28,8 +28,8 @@ class Session:
     transaction is over, when the session is dropped, or when the worker dies. If a request fails,
     only this request is undone, and the transaction goes on.
 
-    Without a block, `begin()`, `commit()` and `rollback()` do the same. A transaction begins at most
-    once.
+    Without a block, `begin()`, `commit()` and `rollback()` do the same. A transaction begins at
+    most once.
 
     Any thread may use a session, and any task of an event loop may use it by `async with`. Requests
     run one after the other.
