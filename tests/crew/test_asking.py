@@ -196,7 +196,7 @@ def test_what_is_asked_for_its_answer_alone_cannot_be_told(start, kind):
         "Subscribe": Subscribe(db),
         "Unsubscribe": Unsubscribe(db),
     }[kind]
-    with pytest.raises(TypeError, match=rf"^a {kind} cannot be told, since nobody would get its answer: use ask\(\)$"):
+    with pytest.raises(TypeError, match=rf"^a {kind} needs its answer, which tell\(\) drops: use ask\(\)$"):
         db.tell(message)
     assert db.ask(Status()).submitted == 0
 

@@ -757,7 +757,7 @@ def test_a_request_shows_no_parameters():
 
 
 def test_nobody_is_told_a_stream(crew):
-    with pytest.raises(TypeError, match="a Stream cannot be told"):
+    with pytest.raises(TypeError, match="a Stream needs its answer"):
         crew("file").tell(Stream("SELECT 1"))
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from actors.databases.sqlite.database import SQLite
-from actors.options import check_database, check_type, check_whole, usable_size
+from actors.options import check_database, check_max_queue, check_type, usable_size
+from actors.values.checks import check_whole
 from supervisor import ChildProcess, RestartPolicy, Supervisor
 from tests.support.fakes import FakeDatabase
 
@@ -35,9 +36,9 @@ def test_what_cannot_connect_is_refused(database, name):
 def test_an_option_may_be_left_out_or_of_its_type():
     check_type("name", None, str)
     check_type("name", "app", str)
-    check_whole("size", None, at_least=1)
-    check_whole("size", 1, at_least=1)
-    check_whole("max_queue", 0, at_least=0)
+    check_max_queue(None)
+    check_max_queue(0)
+    check_whole("Supervisor.start", "size", 1, at_least=1)
 
 
 def test_an_option_of_another_type_is_refused_by_name():
@@ -50,13 +51,13 @@ def test_an_option_that_is_no_whole_number_is_refused_by_name(value):
     with pytest.raises(
         TypeError, match=rf"^Supervisor.start\(size\) must be a whole number, not {type(value).__name__}$"
     ):
-        check_whole("size", value, at_least=1)
+        check_whole("Supervisor.start", "size", value, at_least=1)
 
 
 @pytest.mark.parametrize("value", [0, -3])
 def test_an_option_that_is_too_small_is_refused_with_its_least_value(value):
     with pytest.raises(ValueError, match=rf"^Supervisor.start\(size={value}\) must be 1 or more$"):
-        check_whole("size", value, at_least=1)
+        check_whole("Supervisor.start", "size", value, at_least=1)
 
 
 # --- how many workers ---------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 from actors.databases.adapter import errors_of, existing, lanes_of
 from actors.databases.base import Database
 from actors.databases.sqlite.database import SQLite
+from actors.values.checks import check_number
 from actors.values.record import Record, store
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ class ChildProcess(Record):
         if isinstance(database, (ChildProcess, type)) or not callable(getattr(database, "connect", None)):
             message = f"ChildProcess(database) must be a path or a database, not {type(database).__name__}"
             raise TypeError(message)
-        _check_number("memory_limit", memory_limit, int, _LEAST_MEMORY)
-        _check_number("start_timeout", start_timeout, (int, float), 0.001)
+        if memory_limit is not None:
+            check_number("ChildProcess", "memory_limit", memory_limit, at_least=_LEAST_MEMORY, whole=True)
+        check_number("ChildProcess", "start_timeout", start_timeout, at_least=0.001)
         _check_sendable(database)
         store(self, "_home", _current_folder())
 
@@ -154,17 +156,6 @@ def _current_folder() -> str | None:
         return os.getcwd()
     except OSError:  # it is gone
         return None
-
-
-def _check_number(name: str, value: Any, kinds: Any, least: float) -> None:
-    if value is None and name == "memory_limit":
-        return
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        message = f"ChildProcess({name}) must be a number, not {type(value).__name__}"
-        raise TypeError(message)
-    if not least <= value < float("inf"):
-        message = f"ChildProcess({name}={value}) must be {least} or more, and finite"
-        raise ValueError(message)
 
 
 def _check_sendable(database: Database) -> None:

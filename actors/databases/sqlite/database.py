@@ -9,6 +9,7 @@ import apsw
 from actors.databases.sqlite.connection import ALONE, READER, WRITER, Role, SQLiteConnection
 from actors.databases.sqlite.file import Location, location_of
 from actors.databases.sqlite.writer import SQLiteWriter
+from actors.values.checks import check_bool, is_number
 from actors.values.record import Record, store
 
 __all__ = ["SQLite"]
@@ -85,7 +86,7 @@ class SQLite(Record):
     ) -> None:
         switches = {"readonly": readonly, "create": create, "untrusted": untrusted, "sandbox": sandbox}
         for name, value in switches.items():
-            _check_bool(name, value)
+            check_bool("SQLite", name, value)
         store(self, "path", _absolute(path, uri))
         store(self, "journal_mode", journal_mode)
         store(self, "synchronous", synchronous)
@@ -112,7 +113,7 @@ class SQLite(Record):
             message = "SQLite(create=False) needs a file: a database in memory is always a new one"
             raise ValueError(message)
         timeout = self.busy_timeout
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 2**31 / 1000:
+        if not is_number(timeout) or not 0 <= timeout < 2**31 / 1000:
             message = f"SQLite(busy_timeout={timeout!r}) must be seconds, from 0 to {2**31 // 1000}"
             raise ValueError(message)
         if on_connect is not None and not isinstance(on_connect, str) and not callable(on_connect):
@@ -220,12 +221,6 @@ def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
             message = "SQLite(pragmas) cannot have busy_timeout: write SQLite(busy_timeout=seconds)"
             raise ValueError(message)
     return tuple(pragmas.items())
-
-
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        message = f"SQLite({name}) must be a bool, not {type(value).__name__}"
-        raise TypeError(message)
 
 
 def _is_scheme(text: str) -> bool:
