@@ -1,8 +1,7 @@
 """What every kind of database promises to a crew: one suite, run over all of them by `test_contract.py`.
 
-A kind is a `Subject`: how to make one, and how it says in its own SQL what the suite wants to try. The
-tests here are plain functions of the fixtures `subject`, `database` and `connection`.
-"""
+A kind is a `Subject`: how to make one, and how it says in its own SQL what the suite wants to try.
+The tests here are plain functions of the fixtures `subject`, `database` and `connection`."""
 
 import pickle
 import threading

@@ -73,7 +73,8 @@ def is_gone(pid):
     return False
 
 
-# Both write the number of the child into a file as they are begun there: before that, a death would not cost them.
+# Both write the number of the child into a file as they are begun there: before that, a death would
+# not cost them.
 BEGUN_RUNAWAY = "WITH RECURSIVE n(i) AS (VALUES(enter(?)) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 BEGUN_HANG = "SELECT enter(?), hang()"
 

@@ -240,7 +240,8 @@ def test_an_answer_for_a_loop_that_was_closed_meanwhile_harms_nobody():
     assert reply.settle(5) is True
     assert calls == ["other waiter"]
     assert reply._waiters == []
-    # Only now may the task be collected: asyncio would warn of one that is destroyed while it waits.
+    # Only now may the task be collected: asyncio would warn of one that is destroyed while it
+    # waits.
     task._log_destroy_pending = False
     waker()
 

@@ -291,7 +291,8 @@ def test_a_statement_that_ignores_its_interrupt_is_given_up_and_may_have_taken_e
     assert isinstance(error, SupervisorStopped)
     assert error.executed is None
     assert any(connection.interrupted.is_set() for connection in database.connections)
-    # The thread that nobody can end goes by itself once it is let go, and its late answer is dropped.
+    # The thread that nobody can end goes by itself once it is let go, and its late answer is
+    # dropped.
     assert threads("-worker-")
     gate.opened.set()
     assert nothing_left(database)

@@ -20,9 +20,8 @@ STAY_DOWN = RestartPolicy(backoff_initial=1000.0, backoff_max=1000.0)
 def kill_supervisor(db, kind=SystemExit):
     """Kill the supervisor's thread while it sleeps, and wake it.
 
-    It must not be about to start a worker: CPython then hits the new thread in place of the one that is meant,
-    before it has begun, and `Thread.start` waits for it for ever.
-    """
+    It must not be about to start a worker: CPython then hits the new thread in place of the one
+    that is meant, before it has begun, and `Thread.start` waits for it for ever."""
     answer = pykka.ThreadingFuture()
     db.actor_inbox.put(Envelope("are you done?", reply_to=answer))
     answer.get(timeout=PATIENCE)

@@ -24,7 +24,8 @@ FLOORS = (
     "supervisor",
     "actors.console",
 )
-"""The packages, from the ground up. A module imports from its own package and from those below it, also for types."""
+"""The packages, from the ground up. A module imports from its own package and from those below it,
+also for types."""
 
 # What each outside library is used for stands in one place.
 OUTSIDE = {"apsw": "actors.databases.sqlite", "asyncio": None, "trio": None}

@@ -232,8 +232,8 @@ print("written")
 @pytest.mark.parametrize(
     ("sql", "error"),
     [
-        # Both fail at the second row, when the first has been read: one in SQLite, and one in Python with
-        # the cursor still open.
+        # Both fail at the second row, when the first has been read: one in SQLite, and one in
+        # Python with the cursor still open.
         ("SELECT abs(number) FROM kept", apsw.SQLError),
         ("SELECT CAST(text AS TEXT) FROM kept", UnicodeDecodeError),
     ],

@@ -184,7 +184,8 @@ def test_dead_workers_and_their_connections_are_collected(start):
         for _ in range(50):
             assert isinstance(error_of(db.ask(Query("bad"), block=False)), WorkerDied)
         assert eventually(lambda: up(db) == 2)
-        # The error of the last death, which the supervisor keeps to tell of it, may lead back to its worker.
+        # The error of the last death, which the supervisor keeps to tell of it, may lead back to
+        # its worker.
         assert eventually(lambda: gc.collect() >= 0 and len(born) <= 3), f"{len(born)} workers for 2 slots"
         assert database.open_connections == 2
     assert len(database.connections) >= 52
@@ -265,7 +266,8 @@ def test_the_check_for_locks_sees_a_reader(file):
     cursor = reader.cursor()
     rows = cursor.execute("SELECT * FROM t")
     next(rows)
-    # In WAL mode a reader stands in the way of a checkpoint only when there is something to check in.
+    # In WAL mode a reader stands in the way of a checkpoint only when there is something to check
+    # in.
     writer = apsw.Connection(str(file.path))
     if file.journal_mode == "wal":
         writer.execute("INSERT INTO t VALUES (4, 4)")

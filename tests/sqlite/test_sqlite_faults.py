@@ -218,7 +218,8 @@ def test_a_lock_of_another_process_is_waited_for_as_long_as_asked_and_no_longer(
                 waited = float(re.search(r"waited ([\d.]+) seconds", note)[1])
                 assert waited >= waits
                 assert "busy_timeout is 0.02" in note
-            # One that reads already and wants to write is refused at once: its waiting could never end.
+            # One that reads already and wants to write is refused at once: its waiting could never
+            # end.
             with pytest.raises(apsw.BusyError) as caught:
                 db.ask(Script("BEGIN; SELECT * FROM kept; INSERT INTO kept VALUES (3, NULL); COMMIT"))
             assert any("begin it with BEGIN IMMEDIATE" in note for note in caught.value.__notes__)

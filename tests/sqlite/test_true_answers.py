@@ -73,7 +73,8 @@ class Case:
     """Where a plain connection does not tell: of many runs, and of statements that read."""
     inserted: list[int | None] | None = None
     looks: list[str] = field(default_factory=list)
-    """What is read afterwards, as everything else is, from the crew and from the plain connection."""
+    """What is read afterwards, as everything else is, from the crew and from the plain
+    connection."""
     apart: bool = True
     """Whether it means the same if each statement is a request of its own."""
 

@@ -77,7 +77,8 @@ class Campaign:
 def drawn_by_hypothesis(run: Callable[[Random], None], programs: int, name: str | None = None) -> None:
     """Run a number of programs: always the same ones, or the programs of a seed with this name."""
     test = given(st.randoms(use_true_random=False))(run)
-    # Hypothesis would need minutes to make a program short: `shortest` leaves out statements instead.
+    # Hypothesis would need minutes to make a program short: `shortest` leaves out statements
+    # instead.
     profile = settings(
         max_examples=programs,
         deadline=None,

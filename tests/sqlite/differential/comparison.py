@@ -11,14 +11,14 @@ from tests.sqlite.differential.oracle import REFUSED
 from tests.sqlite.differential.statements import Answer, Asked, Statement
 
 UNCERTAIN = ("apsw.ConstraintError", "apsw.BindingsError", "builtins.KeyError")
-"""Errors whose texts may differ. Another constraint may be broken, too; the library says more of a parameter. The same
-holds for a change of a view: its table may be missing, too."""
+"""Errors whose texts may differ. Another constraint may be broken, too; the library says more of a
+parameter. The same holds for a change of a view: its table may be missing, too."""
 _SAYS_LITTLE = "SQL logic error"
 """What SQLite says of an explained pragma whose table is missing, depending on what ran before."""
 
 Next = Callable[[Expected, list[Statement], bool], Statement | None]
-"""Gives the next statement of a request, if there is one. Its arguments: the expected answers, the statements so far,
-and whether the value of `last_insert_rowid()` is known."""
+"""Gives the next statement of a request, if there is one. Its arguments: the expected answers, the
+statements so far, and whether the value of `last_insert_rowid()` is known."""
 
 
 class Difference(Exception):

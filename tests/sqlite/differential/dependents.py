@@ -36,7 +36,8 @@ def create_trigger(d: Draw, place: str = "") -> Statement:
     rows = (["old"] if event != "INSERT" else []) + (["new"] if event != "DELETE" else [])
     scope = [f"{row}.{column}" for row in rows for column in on.columns]
     when = d.of_schema(scope, "WHEN {b}") if d.chance(30) else ""
-    # Other triggers may see the rowid of an earlier request, unless all requests share one connection.
+    # Other triggers may see the rowid of an earlier request, unless all requests share one
+    # connection.
     sees_rowid = d.in_memory or (event == "INSERT" and time == "AFTER" and on.kind == "table" and on.has_rowid)
     body = " ".join(f"{_deed(d, scope, sees_rowid=sees_rowid)};" for _ in range(d.one(1, 1, 2)))
     head = f"CREATE {place} TRIGGER {d.one('', '', 'IF NOT EXISTS ')}{d.one(*TRIGGERS)}"

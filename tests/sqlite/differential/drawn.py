@@ -64,7 +64,8 @@ _MANY = ("query", "together", "transaction", "session", "call", "tolerant call")
 _LIMITED = ("query", "together", "transaction", "session", "readonly session")
 """Forms in which a statement may also have many sets of parameters, or a limit of rows."""
 _IN_TURN = ("INSERT", "REPLACE", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "VACUUM", "ANALYZE", "REINDEX")
-"""The first words of statements that go straight to the writer. Later writes may overtake all others."""
+"""The first words of statements that go straight to the writer. Later writes may overtake all
+others."""
 
 _MAKERS: tuple[Callable[[Draw], Statement], ...] = (
     *(read, change, define, ask_pragma, set_pragma, keep_up, temporary),
@@ -108,8 +109,8 @@ def _new(d: Draw, form: str) -> Statement:
     statement = replace(make(d), kind=make.__name__)
     if mix.has_params and make in (read, change, define) and d.chance(1):
         statement = special.with_wrong_params(d, statement)
-    # Some pragmas take effect as they are prepared. REINDEX cannot be prepared with an old schema. The program of a
-    # check has operands that are no text.
+    # Some pragmas take effect as they are prepared. REINDEX cannot be prepared with an old schema.
+    # The program of a check has operands that are no text.
     is_explainable = make not in (set_pragma, keep_up, special.several) and "_check" not in statement.sql
     if is_explainable and d.chance(3):
         statement = special.explained(d, statement)

@@ -198,8 +198,8 @@ class Harness:
     def settle_all(self) -> None:
         """Let all that was woken work until nothing is left; each job has to be settled once, and begun once at most.
 
-        A worker that nobody wakes stays asleep. So a wake that was lost is a job that is never settled.
-        """
+        A worker that nobody wakes stays asleep. So a wake that was lost is a job that is never
+        settled."""
         self.tick()
         if not any(handle.state is not WorkerState.RETIRED for handle in self.workers):
             self.worker()

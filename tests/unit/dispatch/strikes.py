@@ -13,9 +13,9 @@ S = TypeVar("S")
 class Moments:
     """Does something at the numbered moments of a step.
 
-    CPython changes threads, and looks for signals and for asynchronous exceptions, as a function begins, after each
-    call and as a loop goes round. So these are the moments, and the beginning of each line.
-    """
+    CPython changes threads, and looks for signals and for asynchronous exceptions, as a function
+    begins, after each call and as a loop goes round. So these are the moments, and the beginning of
+    each line."""
 
     def __init__(self, acts: dict[int, Callable[[], object]], within: Collection[str] = ()) -> None:
         self.acts = acts

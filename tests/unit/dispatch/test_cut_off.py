@@ -1,8 +1,7 @@
 """Steps that are cut off at any moment, as by a signal or a killed thread: no job is lost, none is settled twice.
 
-A caller that was cut off cancels its job, or is gone. A worker that was cut off ends. A supervisor that was cut off
-closes the crew.
-"""
+A caller that was cut off cancels its job, or is gone. A worker that was cut off ends. A supervisor
+that was cut off closes the crew."""
 
 from contextlib import suppress
 
