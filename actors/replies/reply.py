@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 import pykka
 
 from actors.replies.outcome import Outcome, linked_future, tell_outcome
-from actors.replies.owner import Crew, Owner
 from actors.system.event_loops import current_loop, settled_on
 from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future as ConcurrentFuture
 
     from actors.replies.derived import Derived
+    from actors.replies.owner import Crew, Owner
 
 __all__ = ["Reply"]
 
@@ -82,7 +82,7 @@ class Reply(pykka.Future[T]):
     _derived: "ClassVar[type[Derived[Any]]]"
     _hooked_value: Any = _PENDING
 
-    def __init__(self, crew: Crew | None = None) -> None:
+    def __init__(self, crew: "Crew | None" = None) -> None:
         self._crew = crew
         self.job: Owner | None = None
         """The job that will settle the reply, for `cancel`.
@@ -319,7 +319,7 @@ class Reply(pykka.Future[T]):
             finally:
                 del self, error, job  # the traceback holds this frame, and the frame holds the error
 
-    def _awaited_job(self) -> Owner | None:
+    def _awaited_job(self) -> "Owner | None":
         """Return the job that will settle this reply, or `None`."""
         return self.job
 
