@@ -85,7 +85,7 @@ class Job:
         self.started_at = 0.0
         """Monotonic seconds; 0 until the job is begun."""
         self.lane: Lane | None = None
-        """The lane in which the job waits, or waited."""
+        """The lane in which the job waits, or waited. `Dispatcher.submit` chooses the first one."""
         self.checkout: Checkout | None = None
         """The calls between the job and its caller while the job runs; `None` for most requests."""
         self.is_scheduled = False
