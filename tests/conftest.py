@@ -14,6 +14,21 @@ import pytest
 
 from supervisor import Supervisor, SupervisorRef
 
+PROCESSES = 2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in two processes, unless the command line names files or says `-n`.
+
+    pytest-xdist does it, and starts the run in a hook of the same name, after this one. A process of
+    pytest-xdist runs this hook, too, and must not start processes of its own.
+    """
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.usepdb
+    if whole and not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", 0) is None:
+        config.option.numprocesses = PROCESSES
+        config.option.dist = "worksteal"  # a few tests take a hundred times longer than most
+
 
 class StartCrew(Protocol):
     def __call__(self, database: Any = None, **options: Any) -> SupervisorRef: ...
