@@ -33,7 +33,8 @@ except Exception as error:
     raise ImportError(message) from error
 
 from actors.actor import CrewActor
-from actors.databases.base import Connection, Database, Executes, errors_of, existing, lanes_of
+from actors.databases.adapter import errors_of, existing, lanes_of
+from actors.databases.base import Connection, Database, Executes
 from actors.databases.child.database import ChildProcess
 from actors.databases.sqlite.database import SQLite
 from actors.databases.steps import (

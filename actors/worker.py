@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pykka
 
 from actors.actor import CrewActor
-from actors.databases.base import Database, checked, close, usable
+from actors.databases.adapter import close, usable
+from actors.databases.answers import checked
+from actors.databases.base import Database
 from actors.databases.steps import Close
 from actors.dispatch import rejections
 from actors.dispatch.batch import JobBatch

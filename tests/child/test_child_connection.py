@@ -190,7 +190,7 @@ def test_something_that_is_no_answer_costs_the_child_and_one_job(ends, data):
     child.script += [child.begin, lambda: child.say(data), child.die]
     lost = run(connection, batch)
     assert lost is not None
-    assert "sent what cannot be read" in str(lost.__cause__)
+    assert "sent a frame that cannot be read" in str(lost.__cause__)
     assert (batch.given_back(), batch.lost()) == ([1, 2], [0])
 
 

@@ -175,7 +175,7 @@ def test_nonsense_in_the_pipe_costs_one_child(crew):
     db = crew(size=1)
     error = error_of(db.ask(Query("SELECT scribble()"), block=False))
     assert isinstance(error, WorkerDied)
-    assert "sent what cannot be read" in str(error)
+    assert "sent a frame that cannot be read" in str(error)
     assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 
@@ -183,7 +183,7 @@ def test_a_single_byte_that_is_no_answer_costs_one_child(crew):
     db = crew(size=1)
     error = error_of(db.ask(Query("SELECT scribble_one(255)"), block=False))
     assert isinstance(error, WorkerDied)
-    assert "sent what cannot be read" in str(error)
+    assert "sent a frame that cannot be read" in str(error)
     assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 

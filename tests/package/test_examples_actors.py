@@ -1,4 +1,4 @@
-"""The actors of the example: neither of them ever waits for the crew, whatever it is doing."""
+"""The actors of the example: neither of them ever waits for the crew."""
 
 import pykka
 import pytest
@@ -41,7 +41,7 @@ def act():
 
 @pytest.fixture
 def busy(start):
-    """A crew whose only worker is at work until the gate is opened, and the gate."""
+    """Yield a crew whose only worker is busy until the gate is opened, and the gate."""
     gate = Gate()
     db = start(FakeDatabase({"slow": gate}), size=1, max_queue=100)
     db.ask(Query("slow"), block=False)
@@ -51,7 +51,7 @@ def busy(start):
 
 
 def find(reporter, sql):
-    """Return the promise, which the reporter gives at once."""
+    """Return the future that the reporter gives at once."""
     return reporter.find(sql).get(timeout=PATIENCE)
 
 
@@ -71,7 +71,7 @@ def test_neither_actor_blocks_while_the_only_worker_is_busy(act, busy):
     assert reporter.under_way.get(timeout=PATIENCE) == 0
 
 
-def test_a_refusal_goes_to_the_one_who_waits_and_the_reporter_lives(act, busy):
+def test_a_refusal_goes_to_the_waiting_caller_and_the_reporter_lives(act, busy):
     db, gate = busy
     reporter, _ = act(db)
     found = [find(reporter, f"book {n}") for n in range(100)]
@@ -81,14 +81,14 @@ def test_a_refusal_goes_to_the_one_who_waits_and_the_reporter_lives(act, busy):
     assert found[-1].get(timeout=PATIENCE) == "book 99"
 
 
-def test_an_error_goes_to_the_one_who_waits_and_the_reporter_lives(act, start):
+def test_an_error_goes_to_the_waiting_caller_and_the_reporter_lives(act, start):
     reporter, _ = act(start(FakeDatabase({"bad": ValueError("no such book")}), size=1))
     with pytest.raises(ValueError, match="no such book"):
         find(reporter, "bad").get(timeout=PATIENCE)
     assert find(reporter, "good").get(timeout=PATIENCE) == "good"
 
 
-def test_what_is_asked_while_the_database_is_away_is_found_when_it_is_back(act, start):
+def test_a_question_while_the_database_is_away_is_answered_when_it_is_back(act, start):
     database, back = FakeDatabase({"die": lost()}), Gate()
     db = start(database, size=1, restart=QUICKLY)
     assert eventually(lambda: up(db))
@@ -105,14 +105,14 @@ def test_what_is_asked_while_the_database_is_away_is_found_when_it_is_back(act, 
     assert monitor.history.get(timeout=PATIENCE) == ("WorkerUp", "WorkerLost", "Suspended", "WorkerUp", "Resumed")
 
 
-def test_a_refusal_that_is_told_after_the_database_is_back_is_not_postponed_for_ever(act, start):
+def test_a_refusal_that_arrives_after_the_database_is_back_is_not_postponed_for_ever(act, start):
     reporter, _ = act(start(FakeDatabase(), size=1))
     promise = pykka.ThreadingFuture()
     reporter.actor_ref.tell(Found("book", promise, Outcome(None, DatabaseUnavailable("a moment ago"))))
     assert promise.get(timeout=PATIENCE) == "book"
 
 
-def test_nothing_stays_postponed_however_asking_and_coming_back_meet(act, start):
+def test_no_question_stays_postponed_in_any_order_of_questions_and_returns(act, start):
     database = FakeDatabase({"die": lost()})
     db = start(database, size=1, restart=QUICKLY)
     reporter, _ = act(db)

@@ -19,7 +19,7 @@ httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
-from examples import in_a_web_app as web  # noqa: E402  # it needs what may not be installed
+from examples import in_a_web_app as web  # noqa: E402  # it needs packages that may be missing
 from supervisor import (  # noqa: E402
     DatabaseUnavailable,
     Overloaded,
@@ -46,8 +46,8 @@ def served(app):
     # Not uvloop, where that is installed: it keeps two descriptors for the rest of the process.
     config = uvicorn.Config(app, loop="asyncio", lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    # Who comes before the server is ready waits in the backlog. The protocol is named since asyncio sets TCP_NODELAY
-    # only then; without it each answer takes 40 ms.
+    # A client that comes before the server is ready waits in the backlog. The protocol is named
+    # since asyncio sets TCP_NODELAY only then. Without it each answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(1000)
@@ -88,7 +88,7 @@ def crew(client):
 
 @asynccontextmanager
 async def leaving(client, **wanted):
-    """Ask an endless question, and hang up at the end of the block; in it, the crew is in the state `wanted`."""
+    """Ask an endless question, wait for the state `wanted`, and hang up at the end of the block."""
     async with httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE, trust_env=False) as http:
         endless = asyncio.create_task(http.get(ENDLESS))
         async with asyncio.timeout(PATIENCE):
@@ -109,7 +109,7 @@ def test_a_request_is_answered_with_the_rows(serve, library):
     assert answer.json() == [{"title": "Emma", "pages": 474}, {"title": "Ulysses", "pages": 730}]
 
 
-def test_a_request_past_its_deadline_is_told_so_and_the_only_worker_is_free(serve, library):
+def test_a_request_past_its_deadline_gets_504_and_the_only_worker_is_free(serve, library):
     client = serve(library, size=1)
     answer = client.get(ENDLESS, params={"upto": 1e15, "within": 0.05})
     assert (answer.status_code, answer.json()) == (504, {"error": "QueryTimeout", "executed": False})
@@ -196,11 +196,11 @@ def test_neither_starting_nor_stopping_the_crew_blocks_the_event_loop():
         async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
             state = await stack.enter_async_context(app.router.lifespan_context(app))
             reply = state["db"].ask(Query("slow"), block=False)
-            opening.opened.set()  # got here while the only worker was opening the database
+            opening.opened.set()  # reached while the only worker opens the database
             ending = asyncio.create_task(stack.pop_all().aclose())
             assert await asyncio.to_thread(slow.entered.wait, PATIENCE)
             assert not ending.done()
-            slow.opened.set()  # got here while the crew waits for the last query
+            slow.opened.set()  # reached while the crew waits for the last query
             await ending
         return reply.get(timeout=0).scalar()
 

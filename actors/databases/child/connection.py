@@ -62,14 +62,16 @@ Sink: TypeAlias = Callable[[int, Any, BaseException | None, float], object]
 class ChildConnection(Connection):
     """A connection in a child process, which is sent the jobs of a batch together.
 
-    Used by one thread, except for what `Connection` allows from any, which may come until `close`.
+    One thread uses it. Methods that `Connection` allows from any thread may be called until
+    `close`.
     """
 
     def __init__(self, database: "ChildProcess") -> None:
         self._database = database
         # The ticket of the last job that was sent, and how long the last job ran that was answered.
         self._ticket = 0
-        # The ticket of the step that a job performs, which is not itself sent; `None` while a batch runs.
+        # The ticket of the step that a job performs, which is not itself sent; `None` while a batch
+        # runs.
         self._step: int | None = None
         self._seconds = float("inf")
         # The jobs that the child has, each with its batch, by their tickets, oldest first.
@@ -79,8 +81,8 @@ class ChildConnection(Connection):
         # How many frames of jobs it has not said to be done with.
         self._frames = 0
         self._sink: Sink = _nowhere
-        # What was read and not looked at yet. Enough for most answers at one go, since each read may have to wait for
-        # the interpreter, for 5 ms if another thread computes.
+        # Bytes that were read and not parsed yet. It has room for most answers, since each read
+        # may have to wait for the interpreter, for 5 ms if another thread computes.
         self._inbound = Inbound(PIPE)
         self._filled = 0
         # When the child last said that its job waits for a lock.
@@ -110,7 +112,7 @@ class ChildConnection(Connection):
         self._child.on_end = tell
 
     def _open(self, deadline: float) -> None:
-        """Tell the child what to do, and wait for its first word."""
+        """Send the specification to the child, and wait for its first frame."""
         import pickle
 
         heard: list[BaseException | None] = []
@@ -171,7 +173,7 @@ class ChildConnection(Connection):
             self._sink = _nowhere  # an idle worker holds nothing of its last jobs
 
     def _send_some(self, batch: "Batch") -> bool:
-        """Send jobs of a batch, as many as are not too large together; say whether there was any."""
+        """Send some jobs of a batch, not too large together; say whether there was any."""
         tasks: list[Any] = []
         items: list[Item] = []
         size = 0
@@ -199,7 +201,7 @@ class ChildConnection(Connection):
             batch.fail(task, error, seconds)
 
     def _unbegun(self, *, has_begun: bool) -> list[Any]:
-        """After a loss: return those tasks that did nothing, or that have read only and were not answered.
+        """After a loss: return the tasks that did nothing, and the unanswered ones of a reader.
 
         Args:
             has_begun: whether the child may have begun the last task that it took.
@@ -208,7 +210,7 @@ class ChildConnection(Connection):
         self._wait_for_recalls()
         taken = [task for _, task in self._tasks.values()]
         last = len(taken) - has_begun
-        # The answers of those that have only read never left the child.
+        # A reader changed nothing, and the answers of these tasks never left the child.
         harmless = taken[:last] if self.reads_only or len(taken) == 1 else []
         return [*harmless, *recalled]
 
@@ -219,7 +221,7 @@ class ChildConnection(Connection):
             self._child.interrupt(ticket)
 
     def interrupt(self) -> None:
-        """End what runs; see `Connection`."""
+        """End the running job; see `Connection`."""
         self._child.interrupt(self._ticket)
 
     def recall(self, most: int | None = None) -> list[Any]:
@@ -232,17 +234,18 @@ class ChildConnection(Connection):
             self._recalls.pop()
 
     def _draw_back(self, most: int) -> "list[tuple[Batch, Any]]":
-        """Draw so many tokens at most back, and strike their jobs off; return these, each with its batch."""
+        """Draw up to `most` tokens back; remove and return their jobs, each with its batch."""
         tokens = self._child.recall(most)
         tickets = {ticket & 0xFFFFFFFF: ticket for ticket in tuple(self._tasks)} if tokens else {}
-        # What the thread of the connection has struck off meanwhile, that thread lets go.
+        # The thread of the connection lets go the jobs that it has removed in the meantime.
         drawn = [self._tasks.pop(tickets[token], None) for token in tokens if token in tickets]
         return [each for each in drawn if each is not None]
 
     def _wait_for_recalls(self) -> None:
-        """Give other threads the time to let go what they have drawn.
+        """Give other threads time to let go the jobs whose tokens they have drawn.
 
-        One that takes longer does no harm: of it and this thread one alone lets a job go (`Batch.let_go`).
+        A thread that takes longer does no harm: only one of the two threads lets a job go
+        (`Batch.let_go`).
         """
         until = time.monotonic() + _LONGEST_RECALL  # a thread that is killed in the middle may leave its mark
         while self._recalls and time.monotonic() < until:
@@ -276,7 +279,7 @@ class ChildConnection(Connection):
         ticket = self._ticket + 1
         try:
             sent = jobs_frame(ticket, items)
-        except MemoryError:  # for one that is large, and alone
+        except MemoryError:  # the only job of this frame is very large
             for task in tasks:
                 batch.fail(task, MemoryError("this process has no memory to send these parameters"))
             return
@@ -308,7 +311,7 @@ class ChildConnection(Connection):
                 is_silent = True
 
     def _stopped(self) -> ConnectionLost:
-        """Return what is wrong with a child that is stopped, or hangs. All its jobs were taken back. Kill it."""
+        """Kill a child that hangs, and return the error. All its jobs were taken back."""
         self._child.kill()
         lost = self._lost(begun=False, blames=False)
         lost.__cause__ = ChildProcessEnded(f"child process {self.pid} did not answer, and was killed")
@@ -317,10 +320,10 @@ class ChildConnection(Connection):
     # --- reading and writing --------------------------------------------------------------
 
     def _write(self, data: bytes, seconds: float | None = None) -> None:
-        """Write all of `data`, and read meanwhile: the child may have to be rid of an answer before it can read.
+        """Write all of `data`, and read in between: the child may have to send an answer first.
 
-        If the child is gone, nothing is written and nothing raised: the next read tells that, behind the answers that
-        the child gave before.
+        If the child is gone, nothing is written and nothing raised: the next read tells that,
+        behind the answers that the child gave before.
         """
         at = 0
         while at < len(data) and self._failure is None:
@@ -335,7 +338,7 @@ class ChildConnection(Connection):
                 return
 
     def _read_on(self, seconds: float | None = None) -> bool:
-        """Read and parse once; say whether anything came in time. `_failure` tells what goes wrong."""
+        """Read and parse once; say whether anything came in time. An error goes to `_failure`."""
         try:
             came = self._read(seconds)
             self._parse()
@@ -345,7 +348,7 @@ class ChildConnection(Connection):
         return came
 
     def _read(self, seconds: float | None = None) -> bool:
-        """Read what has come, waiting for it for so many seconds at most; say whether anything has.
+        """Read the bytes that are there, or wait for them; say whether any came in time.
 
         Raises:
             ConnectionLost: the child has ended.
@@ -359,10 +362,10 @@ class ChildConnection(Connection):
         return got is not None
 
     def _parse(self) -> None:
-        """Hand on all whole frames that were read; keep the beginning of the next, and room for its rest.
+        """Handle all whole frames that were read; keep the beginning of the next frame.
 
         Raises:
-            ConnectionLost: the child says so, or what it sent cannot be read.
+            ConnectionLost: the child says so, or has sent an unreadable frame.
         """
         at, size, wanted = 0, self._filled, 0
         view = memoryview(self._inbound.bytes)
@@ -386,13 +389,13 @@ class ChildConnection(Connection):
         except ConnectionLost:
             raise
         except Exception as error:  # noqa: BLE001  # whatever cannot be loaded: nothing behind it can be trusted
-            message = f"child process {self.pid} sent what cannot be read ({type(error).__name__}: {error})"
+            message = f"child process {self.pid} sent a frame that cannot be read ({type(error).__name__}: {error})"
             raise self._lost() from ConnectionError(message)
         self._inbound.bytes[: len(rest)] = rest
         self._filled = len(rest)
 
     def _take(self, kind: int, ticket: int, body: memoryview, seconds: float) -> None:
-        """Hand on what a frame says."""
+        """Handle one frame."""
         if kind in (ANSWERS, DONE):
             self._take_answers(body)
             self._frames -= kind == DONE

@@ -1,4 +1,4 @@
-"""Frames: how requests travel to a child process, and answers back. Both ends of the pipes use this.
+"""Frames: how requests travel to a child process, and answers back. For both ends of the pipes.
 
 A frame is a head (see `HEAD`) and a body. Values that `marshal` can carry
 without changing them travel so, since that takes half the time; everything else is pickled.
@@ -12,7 +12,7 @@ from functools import cache
 from io import BytesIO
 from typing import Any, Final, TypeAlias, TypeVar
 
-from actors.databases.base import Sealed
+from actors.databases.answers import Sealed
 from actors.databases.steps import Execute, Step
 from actors.values.errors import ConnectionLost, RemoteError
 from actors.values.parameters import PLAIN, Parameters
@@ -62,26 +62,30 @@ __all__ = [
 E = TypeVar("E", bound=BaseException)
 
 HEAD: Final = struct.Struct("<HQQBf")
-"""`MAGIC`, length of the body in bytes, ticket of the job, or of the first one, kind, and the seconds that the job ran,
-or how many jobs there are."""
+"""`MAGIC`, length of the body in bytes, ticket of the job, or of the first one, kind, and the
+seconds that the job ran, or how many jobs there are."""
 TOKEN: Final = struct.Struct("<I")
-"""What stands for a ticket where jobs are claimed: its last four bytes."""
+"""The last four bytes of a ticket: they claim the job."""
 MAGIC: Final = 0xC3B5
-"""What each frame begins with: something else that is written into the pipes is noticed."""
+"""The first bytes of each frame. They show when foreign bytes are in the pipes."""
 FIRST_BYTE: Final = MAGIC & 0xFF
 """The first of a frame."""
 
 SPECIFICATION, JOBS, STEP = range(3)
-"""Kinds of what a child is sent: what to open; jobs, with tickets in a row, each of which has a token; and a step of a
-job that has begun. Nobody takes a step back, so it has a ticket, and no token."""
+"""Kinds of frames to a child: the specification of the database; jobs, with consecutive tickets,
+each with a token; a step of a job that has begun. A step is never taken back, so it has no
+token."""
 ANSWERS, DONE, RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED, WAITS = range(10)
-"""Kinds of what a child sends: small results of several jobs; the same, and that no job of the frame is left; a whole
-result, or its end; rows that come before it; a result that was pickled; an error of the statement; the error after
-which the connection is of no more use; an open connection; why it could not be opened; and that a job waits for a
-lock."""
+"""Kinds of frames from a child:
+
+* ANSWERS: small results of several jobs. DONE: the same, and no job of the frame is left.
+* RESULT: a whole result, or its end. ROWS: rows that come before it. PICKLED: a pickled result.
+* ERROR: the error of a statement. LOST: the error after which the connection is of no more use.
+* READY: the connection is open. FAILED: why it could not be opened. WAITS: a job waits for a lock.
+"""
 
 TICKET: Final = struct.Struct("<Q")
-"""What a parent writes on the control pipe: the ticket of the job to interrupt, or one of the next two."""
+"""The control pipe carries the ticket of the job to interrupt, or one of the next two values."""
 WHATEVER_RUNS: Final = 0
 """Interrupt the job that runs now. No job has this ticket."""
 FLUSH: Final = (1 << 64) - 1
@@ -90,8 +94,8 @@ OUT_OF_MEMORY: Final = 70
 """The exit code of a child that found no memory to say so."""
 
 Item: TypeAlias = "tuple[str, Parameters, int | None] | bytes | str"
-"""A request as it travels: a plain query by its parts; another one pickled; or the reason why it cannot be sent, which
-comes back as its error."""
+"""A request as it travels: a plain query by its parts; another one pickled; or the reason why it
+cannot be sent, which comes back as its error."""
 
 _PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the interpreter for some milliseconds
 LARGE: Final = 1 << 16
@@ -99,8 +103,9 @@ LARGE: Final = 1 << 16
 FEW: Final = 256
 """Rows that are not worth measuring: they travel in one frame."""
 
-# `marshal` carries values of the classes in PLAIN unchanged. It would turn any other object that has a buffer into
-# bytes, and so hide what the driver refuses. SQLite binds values of these subclasses as the plain ones.
+# `marshal` carries values of the classes in PLAIN unchanged. It would turn any other object that
+# has a buffer into bytes, and so hide an error of the driver. SQLite binds values of these
+# subclasses as the plain ones.
 _MAKERS: Final[tuple[tuple[Any, Callable[[Any], object]], ...]] = (
     (bool, bool),
     (int, int.__int__),
@@ -168,7 +173,7 @@ def _size_of(item: Item) -> int:
 
 
 def jobs_frame(ticket: int, items: list[Item], kind: int = JOBS) -> bytes:
-    """Return the frame of jobs, of which the first has this ticket, and the others the next ones; or of a step."""
+    """Return the frame of a step, or of jobs: the first job has `ticket`, the others follow."""
     return frame(kind, ticket, marshal.dumps(items), len(items))
 
 
@@ -184,7 +189,7 @@ def _pickle(value: object) -> bytes:
 
 
 def _pickle_plainly(request: Request | Step) -> bytes:
-    """Pickle a request whose parameters are bound: those of classes that SQLite binds as its own become plain."""
+    """Pickle a request. Its parameters become plain values where SQLite binds them as such."""
     buffer = BytesIO()
     _plain_pickler()(buffer).dump(request)
     return buffer.getvalue()
@@ -239,7 +244,7 @@ def _not_importable(function: Callable[..., Any]) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of a class that SQLite binds as one of its own as just that; others as they are."""
+    """Return the plain value that SQLite binds for `value`; any other value unchanged."""
     for kind, make in _MAKERS:
         if isinstance(value, kind):
             return make(value)
@@ -277,7 +282,7 @@ def load_request(item: Item) -> Request | Step:
     try:
         request: Request | Step = pickle.loads(item)  # type: ignore[arg-type]  # from our own parent
     except Exception as error:
-        error.add_note("querycrew: a child process has to import what it is sent, and does not run __main__")
+        error.add_note("querycrew: a child process imports the classes of its parameters, and does not run __main__")
         raise
     return request
 
@@ -291,19 +296,19 @@ class Packed(Sealed):
     __slots__ = ("parts",)
 
     def __init__(self, value: Any, request: object, *, plain: bool) -> None:
-        """Pack what `request` is answered by; see `answer_frames` for `plain` and the errors."""
+        """Pack the answer of `request`; see `answer_frames` for `plain` and the errors."""
         self.parts = list(_parts_of(value, request, plain=plain))
 
 
 def answer_frames(ticket: int, value: Any, request: object, seconds: float, *, plain: bool) -> Iterator[bytes]:
-    """Yield the frames of an answer, in pieces: one frame, or of a result several with some megabytes of rows each.
+    """Yield the frames of an answer. A large result has several, with some megabytes of rows each.
 
     Of a value that is `Packed` nothing large is copied: for a copy there may be no memory.
 
     Args:
         ticket: the job's.
-        value: what was answered: a `Result`, anything else, or the same `Packed`.
-        request: what it is the answer to.
+        value: the answer: a `Result`, another value, or either of them `Packed`.
+        request: the answered request.
         seconds: how long that took.
         plain: whether its rows hold nothing but None, int, float, str and bytes.
 
@@ -353,7 +358,7 @@ def _pickled(value: object, request: object) -> bytes:
 
 
 def culprit_of(value: object, depth: int = 8) -> object:
-    """Return the part of a value that cannot be pickled: the value itself, or something in its containers."""
+    """Return the part of a value that cannot be pickled: the value, or an element of it."""
     import pickle
 
     parts: Iterable[object] = ()
@@ -384,7 +389,7 @@ def load_pickled(body: Any) -> Any:
 
 
 def error_frame(kind: int, ticket: int, error: BaseException, seconds: float = 0.0) -> bytes:
-    """Return the frame of an error, which arrives as what it is, if its class allows that."""
+    """Return the frame of an error. The error arrives unchanged, if its class allows that."""
     return frame(kind, ticket, _error_body(error), seconds)
 
 
@@ -415,7 +420,7 @@ def _told(error: BaseException) -> str:
 
 
 def load_error(body: Any, wanted: type[E]) -> E | RemoteError:
-    """Return the error of a frame, or a `RemoteError` that tells what it was."""
+    """Return the error of a frame, or a `RemoteError` that describes it."""
     import pickle
 
     text, notes, dumped = pickle.loads(body)  # from our own child

@@ -1,13 +1,14 @@
-"""What runs in a child process: one connection, jobs from a pipe, answers into another.
+"""The program of a child process: one connection, jobs from a pipe, answers into another pipe.
 
     parent ── jobs ────►  main thread: draw a token, run its job, and again; then write the answers
            ◄── answers ──
            ── control ─►  a thread of its own: interrupts; its end is the end of the parent
            ── lifeline ►  nothing is ever written: at its end the kernel kills this process
 
-**Who draws the token of a job has claimed the job.** A token is four bytes in a pipe that the parent reads from, too.
-So the kernel decides whether a job that was sent is begun here or was recalled there, even while this process is
-stopped, or dead. It draws one token at a time: of those that were drawn, only the last job can be running.
+**Who draws the token of a job has claimed the job.** A token is four bytes in a pipe that the
+parent reads from, too. So the kernel decides whether a job that was sent is begun here or was
+recalled there, even while this process is stopped, or dead. It draws one token at a time: of those
+that were drawn, only the last job can be running.
 """
 
 import marshal
@@ -71,7 +72,7 @@ class _Task:
 
     @property
     def is_unwanted(self) -> bool:
-        """Whether it was interrupted. A step that closes what a session left open runs all the same."""
+        """Whether it was interrupted. `Close` runs in every case: it cleans the connection."""
         return self.ticket in self._unwanted and type(self.request) is not Close
 
 
@@ -85,7 +86,7 @@ class RemoteBatch(Batch):
 
         Args:
             host: whose they are.
-            connection: what runs them.
+            connection: the connection that runs them.
             ticket: that of the first.
             count: how many there are.
             items: their requests; `None` if there was no memory for them.
@@ -156,19 +157,20 @@ class Host:
         self._connection = Connection()
         self._plain = self._seals = False
         self.tells_first = True
-        """Whether all answers are sent before the next job is begun. Each death then costs the job that runs: what can
-        write is never begun again, so the answers of others must not be lost with this process."""
+        """Whether all answers are sent before the next job is begun. Then a death costs only the
+        running job. A writer needs that: no write is begun again, so no answer may be lost."""
         self._batch: RemoteBatch | None = None
         self.unwanted: set[int] = set()
         """The tickets of jobs that were interrupted, begun or not."""
         # A token that was drawn and belongs to the next frame.
         self._drawn: int | None = None
-        # Answers that were not sent yet: small results, and frames; and how many seconds it took to make the results.
-        # Large values take long, so this bounds what they need of the memory, too.
+        # Answers that were not sent yet: small results, and frames; and how many seconds it took to
+        # make the results. Large values take long, so the time bounds the memory that they need,
+        # too.
         self._results: list[tuple[int, float, Any]] = []
         self._frames: list[bytes] = []
         self._seconds = 0.0
-        # The step behind which the connection fetches what the next step will ask for.
+        # The step after which the connection fetches the rows of the next step.
         self._ahead: _Task | None = None
 
     def serve(self, connect: Callable[[], Connection]) -> None:
@@ -188,7 +190,7 @@ class Host:
         try:
             while (sent := self._requests.next()) is not None:
                 self._serve_batch(*sent)
-                del sent  # while it waits for the next, it shall hold nothing of this one
+                del sent  # it must hold nothing of this frame while it waits for the next one
         finally:
             connection.close()
 
@@ -213,10 +215,10 @@ class Host:
             self.unwanted.difference_update([each for each in tuple(self.unwanted) if each < ticket + count])
 
     def _fetch_ahead(self, batch: RemoteBatch, task: _Task) -> None:
-        """Fetch what a stream will be asked for next, while the parent works on what it was given.
+        """Fetch the next rows of a stream, while the parent works on the last ones.
 
-        The answered step counts as running meanwhile: an interrupt of it is for this, and one of the step that asks
-        for it, which may have been sent.
+        The answered step counts as running meanwhile: an interrupt of it is for this, and one of
+        the step that asks for it, which may have been sent.
         """
         batch.running.append(task)
         self._connection.fetch_ahead()
@@ -254,7 +256,7 @@ class Host:
         return bool(self._results or self._frames)
 
     def answer(self, task: _Task, value: Any, seconds: float) -> None:
-        """Send what a job is answered by, together with others if it is small."""
+        """Send the answer of a job, together with other answers if it is small."""
         if self._plain and type(value) is Result and len(value.rows) <= FEW:
             if value.truncated:
                 self._note_ahead(task)
@@ -286,7 +288,7 @@ class Host:
                 with self._writing:
                     write(self._answers, data)
         except Exception as error:  # noqa: BLE001  # it goes to its caller
-            is_undone = self._seals and type(value) is not Packed  # what writes was packed before it was committed
+            is_undone = self._seals and type(value) is not Packed  # a committed answer was packed before
             self.fail(task, error if is_undone else ResultLost.of(task.request, error), seconds)
 
     def fail(self, task: _Task, error: BaseException, seconds: float) -> None:
@@ -339,13 +341,13 @@ class Host:
     # --- interrupts, in a thread of its own -----------------------------------------------
 
     def _listen(self) -> NoReturn:
-        """Interrupt what the parent wants interrupted; when it is gone, be gone."""
+        """Interrupt the jobs that the parent names. End this process when the parent is gone."""
         while True:
             data = os.read(self._control, TICKET.size)
             if len(data) < TICKET.size:
                 end(1)
             (ticket,) = TICKET.unpack(data)
-            # A database of somebody's own; the interrupt is repeated.
+            # The `interrupt` of a user's own database raised; the parent repeats it.
             with suppress(Exception):
                 if ticket == FLUSH:
                     self._flush_now()
@@ -372,7 +374,7 @@ def _tell_where(error: BaseException) -> None:
         for summary, (frame, _) in zip(
             traceback.extract_tb(error.__traceback__), traceback.walk_tb(error.__traceback__), strict=True
         )
-        # Neither ours nor those that APSW makes up for its own C code.
+        # Without our own frames, and without the frames that APSW makes up for its C code.
         if not str(frame.f_globals.get("__name__")).startswith("actors.") and not summary.filename.endswith(".c")
     ]
     if frames:

@@ -9,7 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
-from actors.databases.base import Connection, usable
+from actors.databases.adapter import usable
+from actors.databases.base import Connection
 from actors.databases.child.frames import HEAD, OUT_OF_MEMORY
 from actors.databases.child.host import Host, end
 from actors.databases.child.requests import Requests
@@ -23,7 +24,8 @@ def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> N
         os.set_inheritable(descriptor, False)
     os.register_at_fork(after_in_child=lambda: _let_go(jobs, answers, tokens, control, lifeline))
     _tie(lifeline)
-    # Rows are no garbage: looking for cycles among them again and again takes a sixth of the time that fetching takes.
+    # Rows are no garbage: looking for cycles among them again and again takes a sixth of the time
+    # that fetching takes.
     gc.set_threshold(50_000, 10, 10)
     host = Host(Requests(jobs), answers, tokens, control)
     code = 0
@@ -45,9 +47,9 @@ def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> N
 def _tie(lifeline: int) -> None:
     """See to it that this process ends with its parent, and not before it because of the terminal.
 
-    At the end of the lifeline's other side the kernel sends SIGKILL (or SIGIO, where only that can be had, which ends
-    a process as well), whatever this one does then: no thread of it needs to run for that, and none could while a
-    function keeps the interpreter to itself, or while the process is stopped.
+    When the other end of the lifeline closes, the kernel sends SIGKILL. (Where only SIGIO can be
+    had, it sends SIGIO, which ends a process as well.) So this process ends even while a function
+    keeps the interpreter to itself, or while the process is stopped.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -81,7 +83,7 @@ def _connect(specification: bytes) -> Connection:
 
 
 def _let_go(*descriptors: int) -> None:
-    """In a fork that a function of the user's makes: it shall keep nobody waiting for the end of these pipes."""
+    """In a fork by a user's function: close the pipes, so that nothing waits for their end."""
     for descriptor in descriptors:
         with suppress(OSError):
             os.close(descriptor)
