@@ -19,7 +19,6 @@ NOT_PLAIN_YET = (
     "tests/stress",
     "tests/unit",
     "tests/worker",
-    "tests/worlds",
 )
 """Folders whose files are not checked. A folder leaves this list once its files pass."""
 
