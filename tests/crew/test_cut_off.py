@@ -139,11 +139,11 @@ def test_a_call_that_is_cut_off_at_any_step_holds_nothing(db, call):
             call(db, kept, struck)
         except KeyboardInterrupt as error:
             caught = error  # with its frames
-        assert (caught is None) == (struck.where is None), f"it was swallowed {struck.where}"
-        if isinstance(caught, KeyboardInterrupt) or struck.where is None:
+        assert (caught is None) == (not struck.where), f"it was swallowed {struck.where}"
+        if isinstance(caught, KeyboardInterrupt) or not struck.where:
             assert_free(db, struck.where)
         kept.clear()
-        if struck.where is None:
+        if not struck.where:
             break
     assert at > 20, "it was hardly ever cut off"
 
@@ -164,7 +164,7 @@ def test_a_stream_of_a_transaction_that_is_cut_off_at_any_step_keeps_no_cursor(d
             assert error is None or isinstance(error, QueryCancelled), f"{error!r}, cut off {struck.where}"
             tx.rollback()
         assert_free(db, struck.where)
-        if struck.where is None:
+        if not struck.where:
             break
     assert at > 50
 
@@ -252,9 +252,9 @@ def test_a_coroutine_that_is_cut_off_at_any_step_holds_nothing(start, path, coro
             LOOPS[loop](main)
         except KeyboardInterrupt as error:
             caught = error
-        assert (caught is None) == (struck.where is None), f"it was swallowed {struck.where}"
+        assert (caught is None) == (not struck.where), f"it was swallowed {struck.where}"
         assert_free(db, struck.where)
-        if struck.where is None:
+        if not struck.where:
             break
     assert at > 20, "it was hardly ever cut off"
 
@@ -285,9 +285,9 @@ def test_a_crew_whose_block_is_left_and_cut_off_at_any_step_ends(path, leave):
             leave_it() if leave == "sync" else asyncio.run(leave_it_on_a_loop())
         except KeyboardInterrupt as error:
             caught = error
-        assert (caught is None) == (struck.where is None), f"it was swallowed {struck.where}"
+        assert (caught is None) == (not struck.where), f"it was swallowed {struck.where}"
         assert db.wait_until_ended(PATIENCE), f"it goes on, cut off {struck.where}"
-        if struck.where is None:
+        if not struck.where:
             break
     assert at > 50
 

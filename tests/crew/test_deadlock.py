@@ -151,7 +151,7 @@ def test_a_finalizer_or_signal_handler_in_the_middle_of_an_ask_that_waits_is_not
         with struck.armed():
             reply = db.ask(Query("interrupted"), block=False)
         assert isinstance(error_of(reply), SupervisorStopped | None)
-        if struck.where is None:
+        if not struck.where:
             break
     assert at > 10, "it was hardly ever interrupted"
     late = [error for error in told if isinstance(error, BaseException) and not isinstance(error, WouldDeadlock)]

@@ -46,7 +46,7 @@ def heard(ref):
 MESSAGES = ["a word", {"a": 1}, None, Status(), Stream("SELECT 1"), Query, object()]
 
 
-@pytest.mark.parametrize("message", MESSAGES, ids=repr)
+@pytest.mark.parametrize("message", MESSAGES, ids=[*map(repr, MESSAGES[:-1]), "an object"])
 def test_a_broadcast_reaches_every_other_actor_and_the_crew_ignores_it(hearers, message, caplog):
     before, db, after = hearers
     with caplog.at_level(logging.INFO):

@@ -2,8 +2,9 @@
 
     python tests/package/plain_english.py [FILE …]
 
-Prints each place, and exits with 1 if there is any. `test_plain_english` calls it for the whole
-project."""
+Prints each place, and exits with 1 if there is any. `test_plain_english.py` calls it for the
+whole project.
+"""
 
 import ast
 import io

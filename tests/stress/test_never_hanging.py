@@ -20,8 +20,9 @@ from supervisor import (
     WorkerDied,
 )
 from tests.conftest import eventually
-from tests.support.common import PATIENCE, KilledAt, bystander, error_of, nothing_left, up
+from tests.support.common import PATIENCE, bystander, error_of, nothing_left, up
 from tests.support.fakes import FakeDatabase, Gate
+from tests.support.struck import KilledAt
 
 EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.001, backoff_max=0.001, poison_after=0)
 

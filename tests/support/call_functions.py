@@ -36,7 +36,7 @@ def insert_and_return_broken(connection: apsw.Connection, number: int) -> Broken
 
 
 def return_it(connection: apsw.Connection, value: Any) -> Any:
-    """Return what one is given."""
+    """Return the argument."""
     return value
 
 
@@ -50,7 +50,7 @@ def end_it(connection: apsw.Connection, how: str) -> None:
 
 
 def spoil(connection: apsw.Connection) -> None:
-    """Leave behind whatever one can."""
+    """Leave behind every change that a function can make to a connection."""
     connection.execute("CREATE TEMP TABLE left_behind(x)")
     connection.create_scalar_function("left_behind", lambda: 1)
     connection.set_row_trace(lambda cursor, row: ("spoilt",))
@@ -123,7 +123,10 @@ def insert_around(connection: apsw.Connection, insert: str, ends: list[str]) -> 
 
 
 def sum_twice(connection: apsw.Connection, path: str) -> int:
-    """Read half of a table, let another connection change all of it and write it back, and read the other half."""
+    """Read half of a table, let another connection change and write back all of it.
+
+    Read the rest.
+    """
     read = connection.execute("SELECT number FROM kept")
     found = sum(number for (number,) in (next(read) for _ in range(50)))
     other = apsw.Connection(path)

@@ -1,4 +1,4 @@
-"""What the tests of supervision share: killing threads, bystanders, and programs of their own."""
+"""Helpers for the tests of supervision: killing threads, bystanders, and programs in processes."""
 
 import ctypes
 import os
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import apsw
@@ -55,14 +54,17 @@ def running(ref: SupervisorRef, database: FakeDatabase, gates: list[Gate]) -> li
 
 
 def is_refused(ref: SupervisorRef) -> bool:
-    """Say whether a crew that has stopped, or is about to, refuses what it is asked."""
+    """Say whether a crew that has stopped, or is about to stop, refuses a request."""
     reply = ref.ask(Query("late"), block=False)
     error = error_of(reply)
     return isinstance(error, SupervisorStopped) and error.executed is False
 
 
 def ask_writer(ref: SupervisorRef, *texts: str) -> list[Result]:
-    """Run statements where a file is written, though they may only read: a transaction says that it is to write."""
+    """Run statements in the lane that writes a file, also statements that only read.
+
+    A transaction belongs to this lane unless it says that it only reads.
+    """
     return ref.ask(Transaction([Query(sql) for sql in texts]), timeout=PATIENCE)
 
 
@@ -70,7 +72,7 @@ def ask_writer(ref: SupervisorRef, *texts: str) -> list[Result]:
 
 
 def kill(thread: threading.Thread, kind: type[BaseException] = SystemExit) -> None:
-    """Raise `kind` in `thread`, at whatever it does next in Python."""
+    """Raise `kind` in `thread`, at its next step in Python."""
     assert thread.ident is not None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(kind))
 
@@ -83,7 +85,8 @@ def threads(part: str) -> list[threading.Thread]:
 def thread_of(ref: SupervisorRef, worker: int | None = None) -> threading.Thread:
     """Return the thread of the supervisor, or of the worker with that id.
 
-    By its full name: one that is ending may still be listed, and its identity soon be another's.
+    The thread is found by its full name. A thread that is ending may still be listed, and its
+    identity may soon belong to another thread.
     """
     crew = ref.ask(Status()).name
     name = f"querycrew-{crew}-supervisor" if worker is None else f"querycrew-{crew}-worker-{worker}"
@@ -101,7 +104,10 @@ def worker_refs() -> list[pykka.ActorRef[Any]]:
 
 
 def nothing_left(database: FakeDatabase | None = None) -> bool:
-    """Wait until the threads of all crews are gone; say whether nothing else of them is left then."""
+    """Wait until the threads of all crews are gone.
+
+    Say whether nothing else of the crews is left.
+    """
     gone = eventually(lambda: not threads("querycrew-"))
     ours = [*worker_refs(), *pykka.ActorRegistry.get_by_class(Supervisor)]
     return gone and not ours and (database is None or database.open_connections == 0)
@@ -135,46 +141,6 @@ def bystander() -> Iterator[None]:
         assert ref.ask("still there?", timeout=PATIENCE) == "still there?"
     finally:
         ref.stop()
-
-
-class KilledAt:
-    """A profiler that raises `kind` at the `at`-th moment at which the interpreter could do so in the crew's code.
-
-    CPython looks for asynchronous exceptions and signals as a function begins and after each call, so these are
-    the moments: never between a lock's acquisition and its `with` block, nor before its release.
-    """
-
-    def __init__(self, at: int, kind: type[BaseException]) -> None:
-        self.kind = kind
-        self.left = at
-        self.where = ""
-        """Where it struck, once it has."""
-
-    def __call__(self, frame: FrameType, event: str, arg: object) -> None:
-        if self.where or event not in ("call", "return", "c_return") or not _is_ours(frame, event):
-            return
-        self.left -= 1
-        if self.left == 0:
-            self.where = f"{event} in {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name} {arg}"
-            raise self.kind
-
-    @contextmanager
-    def armed(self) -> Iterator[None]:
-        """Strike in this thread, while the block runs."""
-        sys.setprofile(self)
-        try:
-            yield
-        finally:
-            sys.setprofile(None)
-
-
-def _is_ours(frame: FrameType, event: str) -> bool:
-    module, function = str(frame.f_globals.get("__name__")), frame.f_code.co_name
-    if module == "threading":
-        return function == "start" and event == "return"  # killed as it has just started another thread
-    # What hits a thread outside of the guard around its whole life is CPython's, and a generator that
-    # is thrown away swallows what hits it.
-    return module.startswith(("actors.", "supervisor")) and function not in ("_actor_loop", "<genexpr>")
 
 
 # --- databases ----------------------------------------------------------------------------
@@ -220,7 +186,7 @@ def program(name: str, *arguments: object) -> list[str]:
 
 
 def run_program(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run a script of `programs/` to its end; one that hangs fails the test."""
+    """Run a script of `programs/` to its end. A script that hangs fails the test."""
     return subprocess.run(
         program(name, *arguments), capture_output=True, text=True, timeout=60, check=False, env=environment()
     )

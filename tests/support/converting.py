@@ -1,4 +1,7 @@
-"""How a program teaches SQLite classes of its own: at the top level of a module, as child processes need it."""
+"""Functions that teach SQLite the classes of a program.
+
+They stand at the top level of a module, since child processes import them.
+"""
 
 import datetime as dt
 import decimal
@@ -10,7 +13,7 @@ import apsw
 
 
 def convert(cursor: apsw.Cursor, number: int, value: Any) -> str:
-    """Return what is stored for a value that SQLite has no type for."""
+    """Return the text to store for a value that SQLite has no type for."""
     match value:
         case dt.date() | dt.time():
             return value.isoformat()

@@ -1,4 +1,4 @@
-"""A scripted database: each connection and each statement does what the test says."""
+"""A scripted database: the test says how each connection and each statement behaves."""
 
 import threading
 from collections import deque
@@ -25,7 +25,7 @@ class Gate:
 
 
 def lost(cause: BaseException | None = None) -> ConnectionLost:
-    """What a connection raises when it is of no more use."""
+    """Return the error of a connection that is of no more use."""
     error = ConnectionLost("scripted")
     error.__cause__ = cause or OSError("the scripted connection broke")
     return error
@@ -35,9 +35,10 @@ def lost(cause: BaseException | None = None) -> ConnectionLost:
 class FakeDatabase:
     """A database without a database.
 
-    `statements` maps the text of a query to what it does: a value to answer, an exception to raise,
+    `statements` maps the text of a query to its effect: a value to answer, an exception to raise,
     or a function to call without arguments. Any other text is answered with itself. `opening` holds
-    what the next attempts to connect do, first in first out: `None` succeeds; when it is empty all succeed.
+    the effects of the next attempts to connect, first in first out. `None` succeeds. When `opening`
+    is empty, every attempt succeeds.
     """
 
     statements: dict[str, Any] = field(default_factory=dict)

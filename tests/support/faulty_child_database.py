@@ -1,4 +1,4 @@
-"""A database for child processes, whose SQL can do to a child whatever may happen to one."""
+"""A database for child processes, whose SQL can cause every fault that a child may have."""
 
 import ctypes
 import os
@@ -25,7 +25,7 @@ class Needy(Exception):
 
 
 class Fatal:
-    """A value that ends the process in which it is put together, unless that is the one that made it."""
+    """A value that ends each process that unpickles it, except for the process that made it."""
 
     def __init__(self) -> None:
         self.home = os.getpid()
@@ -112,7 +112,7 @@ def hang() -> int:
 
 
 def descriptors() -> str:
-    """Return what is open, apart from the standard streams."""
+    """Return the kinds of the open descriptors, apart from the standard streams."""
     return " ".join(sorted(_target(name) for name in os.listdir("/proc/self/fd") if int(name) > 2))
 
 
@@ -184,7 +184,10 @@ class Elsewhere:
 
     path: str
     entering: str | None = None
-    """A file to which each child writes its number as it opens its connection; the first one then waits for ever."""
+    """The file to which each child writes its number as it opens its connection.
+
+    The first child then waits for ever.
+    """
     max_size: int | None = None
     name: str = "elsewhere"
 
@@ -201,7 +204,7 @@ class Elsewhere:
 
 
 class ElsewhereConnection:
-    """What is answered is as the driver has it, except for some texts."""
+    """A connection that answers like the driver, except for some texts."""
 
     interrupts = 0
 
@@ -228,7 +231,7 @@ class ElsewhereConnection:
         self.interrupts += 1
         self._connection.interrupt()
         if self.interrupts % 2:
-            raise RuntimeError("raised by somebody's own interrupt, half of the time")
+            raise RuntimeError("raised by a faulty interrupt, half of the time")
 
     def close(self) -> None:
         self._connection.close()

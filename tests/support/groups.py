@@ -1,4 +1,7 @@
-"""What the tests of the lanes and of group commit share: a writer without a crew, and crews whose writer is held up."""
+"""Helpers for the tests of lanes and group commit.
+
+A writer without a crew, crews with a held writer.
+"""
 
 import os
 import threading
@@ -30,7 +33,9 @@ def insert(number: int) -> Query:
 
 
 def commits(path: Path) -> int:
-    """Return how many transactions stand in the log of a file in WAL mode, of which nothing was written back for good.
+    """Return the number of transactions in the log of a file in WAL mode.
+
+    No page of the log may have been written back for good.
 
     Each ends with a page that says how large the file is after it.
     """
@@ -64,7 +69,7 @@ def counted(path: Path) -> Iterator[Commits]:
 
 @dataclass(eq=False)
 class Asked:
-    """A request that waits, and its answer: also what `Batch` knows as a task."""
+    """A request that waits, and its answer; `Batch` knows it as a task."""
 
     position: int
     request: Any
@@ -174,7 +179,10 @@ class Writer:
 
     @property
     def groups(self) -> list[list[int]]:
-        """The positions of the requests that were answered without a job between them, in the order of answering."""
+        """The positions of the answered requests, in the order of the answers.
+
+        A group holds the answers between which no job was begun.
+        """
         ends = [*self.batch.told, len(self.batch.answered)]
         groups = [self.batch.answered[first:last] for first, last in pairwise(ends)]
         return [group for group in groups if group]
@@ -226,7 +234,7 @@ class Held:
 
 @contextmanager
 def writer_held(db: SupervisorRef) -> Iterator[Held]:
-    """Keep the writer of a crew of threads busy, so that all that is asked in the block waits together."""
+    """Keep the writer of a crew of threads busy: all requests of the block wait together."""
     held = Held()
     reply = db.ask(Call(held), block=False)
     assert held.entered.wait(PATIENCE)
@@ -249,7 +257,7 @@ def child_held(db: SupervisorRef, folder: Path) -> Iterator[None]:
     fifo = folder / "held"
     os.mkfifo(fifo)
     reply = db.ask(Call(wait_for_the_end, str(fifo)), block=False)
-    with open(fifo, "wb"):  # which waits until somebody reads there
+    with open(fifo, "wb"):  # `open` waits until the child opens the pipe to read it
         yield
     assert reply.exception(PATIENCE) is None
     os.remove(fifo)

@@ -1,7 +1,8 @@
-"""A crew of children without threads and processes: its lanes, batches and connections are real, its children scripted.
+"""A crew of children without threads and processes.
 
-The thread of a worker is the test's own. While it waits for its child, the script of the child does what other threads
-do in that moment: cancel, let time pass, take jobs back, die.
+Its lanes, batches and connections are real, and its children are scripted. The thread of a worker
+is the test's own. While the worker waits for its child, the script of the child acts as other
+threads do at that moment: it cancels, lets time pass, takes jobs back, or dies.
 """
 
 from collections.abc import Callable
@@ -79,7 +80,11 @@ class Hand:
         return lane.take(self.handle)
 
     def go(self, *script: Callable[[], object], batch: JobBatch | None = None) -> list[Job]:
-        """Take a batch, unless there is one, and run it, as `Worker` does; return what it had in the beginning."""
+        """Take a batch, unless there is one, and run it as `Worker` does.
+
+        Returns:
+            The jobs that the batch had in the beginning.
+        """
         jobs: list[Job] = []
         try:
             self.connection.check()
@@ -162,8 +167,11 @@ class Crew:
         return [self.submit(request) for _ in range(number)]
 
     def look(self, seconds: float = 0.0) -> list[WorkerHandle]:
-        """Let time pass, and do what the supervisor does then; return the workers that are given up."""
-        self.dispatcher.next_due()  # it was rung for whatever was asked
+        """Let time pass, and act as the supervisor does then.
+
+        Return the workers that are given up.
+        """
+        self.dispatcher.next_due()  # a request may have woken the supervisor
         self.clock.now += seconds
         self.dispatcher.recover()
         self.dispatcher.expire(self.clock())

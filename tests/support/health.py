@@ -18,7 +18,7 @@ def worker_ids(db: SupervisorRef) -> list[int]:
 def same_workers(db: SupervisorRef) -> Iterator[None]:
     """Run the block, and see that the crew has the same workers after it as before.
 
-    There may be more of them: the one that writes is started by the first job that needs it.
+    There may be more workers afterwards: the first job that writes starts the worker that writes.
     """
     assert eventually(lambda: worker_ids(db)), "it has no workers yet"
     before = worker_ids(db)
@@ -53,11 +53,14 @@ KINDS: dict[str, Callable[..., SQLite | ChildProcess]] = {
     "memory": lambda path, **options: SQLite(**options),
     "child": lambda path, **options: ChildProcess(SQLite(path, **options)),
 }
-"""What a crew is started on, by name; made of a path and of options of `SQLite`."""
+"""The databases for crews, by name; each is made of a path and of options of `SQLite`."""
 
 
 def run_python(program: str, *arguments: object) -> str:
-    """Run a program in a process of its own and return what it printed; one that fails or hangs fails the test."""
+    """Run a program in a process of its own; return its output.
+
+    A failure or a hang fails the test.
+    """
     command = [sys.executable, "-W", "error", "-c", program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
     assert done.returncode == 0, done.stderr

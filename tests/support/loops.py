@@ -17,18 +17,20 @@ LOOPS: dict[str, Callable[[Work], Any]] = {
     "anyio on asyncio": partial(anyio.run, backend="asyncio"),
     "anyio on trio": partial(anyio.run, backend="trio"),
 }
-"""What runs a function on a loop of a kind, by its name."""
+"""Functions that run a coroutine function on a loop, by the name of the kind of loop."""
 
 
 async def turn() -> None:
-    """Let the loop, of whichever kind, go on once."""
+    """Let the loop, of any kind, go on once."""
     await anyio.lowlevel.checkpoint()
 
 
 async def cancelled_after(loop: str, turns: int, spin: Callable[[], object], work: Work, kept: list[Any]) -> bool:
-    """Run `work` in a task, and cancel that in the way of the loop, after so many turns and a `spin` that blocks.
+    """Run `work` in a task, and cancel the task as the loop does, after `turns` and a `spin`.
 
-    What the task ended with is put into `kept`. Return whether it was done before.
+    The `spin` blocks the loop.
+
+    The end of the task is put into `kept`. Return whether the task was done before the cancel.
     """
 
     async def run() -> None:

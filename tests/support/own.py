@@ -1,4 +1,4 @@
-"""Databases of somebody's own, on the standard library's `sqlite3`, as one would write them from what is exported."""
+"""Databases that a user might write from the exported names, on the library `sqlite3`."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -129,7 +129,7 @@ class LostAtClose(Everything):
 
 
 class Wrong(Everything):
-    """Answers what no request is answered by."""
+    """Answers with values that answer no request."""
 
     def execute(self, request: Any) -> Any:
         answer = super().execute(request)

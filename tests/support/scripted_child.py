@@ -1,4 +1,4 @@
-"""A child process without a process: a connection's end of it is the real one, and a test does what the child does."""
+"""A child process without a process: the parent's connection is real, a test plays the child."""
 
 import ctypes
 import marshal
@@ -38,13 +38,13 @@ class ScriptedChild:
         self.ended: ChildProcessEnded | None = None
         self.on_end: Callable[[], object] = lambda: None
         self.script: deque[Callable[[], object]] = deque()
-        """What the child does, one thing each time when the parent waits for it to say something."""
+        """The acts of the child. It does one each time when the parent waits for a message."""
         self.interrupted: list[int] = []
         """The tickets that the parent wanted interrupted, in this order."""
         self.tokens: deque[int] = deque()
         """One for each job that was offered; both sides draw them."""
         self.frames: deque[tuple[int, int, int]] = deque()
-        """What was sent and is not done: the first ticket, the number of jobs, and the kind."""
+        """The frames that were sent and are not done: first ticket, number of jobs, and kind."""
         self.begun: list[int] = []
         """The tickets of the jobs that it has begun, in this order."""
         self.kept: list[tuple[int, float, Any]] = []
@@ -108,7 +108,7 @@ class ScriptedChild:
     # --- the child's side -----------------------------------------------------------------
 
     def begin(self) -> int | None:
-        """Draw a token; return its ticket, if there is one. The job runs until `answer` or `fail`."""
+        """Draw a token; return its ticket, or `None`. The job runs until `answer` or `fail`."""
         while self.frames:
             first, count, kind = self.frames[0]
             if kind == STEP and first not in self.begun:
@@ -151,7 +151,7 @@ class ScriptedChild:
         self._outbound += data
 
     def die(self) -> None:
-        """End, as after `kill -9`: what was not sent is lost."""
+        """End, as after `kill -9`: all bytes that were not sent are lost."""
         if self.ended is None:
             self.ended = ChildProcessEnded("child process 4711 was killed by SIGKILL")
 

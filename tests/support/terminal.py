@@ -5,7 +5,7 @@ import re
 
 
 def shown(written):
-    """Return the lines that a terminal shows after all that was written; it knows just the codes that are used."""
+    """Return the lines that a terminal shows after `written`; only the codes in use are known."""
     rows, row, column = [""], 0, 0
     for code, text in re.findall(r"\x1b\[([\d;]*[A-Za-z])|([^\x1b])", written, re.DOTALL):
         if text == "\n":
@@ -28,7 +28,7 @@ def shown(written):
 
 
 class Terminal(io.TextIOWrapper):
-    """A stream that takes itself for a terminal, and keeps what was written."""
+    """A stream that takes itself for a terminal, and keeps its output."""
 
     def __init__(self, encoding="utf-8"):
         super().__init__(io.BytesIO(), encoding=encoding, newline="\r\n")

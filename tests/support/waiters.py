@@ -1,4 +1,4 @@
-"""What the tests of replies share: threads that wait, and threads that belong to a crew."""
+"""Helpers for the tests of replies: threads that wait, and threads that belong to a crew."""
 
 import threading
 from contextlib import contextmanager
@@ -9,7 +9,10 @@ from tests.conftest import eventually
 
 @contextmanager
 def waiter(function):
-    """Run `function` in a thread; the list that is yielded holds what came of it once the thread has ended."""
+    """Run `function` in a thread.
+
+    The list that is yielded holds the outcome of the function once the thread has ended.
+    """
     outcome = []
 
     def run():

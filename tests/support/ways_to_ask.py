@@ -1,4 +1,4 @@
-"""Every way in which a value becomes a parameter; each answers the value as it was stored, and its type.
+"""Every way in which a value becomes a parameter; each answers the stored value and its type.
 
 They need a table `kept(value)`, which they leave empty.
 """

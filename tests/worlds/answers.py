@@ -1,4 +1,4 @@
-"""What must be true of each answer, once nothing moves any more."""
+"""The checks of each answer, once nothing moves any more."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,29 +13,29 @@ from actors.values.errors import (
     WorkerDied,
 )
 from tests.worlds.fault_plan import Interrupted
-from tests.worlds.history import Entry, Talk
+from tests.worlds.history import ClientTransaction, Entry
 
 if TYPE_CHECKING:
     from tests.worlds.world import World
 
 
 def check_answers(world: "World") -> Iterator[str]:
-    """Say what is wrong with the answers."""
-    for entry in world.ledger.entries:
+    """Yield a sentence for each wrong answer."""
+    for entry in world.history.entries:
         for what in _check(entry, world):
             yield f"request {entry.number} ({entry.request}) {what}"
-    for checkout in world.ledger.checkouts:
-        yield from _check_talk(checkout, world)
+    for checkout in world.history.checkouts:
+        yield from _check_transaction(checkout, world)
 
 
 def _check(entry: Entry, world: "World") -> Iterator[str]:
     if world.file[entry.number] > 1:
         yield f"took effect {world.file[entry.number]} times"
     reply = entry.reply
-    if reply is None or entry.cut_off or entry.in_talk:
+    if reply is None or entry.cut_off or entry.in_checkout:
         return
     if not reply.done():
-        if not (entry.told and world.kills):  # whoever was about to refuse it was killed; nobody waits
+        if not (entry.told and world.kills):  # the thread that was about to refuse it was killed; no caller waits
             yield f"was never answered (it was begun {len(entry.starts)} times)"
         return
     if getattr(reply, "accepted", 1) > 1:
@@ -43,7 +43,8 @@ def _check(entry: Entry, world: "World") -> Iterator[str]:
     if not entry.own_answer:
         yield from _check_outcome(entry, reply.exception(0), world)
     given, called = entry.calls
-    # A kill may hit where a callback was taken from the list, or at its own first step: it is never called twice.
+    # A kill may hit as a callback is taken from the list, or at the first step of the callback. A
+    # callback is never called twice.
     if called > given or (called < given and not world.kills):
         yield f"has {given} callbacks, of which {called} were called"
     given, woken = entry.wakers
@@ -86,7 +87,7 @@ def _check_reason(entry: Entry, error: Any, world: "World") -> Iterator[str]:
     if isinstance(error, QueryTimeout) and has_deadline and entry.job.deadline > world.stage.now:  # type: ignore[union-attr,operator]
         yield "timed out before its deadline"
     if isinstance(error, (Interrupted, InterruptedError)) and not (
-        entry.cancelling or has_deadline or world.ledger.forced
+        entry.cancelling or has_deadline or world.history.forced
     ):
         yield "was interrupted for no reason"
     if type(error) is QueueFull and world.max_queue is None:
@@ -96,10 +97,10 @@ def _check_reason(entry: Entry, error: Any, world: "World") -> Iterator[str]:
     if isinstance(error, ResultLost):
         yield f"lost its result: {error!r}"
     if not isinstance(error, (QuerycrewError, Interrupted, InterruptedError, type(None))) and not entry.failed:
-        yield f"ended with what is nobody's error: {error!r}"
+        yield f"ended with an error of no part of the world: {error!r}"
 
 
-def _check_talk(checkout: Talk, world: "World") -> Iterator[str]:
+def _check_transaction(checkout: ClientTransaction, world: "World") -> Iterator[str]:
     effects = {number: world.file[number] for number in checkout.numbers}
     if checkout.is_committed and not all(effects.values()):
         yield f"a transaction was committed, and is not in the file: {effects}"

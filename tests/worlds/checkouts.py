@@ -8,7 +8,7 @@ import pykka
 from actors.values.errors import QuerycrewError, SessionClosed
 from actors.values.requests import Backup, Query, Stream
 from tests.worlds.fault_plan import Interrupted, Scripted
-from tests.worlds.history import Talk
+from tests.worlds.history import ClientTransaction
 from tests.worlds.requests import rows_of
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def _transaction(client: "Client") -> None:
     """Write some numbers in a transaction, and commit, roll back, or leave by an error."""
     world = client.world
     readonly = world.chance() < 0.3
-    checkout = Talk()
-    world.ledger.checkouts.append(checkout)
+    checkout = ClientTransaction()
+    world.history.checkouts.append(checkout)
     tx = world.ref.transaction(readonly=readonly, timeout=5.0, wait=world.random.choice(_LIMITS))
     world.say(f"begins a transaction, {readonly=}")
     try:
@@ -59,10 +59,10 @@ def _executed(error: BaseException) -> bool | None:
     return getattr(error, "executed", False)
 
 
-def _ask_in(client: "Client", tx: Any, checkout: Talk, *, readonly: bool) -> None:
+def _ask_in(client: "Client", tx: Any, checkout: ClientTransaction, *, readonly: bool) -> None:
     world = client.world
-    entry = world.ledger.new(world.file.total())
-    entry.in_talk = True
+    entry = world.history.new(world.file.total())
+    entry.in_checkout = True
     if world.chance() < 0.2:
         _take_rows(client, tx.ask(Stream("SELECT s", (entry.number,), chunk=2)), entry.number)
         return
@@ -81,8 +81,8 @@ def _ask_in(client: "Client", tx: Any, checkout: Talk, *, readonly: bool) -> Non
 def _stream(client: "Client") -> None:
     """Take the rows of a stream, all or some."""
     world = client.world
-    entry = world.ledger.new(world.file.total())
-    entry.in_talk = True
+    entry = world.history.new(world.file.total())
+    entry.in_checkout = True
     entry.request = Stream("SELECT s", (entry.number,), chunk=2, timeout=world.random.choice(_LIMITS))
     world.say(f"begins the stream {entry.number}")
     try:
@@ -115,4 +115,4 @@ def _backup(client: "Client") -> None:
 
 
 KINDS = (_transaction, _transaction, _stream, _stream, _backup)
-"""What holds a worker."""
+"""The functions that hold a worker."""

@@ -1,4 +1,4 @@
-"""What must be true of a whole world; what must be true of single answers stands in `answers.py`."""
+"""The checks of a whole world; `answers.py` has the checks of single answers."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,10 @@ _MOMENT = 0.015  # seconds
 
 
 def check_still(world: "World") -> None:
-    """All tasks wait: no job may wait while a worker is idle that could run it, nor a suspended crew hold any."""
+    """Check a moment at which all tasks wait.
+
+    No job may wait while an idle worker could run it. A suspended crew may hold no job.
+    """
     dispatcher = world.ref._dispatcher
     for lane in dispatcher.lanes:
         idle = [handle for handle in lane.handles if handle.state is WorkerState.IDLE]
@@ -36,7 +39,10 @@ def check_still(world: "World") -> None:
 
 
 def _check_idle(world: "World", lane: Any, idle: int) -> None:
-    """A worker is idle: no job waits, but for a moment behind a quick one in the batch of another worker."""
+    """Check a lane with an idle worker.
+
+    No job may wait, except for a moment behind a quick job in the batch of another worker.
+    """
     for job in lane.jobs:
         if not job.claims:
             world.blame(f"{job.request} waits, and worker {idle} of the {lane.role or 'only'} lane is idle")
@@ -55,7 +61,10 @@ def _lie_in_child(handle: Any) -> bool:
 
 
 def check_rest(world: "World") -> None:
-    """Nothing goes wrong any more, and all has come to rest: everything is answered, every slot taken."""
+    """Check a world at rest, without further faults.
+
+    Everything is answered and every slot is taken.
+    """
     for task in world.stage.tasks:
         if task.kind == "client":
             world.blame(f"{task.name} waits for ever: {_where(task)}")
@@ -73,15 +82,15 @@ def check_rest(world: "World") -> None:
 def _check_counters(world: "World") -> None:
     if world.kills:
         return  # a thread that is killed as it counts may miscount
-    entries = [entry for entry in world.ledger.entries if entry.job is not None]
+    entries = [entry for entry in world.history.entries if entry.job is not None]
     if any(entry.own_answer for entry in entries):
-        return  # what a caller settled itself is nobody's to count
+        return  # a reply that its caller settled is not counted
     status = world.ref._dispatcher.status()
     parts = {name: getattr(status, name) for name in ("queued", "running", *_ENDS)}
-    if status.submitted != world.ledger.submitted or min(parts.values()) < 0:
-        world.blame(f"{world.ledger.submitted} submitted, but {status.submitted}: {parts}")
-    if len(entries) < world.ledger.submitted:
-        return  # the ledger knows the answers of requests alone
+    if status.submitted != world.history.submitted or min(parts.values()) < 0:
+        world.blame(f"{world.history.submitted} submitted, but {status.submitted}: {parts}")
+    if len(entries) < world.history.submitted:
+        return  # the history knows the answers of requests alone
     ends = Counter(_end_of(entry) for entry in entries)
     told = {name: ends[name] for name in ("queued", "running", *_ENDS)}
     if told != parts:
@@ -89,7 +98,7 @@ def _check_counters(world: "World") -> None:
 
 
 def _end_of(entry: Any) -> str:
-    """Return the counter in which a request belongs, by what its caller was told."""
+    """Return the counter of a request, by the answer to its caller."""
     if not entry.reply.done():
         return "running" if entry.starts else "queued"
     match entry.reply.exception(0):
@@ -135,7 +144,7 @@ def _check_crew(world: "World") -> None:
 
 def check_end(world: "World") -> None:
     """The crew was stopped: nothing is left."""
-    for what in world.ledger.check_stops():
+    for what in world.history.check_stops():
         world.blame(what)
     _check_gone(world)
     for connection in world.connections:

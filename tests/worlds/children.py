@@ -1,7 +1,7 @@
-"""Child processes in memory: the real two ends of a child's connection, and pipes between them that are lists of bytes.
+"""Child processes in memory: both real ends of a connection, and pipes that are lists of bytes.
 
-A read or a write of a pipe is one step, as it is one of the kernel. A child that is killed takes no further step, and
-what it has written can still be read.
+A read or a write of a pipe is one step, as it is one step of the kernel. A killed child takes no
+further step. The bytes that it has written can still be read.
 """
 
 import ctypes
@@ -50,13 +50,13 @@ class Pipe:
             at += self.write_some(data[at:])
 
     def read_now(self, most: int) -> bytes:
-        """Read what is there."""
+        """Read the bytes that are there."""
         got = bytes(self.data[:most])
         del self.data[:most]
         return got
 
     def read(self, most: int) -> bytes:
-        """Read what is there, waiting for it; nothing once the other end is closed."""
+        """Wait for bytes and read them; return no bytes once the other end is closed."""
         stage().wait(lambda: self.data or self.closed)
         return self.read_now(most)
 
@@ -101,7 +101,7 @@ class Process:
         raise GreenletExit
 
     def die(self, code: int) -> None:
-        """End, whoever wants it: its tasks take no further step."""
+        """End, by the will of any party: the tasks of the child take no further step."""
         if self.code is not None:
             return
         self.code = code
@@ -215,4 +215,4 @@ PATCHES: list[tuple[str, str, Any]] = [
     ("actors.databases.child.requests", "select", _select),
     ("actors.databases.child.requests", "time", _no_time),
 ]
-"""What the modules of a child's connection use instead of the system."""
+"""The replacements of the system in the modules of a child's connection."""

@@ -1,4 +1,4 @@
-"""What programs do with a crew, one thing at a turn."""
+"""Programs that use a crew, one act at a turn."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,10 @@ _TIMEOUTS = (0, 0.01, 0.1, 0.1, 0.5, 2.0)
 
 
 class Client:
-    """A thread of a program. What it asks again from a callback runs wherever that is called."""
+    """A thread of a program.
+
+    A request from a callback runs in the thread that calls the callback.
+    """
 
     def __init__(self, world: "World", number: int, turns: int) -> None:
         self.world = world
@@ -29,7 +32,7 @@ class Client:
         """Its call was killed: once a turn is enough."""
         self.mine: list[Entry] = []
         self.asking: Entry | None = None
-        """What it asks at this moment."""
+        """The request that this client is submitting."""
         self._turns = turns
         self._write = world.random.choice((0.0, 0.3, 0.3, 0.9))
 
@@ -50,14 +53,14 @@ class Client:
         self.world.client_is_done()
 
     def _act(self) -> None:
-        world, luck, chance = self.world, self.world.luck, self.world.chance()
-        if chance < luck.end:
+        world, plan, chance = self.world, self.world.plan, self.world.chance()
+        if chance < plan.end:
             trouble.end(world)
-        elif chance < luck.end + luck.trouble:
+        elif chance < plan.end + plan.trouble:
             world.random.choice(trouble.KINDS)(self)
-        elif chance < luck.end + luck.trouble + luck.second_thoughts:
+        elif chance < plan.end + plan.trouble + plan.second_thoughts:
             self.cancel()
-        elif world.chance() < luck.checkouts:
+        elif world.chance() < plan.checkouts:
             world.random.choice(checkouts.KINDS)(self)
         else:
             world.random.choice(_ASKING)(self)
@@ -66,8 +69,8 @@ class Client:
 
     def new_entry(self, verb: str) -> Entry:
         world = self.world
-        entry = world.ledger.new(world.file.total())
-        timeout = world.random.choice(_TIMEOUTS) if world.chance() < world.luck.hurry else None
+        entry = world.history.new(world.file.total())
+        timeout = world.random.choice(_TIMEOUTS) if world.chance() < world.plan.hurry else None
         entry.request = some_request(world.random, entry.number, timeout, self._write)
         world.say(f"{verb} {entry.number}: {entry.request}")
         return entry
@@ -115,7 +118,8 @@ class Client:
                 entry.cut_off = True
                 raise
             except EXPECTED as error:
-                # A timeout cancels the job, which may still run; all else is the answer, and the reply is done.
+                # A timeout cancels the job, which may still run. Any other end is the answer, and
+                # settles the reply.
                 if entry.reply is not None and type(error) is not pykka.Timeout and not entry.reply.done():
                     self.world.blame(f"ask raised {error!r} with an open reply")
 
@@ -136,10 +140,10 @@ class Client:
         self.world.ref.ask(Status())
         repr(self.world.ref)
 
-    # --- what happens when it is answered -------------------------------------------------
+    # --- after the answer -----------------------------------------------------------------
 
     def _await(self, entry: Entry) -> None:
-        """Do what `await` does on an event loop: leave a waker."""
+        """Act as `await` on an event loop: leave a waker."""
         woken: list[None] = []
 
         def wake() -> None:

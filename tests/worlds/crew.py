@@ -1,4 +1,8 @@
-"""The real crew of a world: its clock is the stage's, and the ledger hears what is submitted, settled and cancelled."""
+"""The real crew of a world.
+
+Its clock is the clock of the stage. The history hears of each job that is submitted, settled or
+cancelled.
+"""
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,7 +49,7 @@ class WorldReply(Reply[Any]):
         said = super().cancel()
         if said and was_done:
             self.world.blame("cancelling a reply that is done has said True")
-        self.world.ledger.note_cancel(entry, said)
+        self.world.history.note_cancel(entry, said)
         return said
 
 
@@ -56,11 +60,11 @@ class WorldDispatcher(Dispatcher):
 
     def submit(self, job: Job) -> None:
         entry = job.reply.entry if isinstance(job.reply, WorldReply) else None
-        self.world.ledger.note_submit(entry, job)
+        self.world.history.note_submit(entry, job)
         super().submit(job)
         if entry is not None:
             entry.lane = job.lane
-            self.world.ledger.note_asked(entry, job)
+            self.world.history.note_asked(entry, job)
 
 
 class WorldWorker(Worker):

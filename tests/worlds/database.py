@@ -1,4 +1,7 @@
-"""The scripted database of a world: a file that is a set of numbers, and connections that do what luck wants."""
+"""The scripted database of a world.
+
+A file of numbers, and connections that follow the fault plan.
+"""
 
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
@@ -51,11 +54,11 @@ class WorldDatabase:
         return tuple(map(WorldDatabase, ROLES)) if self.world.has_writer else (self,)
 
     def connect(self) -> "WorldConnection":
-        world, luck = self.world, self.world.luck
+        world, plan = self.world, self.world.plan
         stage().yield_now()
-        if world.happens(luck.opening_hangs):
+        if world.happens(plan.opening_hangs):
             stage().wait(lambda: world.calm, world.chance() * 2 * world.policy.start_timeout)
-        if world.happens(luck.opening_fails):
+        if world.happens(plan.opening_fails):
             if world.chance() < 0.2:
                 raise world.random.choice(ENDINGS)("scripted opening")
             message = "scripted opening"
@@ -65,7 +68,7 @@ class WorldDatabase:
 
 
 class WorldConnection(Connection):
-    """One that reads and writes, one job after the other."""
+    """A connection that reads and writes, one job after the other."""
 
     plain_values = True
 
@@ -101,24 +104,24 @@ class WorldConnection(Connection):
 
     def _statement(self, request: Any) -> Any:
         number = number_of(request)
-        world, luck = self.world, self.world.luck
+        world, plan = self.world, self.world.plan
         if self._busy or self.closed:
             world.blame(f"{request} runs on a connection that is {'closed' if self.closed else 'busy'}")
         if self.reads_only and writes(request):
             raise NeedsWriter
-        if world.happens(luck.connection_lost / 3) and not self.staged and not self._in_session:
+        if world.happens(plan.connection_lost / 3) and not self.staged and not self._in_session:
             raise ConnectionLost(begun=False, blames=False) from BadLuck("before it began")
-        entry = world.ledger.started(number, self)
+        entry = world.history.started(number, self)
         self._busy, self._runs = True, number
         try:
             self._last(entry)
         finally:
             self._busy = False
-        if world.happens(luck.connection_lost):
+        if world.happens(plan.connection_lost):
             raise ConnectionLost(blames=world.chance() < 0.5) from BadLuck("scripted loss")
-        if world.happens(luck.statement_kills):
+        if world.happens(plan.statement_kills):
             raise world.random.choice(ENDINGS)("scripted statement")
-        if world.happens(luck.statement_fails):
+        if world.happens(plan.statement_fails):
             entry.failed = True
             raise world.random.choice((Scripted, MemoryError, TypeError))("scripted")
         if writes(request):
@@ -128,12 +131,12 @@ class WorldConnection(Connection):
 
     def _last(self, entry: Any) -> None:
         """Take some time, and end early if interrupted."""
-        world, luck = self.world, self.world.luck
+        world, plan = self.world, self.world.plan
         seconds = world.chance() * 0.0005
         deaf = False
-        if world.happens(luck.statement_lasts):
+        if world.happens(plan.statement_lasts):
             seconds = world.random.choice((0.003, 0.02, 0.2, 2.0))
-            deaf = world.happens(luck.statement_is_deaf)
+            deaf = world.happens(plan.statement_is_deaf)
         stage().wait(lambda: (self._interrupted and not deaf) or (world.calm and seconds > 0.1), seconds)
         if self._interrupted and not deaf:
             entry.interrupted = True
@@ -144,13 +147,13 @@ class WorldConnection(Connection):
         world = self.world
         stage().yield_now()
         if self.staged:
-            if world.happens(world.luck.connection_lost):
+            if world.happens(world.plan.connection_lost):
                 self.staged.clear()
                 raise ConnectionLost from BadLuck("lost as it commits")
             world.file.update(self.staged)
             self.staged.clear()
             stage().yield_now()
-            if world.happens(world.luck.connection_lost):
+            if world.happens(world.plan.connection_lost):
                 raise ConnectionLost from BadLuck("lost behind its commit")
 
     # --- steps ----------------------------------------------------------------------------
@@ -166,7 +169,7 @@ class WorldConnection(Connection):
                 self._commit()
             case Declare():
                 if not self._in_session:
-                    self.world.ledger.started(number_of(step), self)
+                    self.world.history.started(number_of(step), self)
                 self._cursors[step.cursor] = rows_of(number_of(step))
                 return self._rows(step.cursor, step.rows)
             case Fetch():
@@ -185,7 +188,7 @@ class WorldConnection(Connection):
         return Result()
 
     def _rows(self, cursor: int, most: int) -> Result:
-        if self.world.happens(self.world.luck.statement_fails / 3):
+        if self.world.happens(self.world.plan.statement_fails / 3):
             message = "scripted rows"
             raise Scripted(message)
         self.world.spend(0.0005)
@@ -200,7 +203,8 @@ class WorldConnection(Connection):
         if self.process is None and not task.is_unwanted:
             self.world.blame(f"{task.request} was interrupted, and nobody wanted that")
         if self.process is None and self._busy and task.checkout is None and not self._is_running(task):
-            # One that has just ended is not among those that run, and no other runs before this has returned.
+            # A job that has just ended is not among the running jobs. No other job runs before this
+            # returns.
             self.world.blame(f"an interrupt of {task.request} hits request {self._runs}")
         self.interrupt()
 
@@ -209,7 +213,7 @@ class WorldConnection(Connection):
         return self._runs == number_of(task.request) or any(task is each for each in running)
 
     def interrupt(self) -> None:
-        self._interrupted = self._busy  # one that comes before the first step is lost
+        self._interrupted = self._busy  # an interrupt before the first step is lost
 
     def close(self) -> None:
         self.staged.clear()
@@ -217,7 +221,7 @@ class WorldConnection(Connection):
 
 
 class Reader(WorldConnection):
-    """One that refuses to write. Jobs that wait together see one state of the file."""
+    """A connection that refuses to write. Jobs that wait together see one state of the file."""
 
     reads_only = True
 
@@ -227,12 +231,12 @@ class Reader(WorldConnection):
         while (task := batch.begin()) is not None:
             version = self.world.file.total() if version is None else version
             if not isinstance(task.request, STEPS):
-                self.world.ledger.saw(number_of(task.request), version, self.world)
+                self.world.history.saw(number_of(task.request), version, self.world)
             self.run_one(batch, task)
 
 
 class Writer(WorldConnection):
-    """One that writes, and commits jobs that wait together at once."""
+    """A connection that writes, and commits jobs that wait together at once."""
 
     def run(self, batch: "Batch") -> None:
         self._batch = batch
@@ -257,7 +261,7 @@ class Writer(WorldConnection):
                 self._undo(batch, [*(each for each, _ in ran), task], waiting)
                 return
             except ConnectionLost as lost:
-                if not lost.begun:  # and what ran before has read, or failed
+                if not lost.begun:  # and the jobs before have read, or failed
                     _answer(batch, ran)
                     batch.give_back(task)
                 raise
@@ -274,11 +278,11 @@ class Writer(WorldConnection):
         _answer(batch, ran)
 
     def _undo(self, batch: "Batch", tasks: list[Any], waiting: deque[Any]) -> None:
-        """Undo the transaction: those that were interrupted have failed, the others begin again."""
+        """Undo the transaction: the interrupted jobs have failed, and the others begin again."""
         self.staged.clear()
-        self.world.ledger.undone([number_of(task.request) for task in tasks], self)
+        self.world.history.undone([number_of(task.request) for task in tasks], self)
         culprits = [task for task in tasks if task.is_unwanted]
-        if not culprits:  # it was for one that waits to begin again
+        if not culprits:  # the interrupt was for a job that waits to begin again
             culprits = [task for task in waiting if task.is_unwanted]
             for task in culprits:
                 waiting.remove(task)

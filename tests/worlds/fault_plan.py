@@ -21,15 +21,15 @@ class OpeningFailed(OSError):
 
 
 class BadLuck(Exception):
-    """What a driver raises as it loses its connection."""
+    """The error of a driver that loses its connection."""
 
 
 ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError, Killed)
-"""What ends a worker that a statement raises."""
+"""The exceptions of a statement that end its worker."""
 
 
-class Luck:
-    """How likely each thing is, in this world. Many worlds have no bad luck of one kind or other."""
+class FaultPlan:
+    """How likely each event is in this world. Many worlds lack some kinds of faults."""
 
     def __init__(self, random: Random) -> None:
         one_of = random.choice
@@ -44,20 +44,23 @@ class Luck:
         self.killed = one_of((0.003, 0.02, 0.1))
         """Between two threads: one of them."""
         self.finalizer_runs = one_of((0.0, 0.0, 0.0, 0.01))
-        """Between two threads: the garbage collector finds an object, and its finalizer asks the crew."""
+        """Between two threads: the garbage collector finds an object.
+
+        Its finalizer asks the crew.
+        """
         self.opening_fails = one_of((0.0, 0.0, 0.0, 0.1, 0.4, 0.9))
         self.opening_hangs = one_of((0.0, 0.0, 0.0, 0.0, 0.2))
         self.connection_lost = one_of((0.0, 0.0, 0.0, 0.05, 0.2))
         self.statement_fails = one_of((0.0, 0.1, 0.3))
         self.statement_kills = one_of((0.0, 0.0, 0.02, 0.1))
-        """It raises what ends its worker."""
+        """The statement raises an exception that ends its worker."""
         self.statement_lasts = one_of((0.0, 0.05, 0.3))
         self.statement_is_deaf = one_of((0.0, 0.0, 0.0, 0.2, 0.6))
         """It ignores its interrupt, if it lasts."""
         self.hurry = one_of((0.0, 0.0, 0.2, 0.6))
         """A request: it has a deadline."""
         self.second_thoughts = one_of((0.0, 0.1, 0.4))
-        """A client's turn: it cancels what it has asked."""
+        """A client's turn: the client cancels one of its requests."""
         self.trouble = one_of((0.0, 0.05, 0.2))
         """A client's turn: it stops a worker, or sends it nonsense, or settles a reply itself."""
         self.checkouts = one_of((0.0, 0.1, 0.4))

@@ -1,4 +1,4 @@
-"""Ledger: what was asked, what ran, what was answered; and what must be true of it."""
+"""The history of a world: all requests, starts and answers, and the checks of them."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """One request, from the asking to the answer."""
+    """One request, from its submission to its answer."""
 
     def __init__(self, number: int, version: int) -> None:
         self.number = number
@@ -32,15 +32,15 @@ class Entry:
         self.was_begun = False
         self.interrupted = False
         self.failed = False
-        self.in_talk = False
+        self.in_checkout = False
         """It is a request of a transaction, a stream or a backup."""
         self.told = False
         self.own_answer = False
         """Its client settled the reply itself."""
         self.cancelling = False
-        """Somebody has begun to cancel it."""
+        """A thread has begun to cancel it."""
         self.cancelled = False
-        """Somebody was told that cancelling takes effect."""
+        """A caller has heard that the cancel takes effect."""
         self.cut_off = False
         """Its client was killed as it asked: nobody waits for the reply."""
         self.seconds_late = 0.0
@@ -52,7 +52,7 @@ class Entry:
 
     @property
     def writes(self) -> bool:
-        return self.request is not None and not self.in_talk and writes(self.request)
+        return self.request is not None and not self.in_checkout and writes(self.request)
 
     def is_in_hand(self) -> bool:
         """Say whether it waits, or runs: nobody is about to answer it."""
@@ -71,34 +71,40 @@ def _jobs(handle: Any) -> list[Job]:
     return [] if handle.batch is None else handle.batch.jobs
 
 
-class Talk:
+class ClientTransaction:
     """One transaction of a client's."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
-        """What it has written, as far as that was answered."""
+        """The numbers that it has written, as far as the writes were answered."""
         self.is_committed: bool | None = False
         """As its client knows; `None` if nobody can know."""
 
 
-class Ledger:
-    """What happened in a world. Wrong things that show at once are in `wrong`; `checks` finds the others."""
+class History:
+    """The events of a world.
+
+    `wrong` has the errors that show at once; `checks` finds the others.
+    """
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.checkouts: list[Talk] = []
+        self.checkouts: list[ClientTransaction] = []
         self.wrong: list[str] = []
         self.asked_to_stop: list[pykka.Future[Any]] = []
-        """What stopping, or asking an actor directly, has returned: must be answered too."""
+        """The futures of stops and of messages to an actor. Each must be answered, too."""
         self.hurried: list[Entry] = []
         """Those with a deadline, until they are done."""
         self.submitted = 0
         self.is_in_order = False
-        """Whether the order of asking is known: there is one client, and nothing asks in the middle of an ask."""
+        """Whether the order of the requests is known.
+
+        It is known if there is one client, and no request is submitted in the middle of another.
+        """
         self.is_alone = False
         """Whether each lane has one worker."""
         self.forced = False
-        """A shutdown has a time limit: what runs may be interrupted."""
+        """A shutdown has a time limit: running jobs may be interrupted."""
 
     def new(self, version: int) -> Entry:
         entry = Entry(len(self.entries), version)
@@ -106,7 +112,10 @@ class Ledger:
         return entry
 
     def order_is_lost(self) -> None:
-        """Take note that jobs were taken back: of several threads that do so at once, the last one puts its first."""
+        """Take note that jobs were taken back.
+
+        If several threads take jobs back at once, the last thread puts its jobs first.
+        """
         self.is_in_order = False
 
     # --- as it happens --------------------------------------------------------------------
@@ -135,7 +144,7 @@ class Ledger:
             self.wrong.append(f"{entry.request} reads, and was begun twice")
         if connection in before and type(connection).__name__ != "Writer":
             self.wrong.append(f"{entry.request} was begun twice on one connection")
-        if not entry.in_talk:
+        if not entry.in_checkout:
             self._check_start(entry, connection, is_first=is_first)
             self._check_order(entry)
         return entry
@@ -151,7 +160,7 @@ class Ledger:
                 self.wrong.append(f"{entry.request} starts, and an older one waits: {each.request}")
 
     def undone(self, numbers: list[int], connection: Any) -> None:
-        """Take note that nothing is left of what a connection has begun."""
+        """Take note that no effect is left of the requests that a connection has begun."""
         for number in numbers:
             entry = self.entries[number]
             entry.starts = [each for each in entry.starts if each is not connection]
@@ -176,13 +185,13 @@ class Ledger:
             world.blame(f"request {number} sees a state of the file from before it was asked")
 
     def note_cancel(self, entry: Entry, said: bool) -> None:
-        """Take note of what cancelling has said."""
+        """Take note of the result of a cancel."""
         entry.cancelled |= said
         if not said and entry.is_in_hand():
-            self.wrong.append(f"{entry.request} was to be cancelled, and goes on")
+            self.wrong.append(f"{entry.request} was cancelled, and goes on")
 
     def note_time(self, before: float, now: float, limit: float) -> None:
-        """Take note that time has passed, in which the supervisor slept and nothing kept it from waking up."""
+        """Take note of time that passed while the supervisor slept and could have woken up."""
         for entry in self.hurried:
             job = entry.job
             if job is None or job.deadline is None:
@@ -195,7 +204,7 @@ class Ledger:
     # --- at the end -----------------------------------------------------------------------
 
     def check_stops(self) -> Iterator[str]:
-        """Say whether anybody still waits for the end."""
+        """Say whether a caller still waits for the end."""
         for future in self.asked_to_stop:
             try:
                 future.get(timeout=0)

@@ -9,7 +9,7 @@ from actors.values.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
 
 
 class Listener(pykka.ActorRef[Any]):
-    """Keeps what it is told. It has no thread, so that telling it costs a world nothing."""
+    """Keeps each message. It has no thread, so a message to it costs a world nothing."""
 
     def __init__(self, name: str) -> None:
         self.actor_urn = name
@@ -25,7 +25,7 @@ class Listener(pykka.ActorRef[Any]):
         self.heard.append(message)
 
     def up(self) -> set[int]:
-        """Return the workers that are up, from what was heard."""
+        """Return the workers that are up, according to the messages."""
         up: set[int] = set()
         for event in self.heard:
             if isinstance(event, WorkerUp):
@@ -35,7 +35,7 @@ class Listener(pykka.ActorRef[Any]):
         return up
 
     def check(self) -> Iterator[str]:
-        """Say what cannot have been so, for a listener that heard everything from the beginning."""
+        """Yield each impossible message, for a listener that heard everything from the start."""
         up: set[int] = set()
         suspended: set[str | None] = set()
         for event in self.heard:

@@ -225,7 +225,7 @@ def _stays_registered(self: CrewActor) -> None:
     self.actor_inbox.close()
 
 
-PLANTS: list[tuple[type, str, Any, int]] = [
+MUTANTS: list[tuple[type, str, Any, int]] = [
     (Job, "claim", _claims_without_looking_who_is_first, 1),
     (JobBatch, "begin", _begins_what_another_has_claimed, 1),
     (Lane, "requeue", _waits_again_behind_all_others, 1),
@@ -261,4 +261,6 @@ PLANTS: list[tuple[type, str, Any, int]] = [
     (Inbox, "close", _the_last_messages_are_lost, 1),
     (CrewActor, "retire", _stays_registered, 1),
 ]
-"""Class, method, what is planted in its place, and the seed from which on it shows within some hundred worlds."""
+"""Class, method, the bug in its place, and the first of the 2000 seeds of which one shows the
+bug.
+"""

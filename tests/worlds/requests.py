@@ -1,4 +1,7 @@
-"""The requests of a world: each has a number of its own, by which it is known wherever it runs."""
+"""The requests of a world.
+
+Each has a number of its own, by which every part of the world knows it.
+"""
 
 from random import Random
 from typing import Any
@@ -15,7 +18,7 @@ def some_request(random: Random, number: int, timeout: float | None, write: floa
     """Return a request of one kind or other.
 
     Args:
-        random: what decides.
+        random: the source of all choices.
         number: its number.
         timeout: its deadline in seconds, if it has one.
         write: how likely it writes.

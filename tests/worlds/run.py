@@ -11,27 +11,27 @@ from tests.worlds.world import World
 
 
 class Findings:
-    """What came of many worlds."""
+    """The outcome of many worlds."""
 
     def __init__(self) -> None:
         self.wrong: dict[int, list[str]] = {}
-        """What went wrong, by seed."""
+        """The errors, by seed."""
         self.requests = 0
         self.ends: Counter[str] = Counter()
         """How the requests ended."""
 
     def add(self, world: World) -> None:
         """Add a world that has come to its end."""
-        if world.ledger.wrong:
-            self.wrong[world.seed] = world.ledger.wrong
-        self.requests += len(world.ledger.entries)
+        if world.history.wrong:
+            self.wrong[world.seed] = world.history.wrong
+        self.requests += len(world.history.entries)
         self.ends.update(ends_of(world))
 
 
 def ends_of(world: World) -> Iterator[str]:
-    """Yield how each request of a world has ended, and whether it took effect, as its caller was told."""
-    for entry in world.ledger.entries:
-        if entry.in_talk or entry.reply is None or not entry.reply.done():
+    """Yield the end of each request of a world, and its effect according to the answer."""
+    for entry in world.history.entries:
+        if entry.in_checkout or entry.reply is None or not entry.reply.done():
             continue
         error = entry.reply.exception(0)
         executed = getattr(error, "executed", None)
@@ -43,7 +43,8 @@ def silent() -> Iterator[None]:
     """Log nothing: faults are the rule here, and formatting them would take most of the time."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    # The first line to each logger takes other steps than the next: a world has to be the same every time.
+    # The first line to each logger takes other steps than the next. A world must be the same every
+    # time.
     for level in ("debug", "info", "warning", "error"):
         for name in [name for name in sys.modules if name.partition(".")[0] in ("actors", "supervisor")]:
             log(name, level, "warming up")
@@ -55,7 +56,7 @@ def silent() -> Iterator[None]:
 
 
 def run_worlds(first_seed: int, worlds: int) -> Findings:
-    """Run so many worlds; return what came of them."""
+    """Run so many worlds; return their outcome."""
     findings = Findings()
     for seed in range(first_seed, first_seed + worlds):
         world = World(seed)

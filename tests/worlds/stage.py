@@ -1,4 +1,4 @@
-"""Stage: tasks of which one runs at a time, a clock of their own, and a scheduler that decides with a seed."""
+"""The stage: tasks of which one runs at a time, a clock, and a scheduler that follows a seed."""
 
 import builtins
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _MOST = 300_000  # steps of a world that comes to rest
 
 
 class Task:
-    """What would be a thread, of this process or of a child."""
+    """A task in the place of a thread, of this process or of a child."""
 
     def __init__(self, name: str, run: Callable[[], object], process: object = None) -> None:
         self.name = name
@@ -22,13 +22,13 @@ class Task:
         self.process = process
         """The child that it belongs to, if it does."""
         self.ready: Callable[[], object] | None = None
-        """What it waits for; `None` if it can go on."""
+        """The condition that it waits for; `None` if it can go on."""
         self.wake_at: float | None = None
         """When it goes on without that."""
         self.pending: BaseException | None = None
-        """What it raises as soon as it goes on."""
+        """The exception that it raises as soon as it goes on."""
         self.entry: object = None
-        """What is asked in it at this moment."""
+        """The request that this task submits at this moment."""
         self.undisturbed = 0
         """Others run here only if it waits: it runs a finalizer."""
         self.kills = 0
@@ -53,7 +53,10 @@ class Task:
 
 
 class Stage:
-    """Where all tasks run, one at a time: each until it waits, or until a step at which the seed lets another go on."""
+    """The stage of all tasks. One runs at a time.
+
+    A task runs until it waits, or until a step at which the seed lets another task go on.
+    """
 
     def __init__(self, random: Random, steps_between: float) -> None:
         self.random = random
@@ -128,7 +131,7 @@ class Stage:
         self._switch_to(self._choose())
 
     def wait(self, ready: Callable[[], object], seconds: float | None = None) -> bool:
-        """Let others go on until `ready()` is true, or so many seconds have passed; say whether it is true."""
+        """Let others go on until `ready()` is true or the time is over; say whether it is true."""
         task = self.current
         if self.is_over:
             raise GreenletExit
@@ -212,7 +215,7 @@ class Stage:
             self._look(lambda: self.on_time(before, now))
 
     def _look(self, check: Callable[[], object]) -> None:
-        """Call what looks at the crew between two steps."""
+        """Call a check of the crew between two steps."""
         self._looks = True
         try:
             check()

@@ -1,8 +1,9 @@
-"""Steps: the crew's own code, which calls the scheduler wherever CPython may let another thread go on.
+"""Steps in the crew's own code: it calls the scheduler wherever CPython may switch threads.
 
-CPython switches threads, and lets asynchronous exceptions in, as a function begins, after each call, and as a loop
-goes round. So the source of the crew's modules is compiled once more, with a call of `step` in just these places. The
-functions are the same objects, and get the other code for as long as a world runs.
+CPython switches threads, and raises asynchronous exceptions, as a function begins, after each call,
+and as a loop goes round. So the source of the crew's modules is compiled once more, with a call of
+`step` at these places. The functions stay the same objects. They have the other code as long as a
+world runs.
 """
 
 import ast
@@ -47,7 +48,10 @@ _MODULES = (
     "supervisor",
 )
 _OUTSIDE = frozenset({"_actor_loop"})
-"""What hits a thread outside of the guard around its whole life is CPython's."""
+"""The function outside of the guard around a thread's whole life.
+
+An exception there goes to CPython.
+"""
 
 
 class _Stepper(ast.NodeTransformer):

@@ -1,4 +1,4 @@
-"""System: locks, queues, threads and clocks as the crew's modules know them, all of them on the stage."""
+"""The system on the stage: locks, queues, threads and clocks, as the crew's modules know them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator

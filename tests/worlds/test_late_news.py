@@ -1,4 +1,7 @@
-"""News that the supervisor reads at the wrong moment, on the stage of a world: the test says whose turn it is."""
+"""News that the supervisor reads at the wrong moment.
+
+The test says which task of a world goes on.
+"""
 
 import pytest
 
@@ -116,7 +119,7 @@ def test_stopping_reads_its_mail_though_a_worker_has_come_up_late(crew):
     assert crew.names() == []
 
 
-def test_a_subscriber_is_told_at_once_which_workers_are_up(crew):
+def test_a_subscriber_hears_at_once_which_workers_are_up(crew):
     crew.go_on("worker 1")
     crew.go_on("supervisor")
     heard = crew.ref.ask(Subscribe(crew.world.listener), block=False)
@@ -126,6 +129,6 @@ def test_a_subscriber_is_told_at_once_which_workers_are_up(crew):
 
 
 def crew_query(crew):
-    entry = crew.world.ledger.new(0)
+    entry = crew.world.history.new(0)
     entry.request = Query("SELECT a", (entry.number,))
     return entry.request

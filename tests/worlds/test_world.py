@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worlds.mutants import PLANTS
+from tests.worlds.mutants import MUTANTS
 from tests.worlds.run import ends_of, run_worlds, silent
 from tests.worlds.world import World
 
@@ -45,8 +45,8 @@ def test_tracing_changes_nothing():
     for seed in range(30, 60):
         world, seen = World(seed), World(seed, lambda line: None)
         assert world.run() == seen.run()
-        assert (world.stage.steps, world.stage.now, len(world.ledger.entries)) == (
-            *(seen.stage.steps, seen.stage.now, len(seen.ledger.entries)),
+        assert (world.stage.steps, world.stage.now, len(world.history.entries)) == (
+            *(seen.stage.steps, seen.stage.now, len(seen.history.entries)),
         )
 
 
@@ -77,7 +77,7 @@ def test_the_worlds_hold_every_kind_of_fault_and_of_answer():
 
 
 @pytest.mark.parametrize(
-    ("owner", "method", "bug", "first"), PLANTS, ids=[bug.__name__.strip("_") for _, _, bug, _ in PLANTS]
+    ("owner", "method", "bug", "first"), MUTANTS, ids=[bug.__name__.strip("_") for _, _, bug, _ in MUTANTS]
 )
 def test_a_planted_bug_is_found(owner, method, bug, first, monkeypatch):
     World(1).run()  # the steps of the real code are known from here on

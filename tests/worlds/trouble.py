@@ -21,9 +21,9 @@ def _trouble_a_worker(client: "Client") -> None:
     world.say("troubles a worker")
     match world.random.randrange(3):
         case 0:
-            world.ledger.asked_to_stop.append(ref.stop(block=False))
+            world.history.asked_to_stop.append(ref.stop(block=False))
         case 1:
-            world.ledger.asked_to_stop.append(ref.ask("what are you doing?", block=False))
+            world.history.asked_to_stop.append(ref.ask("no request of a crew", block=False))
         case 2:
             ref.tell("never mind")
 
@@ -46,11 +46,11 @@ def _subscribe(client: "Client") -> None:
     message = world.random.choice((Subscribe, Subscribe, Unsubscribe))(world.fickle)
     world.fickle.ended |= world.chance() < 0.2
     world.say(f"sends {message}")
-    world.ledger.asked_to_stop.append(world.ref.ask(message, block=False))
+    world.history.asked_to_stop.append(world.ref.ask(message, block=False))
 
 
 def _wait_until_up(client: "Client") -> None:
-    client.world.ledger.asked_to_stop.append(client.world.ref.wait(block=False))
+    client.world.history.asked_to_stop.append(client.world.ref.wait(block=False))
 
 
 def _kill_a_child(client: "Client") -> None:
@@ -62,17 +62,17 @@ def end(world: "World") -> None:
     match world.random.randrange(4):
         case 0 | 1:
             world.say("stops the crew")
-            world.ledger.asked_to_stop.append(world.ref.stop(block=False))
+            world.history.asked_to_stop.append(world.ref.stop(block=False))
         case 2:
             cancel, timeout = world.chance() < 0.5, world.random.choice((None, 0, 0.05, 1.0))
             world.say(f"shuts the crew down, {cancel=}, {timeout=}")
-            world.ledger.forced |= timeout is not None
+            world.history.forced |= timeout is not None
             world.ref.shutdown(wait=False, cancel_pending=cancel, timeout=timeout)
         case 3:
             world.say("stops all actors")
             for ref in reversed(pykka.ActorRegistry.get_all()):
                 if ref.actor_class.__name__.startswith("World"):
-                    world.ledger.asked_to_stop.append(ref.stop(block=False))
+                    world.history.asked_to_stop.append(ref.stop(block=False))
 
 
 KINDS = (_trouble_a_worker, _trouble_a_worker, _answer_myself, _subscribe, _wait_until_up, _kill_a_child)

@@ -17,30 +17,31 @@ from tests.worlds import checks, children
 from tests.worlds.clients import Client
 from tests.worlds.crew import WorldDispatcher, WorldReply, WorldSupervisor, WorldWorker
 from tests.worlds.database import File, WorldConnection, WorldDatabase
-from tests.worlds.fault_plan import Killed, Luck
-from tests.worlds.history import Ledger
+from tests.worlds.fault_plan import FaultPlan, Killed
+from tests.worlds.history import History
 from tests.worlds.listener import Listener
 from tests.worlds.stage import Stage, Task
 from tests.worlds.steps import place, stepping
 from tests.worlds.system import on_stage, waits_for_mail
 
-_SLACK = 0.05  # seconds: deadlines are looked at by the 10 ms, and what was interrupted every 20 ms
+# The supervisor looks at deadlines every 10 ms, and at interrupted jobs every 20 ms.
+_SLACK = 0.05  # seconds
 
 
 class World:
     """One world: everything in it follows from its seed.
 
-    Once the clients are through, no more faults happen, and the crew has to come to rest at full size. Then it is
-    stopped, and nothing may be left.
+    After the last turn of the clients no more faults happen. The crew has to come to rest at full
+    size. Then it is stopped, and nothing may be left.
     """
 
     def __init__(self, seed: int, trace: Callable[[str], object] | None = None) -> None:
         self.seed = seed
         self.random = random = Random(seed)
         self.chance = random.random
-        self.luck = Luck(random)
-        self.stage = Stage(random, self.luck.steps_between)
-        self.ledger = Ledger()
+        self.plan = FaultPlan(random)
+        self.stage = Stage(random, self.plan.steps_between)
+        self.history = History()
         self.file = File()
         self.connections: list[WorldConnection] = []
         self.calm = False
@@ -64,18 +65,18 @@ class World:
         self.shed_after = random.choice((None, None, None, 0.1))
         self.clients = [Client(self, number, random.randrange(1, 11)) for number in range(1, random.choice((2, 3, 4)))]
         self._acting = len(self.clients)
-        self.ledger.is_in_order = len(self.clients) == 1 and not self.luck.finalizer_runs
-        self.ledger.is_alone = self.size == 1
+        self.history.is_in_order = len(self.clients) == 1 and not self.plan.finalizer_runs
+        self.history.is_alone = self.size == 1
         self.listener = Listener("the listener")
-        """Is told everything, from the beginning."""
+        """Hears everything, from the beginning."""
         self.fickle = Listener("the fickle listener")
-        """Comes and goes, and ends when luck wants."""
+        """Subscribes and unsubscribes, and ends by chance."""
         self.ref: SupervisorRef
 
     # --- its life -------------------------------------------------------------------------
 
     def run(self) -> list[str]:
-        """Let it happen; return what went wrong."""
+        """Run the world; return its errors."""
         with self.on_stage():
             self._start()
             self.stage.on_pause, self.stage.on_time = self._on_pause, self._on_time
@@ -85,10 +86,10 @@ class World:
             self._rest()
             checks.check_rest(self)
             self.say("the end")
-            self.ledger.asked_to_stop.append(self.ref.stop(block=False))
+            self.history.asked_to_stop.append(self.ref.stop(block=False))
             self._rest()
             checks.check_end(self)
-        return self.ledger.wrong
+        return self.history.wrong
 
     def _start(self) -> None:
         database: Any = WorldDatabase()
@@ -101,7 +102,7 @@ class World:
             timeout=self.random.choice((None, None, None, None, 0.5)),
             shed_after=self.shed_after,
         )
-        self.ledger.asked_to_stop.append(self.ref.ask(Subscribe(self.listener), block=False))
+        self.history.asked_to_stop.append(self.ref.ask(Subscribe(self.listener), block=False))
 
     def _rest(self) -> None:
         self.stage.run()
@@ -120,8 +121,9 @@ class World:
         """Let this be the world that everything here belongs to."""
         WorldDatabase.world = WorldReply.world = WorldDispatcher.world = self
         children.Child.numbers, children.Child.capacity = count(1), lambda: self.random.choice((400, 1 << 16, 1 << 16))
-        children.Child.on_recall = self.ledger.order_is_lost
-        # Nobody knows when the collector runs, and what it calls would be steps of this world.
+        children.Child.on_recall = self.history.order_is_lost
+        # The collector runs at unknown moments, and the finalizers that it calls would be steps of
+        # this world.
         collecting, hook = gc.isenabled(), sys.unraisablehook
         gc.disable()
         sys.unraisablehook = _ignore
@@ -149,7 +151,7 @@ class World:
     def blame(self, what: str) -> None:
         """Take note of something that must not be."""
         self.say(f"WRONG: {what}")
-        self.ledger.wrong.append(what)
+        self.history.wrong.append(what)
 
     def happens(self, likely: float) -> bool:
         """Say whether a fault that is so likely happens now."""
@@ -184,27 +186,28 @@ class World:
 
     def _on_time(self, before: float, now: float) -> None:
         supervisor = next((task for task in self.stage.tasks if task.kind == "supervisor"), None)
-        # That others are slow is nobody's fault, nor that one holds a lock which a finalizer in the supervisor's thread
-        # waits for. But a supervisor that waits for mail must have said when to wake it.
+        # A slow other task is no error. Nor is a lock that another task holds, and for which a
+        # finalizer in the supervisor's thread waits. But a supervisor that waits for mail must have
+        # set the time of its waking.
         if supervisor is not None and waits_for_mail(supervisor.ready) and not supervisor.ready():
             until = now if supervisor.wake_at is None else min(now, supervisor.wake_at)
             if until > before:
-                self.ledger.note_time(before, until, self.policy.grace + _SLACK)
+                self.history.note_time(before, until, self.policy.grace + _SLACK)
 
     def _on_pause(self) -> None:
         if self.calm:
             return
-        luck, chance = self.luck, self.chance()
-        if chance < luck.time_passes:
-            self.stage.advance(self.stage.now + self.chance() * luck.time)
-        elif chance > 1 - luck.killed:
-            if self.kills < luck.kills and self.stage.current is not None:
+        plan, chance = self.plan, self.chance()
+        if chance < plan.time_passes:
+            self.stage.advance(self.stage.now + self.chance() * plan.time)
+        elif chance > 1 - plan.killed:
+            if self.kills < plan.kills and self.stage.current is not None:
                 self._kill(self.stage.current)
-        elif chance > 1 - luck.killed - luck.finalizer_runs:
+        elif chance > 1 - plan.killed - plan.finalizer_runs:
             self._finalize()
 
     def _kill(self, task: Task) -> None:
-        """Do to the current task what an asynchronous exception does, or a signal to its process."""
+        """Hit the current task like an asynchronous exception, or its process like a signal."""
         if task.process is not None:
             self.kills += 1
             self.say(f"its process is killed at {_where()}")
@@ -232,7 +235,7 @@ class World:
             self.random.choice(list(processes.values())).die(-9)  # type: ignore[attr-defined]
 
     def _finalize(self) -> None:
-        """Do what the finalizer of an object does that the garbage collector has just found."""
+        """Run a finalizer, as for an object that the garbage collector has just found."""
         task, client = self.stage.current, self.clients[0]
         if task is None or task.process is not None or task.kind not in ("worker", "supervisor", "client"):
             return
@@ -256,7 +259,10 @@ def _where() -> str:
 
 
 def _has_just_opened() -> bool:
-    """Say whether `connect` has just returned in this task: who is killed then leaves its connection to nobody."""
+    """Say whether `connect` has just returned in this task.
+
+    A kill would leave the connection without owner.
+    """
     return place().f_code.co_qualname in ("Worker.on_start", "ChildConnection.__init__", "ChildConnection._open")
 
 
@@ -269,7 +275,7 @@ def _is_ending() -> bool:
 
 
 def _ignore(_: object) -> None:
-    """Say nothing of what is raised in a finalizer."""
+    """Ignore the exceptions of finalizers."""
 
 
 def _forget_all() -> None:

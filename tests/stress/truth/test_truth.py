@@ -35,7 +35,7 @@ def error_with(kind: type[QuerycrewError], executed: bool | None) -> QuerycrewEr
         (Told(error=asyncio.CancelledError()), {There.NOT, There.WHOLE, There.BEGINNING}),
         (Told(error=asyncio.CancelledError(), may_be_done=False), {There.NOT}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, Told) else " or ".join(sorted(there.name for there in value)),
 )
 def test_each_word_allows_what_may_be_in_the_file(told, true):
     assert {there for there in There if allowed(told.word, there)} == true

@@ -1,4 +1,7 @@
-"""A process without a descriptor left: asks are refused with the cause, and served once there are some."""
+"""A process without free descriptors.
+
+The crew refuses requests with the cause, and serves later ones.
+"""
 
 import os
 import resource

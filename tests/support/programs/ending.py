@@ -1,4 +1,7 @@
-"""A program with acknowledged rows, running and queued jobs, that ends without stopping its crew."""
+"""A program that ends without stopping its crew.
+
+It has stored rows, running jobs and queued jobs.
+"""
 
 import atexit
 import collections

@@ -1,4 +1,7 @@
-"""A process that forks while jobs run and wait: the child can only be refused, the parent goes on."""
+"""A process that forks while jobs run and wait.
+
+The child can only be refused, the parent goes on.
+"""
 
 import contextlib
 import os
@@ -13,7 +16,7 @@ from shared import eventually, say
 from supervisor import Query, RestartPolicy, Script, Status, Supervisor, SupervisorStopped
 from tests.support.fakes import FakeDatabase, Gate
 
-# Later Pythons warn of forks in a process with threads, which is what this is about.
+# Later Pythons warn of forks in a process with threads. This program makes such forks.
 warnings.simplefilter("ignore", DeprecationWarning)
 
 
@@ -77,7 +80,10 @@ def pending() -> None:
 
 
 def busy() -> None:
-    """Fork again and again while four threads ask and workers die: any lock may be held at that moment."""
+    """Fork again and again while four threads ask and workers die.
+
+    A fork may find any lock held.
+    """
     database = FakeDatabase({"bad": SystemExit()})
     policy = RestartPolicy(max_restarts=10**6, backoff_initial=0.0, quiet_period=0.0)
     db = Supervisor.start(database, size=2, restart=policy)
@@ -109,7 +115,10 @@ def busy() -> None:
 
 
 def locked() -> None:
-    """Fork while another thread holds every lock of the crew: in the child nobody will ever release them."""
+    """Fork while another thread holds every lock of the crew.
+
+    In the child no thread releases them.
+    """
     gate = Gate()
     db = Supervisor.start(FakeDatabase({"slow": gate}), size=1)
     running, queued = (db.ask(Query(sql), block=False) for sql in ("slow", "a"))

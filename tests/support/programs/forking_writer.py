@@ -1,4 +1,7 @@
-"""A process that forks while jobs wait for a crew's writer: the child refuses, the parent goes on."""
+"""A process that forks while jobs wait for a crew's writer.
+
+The child refuses, the parent goes on.
+"""
 
 import os
 import signal
@@ -10,7 +13,7 @@ from shared import say
 from supervisor import Call, Query, Script, Supervisor, SupervisorStopped
 from tests.support.groups import Held
 
-# Later Pythons warn of forks in a process with threads, which is what this is about.
+# Later Pythons warn of forks in a process with threads. This program makes such forks.
 warnings.simplefilter("ignore", DeprecationWarning)
 
 MOVES = "WITH more(n) AS (VALUES (?)) INSERT INTO kept SELECT n FROM more"

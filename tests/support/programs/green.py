@@ -1,4 +1,4 @@
-"""A program whose threads gevent or eventlet has replaced: which crews are refused there, and which work."""
+"""A program whose threads gevent or eventlet has replaced: some crews are refused, others work."""
 
 import sys
 

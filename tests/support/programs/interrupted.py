@@ -1,4 +1,7 @@
-"""Ctrl-C in the main thread while it waits for an answer: the job is taken back, the crew goes on."""
+"""Ctrl-C in the main thread while it waits for an answer.
+
+The job is cancelled, the crew goes on.
+"""
 
 import asyncio
 import signal
@@ -26,7 +29,8 @@ def handler(number: int, frame: object) -> None:
 def interrupted(action: object, condition: object) -> bool:
     """Run `action`, press Ctrl-C as soon as the condition holds, and say whether that ended it.
 
-    Again until it is heard: CPython does not hear a signal that comes just before it waits for a lock.
+    The signal is sent until it is heard. CPython does not hear a signal just before a wait for a
+    lock.
     """
     ended = threading.Event()
 
@@ -65,7 +69,7 @@ def running(path: str) -> None:
 
 
 def lost() -> None:
-    """Interrupt a caller whose statement misses the first interrupts, as SQLite does before its first step."""
+    """Interrupt a caller whose statement misses interrupts, as SQLite does early in a statement."""
     interrupts = []
 
     def statement() -> object:
@@ -112,7 +116,10 @@ def stopping() -> None:
 
 
 def prompt(path: str) -> None:
-    """Stop a crew with endless queries, as at a prompt: Ctrl-C interrupts each way, which is tried again."""
+    """Stop a crew with endless queries, as at a prompt.
+
+    Ctrl-C interrupts each way, which is tried again.
+    """
     db = Supervisor.start(path, size=4)
     replies = [db.ask(Query(RUNAWAY), block=False) for _ in range(4)]
     eventually(lambda: db.ask(Status()).running == 4)

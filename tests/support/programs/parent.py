@@ -1,4 +1,7 @@
-"""A program with children that ends in some way, idle, at work, or deaf; it tells their numbers first."""
+"""A program that ends with children that are idle, at work, or deaf to interrupts.
+
+The program prints the numbers of the children first.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""What the programs share: words for the test that started them, and waiting for what nothing announces."""
+"""Helpers of the programs.
+
+Lines for the test that started the program, and waiting for a condition.
+"""
 
 import os
 import signal

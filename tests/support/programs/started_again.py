@@ -1,4 +1,7 @@
-"""A program whose `sys.executable` starts it again, as that of a frozen program or one that embeds Python does."""
+"""A program whose `sys.executable` starts the program again.
+
+A frozen program and a program that embeds Python do so.
+"""
 
 import os
 import sys

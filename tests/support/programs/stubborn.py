@@ -1,4 +1,4 @@
-"""A program that ends while a statement runs that ignores its interrupt, and another worker hangs opening."""
+"""A program that ends while a statement ignores its interrupt and a worker hangs in opening."""
 
 import sys
 import threading

@@ -1,7 +1,7 @@
 """Deadlines and cancels that come at the worst moment, step by step and without threads."""
 
+import contextlib
 import math
-import sys
 import threading
 
 import apsw
@@ -12,6 +12,7 @@ from supervisor import Query, QueryCancelled, QueryTimeout, ResultLost, SQLite
 from tests.conftest import eventually
 from tests.support.common import PATIENCE
 from tests.support.fakes import Gate
+from tests.support.struck import Strike, interrupt
 from tests.support.waiters import waiter
 from tests.unit.dispatch.harness import DONE, QUICK, Harness, answer, once
 from tests.unit.dispatch.strikes import cut_off, in_the_middle
@@ -265,29 +266,18 @@ def test_a_deadline_in_a_million_years_is_none(start, timeout):
     assert db._dispatcher.timers.earliest == math.inf
 
 
-class CtrlC:
-    """A profiler that interrupts a thread at the `at`-th moment at which Python could do so, in locks as well."""
+class CtrlC(Strike):
+    """A strike in the crew's code or in its locks."""
 
-    def __init__(self, at):
-        self.left = at
-
-    def __call__(self, frame, event, arg):
-        if event in ("call", "c_return") and frame.f_globals.get("__name__", "").startswith(("actors", "threading")):
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
+    def counts(self, frame, event):
+        return event != "return" and frame.f_globals.get("__name__", "").startswith(("actors", "threading"))
 
 
 @pytest.mark.parametrize("at", range(1, 12))
 def test_an_interrupt_that_is_cut_off_by_ctrl_c_leaves_the_connection_usable(path, at):
     connection = SQLite(path).connect()
-    sys.setprofile(CtrlC(at))
-    try:
+    with contextlib.suppress(KeyboardInterrupt), CtrlC(at, interrupt).armed():
         connection.interrupt()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.setprofile(None)
     usable = threading.Event()
 
     def use():

@@ -303,7 +303,11 @@ SUPERVISORS = {
 
 
 @pytest.mark.parametrize("step", SUPERVISORS.values(), ids=list(SUPERVISORS))
-@pytest.mark.parametrize("start", [lambda: crew_with(jobs=4), in_batch, in_process, overdue], ids=str)
+@pytest.mark.parametrize(
+    "start",
+    [lambda: crew_with(jobs=4), in_batch, in_process, overdue],
+    ids=["waiting", "in batch", "in process", "overdue"],
+)
 def test_a_supervisor_that_is_cut_off_closes_the_crew_and_leaves_no_job(step, start):
     def prepare():
         crew = start()

@@ -1,0 +1,52 @@
+"""The prose of the project is plain English, as far as a list of words can tell."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.package.plain_english import ROOT, findings
+
+TOP = ("supervisor.py", "hatch_build.py", "README.md", "CHANGELOG.md")
+FOLDERS = ("actors", "benchmarks", "docs", "examples", "tests")
+
+NOT_PLAIN_YET = (
+    "actors",
+    "tests/child",
+    "tests/crew",
+    "tests/facts",
+    "tests/package",
+    "tests/sqlite",
+    "tests/stress",
+    "tests/unit",
+    "tests/worker",
+)
+"""Folders whose files are not checked. A folder leaves this list once its files pass."""
+
+
+def checked() -> list[str]:
+    """Return the names of the files that are checked."""
+    found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*") if path.suffix in (".py", ".md")]
+    names = [*TOP, *sorted(path.relative_to(ROOT).as_posix() for path in found)]
+    return [name for name in names if not any(Path(name).is_relative_to(folder) for folder in NOT_PLAIN_YET)]
+
+
+@pytest.mark.parametrize("name", checked())
+def test_a_file_is_in_plain_english(name):
+    assert list(findings(ROOT / name)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"""Return what it holds."""\n', ["'what'"]),
+        ("# Whoever asks is told.\n", ["'Whoever'", "'is told'"]),
+        ("def test_what_is_asked(): ...\n", ["'what'"]),
+        (f'"""Return {"many " * 20}words."""\n', ["longer than 100 characters"]),
+        ("what = 'SELECT what FROM those'\n", []),
+    ],
+)
+def test_the_check_finds_words_and_long_lines_in_prose_only(text, expected, tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(text, "utf-8")
+    found = list(findings(path))
+    assert [line.split(": ")[1] if "'" in line else line.partition(": ")[2] for line in found] == expected
