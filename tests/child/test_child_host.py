@@ -12,6 +12,7 @@ import pytest
 
 from actors.databases.base import Connection, NeedsWriter
 from actors.databases.child import host as child_host
+from actors.databases.child.claims import tokens_of
 from actors.databases.child.frames import (
     ANSWERS,
     DONE,
@@ -25,14 +26,11 @@ from actors.databases.child.frames import (
     ROWS,
     STEP,
     WHATEVER_RUNS,
-    Packed,
-    item_of,
-    jobs_frame,
-    load_error,
-    tokens_of,
 )
 from actors.databases.child.host import Host
 from actors.databases.child.requests import Requests
+from actors.databases.child.requests_codec import item_of, jobs_frame
+from actors.databases.child.results_codec import Packed, load_error
 from actors.databases.sqlite.database import SQLite
 from actors.databases.steps import Begin
 from actors.values.errors import ConnectionLost, ResultLost

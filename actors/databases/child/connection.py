@@ -4,9 +4,10 @@ import marshal
 import time
 from collections.abc import Callable
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from actors.databases.base import Connection, NeedsWriter
+from actors.databases.base import Connection, Database, NeedsWriter
+from actors.databases.child.claims import token_of, tokens_of
 from actors.databases.child.frames import (
     ANSWERS,
     DONE,
@@ -25,15 +26,11 @@ from actors.databases.child.frames import (
     STEP,
     WAITS,
     WHATEVER_RUNS,
-    Item,
     frame,
-    item_of,
-    jobs_frame,
-    load_error,
-    load_pickled,
-    tokens_of,
 )
 from actors.databases.child.process import PIPE, Child, Inbound
+from actors.databases.child.requests_codec import Item, item_of, jobs_frame
+from actors.databases.child.results_codec import load_error, load_pickled
 from actors.databases.child.syscalls import loads
 from actors.databases.steps import Step
 from actors.system.log import log
@@ -42,10 +39,9 @@ from actors.values.requests import Request
 from actors.values.result import Result
 
 if TYPE_CHECKING:
-    from actors.databases.child.database import ChildProcess
     from actors.databases.executor import Batch
 
-__all__ = ["ChildConnection"]
+__all__ = ["ChildConnection", "ChildSpecification"]
 
 _MOST: Final = 128  # jobs in the child's hands at most
 _WAITING: Final = 0.1  # seconds since the child last told that it waits for a lock: it tells several times as often
@@ -59,6 +55,35 @@ Sink: TypeAlias = Callable[[int, Any, BaseException | None, float], object]
 """Takes an answer: its ticket, a value or an error, and the seconds that it ran."""
 
 
+class ChildSpecification(Protocol):
+    """The child that a connection starts. `ChildProcess` is one. `str` of it shows no secret."""
+
+    @property
+    def name(self) -> str:
+        """The name that the list of processes shows for the child."""
+        ...
+
+    @property
+    def home(self) -> str | None:
+        """The folder at which relative module paths begin; `None` if it is gone."""
+        ...
+
+    @property
+    def database(self) -> Database:
+        """The database that the child opens."""
+        ...
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes that the child may have for its data; `None` is no limit."""
+        ...
+
+    @property
+    def start_timeout(self) -> float:
+        """Seconds after which a child that has not opened its connection is killed."""
+        ...
+
+
 class ChildConnection(Connection):
     """A connection in a child process, which is sent the jobs of a batch together.
 
@@ -66,8 +91,8 @@ class ChildConnection(Connection):
     `close`.
     """
 
-    def __init__(self, database: "ChildProcess") -> None:
-        self._database = database
+    def __init__(self, specification: ChildSpecification) -> None:
+        self._specification = specification
         # The ticket of the last job that was sent, and how long the last job ran that was answered.
         self._ticket = 0
         # The ticket of the step that a job performs, which is not itself sent; `None` while a batch
@@ -93,10 +118,10 @@ class ChildConnection(Connection):
         self._unloadable: Exception | None = None
         # Why nothing more can be read.
         self._failure: ConnectionLost | None = None
-        self._child = Child(database.home, database.name)
+        self._child = Child(specification.home, specification.name)
         self.pid = self._child.pid
         try:
-            self._open(time.monotonic() + database.start_timeout)
+            self._open(time.monotonic() + specification.start_timeout)
         except BaseException:
             self._child.kill()
             self.close()
@@ -117,16 +142,16 @@ class ChildConnection(Connection):
 
         heard: list[BaseException | None] = []
         self._sink = lambda _ticket, _value, error, _seconds: heard.append(error)
-        specification = pickle.dumps((self._database.database, self._database.memory_limit))
+        wanted = self._specification
+        specification = pickle.dumps((wanted.database, wanted.memory_limit))
         try:
             self._write(self._child.path + frame(SPECIFICATION, 0, specification), deadline - time.monotonic())
             while not heard:
                 if self._failure is not None:
                     raise self._failure
                 if not self._read(deadline - time.monotonic()):
-                    limit = self._database.start_timeout
-                    which = f"child process {self.pid} did not open {self._database.database}"
-                    message = f"{which} within {limit:g} seconds"
+                    which = f"child process {self.pid} did not open {wanted.database}"
+                    message = f"{which} within {wanted.start_timeout:g} seconds"
                     raise TimeoutError(message)
                 self._parse()
         except ConnectionLost as lost:
@@ -236,7 +261,7 @@ class ChildConnection(Connection):
     def _draw_back(self, most: int) -> "list[tuple[Batch, Any]]":
         """Draw up to `most` tokens back; remove and return their jobs, each with its batch."""
         tokens = self._child.recall(most)
-        tickets = {ticket & 0xFFFFFFFF: ticket for ticket in tuple(self._tasks)} if tokens else {}
+        tickets = {token_of(ticket): ticket for ticket in tuple(self._tasks)} if tokens else {}
         # The thread of the connection lets go the jobs that it has removed in the meantime.
         drawn = [self._tasks.pop(tickets[token], None) for token in tokens if token in tickets]
         return [each for each in drawn if each is not None]
@@ -257,7 +282,7 @@ class ChildConnection(Connection):
             self._child.interrupt(WHATEVER_RUNS)
             self._child.close()
         except Exception as error:  # noqa: BLE001  # nothing more can be done about it
-            log(__name__, "error", "close_failed", database=self._database, error=error)
+            log(__name__, "error", "close_failed", database=self._specification, error=error)
 
     def check(self) -> None:
         """Raise `ConnectionLost` if the child has ended; see `Connection`."""

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from actors.databases.child.frames import OUT_OF_MEMORY, TICKET, TOKEN
+from actors.databases.child.claims import TOKEN, tokens_in
+from actors.databases.child.frames import OUT_OF_MEMORY, TICKET
 from actors.databases.child.syscalls import quick_read, quick_read_into, quick_write
 from actors.system.log import log
 from actors.system.threads import CrewThread
@@ -211,7 +212,7 @@ class Child:
     def recall(self, most: int) -> list[int]:
         """Draw up to `most` tokens back, the oldest first; return them."""
         drawn = b"" if self.closed else quick_read(self._tokens_back, most * TOKEN.size)
-        return [token for (token,) in TOKEN.iter_unpack(drawn)]
+        return tokens_in(drawn)
 
     def interrupt(self, ticket: int) -> None:
         """Interrupt the job with this ticket."""
