@@ -24,8 +24,8 @@ from actors.databases.child.frames import (
     PICKLED,
     RESULT,
     ROWS,
+    RUNNING_JOB,
     STEP,
-    WHATEVER_RUNS,
 )
 from actors.databases.child.host import Host
 from actors.databases.child.requests import Requests
@@ -299,7 +299,7 @@ def test_a_frame_that_finds_no_memory_is_read_to_its_end(reader, monkeypatch):
 def test_an_interrupt_hits_its_job_and_no_other(reader):
     host = reader.host
     reader.connection.does["b"] = lambda: (*(host._interrupt(ticket) for ticket in (1, 2, 4)), ONE)[-1]
-    reader.connection.does["c"] = lambda: (host._interrupt(WHATEVER_RUNS), ONE)[-1]
+    reader.connection.does["c"] = lambda: (host._interrupt(RUNNING_JOB), ONE)[-1]
     assert reader.serve(1, "a", "b", "c", "d", "e") == [(ERROR, 4), (DONE, [1, 2, 3, 5])]
     assert reader.connection.cancelled == [2, 3]
     assert reader.connection.ran == ["a", "b", "c", "e"], "a job that is interrupted before it begins does not run"

@@ -22,10 +22,10 @@ from actors.databases.child.frames import (
     READY,
     RESULT,
     ROWS,
+    RUNNING_JOB,
     SPECIFICATION,
     STEP,
     WAITS,
-    WHATEVER_RUNS,
     frame,
 )
 from actors.databases.child.process import PIPE, Child, Inbound
@@ -43,12 +43,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ChildConnection", "ChildSpecification"]
 
-_MOST: Final = 128  # jobs in the child's hands at most
-_WAITING: Final = 0.1  # seconds since the child last told that it waits for a lock: it tells several times as often
-_SHORT: Final = 20e-6  # seconds that a job ran which is worth to wait for the next one without sleeping
-_PATIENCE: Final = 0.002  # seconds after which answers are asked for that the child has not sent yet
+_MOST: Final = 128  # jobs that the child has at most
+# Seconds. A child that waits for a lock says so several times in this time.
+_WAITING: Final = 0.1
+# Seconds. After a job that ran for less time, the next answer is awaited without sleeping.
+_SHORT: Final = 20e-6
+_PATIENCE: Final = 0.002  # seconds; then the child is asked to send the answers that it keeps
 _MOST_PATIENCE: Final = 0.1
-_SILENCE: Final = 0.5  # seconds: twice as long may a child be silent which has nothing to run, and has to say so
+# Seconds. A child with nothing to run must say so. It is killed after twice this time of silence.
+_SILENCE: Final = 0.5
 _LONGEST_RECALL: Final = 0.1  # seconds; taking jobs back never blocks
 
 Sink: TypeAlias = Callable[[int, Any, BaseException | None, float], object]
@@ -93,7 +96,8 @@ class ChildConnection(Connection):
 
     def __init__(self, specification: ChildSpecification) -> None:
         self._specification = specification
-        # The ticket of the last job that was sent, and how long the last job ran that was answered.
+        # The ticket of the last job that was sent. `_seconds` is how long the last job ran that was
+        # answered.
         self._ticket = 0
         # The ticket of the step that a job performs, which is not itself sent; `None` while a batch
         # runs.
@@ -103,7 +107,7 @@ class ChildConnection(Connection):
         self._tasks: dict[int, tuple[Batch, Any]] = {}
         # One for each thread that takes jobs back at this moment.
         self._recalls: list[None] = []
-        # How many frames of jobs it has not said to be done with.
+        # How many frames of jobs the child has not answered by DONE.
         self._frames = 0
         self._sink: Sink = _nowhere
         # Bytes that were read and not parsed yet. It has room for most answers, since each read
@@ -112,11 +116,11 @@ class ChildConnection(Connection):
         self._filled = 0
         # When the child last said that its job waits for a lock.
         self._waited_at = 0.0
-        # Of a result that comes in several frames.
+        # The rows of a result that comes in several frames, as far as they have come.
         self._rows: list[tuple[Any, ...]] = []
-        # Why a part of it cannot be loaded.
+        # Why a part of that result cannot be loaded.
         self._unloadable: Exception | None = None
-        # Why nothing more can be read.
+        # Why the child's answers can be read no further.
         self._failure: ConnectionLost | None = None
         self._child = Child(specification.home, specification.name)
         self.pid = self._child.pid
@@ -174,7 +178,7 @@ class ChildConnection(Connection):
             self._write(sent)
             self._collect()
         finally:
-            self._sink = _nowhere  # it holds the answer, whose error leads to its caller
+            self._sink = _nowhere  # the sink holds the answer, and its error refers to the frame of the caller
         [(value, error)] = answers
         if error is not None:
             raise error
@@ -188,7 +192,7 @@ class ChildConnection(Connection):
         try:
             while self._send_some(batch):
                 self._collect()
-                if self._tasks:  # all that is left was recalled
+                if self._tasks:  # all jobs that are left were recalled
                     self._wait_for_recalls()
                     self._tasks.clear()
         except ConnectionLost as lost:
@@ -209,7 +213,7 @@ class ChildConnection(Connection):
             items.append(item)
         if not tasks:
             return False
-        if size > LARGE and len(tasks) > 1:  # the last one is large, and alone: it may find no memory
+        if size > LARGE and len(tasks) > 1:  # the last job is large, and may find no memory: it travels alone
             self._send(batch, tasks[:-1], items[:-1])
             self._send(batch, tasks[-1:], items[-1:])
         else:
@@ -242,7 +246,7 @@ class ChildConnection(Connection):
     def cancel(self, task: Any) -> None:
         """End one job; see `Connection`."""
         ticket = next((ticket for ticket, (_, other) in tuple(self._tasks.items()) if other is task), self._step)
-        if ticket is not None:  # else it was answered in this moment
+        if ticket is not None:  # else the job was answered at this moment
             self._child.interrupt(ticket)
 
     def interrupt(self) -> None:
@@ -279,7 +283,7 @@ class ChildConnection(Connection):
     def close(self) -> None:
         """Let the child close its connection and end; kill it if it does not. See `Connection`."""
         try:
-            self._child.interrupt(WHATEVER_RUNS)
+            self._child.interrupt(RUNNING_JOB)
             self._child.close()
         except Exception as error:  # noqa: BLE001  # nothing more can be done about it
             log(__name__, "error", "close_failed", database=self._specification, error=error)
@@ -407,7 +411,7 @@ class ChildConnection(Connection):
             _require(at == size or view[at] == FIRST_BYTE, "no frame")
             larger, smaller = wanted > self._inbound.size, self._inbound.size > PIPE >= wanted
             if at == 0 and not larger and not smaller:
-                return  # in the middle of a frame, for which there is room
+                return  # there is room for the rest of this frame
             rest = bytes(view[at:size])
             if larger or smaller:
                 self._inbound = Inbound(max(wanted, PIPE))
@@ -454,7 +458,7 @@ class ChildConnection(Connection):
         value: Any = None
         try:
             value = load_pickled(body) if kind == PICKLED else loads(body)
-        except Exception as failure:  # the frames before and behind it are whole
+        except Exception as failure:  # the frames before and after this frame are whole
             if kind != PICKLED and not isinstance(failure, MemoryError):
                 raise
             self._unloadable = failure

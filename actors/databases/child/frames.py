@@ -26,22 +26,22 @@ __all__ = [
     "READY",
     "RESULT",
     "ROWS",
+    "RUNNING_JOB",
     "SPECIFICATION",
     "STEP",
     "TICKET",
     "WAITS",
-    "WHATEVER_RUNS",
     "frame",
     "write",
 ]
 
 HEAD: Final = struct.Struct("<HQQBf")
-"""`MAGIC`, length of the body in bytes, ticket of the job, or of the first one, kind, and the
-seconds that the job ran, or how many jobs there are."""
+"""The head of a frame: `MAGIC`; the length of the body in bytes; the ticket of the job, or of the
+first of several jobs; the kind; the seconds that the job ran, or the number of jobs."""
 MAGIC: Final = 0xC3B5
 """The first bytes of each frame. They show when foreign bytes are in the pipes."""
 FIRST_BYTE: Final = MAGIC & 0xFF
-"""The first of a frame."""
+"""The first byte of each frame."""
 
 SPECIFICATION, JOBS, STEP = range(3)
 """Kinds of frames to a child: the specification of the database; jobs, with consecutive tickets,
@@ -58,7 +58,7 @@ ANSWERS, DONE, RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED, WAITS = range(
 
 TICKET: Final = struct.Struct("<Q")
 """The control pipe carries the ticket of the job to interrupt, or one of the next two values."""
-WHATEVER_RUNS: Final = 0
+RUNNING_JOB: Final = 0
 """Interrupt the job that runs now. No job has this ticket."""
 FLUSH: Final = (1 << 64) - 1
 """Send the answers that are there."""
@@ -66,9 +66,9 @@ OUT_OF_MEMORY: Final = 70
 """The exit code of a child that found no memory to say so."""
 
 LARGE: Final = 1 << 16
-"""Bytes that are not copied on their way."""
+"""Bytes. A larger body is not copied on its way."""
 FEW: Final = 256
-"""Rows that are not worth measuring: they travel in one frame."""
+"""Rows. A result with no more rows is not measured, and travels in one frame."""
 
 
 def frame(kind: int, ticket: int, body: bytes, seconds: float = 0.0) -> bytes:

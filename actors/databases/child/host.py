@@ -31,10 +31,10 @@ from actors.databases.child.frames import (
     LARGE,
     READY,
     RESULT,
+    RUNNING_JOB,
     STEP,
     TICKET,
     WAITS,
-    WHATEVER_RUNS,
     frame,
     write,
 )
@@ -48,7 +48,7 @@ from actors.values.result import Result
 
 __all__ = ["Host", "end"]
 
-_LONGEST_KEPT: Final = 0.001  # seconds of running whose answers are kept back until other answers are there
+_LONGEST_KEPT: Final = 0.001  # seconds; the answers of jobs that ran this long together are sent
 _NO_MEMORY: Final = "a child process has no memory for these parameters; see ChildProcess(memory_limit=…)"
 
 
@@ -61,7 +61,7 @@ class _Task:
         self.ticket = ticket
         self.request: Any = None
         self.began = began
-        # The tickets of all that was interrupted.
+        # The tickets of all interrupted jobs; shared with the host.
         self._unwanted = unwanted
 
     @property
@@ -148,7 +148,7 @@ class Host:
         self._answers, self._control = answers, control
         self.claims = Claims(tokens)
         """Claims the jobs that the parent has sent."""
-        # Held while something is written.
+        # Held by the thread that writes answers.
         self._writing = threading.Lock()
         self._connection = Connection()
         self._plain = self._seals = False
@@ -158,9 +158,9 @@ class Host:
         self._batch: RemoteBatch | None = None
         self.unwanted: set[int] = set()
         """The tickets of jobs that were interrupted, begun or not."""
-        # Answers that were not sent yet: small results, and frames; and how many seconds it took to
-        # make the results. Large values take long, so the time bounds the memory that they need,
-        # too.
+        # Answers that were not sent yet: small results and whole frames. `_seconds` is how long the
+        # jobs of these results ran. A large value takes long to make, so the limit of time also
+        # bounds the memory of the answers that are kept.
         self._results: list[tuple[int, float, Any]] = []
         self._frames: list[bytes] = []
         self._seconds = 0.0
@@ -184,7 +184,7 @@ class Host:
         try:
             while (sent := self._requests.next()) is not None:
                 self._serve_batch(*sent)
-                del sent  # it must hold nothing of this frame while it waits for the next one
+                del sent  # an idle child holds nothing of its last frame
         finally:
             connection.close()
 
@@ -274,7 +274,7 @@ class Host:
         """Send the error of a job, together with other answers."""
         _tell_where(error)
         self._frames.append(error_frame(ERROR, task.ticket, error, seconds))
-        error.__traceback__ = None  # its frames hold a cursor, and that a lock
+        error.__traceback__ = None  # the frames of the traceback hold a cursor, and the cursor holds a lock
 
     def reroute(self, task: _Task) -> None:
         """Say that a job is one for the writer."""
@@ -283,7 +283,7 @@ class Host:
     def flush(self, kind: int = ANSWERS) -> None:
         """Write all answers that are there. From any thread."""
         with self._writing:
-            # In the other thread only the ends of these lists change meanwhile.
+            # Another thread may append to these lists meanwhile.
             frames, results = self._frames[:], self._results[:]
             del self._frames[: len(frames)], self._results[: len(results)]
             self._seconds = 0.0
@@ -335,15 +335,15 @@ class Host:
                     self._interrupt(ticket)
 
     def _flush_now(self) -> None:
-        if not self._writing.locked():  # else the other thread is about to
+        if not self._writing.locked():  # else the other thread sends them now
             self.flush()
 
     def _interrupt(self, ticket: int) -> None:
-        if ticket != WHATEVER_RUNS:
-            self.unwanted.add(ticket)  # first: a job that is about to begin sees it
+        if ticket != RUNNING_JOB:
+            self.unwanted.add(ticket)  # before the look at the batch: a job that is about to begin sees it
         batch, ahead = self._batch, self._ahead
         for task in () if batch is None else tuple(batch.running):
-            if ticket in (WHATEVER_RUNS, task.ticket) or task is ahead:
+            if ticket in (RUNNING_JOB, task.ticket) or task is ahead:
                 batch.interrupt(task)  # type: ignore[union-attr]  # there is one, since it has tasks
 
 

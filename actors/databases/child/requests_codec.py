@@ -20,8 +20,8 @@ from actors.values.requests import Call, Query, Request, Transaction, unbound
 __all__ = ["Item", "item_of", "jobs_frame", "load_request"]
 
 Item: TypeAlias = "tuple[str, Parameters, int | None] | bytes | str"
-"""A request as it travels: a plain query by its parts; another one pickled; or the reason why it
-cannot be sent, which comes back as its error."""
+"""A request as it travels: the parts of a plain query (a tuple), another request pickled (bytes),
+or the reason why the request cannot be sent (a string). The job gets the reason as its error."""
 
 # `marshal` carries values of the classes in PLAIN unchanged. It would turn any other object that
 # has a buffer into bytes, and so hide an error of the driver. SQLite binds values of these
@@ -36,7 +36,7 @@ _MAKERS: Final[tuple[tuple[Any, Callable[[Any], object]], ...]] = (
 
 
 def item_of(request: Request | Step) -> tuple[Item, int]:
-    """Return a request as it travels, and the bytes that this takes, roughly. Never raises."""
+    """Return a request as it travels, and its approximate size in bytes. Never raises."""
     if type(request) is Query and request.many is None and type(request.params) is tuple:
         # Most requests are of this kind: in one loop, without a call for each value.
         sql, params, size = request.sql, request.params, 0
@@ -100,7 +100,7 @@ def _plain_pickler() -> Any:
     import pickle
 
     class Plainly(pickle.Pickler):
-        """A child need not be able to import such a class."""
+        """Makes plain values of subclasses, which the child may be unable to import."""
 
         def reducer_override(self, value: Any) -> Any:
             for kind, make in _MAKERS:
@@ -112,7 +112,7 @@ def _plain_pickler() -> Any:
 
 
 def _unsendable(request: Request | Step, error: str) -> str:
-    """Return why a request cannot be pickled. By the error's class: its text may show a value."""
+    """Return why a request cannot be pickled; without the error's text, which may show a value."""
     if isinstance(request, Call):
         try:
             _pickle(request.function)
