@@ -12,6 +12,7 @@ import pytest
 
 from actors.databases.base import Connection, NeedsWriter
 from actors.databases.child import host as child_host
+from actors.databases.child.claims import tokens_of
 from actors.databases.child.frames import (
     ANSWERS,
     DONE,
@@ -23,16 +24,13 @@ from actors.databases.child.frames import (
     PICKLED,
     RESULT,
     ROWS,
+    RUNNING_JOB,
     STEP,
-    WHATEVER_RUNS,
-    Packed,
-    item_of,
-    jobs_frame,
-    load_error,
-    tokens_of,
 )
 from actors.databases.child.host import Host
 from actors.databases.child.requests import Requests
+from actors.databases.child.requests_codec import item_of, jobs_frame
+from actors.databases.child.results_codec import Packed, load_error
 from actors.databases.sqlite.database import SQLite
 from actors.databases.steps import Begin
 from actors.values.errors import ConnectionLost, ResultLost
@@ -301,7 +299,7 @@ def test_a_frame_that_finds_no_memory_is_read_to_its_end(reader, monkeypatch):
 def test_an_interrupt_hits_its_job_and_no_other(reader):
     host = reader.host
     reader.connection.does["b"] = lambda: (*(host._interrupt(ticket) for ticket in (1, 2, 4)), ONE)[-1]
-    reader.connection.does["c"] = lambda: (host._interrupt(WHATEVER_RUNS), ONE)[-1]
+    reader.connection.does["c"] = lambda: (host._interrupt(RUNNING_JOB), ONE)[-1]
     assert reader.serve(1, "a", "b", "c", "d", "e") == [(ERROR, 4), (DONE, [1, 2, 3, 5])]
     assert reader.connection.cancelled == [2, 3]
     assert reader.connection.ran == ["a", "b", "c", "e"], "a job that is interrupted before it begins does not run"

@@ -5,7 +5,7 @@ import os
 import apsw
 import pytest
 
-from actors.databases.child.frames import Packed, answer_frames
+from actors.databases.child.results_codec import Packed, answer_frames
 from supervisor import Call, ChildProcess, Query, Result, Script, SQLite, Status, Transaction
 from tests.support import call_functions
 from tests.support.common import SQLiteWith, error_of

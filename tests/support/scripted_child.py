@@ -7,21 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from actors.databases.child import connection as child_connection
+from actors.databases.child.claims import TOKEN
 from actors.databases.child.connection import ChildConnection
 from actors.databases.child.database import ChildProcess
-from actors.databases.child.frames import (
-    ANSWERS,
-    DONE,
-    ERROR,
-    HEAD,
-    JOBS,
-    READY,
-    STEP,
-    TOKEN,
-    error_frame,
-    frame,
-    lost_frame,
-)
+from actors.databases.child.frames import ANSWERS, DONE, ERROR, HEAD, JOBS, READY, STEP, frame
+from actors.databases.child.results_codec import error_frame, lost_frame
 from actors.databases.sqlite.database import SQLite
 from actors.values.errors import ChildProcessEnded, ConnectionLost
 

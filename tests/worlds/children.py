@@ -13,7 +13,8 @@ from typing import Any, ClassVar, NoReturn
 
 from greenlet import GreenletExit
 
-from actors.databases.child.frames import HEAD, OUT_OF_MEMORY, TICKET, TOKEN
+from actors.databases.child.claims import TOKEN
+from actors.databases.child.frames import HEAD, OUT_OF_MEMORY, TICKET
 from actors.databases.child.host import Host
 from actors.databases.child.main import _connect
 from actors.databases.child.requests import Requests
@@ -209,6 +210,7 @@ _no_time = SimpleNamespace(perf_counter=lambda: 0.0)
 PATCHES: list[tuple[str, str, Any]] = [
     ("actors.databases.child.connection", "Child", Child),
     ("actors.databases.child.host", "os", _os),
+    ("actors.databases.child.claims", "os", _os),
     ("actors.databases.child.host", "write", Pipe.write),
     ("actors.databases.child.host", "end", _end),
     ("actors.databases.child.requests", "os", _os),

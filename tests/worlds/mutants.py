@@ -4,8 +4,8 @@ from contextlib import suppress
 from typing import Any
 
 from actors.actor import CrewActor
+from actors.databases.child.claims import Claims
 from actors.databases.child.connection import ChildConnection
-from actors.databases.child.host import Host
 from actors.databases.executor import Batch
 from actors.databases.steps import Commit
 from actors.dispatch.admission import Admission
@@ -30,7 +30,7 @@ _REAL = {
     for owner, name in (
         *((Lane, "take"), (Lane, "requeue"), (JobBatch, "begin"), (Roster, "_orphans_of"), (Worker, "_perform")),
         *((Reply, "settle"), (Reply, "cancel"), (Inbox, "close"), (Supervisor, "_publish"), (Job, "finish")),
-        *((Dispatcher, "_claim"), (Host, "draw"), (ChildConnection, "_unbegun")),
+        *((Dispatcher, "_claim"), (Claims, "draw"), (ChildConnection, "_unbegun")),
     )
 }
 
@@ -101,9 +101,9 @@ def _is_recalled_though_it_was_begun(self: ChildConnection, most: int | None = N
     return [task for batch, task in list(self._tasks.values())[-1:] if batch.let_go(task)]
 
 
-def _begins_what_was_recalled(self: Host, first: int, count: int) -> int | None:
-    number: int | None = _REAL[Host, "draw"](self, first, count)
-    if number is None and self._batch is not None and count > 1 and getattr(self, "planted", 0) != first:
+def _begins_what_was_recalled(self: Claims, first: int, count: int) -> int | None:
+    number: int | None = _REAL[Claims, "draw"](self, first, count)
+    if number is None and count > 1 and getattr(self, "planted", 0) != first:
         self.planted = first  # type: ignore[attr-defined]
         return count - 1
     return number
@@ -236,7 +236,7 @@ MUTANTS: list[tuple[type, str, Any, int]] = [
     (Lane, "wake_one", _nobody_is_woken, 1),
     (Lane, "reroute", _is_lost_on_its_way_to_the_writer, 1),
     (ChildConnection, "recall", _is_recalled_though_it_was_begun, 1),
-    (Host, "draw", _begins_what_was_recalled, 1),
+    (Claims, "draw", _begins_what_was_recalled, 1),
     (ChildConnection, "_unbegun", _is_begun_again_after_the_death_of_a_child, 1),
     (Roster, "_orphans_of", _is_run_again_after_a_death, 1),
     (Roster, "_orphans_of", _orphans_are_forgotten, 1),

@@ -20,6 +20,7 @@ _MODULES = (
     "actors.actor",
     "actors.databases.base",
     "actors.databases.child.connection",
+    "actors.databases.child.claims",
     "actors.databases.child.host",
     "actors.databases.child.requests",
     "actors.databases.executor",

@@ -4,9 +4,10 @@ import marshal
 import time
 from collections.abc import Callable
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from actors.databases.base import Connection, NeedsWriter
+from actors.databases.base import Connection, Database, NeedsWriter
+from actors.databases.child.claims import token_of, tokens_of
 from actors.databases.child.frames import (
     ANSWERS,
     DONE,
@@ -21,19 +22,15 @@ from actors.databases.child.frames import (
     READY,
     RESULT,
     ROWS,
+    RUNNING_JOB,
     SPECIFICATION,
     STEP,
     WAITS,
-    WHATEVER_RUNS,
-    Item,
     frame,
-    item_of,
-    jobs_frame,
-    load_error,
-    load_pickled,
-    tokens_of,
 )
 from actors.databases.child.process import PIPE, Child, Inbound
+from actors.databases.child.requests_codec import Item, item_of, jobs_frame
+from actors.databases.child.results_codec import load_error, load_pickled
 from actors.databases.child.syscalls import loads
 from actors.databases.steps import Step
 from actors.system.log import log
@@ -42,21 +39,52 @@ from actors.values.requests import Request
 from actors.values.result import Result
 
 if TYPE_CHECKING:
-    from actors.databases.child.database import ChildProcess
     from actors.databases.executor import Batch
 
-__all__ = ["ChildConnection"]
+__all__ = ["ChildConnection", "ChildSpecification"]
 
-_MOST: Final = 128  # jobs in the child's hands at most
-_WAITING: Final = 0.1  # seconds since the child last told that it waits for a lock: it tells several times as often
-_SHORT: Final = 20e-6  # seconds that a job ran which is worth to wait for the next one without sleeping
-_PATIENCE: Final = 0.002  # seconds after which answers are asked for that the child has not sent yet
+_MOST: Final = 128  # jobs that the child has at most
+# Seconds. A child that waits for a lock says so several times in this time.
+_WAITING: Final = 0.1
+# Seconds. After a job that ran for less time, the next answer is awaited without sleeping.
+_SHORT: Final = 20e-6
+_PATIENCE: Final = 0.002  # seconds; then the child is asked to send the answers that it keeps
 _MOST_PATIENCE: Final = 0.1
-_SILENCE: Final = 0.5  # seconds: twice as long may a child be silent which has nothing to run, and has to say so
+# Seconds. A child with nothing to run must say so. It is killed after twice this time of silence.
+_SILENCE: Final = 0.5
 _LONGEST_RECALL: Final = 0.1  # seconds; taking jobs back never blocks
 
 Sink: TypeAlias = Callable[[int, Any, BaseException | None, float], object]
 """Takes an answer: its ticket, a value or an error, and the seconds that it ran."""
+
+
+class ChildSpecification(Protocol):
+    """The child that a connection starts. `ChildProcess` is one. `str` of it shows no secret."""
+
+    @property
+    def name(self) -> str:
+        """The name that the list of processes shows for the child."""
+        ...
+
+    @property
+    def home(self) -> str | None:
+        """The folder at which relative module paths begin; `None` if it is gone."""
+        ...
+
+    @property
+    def database(self) -> Database:
+        """The database that the child opens."""
+        ...
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes that the child may have for its data; `None` is no limit."""
+        ...
+
+    @property
+    def start_timeout(self) -> float:
+        """Seconds after which a child that has not opened its connection is killed."""
+        ...
 
 
 class ChildConnection(Connection):
@@ -66,9 +94,10 @@ class ChildConnection(Connection):
     `close`.
     """
 
-    def __init__(self, database: "ChildProcess") -> None:
-        self._database = database
-        # The ticket of the last job that was sent, and how long the last job ran that was answered.
+    def __init__(self, specification: ChildSpecification) -> None:
+        self._specification = specification
+        # The ticket of the last job that was sent. `_seconds` is how long the last job ran that was
+        # answered.
         self._ticket = 0
         # The ticket of the step that a job performs, which is not itself sent; `None` while a batch
         # runs.
@@ -78,7 +107,7 @@ class ChildConnection(Connection):
         self._tasks: dict[int, tuple[Batch, Any]] = {}
         # One for each thread that takes jobs back at this moment.
         self._recalls: list[None] = []
-        # How many frames of jobs it has not said to be done with.
+        # How many frames of jobs the child has not answered by DONE.
         self._frames = 0
         self._sink: Sink = _nowhere
         # Bytes that were read and not parsed yet. It has room for most answers, since each read
@@ -87,16 +116,16 @@ class ChildConnection(Connection):
         self._filled = 0
         # When the child last said that its job waits for a lock.
         self._waited_at = 0.0
-        # Of a result that comes in several frames.
+        # The rows of a result that comes in several frames, as far as they have come.
         self._rows: list[tuple[Any, ...]] = []
-        # Why a part of it cannot be loaded.
+        # Why a part of that result cannot be loaded.
         self._unloadable: Exception | None = None
-        # Why nothing more can be read.
+        # Why the child's answers can be read no further.
         self._failure: ConnectionLost | None = None
-        self._child = Child(database.home, database.name)
+        self._child = Child(specification.home, specification.name)
         self.pid = self._child.pid
         try:
-            self._open(time.monotonic() + database.start_timeout)
+            self._open(time.monotonic() + specification.start_timeout)
         except BaseException:
             self._child.kill()
             self.close()
@@ -117,16 +146,16 @@ class ChildConnection(Connection):
 
         heard: list[BaseException | None] = []
         self._sink = lambda _ticket, _value, error, _seconds: heard.append(error)
-        specification = pickle.dumps((self._database.database, self._database.memory_limit))
+        wanted = self._specification
+        specification = pickle.dumps((wanted.database, wanted.memory_limit))
         try:
             self._write(self._child.path + frame(SPECIFICATION, 0, specification), deadline - time.monotonic())
             while not heard:
                 if self._failure is not None:
                     raise self._failure
                 if not self._read(deadline - time.monotonic()):
-                    limit = self._database.start_timeout
-                    which = f"child process {self.pid} did not open {self._database.database}"
-                    message = f"{which} within {limit:g} seconds"
+                    which = f"child process {self.pid} did not open {wanted.database}"
+                    message = f"{which} within {wanted.start_timeout:g} seconds"
                     raise TimeoutError(message)
                 self._parse()
         except ConnectionLost as lost:
@@ -149,7 +178,7 @@ class ChildConnection(Connection):
             self._write(sent)
             self._collect()
         finally:
-            self._sink = _nowhere  # it holds the answer, whose error leads to its caller
+            self._sink = _nowhere  # the sink holds the answer, and its error refers to the frame of the caller
         [(value, error)] = answers
         if error is not None:
             raise error
@@ -163,7 +192,7 @@ class ChildConnection(Connection):
         try:
             while self._send_some(batch):
                 self._collect()
-                if self._tasks:  # all that is left was recalled
+                if self._tasks:  # all jobs that are left were recalled
                     self._wait_for_recalls()
                     self._tasks.clear()
         except ConnectionLost as lost:
@@ -184,7 +213,7 @@ class ChildConnection(Connection):
             items.append(item)
         if not tasks:
             return False
-        if size > LARGE and len(tasks) > 1:  # the last one is large, and alone: it may find no memory
+        if size > LARGE and len(tasks) > 1:  # the last job is large, and may find no memory: it travels alone
             self._send(batch, tasks[:-1], items[:-1])
             self._send(batch, tasks[-1:], items[-1:])
         else:
@@ -217,7 +246,7 @@ class ChildConnection(Connection):
     def cancel(self, task: Any) -> None:
         """End one job; see `Connection`."""
         ticket = next((ticket for ticket, (_, other) in tuple(self._tasks.items()) if other is task), self._step)
-        if ticket is not None:  # else it was answered in this moment
+        if ticket is not None:  # else the job was answered at this moment
             self._child.interrupt(ticket)
 
     def interrupt(self) -> None:
@@ -236,7 +265,7 @@ class ChildConnection(Connection):
     def _draw_back(self, most: int) -> "list[tuple[Batch, Any]]":
         """Draw up to `most` tokens back; remove and return their jobs, each with its batch."""
         tokens = self._child.recall(most)
-        tickets = {ticket & 0xFFFFFFFF: ticket for ticket in tuple(self._tasks)} if tokens else {}
+        tickets = {token_of(ticket): ticket for ticket in tuple(self._tasks)} if tokens else {}
         # The thread of the connection lets go the jobs that it has removed in the meantime.
         drawn = [self._tasks.pop(tickets[token], None) for token in tokens if token in tickets]
         return [each for each in drawn if each is not None]
@@ -254,10 +283,10 @@ class ChildConnection(Connection):
     def close(self) -> None:
         """Let the child close its connection and end; kill it if it does not. See `Connection`."""
         try:
-            self._child.interrupt(WHATEVER_RUNS)
+            self._child.interrupt(RUNNING_JOB)
             self._child.close()
         except Exception as error:  # noqa: BLE001  # nothing more can be done about it
-            log(__name__, "error", "close_failed", database=self._database, error=error)
+            log(__name__, "error", "close_failed", database=self._specification, error=error)
 
     def check(self) -> None:
         """Raise `ConnectionLost` if the child has ended; see `Connection`."""
@@ -382,7 +411,7 @@ class ChildConnection(Connection):
             _require(at == size or view[at] == FIRST_BYTE, "no frame")
             larger, smaller = wanted > self._inbound.size, self._inbound.size > PIPE >= wanted
             if at == 0 and not larger and not smaller:
-                return  # in the middle of a frame, for which there is room
+                return  # there is room for the rest of this frame
             rest = bytes(view[at:size])
             if larger or smaller:
                 self._inbound = Inbound(max(wanted, PIPE))
@@ -429,7 +458,7 @@ class ChildConnection(Connection):
         value: Any = None
         try:
             value = load_pickled(body) if kind == PICKLED else loads(body)
-        except Exception as failure:  # the frames before and behind it are whole
+        except Exception as failure:  # the frames before and after this frame are whole
             if kind != PICKLED and not isinstance(failure, MemoryError):
                 raise
             self._unloadable = failure

@@ -1,4 +1,4 @@
-"""Child: a child process with its pipes, as its parent sees it. `host` describes the frames."""
+"""Child: a child process with its pipes, as its parent sees it. `host` has a picture of them."""
 
 import ctypes
 import fcntl
@@ -14,7 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from actors.databases.child.frames import OUT_OF_MEMORY, TICKET, TOKEN
+from actors.databases.child.claims import TOKEN, tokens_in
+from actors.databases.child.frames import OUT_OF_MEMORY, TICKET
 from actors.databases.child.syscalls import quick_read, quick_read_into, quick_write
 from actors.system.log import log
 from actors.system.threads import CrewThread
@@ -32,7 +33,8 @@ _PORTION = 1 << 16  # bytes that are written at a time, as many as a pipe takes
 _EAGER = 30e-6  # seconds to wait for an answer without sleeping, if it will come soon
 _CLOSING = 2.0  # seconds that a child has to close its connection before it is killed
 
-# The child's first words: it cannot import anything of ours before it has this process's path.
+# The program that the child starts with. It can import this package only when it has this process's
+# module path, so it reads the path first.
 _BOOT = """\
 import marshal, os, sys
 at, left, parts = int(sys.argv[1]), int(sys.argv[2]), []
@@ -52,7 +54,7 @@ class _Ends:
 
     def __init__(self) -> None:
         self._open: list[int] = []
-        _all_ends.add(self)  # before there is any: a fork may come at any time
+        _all_ends.add(self)  # before the first pipe: a fork may come at any time
 
     def pipe(self) -> tuple[int, int]:
         """Return a new pipe's reading and writing end."""
@@ -87,7 +89,7 @@ class Inbound:
     def __init__(self, size: int) -> None:
         self.size = size
         self.bytes = mmap.mmap(-1, size)
-        # Its address, for as long as this is here.
+        # The address is valid as long as this object exists.
         self._first = ctypes.c_char.from_buffer(self.bytes)
         self.address = ctypes.addressof(self._first)
 
@@ -139,8 +141,8 @@ class Child:
             self._tokens_back, self._tokens = ends.pipe()
             control, self._control = ends.pipe()
             lifeline, _ = ends.pipe()
-            # At whose other end the watcher tells that it is over: something the child has started
-            # may hold its pipes.
+            # The watcher closes the other end of this pipe when the child has ended. The pipes of
+            # the child do not show its end: a process that the child has started may hold them.
             self._over, self._over_there = ends.pipe()
             for end in (self._jobs, self._replies, self._tokens_back, self._control):
                 os.set_blocking(end, False)
@@ -211,11 +213,11 @@ class Child:
     def recall(self, most: int) -> list[int]:
         """Draw up to `most` tokens back, the oldest first; return them."""
         drawn = b"" if self.closed else quick_read(self._tokens_back, most * TOKEN.size)
-        return [token for (token,) in TOKEN.iter_unpack(drawn)]
+        return tokens_in(drawn)
 
     def interrupt(self, ticket: int) -> None:
         """Interrupt the job with this ticket."""
-        with suppress(OSError):  # a full pipe, as of a stopped child: it has interrupts enough
+        with suppress(OSError):  # the pipe of a stopped child is full: enough interrupts wait in it
             if not self.closed:
                 quick_write(self._control, TICKET.pack(ticket))
 
@@ -246,7 +248,7 @@ class Child:
 
     def close(self) -> None:
         """Close the pipes and wait for the end of the process. May be called again after a kill."""
-        self.closed = True  # before any number of a pipe may be another file's
+        self.closed = True  # before the pipes are closed: their numbers may be used again for other files
         self._ends.close(self._jobs)
         self.reap()
         self._ends.close()

@@ -15,8 +15,8 @@ __all__ = ["Requests"]
 T = TypeVar("T")
 
 _CHUNK: Final = 1 << 16  # bytes that are read at a time
-# Seconds that the next frame is awaited without sleeping: to wake a process takes longer than most
-# jobs.
+# Seconds in which the next frame is awaited without sleeping. To wake a process takes longer than
+# most jobs.
 _EAGER: Final = 150e-6
 
 
@@ -76,9 +76,9 @@ class Requests:
         self._buffer = buffer[at:]
 
     def _receive_large(self) -> bool:
-        """Read the rest of a frame that was begun, if it is a large one; say whether it was.
+        """Read the rest of the next frame, if the frame is large; say whether it was.
 
-        One for which there is no memory is thrown away as it comes: it becomes the error of its
+        A frame for which there is no memory is thrown away as it comes: it becomes the error of its
         job, and of no other.
         """
         _, length, ticket, kind, count = HEAD.unpack_from(self._buffer)

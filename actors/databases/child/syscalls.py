@@ -11,8 +11,9 @@ from typing import Any, Final
 
 __all__ = ["loads", "quick_read", "quick_read_into", "quick_write"]
 
-# `os.write` lets other threads run meanwhile, and a thread that computes then keeps the interpreter
-# for 5 ms: more than the call takes by a factor of a thousand. For descriptors that do not block.
+# `os.write` lets other threads run meanwhile. A thread that computes then keeps the interpreter for
+# 5 ms, a thousand times longer than the call takes. These calls keep the interpreter, so they are
+# for descriptors that do not block.
 _libc: Final = ctypes.PyDLL(None, use_errno=True)
 _libc.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 _libc.write.restype = ctypes.c_ssize_t
