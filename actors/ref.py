@@ -167,8 +167,9 @@ class SupervisorRef(pykka.ActorRef[Any]):
         Raises:
             TypeError: `message` is not a request.
             pykka.Timeout: no answer within `timeout`.
-            QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: the job was refused.
-                Nothing ran.
+            QueueFull, DatabaseUnavailable: the job was refused. Nothing ran.
+            Overloaded: the job has waited too long in a queue that stands. Nothing ran.
+            SupervisorStopped: the crew stops. `executed` says whether the job ran.
             QueryTimeout: the `timeout` of the request, or of the crew, has passed.
             QueryCancelled: another thread cancelled the reply.
             WorkerDied: the worker died. It is unknown whether the request took effect.

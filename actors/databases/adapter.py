@@ -1,20 +1,26 @@
 """How a worker uses the database of any author, which may leave out almost everything."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from actors.databases.base import Connection, Database
 
 __all__ = ["close", "errors_of", "existing", "lanes_of", "usable"]
 
 
+_SET_BY_THE_CREW: Final = ("on_end", "on_wait")
+
+
 class _Completed(Connection):
-    """Gives the defaults of `Connection` to an object of another class."""
+    """Gives the defaults of `Connection` to an object of another class.
+
+    Each public method and attribute that the object has stands in the place of the default.
+    """
 
     def __init__(self, connection: Any) -> None:
         self.completes = connection
-        for name in ("execute", "interrupt", "close", "plain_values"):
-            if hasattr(connection, name):
+        for name in vars(Connection):
+            if not name.startswith("_") and name not in _SET_BY_THE_CREW and hasattr(connection, name):
                 setattr(self, name, getattr(connection, name))
 
 

@@ -46,7 +46,7 @@ class Database(Protocol):
     attributes and methods:
 
     * `errors`: a tuple of the classes of the driver's errors, for `SupervisorRef.errors`. Without
-      it the driver may raise any `Exception`.
+      it `db.errors` is `(Exception,)`.
     * `lanes()`: a tuple of two databases, for the workers that read and for the worker that writes.
       Without it every worker does everything.
     * `existing()`: the database to connect to after the first worker was up. It must not create a

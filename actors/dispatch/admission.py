@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from actors.dispatch import endings
+from actors.dispatch import aborts
 from actors.dispatch.counters import ENDINGS, Ending, Events
 from actors.dispatch.job import Abort, Job
 from actors.dispatch.quarantine import Quarantine
@@ -36,9 +36,9 @@ class Mode(Enum):
 class Admission:
     """Decides about each submitted job, and about each job that a worker begins.
 
-    A lane asks it only while there is a reason: then it is the lane's `gate`. Its lock makes
-    `max_queue` exact. A crew without `max_queue` takes the lock only while it is suspended,
-    stopping, or has lost workers.
+    `Lane.gate` is this object while a job may be refused, and `None` at other times: then no job
+    asks. Its lock makes `max_queue` exact. A crew without `max_queue` takes the lock only while it
+    is suspended, stopping, or has lost workers.
     """
 
     def __init__(
@@ -116,26 +116,26 @@ class Admission:
         """Return why a job is not accepted, however many wait."""
         mode = self.mode
         if mode is Mode.SUSPENDED:
-            return endings.unavailable(self, self.lanes[0])
+            return aborts.unavailable(self, self.lanes[0])
         if mode is not Mode.UP:
-            return endings.stopped(self)
+            return aborts.stopped(self)
         if lane.down:
-            return endings.unavailable(self, lane)
+            return aborts.unavailable(self, lane)
         return self._poison(job, job.submitted_at)
 
     def refusal_of_accepted(self, lane: "Lane") -> Abort | None:
         """Return why a job that was accepted cannot wait again, or wait for the writer."""
         mode = self.mode
         if mode is Mode.STOPPED:
-            return endings.stopped(self)
+            return aborts.stopped(self)
         if mode is Mode.SUSPENDED:
-            return endings.unavailable(self, self.lanes[0])
-        return endings.unavailable(self, lane) if lane.down else None
+            return aborts.unavailable(self, self.lanes[0])
+        return aborts.unavailable(self, lane) if lane.down else None
 
     def objection(self, job: Job, now: float) -> Abort | None:
         """Return why a job that is about to begin must not begin."""
         if job.deadline is not None and job.deadline <= now:
-            return endings.timed_out(self)
+            return aborts.timed_out(self)
         lane = job.lane
         if lane is None or lane.gate is None:
             return None
@@ -148,7 +148,7 @@ class Admission:
         waited = now - lane.waits_since(job)
         if not codel.stands(waited, now) or waited <= codel.target:
             return None
-        return endings.overloaded(self, waited, codel.target)
+        return aborts.overloaded(self, waited, codel.target)
 
     def suspects(self, job: Job) -> bool:
         """Say whether a worker has died while it ran the statement of this job."""
@@ -172,7 +172,7 @@ class Admission:
 
     def _poison(self, job: Job, now: float) -> Abort | None:
         deaths = self.quarantine.deaths_of(job.request, now) if self.quarantine.deaths else 0
-        return endings.poison(self, deaths) if deaths else None
+        return aborts.poison(self, deaths) if deaths else None
 
     def _queue_full(self, lane: "Lane") -> Abort | None:
         most = self.max_queue
@@ -185,7 +185,7 @@ class Admission:
         left = {each: each.queued - each.free for each in self.lanes}
         if left[lane] < 0 or sum(max(0, waiting) for waiting in left.values()) < most:
             return None
-        return endings.queue_full(self, self.queued)
+        return aborts.queue_full(self, self.queued)
 
     @property
     def queued(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType
 
-from actors.dispatch import endings, rejections
+from actors.dispatch import aborts, rejections
 from actors.dispatch.admission import Admission
 from actors.dispatch.job import Abort, Job
 from actors.values.errors import WouldDeadlock
@@ -54,7 +54,7 @@ class Deadlocks:
         if owner is None:
             if job is not None:
                 error = rejections.own_thread(name, job, began=False)
-                if self._withdraw(job, endings.would_deadlock(error)):
+                if self._withdraw(job, aborts.would_deadlock(error)):
                     return error
             return rejections.own_thread(name, job, began=True)
         if job is None:
@@ -93,7 +93,7 @@ class Deadlocks:
         if not self._is_held_by(owner, job):
             return None
         error = rejections.held_by_caller(self._admission.name, job)
-        return error if self._withdraw(job, endings.would_deadlock(error)) else None
+        return error if self._withdraw(job, aborts.would_deadlock(error)) else None
 
     def _is_held_by(self, owner: tuple[object, ...], job: Job) -> bool:
         """Say whether checkouts of `owner` hold all workers that could run `job`."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from actors.dispatch import endings, rejections, views
+from actors.dispatch import aborts, rejections, views
 from actors.dispatch.admission import Admission, Mode
 from actors.dispatch.batch import JobBatch
 from actors.dispatch.deadlocks import Deadlocks
@@ -112,7 +112,7 @@ class Dispatcher:
         The race with an answer: the cancel marks the job, and is followed up, before it takes the
         promise. If the answer came first, there is no promise to take.
         """
-        why = endings.cancelled(self.admission, self.clock() + self.grace)
+        why = aborts.cancelled(self.admission, self.clock() + self.grace)
         if self._withdraw(job, why):
             return True
         if job.reply.done():
@@ -245,7 +245,7 @@ class Dispatcher:
             died: the error, unless the job was interrupted before.
             executed: the `executed` of the error, if the job was interrupted before.
         """
-        job.reject(job.why or endings.died(died), self.admission, executed)
+        job.reject(job.why or aborts.died(died), self.admission, executed)
 
     def release(self, handle: WorkerHandle) -> None:
         """Let the next worker use the counters of a worker whose thread has ended."""
@@ -266,7 +266,7 @@ class Dispatcher:
         down.cause, down.down = cause, True
         self.admission.set_gates()
         for each in self.lanes if not lane else (down,):
-            self.admission.reject_waiting(each, lambda crew: endings.unavailable(crew, down))
+            self.admission.reject_waiting(each, lambda crew: aborts.unavailable(crew, down))
 
     def resume(self, lane: int = 0) -> None:
         """Accept jobs again after `suspend`."""
@@ -303,7 +303,7 @@ class Dispatcher:
         """Reject all jobs that wait."""
         for lane in self.lanes:
             lane.recall()
-            self.admission.reject_waiting(lane, endings.stopped)
+            self.admission.reject_waiting(lane, aborts.stopped)
 
     def close(self, cause: BaseException | None = None) -> None:
         """Refuse all jobs from now on, and reject all jobs that wait."""
@@ -340,8 +340,8 @@ class Dispatcher:
         self.admission.forget_the_parent()
         self.close(RuntimeError("this process was forked from the process that runs the crew"))
         for job in [job for batch in batches for job in batch.jobs if not job.reply.done()]:
-            if not self.admission.abort(job, endings.stopped(self.admission)):
-                job.reject(endings.stopped(self.admission), self.admission)
+            if not self.admission.abort(job, aborts.stopped(self.admission)):
+                job.reject(aborts.stopped(self.admission), self.admission)
 
     # --- errors ---------------------------------------------------------------------------
 

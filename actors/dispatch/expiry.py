@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import islice, takewhile
 from typing import Final
 
-from actors.dispatch import endings
+from actors.dispatch import aborts
 from actors.dispatch.admission import Admission
 from actors.dispatch.batch import JobBatch
 from actors.dispatch.job import Abort, Job
@@ -66,7 +66,7 @@ class Expiry:
         if job.deadline > now:  # it was given another deadline
             self._timers.reschedule(job)
             return
-        why = endings.timed_out(self._admission, now + self._grace)
+        why = aborts.timed_out(self._admission, now + self._grace)
         if not self._withdraw(job, why):
             self._interrupt(job, why)
 
@@ -86,7 +86,7 @@ class Expiry:
             if now >= look_at:
                 late = list(islice(takewhile(lambda job: now - lane.waits_since(job) > target, waiting), _PORTION))
                 for job in late:
-                    self._withdraw(job, endings.overloaded(self._admission, now - lane.waits_since(job), target))
+                    self._withdraw(job, aborts.overloaded(self._admission, now - lane.waits_since(job), target))
                 look_at = now if len(late) == _PORTION else now + target
         self._timers.look_at(look_at)
 

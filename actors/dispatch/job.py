@@ -19,7 +19,7 @@ __all__ = ["Abort", "Job"]
 class Abort:
     """Why a job ends before its statement does, or without it.
 
-    An `Abort` claims a job that has not begun. It marks a job that has. The module `endings` makes
+    An `Abort` claims a job that has not begun. It marks a job that has. The module `aborts` makes
     one for each reason that the dispatcher knows.
     """
 

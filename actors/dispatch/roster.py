@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 
-from actors.dispatch import endings
+from actors.dispatch import aborts
 from actors.dispatch.admission import Admission, Mode
 from actors.dispatch.counters import Counters
 from actors.dispatch.job import Job
@@ -87,7 +87,7 @@ class Roster:
             self._suspect(handle, orphans)
         for each in self._admission.lanes if self._admission.mode is Mode.STOPPED else ():
             if not each.handles:  # no worker takes its jobs any more
-                self._admission.reject_waiting(each, endings.stopped)
+                self._admission.reject_waiting(each, aborts.stopped)
         lane.recover()
         if lane.jobs:
             lane.wake_all()

@@ -24,11 +24,11 @@ def status_of(handles: Sequence[WorkerHandle], counters: Counters, now: float, *
         now: monotonic seconds.
         facts: the other fields of `CrewStatus`.
     """
-    endings: dict[str, Any] = {ending: getattr(counters, ending) for ending in ENDINGS}
+    aborts: dict[str, Any] = {ending: getattr(counters, ending) for ending in ENDINGS}
     return CrewStatus(
         **facts,
-        **endings,
-        submitted=sum(endings.values()) + facts["queued"] + facts["running"],
+        **aborts,
+        submitted=sum(aborts.values()) + facts["queued"] + facts["running"],
         workers=tuple(_status_of(handle, now) for handle in handles),
         warnings=tuple(dict.fromkeys(text for handle in handles for text in handle.connection.warnings)),
         wait=counters.wait_times.summary(),

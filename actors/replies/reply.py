@@ -326,9 +326,9 @@ class Reply(pykka.Future[T]):
     def add_done_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
         """Call `callback(reply)` once the reply is settled, or now if it is settled.
 
-        The callback runs on the thread that settles the reply. That is mostly a worker's thread.
-        For a job whose deadline passed in the queue it is the supervisor's thread. Keep the
-        callback short, since other callers wait for that thread.
+        The callback runs on the thread that settles the reply: a worker's thread if the job ran,
+        the thread that called `cancel` if the job still waited, and else mostly the supervisor's
+        thread. Keep the callback short, since other callers wait for that thread.
 
         An exception of the callback is logged and has no other effect. The callback runs in a copy
         of the current context variables, as a callback of `loop.call_soon` does.

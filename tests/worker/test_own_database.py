@@ -266,6 +266,35 @@ def test_an_object_with_execute_alone_is_a_connection(start):
     db.stop(timeout=PATIENCE)
 
 
+class Plain:
+    """A connection that does not derive from `Connection`, and has more than an `execute`."""
+
+    reads_only = True
+    warnings = ("no mirror is there",)
+
+    def __init__(self):
+        self.checks = 0
+
+    def execute(self, request):
+        return Result(("checks",), [(self.checks,)], 1)
+
+    def check(self):
+        self.checks += 1
+
+    def run(self, batch):
+        while (task := batch.begin()) is not None:
+            batch.answer(task, Result(("by",), [("run",)], 1))
+
+
+def test_an_object_with_execute_keeps_its_other_methods_and_attributes(start, caplog):
+    connection = Plain()
+    with caplog.at_level("WARNING", "querycrew"):
+        db = start(Opening(connection), size=1)
+        assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == "run"
+    assert connection.checks > 0
+    assert "no mirror is there" in caplog.text
+
+
 def test_a_deadline_without_an_interrupt_costs_the_worker(start):
     class Stuck:
         def execute(self, request):

@@ -46,12 +46,21 @@ def _check_idle(world: "World", lane: Any, idle: int) -> None:
     for job in lane.jobs:
         if not job.claims:
             world.blame(f"{job.request} waits, and worker {idle} of the {lane.role or 'only'} lane is idle")
+    if _is_about_to_look(world):
+        return
     for handle in lane.handles:
         batch = handle.batch
         if batch is None or world.stage.now - batch.now <= _MOMENT:
             continue
         if batch.waiting() or _lie_in_child(handle):
             world.blame(f"jobs wait behind a slow one, and worker {idle} is idle")
+
+
+def _is_about_to_look(world: "World") -> bool:
+    """Say whether the supervisor was slow itself, and looks after stalled batches in a moment."""
+    supervisor = next((task for task in world.stage.tasks if task.kind == "supervisor"), None)
+    wake_at = None if supervisor is None else supervisor.wake_at
+    return wake_at is not None and wake_at - world.stage.now <= _MOMENT
 
 
 def _lie_in_child(handle: Any) -> bool:

@@ -28,7 +28,7 @@ _MODULES = (
     "actors.dispatch.batch",
     "actors.dispatch.deadlocks",
     "actors.dispatch.dispatcher",
-    "actors.dispatch.endings",
+    "actors.dispatch.aborts",
     "actors.dispatch.expiry",
     "actors.dispatch.job",
     "actors.dispatch.lane",

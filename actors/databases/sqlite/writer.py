@@ -35,7 +35,7 @@ class SQLiteWriter(SQLiteConnection):
     An error of a statement undoes that statement, as in SQLite. Some errors cannot be undone alone:
     an interrupt, a full disk, a deferred constraint. They undo the whole transaction. The job that
     is to blame gets the error. Nothing of the other jobs has taken effect, and they run again in a
-    new transaction.
+    new transaction. A commit that fails, and a lock that does not come, are errors of all the jobs.
     """
 
     def __init__(self, database: "SQLite", role: Role = WRITER, *, create: bool = True) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.dispatch import endings, stealing
+from actors.dispatch import aborts, stealing
 from actors.dispatch import lane as lanes
 from actors.dispatch.worker_handle import WorkerState
 from actors.values.errors import DatabaseUnavailable, QueryCancelled, QueryTimeout, SupervisorStopped, WouldDeadlock
@@ -368,7 +368,7 @@ def test_a_job_that_is_interrupted_as_it_comes_to_wait_again_is_settled_once(way
         batch.begin()
         if way == "cancel":
             return crew, lambda: crew.dispatcher.cancel(job), [lambda: getattr(batch, end)(job)]
-        abort = endings.timed_out(crew.dispatcher.admission, crew.clock() + 1)
+        abort = aborts.timed_out(crew.dispatcher.admission, crew.clock() + 1)
         job.deadline = crew.clock() + 1
         return crew, lambda: crew.dispatcher.interrupt(job, abort), [lambda: getattr(batch, end)(job)]
 
@@ -570,7 +570,7 @@ def test_cancelling_all_that_waits_takes_it_back_from_the_connection_as_well(cre
 def test_a_purge_leaves_the_others_in_their_order_and_settles_what_killed_threads_have_claimed(crew):
     jobs = crew.submitted(10)
     for job in jobs[::3]:
-        assert job.claim(endings.cancelled(crew.dispatcher.admission))
+        assert job.claim(aborts.cancelled(crew.dispatcher.admission))
     crew.lane.purge()
     kept = [job for number, job in enumerate(jobs) if number % 3]
     assert list(crew.lane.jobs) == kept
@@ -582,7 +582,7 @@ def test_a_purge_keeps_the_order_though_a_job_is_asked_meanwhile():
     def prepare():
         crew = Harness()
         jobs = crew.submitted(4)
-        assert jobs[1].claim(endings.cancelled(crew.dispatcher.admission))
+        assert jobs[1].claim(aborts.cancelled(crew.dispatcher.admission))
         return crew, crew.lane.purge, [crew.submit]
 
     for crew, _ in in_the_middle(prepare, ["purge"]):
@@ -598,7 +598,7 @@ def test_a_purge_loses_nothing_while_others_take_and_put(act):
         worker = crew.worker()
         jobs = crew.submitted(5, QUICK)
         for job in jobs[::2]:
-            assert job.claim(endings.cancelled(crew.dispatcher.admission))
+            assert job.claim(aborts.cancelled(crew.dispatcher.admission))
         acts = {
             "submit": crew.submit,
             "take": lambda: crew.take(worker),

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from actors.dispatch import endings
+from actors.dispatch import aborts
 from actors.dispatch.worker_handle import WorkerState
 from actors.values.errors import ConnectionLost
 from actors.values.restart import RestartPolicy
@@ -85,7 +85,7 @@ def refusing(crew):
 def purging():
     crew = crew_with(jobs=6)
     for job in crew.jobs[::2]:
-        assert job.claim(endings.cancelled(crew.dispatcher.admission))
+        assert job.claim(aborts.cancelled(crew.dispatcher.admission))
     return crew, crew.lane.purge
 
 

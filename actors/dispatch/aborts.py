@@ -1,4 +1,4 @@
-"""Endings: every reason for which the dispatcher ends a job early, with its error and its counter.
+"""Aborts: every reason for which the dispatcher ends a job early, with error and counter.
 
 Each function returns an `Abort`. Whether a job ends for that reason, `Admission` and the dispatcher
 decide. How it ends then, `Job.finish` and `Job.reject` decide.
