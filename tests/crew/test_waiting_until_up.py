@@ -1,4 +1,4 @@
-"""`db.wait()`: until a worker has opened the database, or cannot."""
+"""`db.wait()` waits until a worker has opened the database, or has failed to open it."""
 
 import asyncio
 import threading
@@ -48,12 +48,12 @@ def test_it_says_why_no_worker_can_open_the_database(start):
     database = FakeDatabase()
     database.opening.extend([cause] * 1000)
     db = start(database, size=2)
-    for _ in range(2):  # while it is opened the first time, and afterwards
+    for _ in range(2):  # during the first attempt to open the database, and afterwards
         with pytest.raises(DatabaseUnavailable, match="no such place") as caught:
             db.wait(timeout=PATIENCE)
         assert caught.value.__cause__ is cause
     errors = [error_of(db.wait(block=False)) for _ in range(2)]
-    assert errors[0] is not errors[1], "each caller's traceback is written into its own error"
+    assert errors[0] is not errors[1], "each caller gets an error of its own, since a traceback is written into it"
 
 
 def test_it_returns_when_a_suspended_crew_has_resumed(start):
@@ -76,7 +76,7 @@ def test_a_time_limit_says_which_crew_and_which_database(start):
 
 
 @pytest.mark.parametrize(("timeout", "error"), [("1", TypeError), (-1, ValueError), (float("nan"), ValueError)])
-def test_a_time_limit_that_is_none_is_refused(start, timeout, error):
+def test_an_invalid_time_limit_of_a_wait_is_refused(start, timeout, error):
     db = start(FakeDatabase(), size=1)
     with pytest.raises(error, match="wait"):
         db.wait(timeout=timeout)
