@@ -19,14 +19,14 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_returns_once_a_worker_has_opened_the_database(start, path, kind):
+def test_wait_returns_once_a_worker_has_opened_the_database(start, path, kind):
     db = start(KINDS[kind](path), size=1)
     assert db.wait(timeout=PATIENCE) is None
     assert up(db) == 1
     assert db.wait(timeout=PATIENCE) is None
 
 
-def test_it_waits_while_the_database_is_opened(start):
+def test_wait_blocks_while_the_database_is_opened(start):
     gate = Gate()
     db = start(slowly(gate), size=1)
     assert gate.entered.wait(PATIENCE)
@@ -43,7 +43,7 @@ def slowly(gate):
     return database
 
 
-def test_it_says_why_no_worker_can_open_the_database(start):
+def test_wait_says_why_no_worker_can_open_the_database(start):
     cause = OSError("no such place")
     database = FakeDatabase()
     database.opening.extend([cause] * 1000)
@@ -56,7 +56,7 @@ def test_it_says_why_no_worker_can_open_the_database(start):
     assert errors[0] is not errors[1], "each caller gets an error of its own, since a traceback is written into it"
 
 
-def test_it_returns_when_a_suspended_crew_has_resumed(start):
+def test_wait_returns_when_a_suspended_crew_has_resumed(start):
     database = FakeDatabase()
     database.opening.append(OSError("not yet"))
     db = start(database, size=1)

@@ -71,7 +71,7 @@ def test_a_worker_opens_says_so_and_answers(one):
     assert one.ask("a").get(timeout=PATIENCE).scalar() == "a"
 
 
-def test_jobs_that_waited_before_it_was_up_run_first_in_first_out(one, database):
+def test_jobs_that_waited_before_the_worker_was_up_run_first_in_first_out(one, database):
     replies = [one.ask(f"job {number}") for number in range(100)]
     one.launch()
     assert [reply.get(timeout=PATIENCE).scalar() for reply in replies] == database.ran
@@ -166,7 +166,7 @@ def test_an_answer_after_the_rejection_is_dropped_and_the_worker_lives(one, data
         reply.get(timeout=0)
 
 
-def test_stopped_from_outside_it_ends_without_a_cause_and_only_once(one, database):
+def test_a_worker_that_is_stopped_from_outside_ends_once_and_without_a_cause(one, database):
     one.launch()
     assert one.hears() == WorkerUp("one", 1)
     assert one.worker.actor_ref.stop(timeout=PATIENCE) is True
@@ -176,7 +176,7 @@ def test_stopped_from_outside_it_ends_without_a_cause_and_only_once(one, databas
     assert database.open_connections == 0
 
 
-def test_stopped_by_its_own_job_it_answers_that_job_and_leaves_the_next_in_the_queue(one, database):
+def test_a_worker_that_its_own_job_stops_answers_that_job_and_leaves_the_next_in_the_queue(one, database):
     def stop_me() -> Result:
         one.worker.stop()
         return Result(("done",), [(1,)], 1)
@@ -227,7 +227,7 @@ def test_a_worker_that_opens_too_late_closes_and_takes_no_job(one, database):
     assert not waiting.done()
 
 
-def test_it_closes_its_connection_where_it_opened_it(database):
+def test_a_worker_closes_its_connection_on_the_thread_that_opened_it(database):
     where = []
     one = OneWorker(database).launch()
     assert one.hears() == WorkerUp("one", 1)
@@ -237,7 +237,7 @@ def test_it_closes_its_connection_where_it_opened_it(database):
     assert len(where[0]) == 1
 
 
-def test_killed_while_it_is_idle_it_loses_no_job(one, database):
+def test_a_worker_that_is_killed_while_idle_loses_no_job(one, database):
     one.launch()
     assert one.ask("a").get(timeout=PATIENCE).scalar() == "a"
     kill(threads("querycrew-one-")[0])
@@ -262,7 +262,7 @@ def test_a_dead_worker_can_be_woken_and_interrupted_without_effect(one):
     assert one.dispatcher.remove_worker(one.worker.handle) == []
 
 
-def test_retired_from_another_thread_while_it_is_idle_it_ends(one, database):
+def test_an_idle_worker_that_another_thread_retires_ends(one, database):
     one.launch()
     assert one.hears() == WorkerUp("one", 1)
     assert one.ask("a").get(timeout=PATIENCE).scalar() == "a"
