@@ -1,7 +1,4 @@
-"""Fixtures of all tests.
-
-Crews that are stopped at the end, and a check that a test left nothing.
-"""
+"""Fixtures of all tests: a crew that stops with its test, and a check for leftovers."""
 
 import gc
 import os
@@ -39,7 +36,7 @@ class StartCrew(Protocol):
 
 @pytest.fixture
 def start() -> Iterator[StartCrew]:
-    """Start crews, and shut each of them down at the end of the test, in any state."""
+    """Start crews; the fixture shuts them down at the end of the test, in any state."""
     refs: list[SupervisorRef] = []
 
     def start_crew(database: Any = None, **options: Any) -> SupervisorRef:
@@ -58,9 +55,10 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plain_signals() -> Iterator[None]:
-    """Let signals end this process and its programs, although the shell may have it ignore them.
+    """Let signals end this process and the programs that it starts.
 
-    A shell does so for a program in the background, and `nohup` does. A program inherits that.
+    A shell starts a background program with some signals ignored, and so does `nohup`. A program
+    inherits the ignored signals.
     """
     wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
@@ -70,10 +68,7 @@ def plain_signals() -> Iterator[None]:
 
 
 def eventually(condition: Any, seconds: float = 10.0) -> bool:
-    """Wait until `condition()` is true; say whether it became true.
-
-    For changes that set no event.
-    """
+    """Poll `condition()` until it is true; return whether it became true in time."""
     nothing = threading.Event()
     deadline = time.monotonic() + seconds
     while not condition():
@@ -95,7 +90,7 @@ def child_processes() -> set[int]:
             with open(f"/proc/self/task/{thread}/children", encoding="ascii") as children:
                 found |= set(map(int, children.read().split()))
         except OSError:
-            continue  # it has just ended
+            continue  # the thread has just ended
     return found
 
 

@@ -1,6 +1,6 @@
-"""What every kind of database promises to a crew: one suite, run over all of them by `test_contract.py`.
+"""The contract of a database. `test_contract.py` runs this suite over every kind of database.
 
-A kind is a `Subject`: how to make one, and how it says in its own SQL what the suite wants to try.
+A `Subject` describes one kind: it makes a database, and holds the SQL that differs between kinds.
 The tests here are plain functions of the fixtures `subject`, `database` and `connection`."""
 
 import pickle
@@ -33,9 +33,9 @@ class Subject:
 
     name: str
     make: Callable[[Path], Database]
-    """Makes an empty database that belongs to one test, which has this folder for itself."""
+    """Makes an empty database in a folder that belongs to one test."""
     placeholder: str = "?"
-    """How a statement marks the place of a value."""
+    """The placeholder of a parameter in a statement."""
     shared: bool = True
     """Whether two connections see the same data."""
     unreachable: Callable[[Path], Database] | None = None
@@ -43,7 +43,7 @@ class Subject:
     runaway: str = RUNAWAY
     """A query that runs until it is interrupted."""
     values: tuple[Any, ...] = field(default=(None, 0, 2**63 - 1, -(2**63), 1.5, "text \0 \U0001f600", b"\0\xff"))
-    """Values that come back as they went in."""
+    """Values that a query returns exactly as they were bound."""
 
     def __str__(self) -> str:
         return self.name
@@ -61,7 +61,10 @@ def numbers(connection: Connection) -> list[int]:
 
 
 def fails(connection: Connection, request: Query | Script) -> Exception:
-    """Run what must fail by itself, and return how: it is the driver's error, and the connection is good."""
+    """Run a request that must fail, and return its error.
+
+    The error is the driver's own, so the connection is not lost.
+    """
     with pytest.raises(Exception) as caught:  # each driver has its own
         connection.execute(request)
     assert not isinstance(caught.value, (ConnectionLost, QuerycrewError)), caught.value
@@ -71,7 +74,7 @@ def fails(connection: Connection, request: Query | Script) -> Exception:
 # --- the database -------------------------------------------------------------------------
 
 
-def test_a_database_is_a_small_value_that_can_be_sent_elsewhere(database):
+def test_a_database_is_a_small_value_that_can_be_pickled(database):
     assert pickle.loads(pickle.dumps(database)) == database
     assert len(pickle.dumps(database)) < 1000
     assert isinstance(database.name, str)
@@ -116,7 +119,7 @@ def test_an_answer_without_rows_still_has_its_columns(connection):
         assert (result.columns, result.rows, result.rowcount) == (("n",), [], 0)
 
 
-def test_a_statement_that_writes_tells_how_many_rows_it_changed(connection):
+def test_a_statement_that_writes_returns_the_number_of_changed_rows(connection):
     fill(connection)
     for sql, changed in (
         ("INSERT INTO kept VALUES (3), (4), (5)", 3),
@@ -134,9 +137,9 @@ def test_values_come_back_as_they_went_in(subject, connection):
     assert [(type(value), value) for value in row] == [(type(value), value) for value in subject.values]
 
 
-def test_an_acknowledged_write_is_there_for_others(subject, database, connection):
+def test_other_connections_see_an_acknowledged_write(subject, database, connection):
     if not subject.shared:
-        pytest.skip("nobody else sees this database")
+        pytest.skip("no other connection sees this database")
     fill(connection)
     other = database.connect()
     try:
@@ -148,7 +151,7 @@ def test_an_acknowledged_write_is_there_for_others(subject, database, connection
 # --- failing ------------------------------------------------------------------------------
 
 
-def test_an_error_of_a_statement_is_the_drivers_own_and_leaves_the_connection_good(subject, connection):
+def test_an_error_of_a_statement_is_the_drivers_own_and_the_connection_stays_usable(subject, connection):
     fill(connection)
     for request in (
         Query("SELECT missing FROM nowhere"),
@@ -170,7 +173,7 @@ def test_a_statement_that_fails_half_way_has_done_nothing(connection):
 
 def test_an_error_that_is_kept_keeps_no_lock(subject, database, connection):
     if not subject.shared:
-        pytest.skip("nobody else wants a lock on this database")
+        pytest.skip("no other connection needs a lock on this database")
     fill(connection)
     kept = fails(connection, Query("INSERT INTO kept VALUES (3), (4), (1)"))
     other = database.connect()
@@ -178,7 +181,7 @@ def test_an_error_that_is_kept_keeps_no_lock(subject, database, connection):
         other.execute(Query("INSERT INTO kept VALUES (5)"))
     finally:
         other.close()
-    assert kept.__traceback__ is not None, "the error was to be kept with its frames"
+    assert kept.__traceback__ is not None, "the test keeps the error together with its frames"
     assert numbers(connection) == [1, 2, 5]
 
 
@@ -211,7 +214,7 @@ def test_a_script_runs_its_statements_one_after_the_other(connection):
     assert numbers(connection) == [3]
 
 
-def test_an_error_in_the_middle_of_a_script_keeps_what_was_committed_before(connection):
+def test_an_error_in_the_middle_of_a_script_keeps_earlier_commits(connection):
     fill(connection)
     fails(
         connection,
@@ -226,21 +229,21 @@ def test_an_error_in_the_middle_of_a_script_keeps_what_was_committed_before(conn
 # --- interrupting and closing -------------------------------------------------------------
 
 
-def test_an_interrupt_from_another_thread_ends_what_runs(subject, connection):
+def test_an_interrupt_from_another_thread_ends_the_running_statement(subject, connection):
     fill(connection)
     ended: list[BaseException] = []
 
     def run() -> None:
         try:
             connection.execute(Query(subject.runaway))
-        except BaseException as error:  # whatever it is, it is what is looked at
+        except BaseException as error:  # the assertions below check it
             ended.append(error)
 
     thread = threading.Thread(target=run, name="runaway")
     thread.start()
 
     def interrupted() -> bool:
-        connection.interrupt()  # again and again, since one that comes before the first step is lost
+        connection.interrupt()  # repeated, since SQLite ignores an interrupt before the first step
         return not thread.is_alive()
 
     assert eventually(interrupted)

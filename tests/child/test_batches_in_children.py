@@ -1,6 +1,6 @@
-"""Batches that lie in children: who begins a job, who takes it back, and what becomes of it at each moment.
+"""Batches in child processes: who begins a job, who takes it back, and how the job ends.
 
-Without threads and processes; see `hands`.
+The tests run without threads and processes; see `hands`.
 """
 
 import threading
@@ -32,7 +32,7 @@ def five(make):
 
 
 class Late:
-    """A worker that comes up while another one waits for its child, and takes what it can."""
+    """A worker that comes up while another worker waits for its child, and takes jobs from it."""
 
     def __init__(self, crew):
         self.crew, self.hand, self.batch = crew, crew.hand(), None
@@ -56,7 +56,7 @@ class Late:
 # --- taking -------------------------------------------------------------------------------
 
 
-def test_jobs_are_begun_first_in_first_out(make):
+def test_jobs_begin_first_in_first_out(make):
     crew = make(size=1)
     hand, jobs = crew.hand(), crew.submit_many(100)
     while not hand.is_idle:
@@ -109,10 +109,10 @@ def test_jobs_that_lie_in_a_child_count_against_the_limit(make):
     assert errors([*jobs, seen[1]]) == [None] * 5
 
 
-# --- another worker takes what is not begun -----------------------------------------------
+# --- another worker takes jobs that have not begun ----------------------------------------
 
 
-def test_an_idle_worker_takes_the_older_half_of_what_a_child_has_not_begun(five):
+def test_an_idle_worker_takes_the_older_half_of_the_jobs_that_a_child_has_not_begun(five):
     crew, hand, jobs = five
     late = Late(crew)
     hand.go(hand.begin, late, hand.answer)
@@ -135,7 +135,7 @@ def test_a_job_that_a_child_has_begun_is_never_taken(five):
 
 
 def steal_all(crew, hand):
-    """Let other workers take all that they can get, and run it."""
+    """Let other workers take as many jobs as they can, and run them."""
     for _ in range(10):
         other = crew.hand()
         other.go()
@@ -143,7 +143,7 @@ def steal_all(crew, hand):
 
 
 @pytest.mark.parametrize("moment", range(6))
-def test_jobs_that_others_take_are_run_once_at_any_moment(five, moment):
+def test_jobs_that_other_workers_take_at_any_moment_run_once(five, moment):
     crew, hand, jobs = five
     crew.lane.handles[:] = [hand.handle]
     script = [hand.begin, hand.answer] * 3
@@ -169,8 +169,8 @@ def test_a_quick_job_does_not_wait_behind_a_slow_one_while_a_worker_is_idle(five
     assert hand.begun == jobs[:1]
 
 
-def test_the_rest_of_a_batch_that_takes_next_to_no_time_is_left_to_its_worker(five):
-    """Taking it would cost more; see the test before for a batch that has stalled."""
+def test_the_rest_of_a_very_quick_batch_stays_with_its_worker(five):
+    """Another worker would need more time to take the jobs. The test above has a stalled batch."""
     crew, hand, jobs = five
     crew.lane.quick[jobs[0].request.sql] = 1e-5
     late = Late(crew)
@@ -182,7 +182,7 @@ def test_the_rest_of_a_batch_that_takes_next_to_no_time_is_left_to_its_worker(fi
 # --- cancelling ---------------------------------------------------------------------------
 
 
-def test_a_job_that_is_not_begun_is_cancelled_at_once_and_nothing_is_interrupted(five):
+def test_a_job_that_has_not_begun_is_cancelled_at_once_without_an_interrupt(five):
     crew, hand, jobs = five
     seen = []
 
@@ -199,12 +199,12 @@ def test_a_job_that_is_not_begun_is_cancelled_at_once_and_nothing_is_interrupted
     later = crew.submit()
     while not hand.is_idle:
         hand.go()
-    assert hand.begun == [jobs[0], jobs[1], jobs[3], jobs[4], later], "the others keep their order"
+    assert hand.begun == [jobs[0], jobs[1], jobs[3], jobs[4], later], "the other jobs keep their order"
 
 
 @pytest.mark.parametrize("behind", [0, 1, 2])
-def test_a_job_that_is_begun_is_interrupted_and_no_other(five, behind):
-    """Also where it is begun behind answers that nobody has read."""
+def test_only_the_job_that_has_begun_is_interrupted(five, behind):
+    """Also if the job began after answers that the parent has not read yet."""
     crew, hand, jobs = five
     before = [step for _ in range(behind) for step in (hand.begin, hand.child.answer)]
 
@@ -238,7 +238,7 @@ def test_an_interrupt_is_repeated_for_the_same_job(five):
     assert crew.status().cancelled == 1
 
 
-def test_a_statement_that_ignores_its_interrupt_costs_its_worker_and_no_job_that_is_not_begun(five):
+def test_a_statement_that_ignores_its_interrupt_costs_its_worker_and_no_other_job(five):
     crew, hand, jobs = five
 
     def give_up():
@@ -253,7 +253,7 @@ def test_a_statement_that_ignores_its_interrupt_costs_its_worker_and_no_job_that
     crew.status()
 
 
-def test_the_deadline_of_a_job_that_is_not_begun_rejects_it_unstarted(make):
+def test_the_deadline_of_a_job_that_has_not_begun_rejects_it_unstarted(make):
     crew = make(size=1)
     hand, first, late, last = crew.hand(), crew.submit(), crew.submit(timeout=1), crew.submit()
     seen = []
@@ -267,7 +267,7 @@ def test_the_deadline_of_a_job_that_is_not_begun_rejects_it_unstarted(make):
     assert crew.status().timed_out == 1
 
 
-def test_the_deadline_of_a_job_that_is_begun_interrupts_it(make):
+def test_the_deadline_of_a_job_that_has_begun_interrupts_it(make):
     crew = make(size=1)
     hand, late, other = crew.hand(), crew.submit(timeout=1), crew.submit()
     hand.go(hand.begin, lambda: crew.look(1.1), lambda: hand.fail(InterruptedError()))
@@ -280,7 +280,7 @@ def test_the_deadline_of_a_job_that_is_begun_interrupts_it(make):
 
 
 @pytest.mark.parametrize("seen_first", [True, False], ids=["noted", "not noted"])
-def test_a_deadline_is_kept_where_a_death_gives_the_job_back(make, seen_first):
+def test_a_job_that_a_death_gives_back_keeps_its_deadline(make, seen_first):
     crew = make(size=2)
     hand, _, late, soon = crew.hand(), crew.submit(), crew.submit(timeout=5), crew.submit(timeout=1)
     script = [hand.begin, *[lambda: crew.look(1.1)] * seen_first, hand.child.die]
@@ -298,7 +298,7 @@ def test_a_deadline_is_kept_where_a_death_gives_the_job_back(make, seen_first):
 # --- deaths -------------------------------------------------------------------------------
 
 
-def test_a_death_costs_the_job_that_runs_and_the_others_wait_again_before_all_others(five):
+def test_a_death_costs_the_running_job_and_its_other_jobs_wait_at_the_head_of_the_queue(five):
     crew, hand, jobs = five
     later = []
     hand.go(hand.begin, lambda: later.append(crew.submit()), hand.child.die)
@@ -313,7 +313,7 @@ def test_a_death_costs_the_job_that_runs_and_the_others_wait_again_before_all_ot
     assert crew.status().answered == 5
 
 
-def test_reads_whose_answers_never_left_the_child_are_begun_again_in_their_order(five):
+def test_reads_whose_answers_never_left_the_child_begin_again_in_their_order(five):
     crew, hand, jobs = five
     hand.go(
         lambda: [hand.begin(), hand.child.answer(), hand.begin(), hand.child.answer(), hand.begin()], hand.child.die
@@ -327,7 +327,7 @@ def test_reads_whose_answers_never_left_the_child_are_begun_again_in_their_order
     assert len(crew.settled) == 5
 
 
-def test_writes_whose_answers_never_left_the_child_are_lost_and_never_begun_again(make):
+def test_writes_whose_answers_never_left_the_child_are_lost_and_never_begin_again(make):
     crew = make(size=1, has_writer=True)
     hand, jobs = crew.hand(1), crew.submit_many(5, Query("INSERT INTO kept VALUES (1)"))
     hand.go(lambda: [hand.begin(), hand.child.answer(), hand.begin()], hand.child.die)
@@ -340,7 +340,7 @@ def test_writes_whose_answers_never_left_the_child_are_lost_and_never_begun_agai
     assert all(job.reply.exception(0).executed is None for job in jobs[:2])
 
 
-def test_an_idle_worker_is_woken_for_what_a_dead_one_has_not_begun(five):
+def test_an_idle_worker_wakes_for_the_jobs_that_a_dead_worker_has_not_begun(five):
     crew, hand, _ = five
     idle = crew.hand()
     crew.lane.handles.remove(idle.handle)
@@ -350,7 +350,7 @@ def test_an_idle_worker_is_woken_for_what_a_dead_one_has_not_begun(five):
     assert idle in crew.woken
 
 
-def test_an_idle_worker_is_woken_for_the_jobs_that_a_cancel_takes_back(five):
+def test_an_idle_worker_wakes_for_the_jobs_that_a_cancel_takes_back(five):
     crew, hand, jobs = five
     idle = crew.hand()
     crew.lane.handles.remove(idle.handle)
@@ -360,7 +360,7 @@ def test_an_idle_worker_is_woken_for_the_jobs_that_a_cancel_takes_back(five):
     assert idle in seen
 
 
-def test_what_left_a_child_before_its_death_is_answered(five):
+def test_an_answer_that_left_a_child_before_its_death_settles_its_job(five):
     crew, hand, jobs = five
     hand.go(hand.begin, hand.answer, hand.begin, hand.answer, hand.child.die)
     assert errors(jobs[:2]) == [None, None]
@@ -370,7 +370,7 @@ def test_what_left_a_child_before_its_death_is_answered(five):
     assert (status.answered, status.died) == (2, 0)
 
 
-def test_jobs_that_are_given_to_a_child_that_is_dead_wait_again(five):
+def test_jobs_that_are_sent_to_a_dead_child_wait_again(five):
     crew, hand, jobs = five
     hand.child.die()
     assert hand.go() == []
@@ -378,7 +378,7 @@ def test_jobs_that_are_given_to_a_child_that_is_dead_wait_again(five):
     assert crew.status().died == 0
 
 
-def test_a_worker_may_be_removed_again(five):
+def test_a_worker_may_be_removed_twice(five):
     crew, hand, jobs = five
     hand.go(hand.begin, hand.child.die)
     assert crew.dispatcher.remove_worker(hand.handle) == []
@@ -386,8 +386,8 @@ def test_a_worker_may_be_removed_again(five):
     assert crew.status().died == 1
 
 
-def test_a_cancelled_job_that_a_death_gives_back_is_never_begun(five):
-    """It was answered, and the answer never left the child."""
+def test_a_cancelled_job_that_a_death_gives_back_never_begins(five):
+    """The child had answered the job, and the answer never left the child."""
     crew, hand, jobs = five
     seen = []
     hand.go(
@@ -410,7 +410,7 @@ def test_a_cancelled_job_that_a_death_gives_back_is_never_begun(five):
 
 @pytest.fixture
 def cut_off(five, monkeypatch):
-    """Kills a thread that takes a job back, when it has drawn the token."""
+    """Kills a thread that takes a job back, just after the thread has drawn the token."""
     _, hand, _ = five
     real = hand.connection.recall
 
@@ -427,7 +427,7 @@ def cut_off(five, monkeypatch):
     return act
 
 
-def test_a_job_that_a_killed_thread_has_taken_back_is_run_all_the_same(five, cut_off):
+def test_a_job_that_a_killed_thread_has_taken_back_still_runs(five, cut_off):
     crew, hand, jobs = five
     hand.go(hand.begin, cut_off, hand.answer)
     while not hand.is_idle:
@@ -436,7 +436,7 @@ def test_a_job_that_a_killed_thread_has_taken_back_is_run_all_the_same(five, cut
     assert len(crew.settled) == 5
 
 
-def test_a_job_that_a_killed_thread_has_given_back_in_part_is_run_if_the_child_dies(five):
+def test_a_job_that_a_killed_thread_has_partly_given_back_runs_if_the_child_dies(five):
     crew, hand, jobs = five
     hand.go(hand.begin, lambda: hand.handle.batch.take_back(1), hand.child.die)
     other = crew.hand()
@@ -447,7 +447,7 @@ def test_a_job_that_a_killed_thread_has_given_back_in_part_is_run_if_the_child_d
 
 
 class SlowCancel:
-    """A thread that cancels a job, and loses the interpreter in the middle of taking jobs back."""
+    """A thread that cancels a job, and is paused in the middle of taking jobs back."""
 
     def __init__(self, monkeypatch, job, owner, name):
         self.is_there, self.goes_on = threading.Event(), threading.Event()
@@ -472,14 +472,17 @@ class SlowCancel:
         self.thread.join()
 
 
-@pytest.mark.parametrize("where", ["its token is drawn", "it is struck off", "it is let go"])
+@pytest.mark.parametrize("where", ["token drawn", "task removed", "recall returned"])
 def test_a_thread_that_takes_jobs_back_very_slowly_takes_none_of_a_later_batch(five, monkeypatch, where):
-    """Its worker has taken the jobs again meanwhile, and the child has begun one, which is not begun once more."""
+    """No job begins twice.
+
+    While the thread is paused, the worker takes the jobs again, and the child begins one of them.
+    """
     crew, hand, jobs = five
     places = {
-        "its token is drawn": (hand.child, "recall"),
-        "it is struck off": (hand.connection, "_draw_back"),
-        "it is let go": (hand.connection, "recall"),
+        "token drawn": (hand.child, "recall"),
+        "task removed": (hand.connection, "_draw_back"),
+        "recall returned": (hand.connection, "recall"),
     }
     cancel = SlowCancel(monkeypatch, jobs[1], *places[where])
     monkeypatch.setattr(child_connection, "_LONGEST_RECALL", 0.0)
@@ -496,7 +499,7 @@ def test_a_thread_that_takes_jobs_back_very_slowly_takes_none_of_a_later_batch(f
 # --- the end of a crew --------------------------------------------------------------------
 
 
-def test_jobs_in_a_child_are_run_when_the_crew_only_accepts_no_more(five):
+def test_jobs_in_a_child_run_after_the_crew_has_stopped_accepting_jobs(five):
     crew, hand, jobs = five
     hand.go(hand.begin, crew.dispatcher.stop_accepting, hand.answer)
     assert hand.go() == []
@@ -504,7 +507,7 @@ def test_jobs_in_a_child_are_run_when_the_crew_only_accepts_no_more(five):
     assert hand.handle.state.value == "retired"
 
 
-def test_a_shutdown_rejects_what_a_child_has_not_begun(five):
+def test_a_shutdown_rejects_the_jobs_that_a_child_has_not_begun(five):
     crew, hand, jobs = five
     seen = []
 
@@ -520,14 +523,14 @@ def test_a_shutdown_rejects_what_a_child_has_not_begun(five):
     assert hand.begun == jobs[:1]
 
 
-def test_closing_rejects_what_a_child_has_not_begun(five):
+def test_closing_rejects_the_jobs_that_a_child_has_not_begun(five):
     crew, hand, jobs = five
     hand.go(hand.begin, crew.dispatcher.close, hand.answer)
     assert errors(jobs) == [None, *["SupervisorStopped"] * 4]
     assert all(job.reply.exception(0).executed is False for job in jobs[1:])
 
 
-def test_the_last_worker_of_a_closed_crew_leaves_nothing_that_waits(five):
+def test_the_last_worker_of_a_closed_crew_leaves_no_job_waiting(five):
     crew, hand, jobs = five
     hand.go(hand.begin, crew.dispatcher.close, hand.child.die)
     assert errors(jobs) == ["WorkerDied", *["SupervisorStopped"] * 4]
@@ -545,7 +548,7 @@ def kill_with(crew, request, times):
         assert errors([job]) == ["WorkerDied"]
 
 
-def test_a_statement_that_has_killed_so_many_workers_is_refused(make):
+def test_a_statement_that_has_killed_three_workers_is_refused(make):
     crew = make(size=1)
     kill_with(crew, BOOM, 2)
     assert not crew.submit(BOOM).reply.done()
@@ -558,8 +561,8 @@ def test_a_statement_that_has_killed_so_many_workers_is_refused(make):
     assert not crew.submit(OTHER).reply.done()
 
 
-def test_a_statement_that_kills_a_batch_after_the_other_is_found_out_and_the_others_are_not(make):
-    """It is quick, so it lies in a batch; the others of the batch did nothing."""
+def test_only_the_statement_that_kills_batch_after_batch_is_refused(make):
+    """The statement is quick, so it runs in a batch. The other jobs of the batch are harmless."""
     crew = make(size=1)
     crew.knows(BOOM, OTHER)
     for _ in range(3):
@@ -585,16 +588,16 @@ def dies_of(hand, request):
         hand.child.answer()
 
 
-def test_a_statement_that_has_killed_is_no_more_taken_with_others(make):
+def test_a_statement_that_has_killed_a_worker_runs_alone(make):
     crew = make(size=1)
     crew.knows(BOOM)
     kill_with(crew, BOOM, 1)
     hand, jobs = crew.hand(), crew.submit_many(3, BOOM)
     assert hand.go() == jobs[:1]
-    assert hand.go() == jobs[1:], "it was answered: nothing is wrong with it"
+    assert hand.go() == jobs[1:], "an answer clears the statement of suspicion"
 
 
-def test_what_may_have_killed_the_writer_has_no_company(make):
+def test_a_statement_that_may_have_killed_the_writer_runs_alone(make):
     crew = make(size=1, has_writer=True)
     insert = Query("INSERT INTO kept VALUES (1)")
     hand, jobs = crew.hand(1), crew.submit_many(3, insert)
@@ -602,10 +605,10 @@ def test_what_may_have_killed_the_writer_has_no_company(make):
     assert errors(jobs) == ["WorkerDied"] * 3
     heir, jobs = crew.hand(1), crew.submit_many(3, insert)
     assert heir.go() == jobs[:1]
-    assert heir.go() == jobs[1:], "it was answered: nothing is wrong with it"
+    assert heir.go() == jobs[1:], "an answer clears the statement of suspicion"
 
 
-def test_a_worker_that_was_given_up_on_purpose_is_no_death(make):
+def test_a_worker_that_was_given_up_on_purpose_does_not_count_as_killed(make):
     crew = make(size=1)
     for _ in range(3):
         hand, job = crew.hand(), crew.submit(BOOM)
@@ -614,7 +617,7 @@ def test_a_worker_that_was_given_up_on_purpose_is_no_death(make):
     assert not crew.submit(BOOM).reply.done()
 
 
-def test_an_abort_that_claims_a_job_in_a_child_is_the_only_one_that_settles_it(five):
+def test_only_the_abort_that_claims_a_job_in_a_child_settles_it(five):
     crew, hand, jobs = five
 
     def abort():

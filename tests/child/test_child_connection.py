@@ -1,6 +1,6 @@
-"""A batch in a child process, as its worker sees it: each job is answered, lost or given back, and never two of these.
+"""A batch in a child process, seen by its worker: each job is answered, lost or given back, once.
 
-Without processes and threads: the child does what the test says; see `scripted_child`.
+The tests run without processes and threads: a test scripts the child; see `scripted_child`.
 """
 
 import marshal
@@ -27,7 +27,7 @@ class Sent(Together):
         super().__init__(connection, requests or [Query("SELECT ?", (each,)) for each in range(number)])
         self.rerouted: list[Asked] = []
         self.stolen: list[int] = []
-        """The positions of the jobs that another worker has taken."""
+        """Positions of the jobs that another worker has taken."""
 
     def reroute(self, task: Asked) -> None:
         self._leave(task)
@@ -40,7 +40,7 @@ class Sent(Together):
         return [task.position for task in back]
 
     def lost(self) -> list[int]:
-        """Return the positions of the jobs that were begun and have no answer."""
+        """Return the positions of the jobs that have begun and have no answer."""
         return [task.position for task in self.running]
 
     def given_back(self) -> list[int]:
@@ -59,7 +59,7 @@ def ends(monkeypatch, reads_only):
 
 
 def run(connection: ChildConnection, batch: Sent) -> ConnectionLost | None:
-    """Run a batch, and return how the connection was lost, if it was."""
+    """Run a batch; return the error if the connection was lost, else None."""
     try:
         connection.run(batch)
     except ConnectionLost as lost:
@@ -78,7 +78,7 @@ def test_a_batch_is_sent_together_and_answered_together(ends):
     assert child.begun == [1, 2, 3, 4, 5]
     assert [task.value.scalar() for task in batch.tasks] == [1] * 5
     assert batch.answered == [0, 1, 2, 3, 4]
-    assert not connection._tasks, "it holds nothing of what is over"
+    assert not connection._tasks, "the connection keeps no finished task"
 
 
 def test_jobs_of_a_second_batch_have_other_tickets(ends):
@@ -109,7 +109,7 @@ def test_a_large_job_is_sent_by_itself(ends):
     assert errors(batch.tasks) == [None] * 3
 
 
-def test_jobs_that_there_is_no_memory_to_send_get_the_error_and_nobody_else_does(ends, monkeypatch):
+def test_only_the_jobs_that_need_too_much_memory_to_send_get_the_error(ends, monkeypatch):
     from actors.databases.child import connection as child_connection
 
     real = child_connection.jobs_frame
@@ -132,7 +132,7 @@ def test_jobs_that_there_is_no_memory_to_send_get_the_error_and_nobody_else_does
     assert run(connection, batch) is None
 
 
-def test_an_error_is_its_own_jobs_and_a_writing_one_is_rerouted(ends):
+def test_an_error_goes_to_its_own_job_and_a_job_that_writes_is_rerouted(ends):
     connection, child = ends
     batch = Sent(connection, 4)
 
@@ -154,7 +154,7 @@ def test_an_error_is_its_own_jobs_and_a_writing_one_is_rerouted(ends):
 
 
 def test_answers_that_a_child_keeps_are_asked_for(ends):
-    """While it runs a long job, the others' callers do not wait for that."""
+    """The callers of finished jobs do not wait for a long job behind them."""
     connection, child = ends
     batch = Sent(connection, 3)
     seen = []
@@ -184,7 +184,7 @@ def test_answers_that_a_child_keeps_are_asked_for(ends):
     ],
     ids=["no frame", "no byte of one", "of no job", "no answers", "no result", "no error"],
 )
-def test_something_that_is_no_answer_costs_the_child_and_one_job(ends, data):
+def test_a_malformed_answer_costs_the_child_and_one_job(ends, data):
     connection, child = ends
     batch = Sent(connection, 3)
     child.script += [child.begin, lambda: child.say(data), child.die]
@@ -206,7 +206,7 @@ def test_the_oldest_jobs_are_taken_back_and_no_job_that_has_begun(ends):
     assert batch.answered == [0, 3, 4, 5]
 
 
-def test_all_that_is_not_begun_can_be_taken_back(ends):
+def test_all_jobs_that_have_not_begun_can_be_taken_back(ends):
     connection, child = ends
     batch = Sent(connection, 6)
     child.script += [child.begin, batch.steal, batch.steal, child.answer, child.run]
@@ -215,8 +215,8 @@ def test_all_that_is_not_begun_can_be_taken_back(ends):
     assert batch.answered == [0]
 
 
-def test_a_child_that_is_silent_when_all_was_taken_back_is_killed_and_costs_no_job(ends):
-    """It is stopped, or hangs: without this its worker would wait for ever, and run nothing more."""
+def test_a_child_that_is_silent_after_all_was_taken_back_is_killed_at_the_cost_of_no_job(ends):
+    """The child is stopped or hangs. Without the kill, its worker would wait for ever."""
     connection, child = ends
     batch = Sent(connection, 3)
     child.script += [batch.steal, *[lambda: None] * 2]
@@ -237,7 +237,7 @@ def test_a_child_that_runs_a_job_may_be_silent_for_any_time(ends):
     assert connection.execute(Begin(readonly=True)).scalar() == 1
 
 
-def test_a_batch_of_which_all_is_taken_back_is_over(ends):
+def test_a_batch_is_over_once_all_its_jobs_are_taken_back(ends):
     connection, child = ends
     batch = Sent(connection, 3)
     child.script += [batch.steal, child.run]
@@ -258,7 +258,7 @@ def test_a_job_that_was_taken_back_can_be_sent_again(ends):
 
 
 def test_a_step_is_never_taken_back(ends):
-    """Its job has begun: another worker could not go on with it, and it is no job by itself."""
+    """A step belongs to a job that has begun; another worker could not continue that job."""
     connection, child = ends
     taken = []
     child.script += [lambda: taken.extend(connection.recall()), child.run]
@@ -285,7 +285,7 @@ def test_an_interrupt_of_a_job_that_was_answered_in_this_moment_hits_no_other_jo
 
     def answer(task, value, seconds=None):
         if task.position == 0:
-            connection.cancel(task)  # by another thread: it still looks as if the job ran
+            connection.cancel(task)  # another thread cancels, and still sees the job as running
         real(task, value, seconds)
 
     batch.answer = answer
@@ -307,7 +307,7 @@ def test_an_interrupt_of_a_job_that_takes_steps_is_for_the_step(ends):
     batch = Sent(connection, 2)
     child.script.append(child.run)
     assert run(connection, batch) is None
-    job = object()  # what the caller of a transaction has begun
+    job = object()  # the transaction, as its caller knows it
     child.script += [child.begin, lambda: connection.cancel(job), child.answer, child.run]
     connection.execute(Begin(readonly=True))
     assert child.interrupted == [3]
@@ -316,7 +316,7 @@ def test_an_interrupt_of_a_job_that_takes_steps_is_for_the_step(ends):
 # --- deaths -------------------------------------------------------------------------------
 
 
-def test_a_death_before_anything_was_begun_gives_all_back(ends):
+def test_a_death_before_any_job_began_gives_all_jobs_back(ends):
     connection, child = ends
     batch = Sent(connection, 3)
     child.script.append(child.die)
@@ -326,7 +326,7 @@ def test_a_death_before_anything_was_begun_gives_all_back(ends):
     assert (batch.given_back(), batch.lost()) == ([0, 1, 2], [])
 
 
-def test_jobs_that_are_sent_to_a_child_that_is_dead_are_given_back(ends):
+def test_jobs_that_are_sent_to_a_dead_child_are_given_back(ends):
     connection, child = ends
     batch = Sent(connection, 200)
     child.script += [lambda: (child.run(), child.die())]
@@ -335,7 +335,7 @@ def test_jobs_that_are_sent_to_a_child_that_is_dead_are_given_back(ends):
     assert (sorted(batch.given_back()), batch.lost()) == ([*range(128, 200)], [])
 
 
-def test_a_death_costs_the_job_that_runs(ends):
+def test_a_death_costs_the_running_job(ends):
     connection, child = ends
     batch = Sent(connection, 4)
     child.script += [lambda: (child.begin(), child.answer(), child.flush()), child.begin, child.die]
@@ -357,8 +357,8 @@ def test_reads_whose_answers_never_left_a_child_are_given_back_and_writes_never(
         assert (batch.given_back(), batch.lost()) == ([3, 4], [0, 1, 2])
 
 
-def test_the_job_that_ran_is_lost_also_where_others_behind_it_were_taken_back(ends, reads_only):
-    """It would be begun again, and kill the next child: so would a job that a dead child has begun before."""
+def test_the_running_job_is_lost_even_if_jobs_behind_it_were_taken_back(ends, reads_only):
+    """A job that killed its child would otherwise begin again, and kill the next child."""
     connection, child = ends
     batch = Sent(connection, 6)
     child.script.append(lambda: (child.begin(), child.answer(), child.begin(), batch.steal(2)))
@@ -406,15 +406,18 @@ def test_a_child_that_has_ended_is_noticed_before_a_batch_is_taken(ends):
     assert isinstance(caught.value.__cause__, ChildProcessEnded)
 
 
-def test_a_thread_that_takes_jobs_back_as_the_child_dies_has_them_alone(ends, monkeypatch):
-    """It has drawn the token, and not noted that yet: the job is neither lost nor given back by the worker."""
+def test_a_thread_that_takes_jobs_back_as_the_child_dies_alone_owns_them(ends, monkeypatch):
+    """The worker neither loses the job nor gives it back.
+
+    The thread has drawn the token of the job, and has not removed the job from the connection yet.
+    """
     connection, child = ends
     batch = Sent(connection, 3)
     child.script += [child.begin, child.die]
     real, thief = child.recall, []
 
     def recall(most):
-        if not thief:  # the worker is about to: another thread is in the middle
+        if not thief:  # another thread is in the middle as the worker begins
             thief.append(real(1))
             connection._recalls.append(None)
         return real(most)
@@ -430,7 +433,7 @@ def test_a_thread_that_takes_jobs_back_as_the_child_dies_has_them_alone(ends, mo
     assert run(connection, batch) is not None
     assert [task.position for task in thief[1:]] == [1]
     assert batch.given_back() == [2]
-    assert batch.lost() == [0, 1], "what was taken back is the thief's, which is about to strike it off"
+    assert batch.lost() == [0, 1], "the other thread owns the job that it takes back, and is about to remove it"
 
 
 # --- any order ----------------------------------------------------------------------------
@@ -445,7 +448,7 @@ ACTS = ["begin", "answer", "fail", "flush", "steal 1", "steal all", "cancel", "n
     reads_only=st.booleans(),
     dies=st.booleans(),
 )
-def test_whatever_happens_each_job_has_one_end(number, acts, reads_only, dies):
+def test_each_job_has_one_end_in_any_order_of_events(number, acts, reads_only, dies):
     with pytest.MonkeyPatch.context() as monkeypatch:
         connection, child = connected(monkeypatch, reads_only=reads_only)
     batch = Sent(connection, number)
@@ -454,25 +457,25 @@ def test_whatever_happens_each_job_has_one_end(number, acts, reads_only, dies):
     child.script += [child.die] if dies else [script.finish]
     lost = run(connection, batch)
     if lost is not None and not dies:
-        assert not script.runs, "it was silent, and had nothing to run"
+        assert not script.runs, "only a silent child without a running job is killed"
         assert (batch.lost(), batch.given_back()) == ([], [])
     left = {"answered": batch.answered, "stolen": batch.stolen, "lost": batch.lost(), "back": batch.given_back()}
     everywhere = sorted(position for places in left.values() for position in places)
     assert everywhere == [*range(number)], left
     begun = [ticket - 1 for ticket in child.begun]
-    assert len(set(begun)) == len(begun), "begun twice"
-    assert not set(begun) & set(batch.stolen), "begun, and taken back"
+    assert len(set(begun)) == len(begun), "a job was begun twice"
+    assert not set(begun) & set(batch.stolen), "a job was begun and taken back"
     if lost is None:
         assert batch.lost() == batch.given_back() == []
     elif reads_only:
         assert len(batch.lost()) <= 1
-        assert not script.runs or batch.lost() == begun[-1:], "the job that ran, and no other"
+        assert not script.runs or batch.lost() == begun[-1:], "only the running job is lost"
     else:
-        assert not set(batch.given_back()) & set(begun), "what may have written is never begun again"
+        assert not set(batch.given_back()) & set(begun), "a job that may have written never begins again"
 
 
 class Script:
-    """What a child and other workers do, as far as it can be done at that moment."""
+    """Acts of a child and of other workers; an act that is impossible at the moment is skipped."""
 
     def __init__(self, child: ScriptedChild, batch: Sent) -> None:
         self.child, self.batch = child, batch

@@ -1,6 +1,6 @@
-"""The child's end of a connection: which jobs it begins, and when their answers leave it.
+"""The child's end of a connection: which jobs the child begins, and when their answers leave it.
 
-Without a process: the pipes are real, and a test writes and reads at their other ends.
+The tests run without a process. The pipes are real; a test writes and reads at their other ends.
 """
 
 import marshal
@@ -41,11 +41,11 @@ ONE = Result(("x",), [(1,)], 1)
 
 
 class Ended(BaseException):
-    """What a child process does, where a test is in its place."""
+    """Stands for the end of the child process."""
 
 
 class Scripted(Connection):
-    """Does for each text what a test says."""
+    """A connection that a test scripts: each text has its own result, error or function."""
 
     plain_values = True
 
@@ -81,7 +81,7 @@ class Ends:
         self.connection = connection
 
     def serve(self, first, *texts, tokens=None, kind=JOBS):
-        """Send jobs, and let the child run them; only those with these numbers are not taken back."""
+        """Send jobs to the child, which may run the jobs whose numbers are in `tokens`."""
         count = len(texts)
         for number in range(count) if tokens is None else tokens:
             os.write(self.tokens, tokens_of(first + number, 1))
@@ -90,7 +90,7 @@ class Ends:
         return self.said()
 
     def said(self):
-        """Return what the child has written: kinds of frames, each with its ticket or the tickets in it."""
+        """Return the frames that the child has written, as pairs of kind and ticket or tickets."""
         try:
             written = os.read(self.answers, 1 << 20)
         except BlockingIOError:
@@ -147,7 +147,7 @@ def test_small_answers_of_reads_leave_together(reader):
 
 
 def test_answers_of_a_connection_that_can_write_leave_before_the_next_job_begins(writer):
-    """A death then costs the job that runs, and nobody's answer."""
+    """A death then costs the running job, and no answer."""
     seen = []
     writer.connection.does = {"b": lambda: (seen.append(writer.said()), ONE)[1], "c": ValueError("no")}
     writer.connection.does["d"] = lambda: (seen.append(writer.said()), ONE)[1]
@@ -156,7 +156,7 @@ def test_answers_of_a_connection_that_can_write_leave_before_the_next_job_begins
 
 
 def test_answers_of_a_commit_leave_before_the_next_transaction_begins(make, path, monkeypatch):
-    """Also where its jobs were begun before: a deferred constraint was broken, and they begin again."""
+    """Also if the jobs begin a second time, because one of them broke a deferred constraint."""
     setup = f"{SETUP}; CREATE TABLE child(parent REFERENCES kept DEFERRABLE INITIALLY DEFERRED)"
     connection = SQLite(path).lanes()[1].connect()
     for sql in setup.split(";"):
@@ -172,12 +172,12 @@ def test_answers_of_a_commit_leave_before_the_next_transaction_begins(make, path
     last = ends.serve(1, insert(1), insert(2), bad, insert(3))
     connection.close()
     answered = [ticket for said in seen for kind, tickets in said if kind == ANSWERS for ticket in tickets]
-    assert answered == [1, 2], "they were committed before the third ran by itself"
+    assert answered == [1, 2], "the first two were committed before the third ran alone"
     assert (DONE, [4]) in last
 
 
 def test_answers_that_took_long_do_not_wait_for_others(reader, monkeypatch):
-    """Nor are they held here: large values take long."""
+    """A large value takes long to send, so the child does not hold it back either."""
     monkeypatch.setattr(child_host.time, "perf_counter", count(0.0, 0.0004).__next__)
     assert reader.serve(1, *"abcdefg") == [(ANSWERS, [1, 2, 3]), (ANSWERS, [4, 5, 6]), (DONE, [7])]
 
@@ -216,7 +216,7 @@ def test_answers_that_are_kept_leave_when_they_are_asked_for(reader):
     assert seen == [[(ANSWERS, [1])]]
 
 
-def test_a_job_that_writes_is_told_to_be_one(reader):
+def test_the_child_reports_a_job_that_needs_the_writer(reader):
     reader.connection.does["b"] = NeedsWriter()
     assert reader.serve(1, "a", "b") == [(DONE, [1, 2])]
 
@@ -238,7 +238,7 @@ def test_a_token_of_the_next_frame_is_kept_for_it(reader):
     assert reader.connection.ran == ["a", "b", "c", "d"]
 
 
-def test_tokens_are_right_where_tickets_have_outgrown_them(reader):
+def test_tokens_are_right_after_tickets_have_outgrown_them(reader):
     first = (1 << 32) - 2
     assert reader.serve(first, "a", "b", "c", "d", tokens=[0, 2, 3]) == [(DONE, [first, first + 2, first + 3])]
     assert reader.connection.ran == ["a", "c", "d"]
@@ -251,7 +251,7 @@ def test_a_step_needs_no_token(reader):
     assert reader.connection.ran == ["Begin", "a"]
 
 
-def test_jobs_for_which_there_is_no_memory_get_an_error_and_no_others(reader):
+def test_only_jobs_that_need_too_much_memory_get_an_error(reader):
     os.write(reader.tokens, tokens_of(1, 2))
     reader.host._serve_batch(1, 2, JOBS, None)
     assert reader.said() == [(ERROR, 1), (ERROR, 2), (DONE, [])]
@@ -304,7 +304,7 @@ def test_an_interrupt_hits_its_job_and_no_other(reader):
     assert reader.connection.cancelled == [2, 3]
     assert reader.connection.ran == ["a", "b", "c", "e"], "a job that is interrupted before it begins does not run"
     assert isinstance(reader.error, InterruptedError)
-    assert not host.unwanted, "it holds nothing of what is over"
+    assert not host.unwanted, "the host keeps no interrupt of a finished job"
 
 
 def test_an_interrupt_of_a_job_of_the_next_frame_waits_for_it(reader):
@@ -327,7 +327,7 @@ def test_a_request_to_send_answers_is_no_interrupt(reader, monkeypatch):
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_lost_connection_is_told_behind_the_answers_before_it(reader, begun):
+def test_the_child_reports_a_lost_connection_after_the_earlier_answers(reader, begun):
     lost = ConnectionLost("told to", begun=begun, blames=False)
     lost.__cause__ = OSError("broken")
     reader.connection.does["b"] = lost
@@ -347,7 +347,7 @@ def packed_and_unsendable():
 
 
 class Endless(bytes):
-    """What there is no memory to send."""
+    """A value that needs more memory than there is."""
 
     def __len__(self):
         raise MemoryError
@@ -365,15 +365,15 @@ def test_the_error_of_an_answer_that_cannot_be_sent_says_whether_its_job_was_don
     assert isinstance(writer.error, ResultLost) == is_done
 
 
-def test_an_answer_that_only_claims_to_be_plain_costs_no_other_job(reader):
-    """So it says nothing of whether it was done, unless the connection undoes what cannot be sent."""
+def test_an_answer_that_falsely_claims_to_be_plain_costs_no_other_job(reader):
+    """Its outcome is unknown, unless the connection rolls back an answer that cannot be sent."""
     reader.connection.does["b"] = Result(("x",), [(object(),)], 1)
     assert reader.serve(1, "a", "b", "c") == [(ANSWERS, [1]), (ERROR, 2), (ANSWERS, [3]), (DONE, [])]
     assert isinstance(reader.error, ResultLost)
 
 
-def test_answers_for_which_there_is_no_memory_together_are_sent_one_by_one(reader, monkeypatch):
-    reader.host._seals = True  # as SQLite does: what is not packed has changed nothing
+def test_answers_that_together_need_too_much_memory_are_sent_one_by_one(reader, monkeypatch):
+    reader.host._seals = True  # like SQLite: a job whose result was not packed has changed nothing
     real = marshal.dumps
 
     def dumps(value):

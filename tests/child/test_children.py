@@ -1,4 +1,4 @@
-"""Crews whose connections live in child processes: whatever befalls a child costs one worker, and the right job."""
+"""Crews of child processes: the death of a child costs one worker, and only the job that ran."""
 
 import enum
 import gc
@@ -44,7 +44,7 @@ HASTY = RestartPolicy(grace=0.1)
 
 @pytest.fixture
 def crew(start, path):
-    """Start a crew of children on a file whose SQL can do anything to them, and wait until it is complete."""
+    """Start a crew of children that SQL functions can harm, and wait until all workers are up."""
 
     def start_crew(size=2, **options):
         database = ChildProcess(Elsewhere(str(path)), memory_limit=options.pop("memory_limit", None))
@@ -65,7 +65,7 @@ def pids(db):
 
 
 def is_gone(pid):
-    """Say whether a process has ended and was waited for."""
+    """Return whether a process has ended and its parent has waited for it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -73,15 +73,18 @@ def is_gone(pid):
     return False
 
 
-# Both write the number of the child into a file as they are begun there: before that, a death would
-# not cost them.
+# As it begins, each statement writes the number of its child into a file. A death before that
+# moment would not cost the job.
 BEGUN_RUNAWAY = "WITH RECURSIVE n(i) AS (VALUES(enter(?)) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 BEGUN_HANG = "SELECT enter(?), hang()"
 
 
 @pytest.fixture
 def begin(tmp_path):
-    """Ask one of the statements above, wait until a child has begun it, and return its reply and the child's number."""
+    """Run one of the statements above in a child.
+
+    Wait until the child has begun it; return the reply and the number of the child.
+    """
     files = (tmp_path / f"begun {number}" for number in itertools.count())
 
     def begin_it(db, sql, timeout=None):
@@ -102,7 +105,7 @@ def test_a_child_killed_while_it_is_idle_costs_no_job(crew):
         (pid,) = pids(db)
         os.kill(pid, signal.SIGKILL)
         assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1, (
-            "it was never begun, and waits for the next child"
+            "the job never began, and waits for the next child"
         )
         assert eventually(lambda pid=pid: up(db) == 1 and pid not in pids(db))
     status = db.ask(Status())
@@ -136,7 +139,7 @@ def test_a_child_killed_while_it_is_idle_is_noticed_and_replaced(crew):
     assert db.ask(Status()).submitted == 0
 
 
-def test_jobs_that_were_sent_ahead_of_a_death_are_run_by_another_child(crew):
+def test_another_child_runs_the_jobs_that_were_sent_ahead_of_a_death(crew):
     db = crew(size=1)
     replies = [db.ask(Query(sql), block=False) for sql in ("SELECT leave(7)", *["SELECT 1"] * 50, "SELECT leave(8)")]
     errors = [error_of(reply) for reply in replies]
@@ -157,7 +160,7 @@ def test_a_segmentation_fault_costs_one_child_and_not_the_program(crew):
         assert db.ask(Query("SELECT 1")).scalar() == 1
 
 
-def test_a_child_that_is_asked_to_exit_tells_of_what(crew):
+def test_the_error_of_a_child_that_exits_names_the_cause(crew):
     db = crew()
     error = error_of(db.ask(Query("SELECT system_exit()"), block=False))
     assert isinstance(error, WorkerDied)
@@ -189,7 +192,7 @@ def test_a_single_byte_that_is_no_answer_costs_one_child(crew):
 
 
 @pytest.mark.parametrize("how", ["fork", "system"])
-def test_a_death_is_noticed_whatever_the_child_has_started(crew, begin, how):
+def test_a_death_is_noticed_although_the_child_has_started_a_process(crew, begin, how):
     db = crew(size=1)
     stranger = db.ask(Query("SELECT leave_a_stranger(?)", (how,))).scalar()
     try:
@@ -203,19 +206,19 @@ def test_a_death_is_noticed_whatever_the_child_has_started(crew, begin, how):
 
 
 class Sent(Together):
-    """Jobs for a connection without a crew, which do something as they are answered."""
+    """Jobs for a connection without a crew. A job can call a function just before its answer."""
 
     def __init__(self, connection, *statements):
         super().__init__(connection, [each if isinstance(each, Query) else Query(each) for each in statements])
         self.answering = {}
-        """What happens before a job is answered, by its position."""
+        """The function to call before a job is answered, by the position of the job."""
 
     def answer(self, task, value, seconds=None):
         self.answering.get(task.position, lambda: None)()
         super().answer(task, value, seconds)
 
     def run(self):
-        """Run all; return how the connection was lost, if it was."""
+        """Run all jobs; return the error if the connection was lost, else None."""
         try:
             self.connection.run(self)
         except ConnectionLost as lost:
@@ -251,10 +254,10 @@ def test_a_child_killed_while_it_sends_a_result_costs_that_job(connection):
     assert isinstance(lost.__cause__, ChildProcessEnded)
     assert "SIGKILL" in str(lost.__cause__)
     assert batch.answered == [0]
-    assert (batch.given_back(), batch.lost()) == ([2], [1]), "the third job was not begun"
+    assert (batch.given_back(), batch.lost()) == ([2], [1]), "the third job has not begun"
 
 
-def test_answers_that_came_before_the_end_are_given_before_it_is_told(path):
+def test_answers_before_the_end_of_a_child_are_given_before_the_end_is_reported(path):
     connection = ChildProcess(Elsewhere(str(path))).connect()
     batch = Sent(connection, "SELECT 1", "SELECT 2", "SELECT 3", "lost", "SELECT 5")
     try:
@@ -266,14 +269,14 @@ def test_answers_that_came_before_the_end_are_given_before_it_is_told(path):
         connection.close()
 
 
-def test_answers_that_came_before_the_end_are_given_even_if_more_is_sent_after_it(connection):
+def test_answers_before_the_end_of_a_child_are_given_even_if_more_jobs_are_sent_to_it(connection):
     batch = Sent(connection, *(Query("SELECT ?", (number,)) for number in range(200)))
 
     def kill_it():
         os.kill(connection.pid, signal.SIGKILL)
         assert eventually(lambda: connection._child.ended)
 
-    batch.answering[127] = kill_it  # the last one that it was sent
+    batch.answering[127] = kill_it  # the last job that was sent so far
     assert isinstance(batch.run().__cause__, ChildProcessEnded)
     assert [task.value.scalar() for task in batch.tasks[:128]] == [*range(128)]
     assert (batch.given_back(), batch.lost()) == ([*range(128, 200)], [])
@@ -281,7 +284,7 @@ def test_answers_that_came_before_the_end_are_given_even_if_more_is_sent_after_i
 
 @pytest.mark.parametrize("behind", [0, 1, 5])
 def test_a_child_killed_at_a_job_costs_that_job_alone(path, behind):
-    """Reads whose answers never left it are begun again, and what can write left it before."""
+    """Unsent answers of reads cost no job; the answer of a write leaves before the next job."""
     for database in (ChildProcess(Elsewhere(str(path))), ChildProcess(SQLite(path, on_connect=dies)).lanes()[0]):
         connection = database.connect()
         batch = Sent(connection, *["SELECT 1"] * 5, "SELECT die(9)", *["SELECT 2"] * behind)
@@ -312,14 +315,14 @@ def test_jobs_that_a_stopped_child_has_not_begun_can_be_taken_back(connection):
     assert batch.run() is None
     assert back == [0, 1, 2, 3, 4]
     assert batch.lost() == []
-    assert not any(task.ends for task in batch.tasks), "nobody has answered them: the thread that took them does"
+    assert not any(task.ends for task in batch.tasks), "the thread that took the jobs back answers them"
 
 
 def test_an_idle_child_holds_the_last_request_no_longer_than_sqlite_does(crew):
     db = crew(size=1)
     for _ in range(2):
         assert db.ask(Query("SELECT length(?)", (b"x" * 100_000_000,))).scalar() == 100_000_000
-        # A prepared statement keeps its own copy of what was bound, until it is run again.
+        # A prepared statement keeps a copy of its parameters until it runs again.
         assert eventually(lambda: workers(db)[0].memory < 150_000_000)
     db.ask(Query("SELECT length(?)", ("short",)))
     assert eventually(lambda: workers(db)[0].memory < 60_000_000)
@@ -381,12 +384,12 @@ def test_a_job_that_a_stopped_child_never_began_is_known_to_be_unstarted(crew):
     error = error_of(late)
     assert isinstance(error, QueryTimeout)
     assert error.executed is False
-    assert patient.get(timeout=PATIENCE).scalar() == 1, "it waited for the next child"
+    assert patient.get(timeout=PATIENCE).scalar() == 1, "the job waited for the next child"
     assert db.ask(Query("SELECT count(*) FROM sqlite_schema")).scalar() == 0
 
 
 def test_a_transaction_whose_child_is_stopped_ends_at_its_deadline(start, path):
-    """A step of it lies in the pipe, and is no job that could be taken back."""
+    """A step of the transaction lies in the pipe. A step is no job, so it cannot be taken back."""
     db = start(ChildProcess(path), size=1, restart=HASTY)
     db.ask(Script("CREATE TABLE t(x)"))
     with pytest.raises(QueryTimeout), db.transaction(timeout=0.5) as held:
@@ -430,7 +433,7 @@ def test_a_fast_job_does_not_wait_behind_a_slow_one_while_another_worker_is_idle
     fast = [db.ask(Query("SELECT ?", (number,)), block=False) for number in range(40)]
     assert eventually(lambda: db.ask(Status()).running == 2)
     gates[0].cancel()
-    # The other worker is still busy, and whatever it was sent ahead is taken back from it.
+    # The other worker is still busy. Idle workers take back the jobs that were sent ahead to it.
     assert [reply.get(timeout=PATIENCE).scalar() for reply in fast] == list(range(40))
     assert not gates[1].done()
     gates[1].cancel()
@@ -458,7 +461,7 @@ def test_a_job_that_needs_more_memory_than_allowed_costs_at_most_its_child(crew,
         error = error_of(db.ask(Query(sql), block=False))
         assert isinstance(error, (MemoryError, apsw.NoMemError, apsw.TooBigError, WorkerDied)), repr(error)
         assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
-    assert workers(db)[0].memory < LIMIT, "the memory came back"
+    assert workers(db)[0].memory < LIMIT, "the memory was given back"
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -473,7 +476,7 @@ def test_a_parameter_for_which_a_child_has_no_memory_is_an_error_of_its_job_alon
 
 
 def test_large_values_take_time_in_proportion_to_their_size(path, monkeypatch):
-    # With pipes as small as the system gives them, every part of an answer is a read of its own.
+    # With the smallest possible pipes, every part of an answer needs a read of its own.
     monkeypatch.setattr("actors.databases.child.process.PIPE", 1 << 12)
     monkeypatch.setattr("actors.databases.child.connection.PIPE", 1 << 12)
     connection = ChildProcess(path).connect()
@@ -483,8 +486,8 @@ def test_large_values_take_time_in_proportion_to_their_size(path, monkeypatch):
         monkeypatch.setattr(connection, "_parse", lambda: (real(), copied.append(connection._inbound.size)))
         blob = connection.execute(Query("SELECT zeroblob(3000000)")).scalar()
         assert len(blob) == 3_000_000
-        assert len(set(copied)) <= 2, "the memory for a large answer is taken once"
-        assert connection._inbound.size == 1 << 12, "and given back"
+        assert len(set(copied)) <= 2, "the memory for a large answer is allocated once"
+        assert connection._inbound.size == 1 << 12, "the memory is given back"
     finally:
         connection.close()
 
@@ -501,7 +504,7 @@ def test_a_giant_sort_in_memory_costs_at_most_its_child(start, path):
     assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 
-def test_status_tells_the_process_and_the_memory_of_each_child(crew):
+def test_status_shows_the_process_and_the_memory_of_each_child(crew):
     db = crew(size=2)
     for worker in workers(db):
         assert not is_gone(worker.pid)
@@ -518,7 +521,7 @@ def test_workers_of_this_process_have_no_process_of_their_own(start):
     assert [(worker.pid, worker.memory) for worker in workers(db)] == [(None, None)]
 
 
-# --- what travels -------------------------------------------------------------------------
+# --- values, results and errors on their way -----------------------------------------------
 
 
 def test_an_error_is_the_drivers_own_with_its_attributes(crew, path):
@@ -536,7 +539,7 @@ def test_an_error_is_the_drivers_own_with_its_attributes(crew, path):
     here.close()
 
 
-def test_an_error_of_a_function_comes_with_where_it_was_raised(crew):
+def test_an_error_of_a_function_has_a_note_with_the_place_where_it_was_raised(crew):
     error = error_of(crew().ask(Query("SELECT key_error('lost key')"), block=False))
     assert type(error) is KeyError
     assert error.args == ("lost key",)
@@ -548,7 +551,7 @@ def test_an_error_of_a_function_comes_with_where_it_was_raised(crew):
 @pytest.mark.parametrize(
     ("sql", "told"), [("SELECT needy()", "Needy: one two"), ("SELECT local()", "of a class that is only")]
 )
-def test_an_error_that_cannot_be_sent_is_told(crew, sql, told):
+def test_an_error_that_cannot_be_sent_is_described(crew, sql, told):
     db = crew()
     with same_workers(db):
         error = error_of(db.ask(Query(sql), block=False))
@@ -557,7 +560,7 @@ def test_an_error_that_cannot_be_sent_is_told(crew, sql, told):
 
 
 @pytest.mark.parametrize(("how", "kind"), [("mute", Mute), ("poisonous", RemoteError), ("note", RemoteError)])
-def test_an_error_of_strange_manners_costs_no_child(crew, how, kind):
+def test_a_misbehaving_error_costs_no_child(crew, how, kind):
     db = crew()
     with same_workers(db):
         error = error_of(db.ask(Query("SELECT strange(?)", (how,)), block=False))
@@ -599,7 +602,7 @@ def test_parameters_are_bound_as_on_a_thread(crew):
 
 
 @pytest.mark.parametrize("value", [Ending(), Secret()], ids=["ends", "secret"])
-def test_a_parameter_that_resists_is_an_error_of_its_job_and_shows_nothing(crew, value):
+def test_a_parameter_that_cannot_be_bound_is_an_error_of_its_job_and_is_not_shown(crew, value):
     db = crew(size=1)
     with same_workers(db):
         replies = [db.ask(Query("SELECT ?", (each,)), block=False) for each in (1, value, 2)]
@@ -638,14 +641,14 @@ def test_a_parameter_that_cannot_be_sent_is_an_error_of_its_job_alone(crew):
     assert isinstance(errors[5], TypeError)
 
 
-def test_a_parameter_that_kills_who_unpacks_it_costs_its_own_job(crew):
+def test_a_parameter_that_kills_the_child_that_unpickles_it_costs_its_own_job(crew):
     db = crew(size=1)
     replies = [db.ask(Query("SELECT ?", (value,)), block=False) for value in (1, Fatal(), 2)]
     assert [type(error_of(reply)) for reply in replies] == [type(None), WorkerDied, type(None)]
     assert "exit code 9" in str(error_of(replies[1]))
 
 
-def test_what_the_driver_refuses_is_refused_there_too(crew):
+def test_the_child_refuses_the_values_that_the_driver_refuses(crew):
     numpy_like = memoryview(b"abc")
     db = crew()
     assert db.ask(Query("SELECT ?", (numpy_like.tobytes(),))).scalar() == b"abc"
@@ -664,7 +667,7 @@ def test_a_result_that_cannot_be_sent_is_an_error(crew, sql, told):
         assert told in str(error)
 
 
-def test_a_result_that_cannot_be_put_together_here_is_an_error_and_harms_nobody(crew):
+def test_a_result_that_the_parent_cannot_unpickle_is_an_error_of_its_job_alone(crew):
     db = crew(size=1)
     error = error_of(db.ask(Query("broken"), block=False))
     assert isinstance(error, ResultLost)
@@ -687,7 +690,7 @@ def test_results_of_any_size_arrive_as_they_are(crew, rows):
     here.close()
 
 
-def test_what_is_written_in_parts_arrives_as_it_is(connection):
+def test_a_frame_that_is_written_in_parts_arrives_complete(connection):
     slow = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT max(i) FROM n"
     # While the child is busy it reads nothing, and the pipe gets full in the middle of a frame.
     sizes = [7001] * 20 + [3_000_001] + [7001] * 70
@@ -699,14 +702,14 @@ def test_what_is_written_in_parts_arrives_as_it_is(connection):
         assert task.value.rows == [(number, "x" * sizes[number])]
 
 
-def test_large_parameters_and_large_results_in_both_directions_at_once_block_nobody(crew):
+def test_large_parameters_and_large_results_in_both_directions_at_once_block_nothing(crew):
     db = crew(size=1)
     big = b"\0" * 3_000_000
     replies = [db.ask(Query("SELECT ?, ?", (number, big)), block=False) for number in range(30)]
     assert [reply.get(timeout=60).rows for reply in replies] == [[(number, big)] for number in range(30)]
 
 
-def test_what_a_child_prints_comes_out_and_disturbs_nothing(crew, capfd):
+def test_the_output_of_a_child_is_printed_and_disturbs_nothing(crew, capfd):
     db = crew()
     with same_workers(db):
         assert db.ask(Query("SELECT say('printed')")).scalar() == 1
@@ -750,12 +753,12 @@ def test_a_statement_that_kills_every_child_it_meets_is_held_back(crew):
     assert db.ask(Status()).died == 3
 
 
-def test_many_of_a_killing_statement_at_once_cost_no_more_than_run_together(crew):
+def test_many_copies_of_a_killing_statement_cost_no_more_workers_than_run_it_at_once(crew):
     db = crew(size=2, restart=RestartPolicy(backoff_initial=0.0, quiet_period=0.0, within=600))
     replies = [db.ask(Query("SELECT segfault()"), block=False) for _ in range(50)]
     kinds = [type(error_of(reply)) for reply in replies]
     assert set(kinds) == {WorkerDied, PoisonQuery}
-    assert 3 <= kinds.count(WorkerDied) <= 4, "each submission costs one worker at most, and two may run at a time"
+    assert 3 <= kinds.count(WorkerDied) <= 4, "each job costs one worker at most, and two jobs run at a time"
 
 
 # --- nothing is left ----------------------------------------------------------------------
@@ -779,12 +782,12 @@ def test_many_restarts_leave_no_process_no_descriptor_and_no_memory_behind(crew)
 
 
 def test_stopping_closes_the_connections_in_the_children(crew, path):
-    db = crew(size=1)  # two processes that close at once may each take the other for the last
+    db = crew(size=1)  # of two processes that close at once, none may see itself as the last one
     db.ask(Query("CREATE TABLE t(x)"))
     seen = pids(db)
     db.stop()
     assert all(is_gone(pid) for pid in seen)
-    assert not path.with_name(path.name + "-wal").exists(), "the last connection was closed, not killed"
+    assert not path.with_name(path.name + "-wal").exists(), "the last connection was closed properly"
 
 
 def test_a_shutdown_with_a_time_limit_ends_children_that_ignore_it(crew, begin):
@@ -797,4 +800,4 @@ def test_a_shutdown_with_a_time_limit_ends_children_that_ignore_it(crew, begin):
 
 
 def test_values_that_only_sqlite_has_are_marked_as_plain():
-    assert SQLiteConnection.plain_values, "otherwise every result is pickled, at twice the time"
+    assert SQLiteConnection.plain_values, "otherwise every result is pickled, which takes twice as long"

@@ -1,4 +1,4 @@
-"""Children end with their program, however that ends; and start in any program, without a `__main__` guard."""
+"""Children start in any program, without a `__main__` guard, and end with their program."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.support.health import run_python
 
 
 def is_over(pid):
-    """Say whether a process that is no child of ours has ended, whoever may still have to wait for it."""
+    """Return whether a process has ended, even if its parent has not waited for it yet."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
             return stat.read().rpartition(")")[2].split()[0] in "ZX"
@@ -48,7 +48,7 @@ def test_children_end_with_their_program(path, work, how):
         if "kill" in how:
             running.kill()
         running.wait(60)
-        assert eventually(lambda: all(is_over(pid) for pid in pids), 2.0), "they are to be gone within 2 s"
+        assert eventually(lambda: all(is_over(pid) for pid in pids), 2.0), "the children did not end within 2 s"
     finally:
         running.kill()
         running.wait()
@@ -86,7 +86,7 @@ def test_a_program_that_is_typed_in_has_children_too(tmp_path):
 @pytest.mark.parametrize(
     "program",
     [
-        # From a thread.
+        # The program starts the crew in a thread.
         """
         import sys, threading
         from supervisor import ChildProcess, Query, Supervisor
@@ -97,7 +97,7 @@ def test_a_program_that_is_typed_in_has_children_too(tmp_path):
         thread.start()
         thread.join()
         """,
-        # On an event loop.
+        # The program starts the crew on an event loop.
         """
         import asyncio, sys
         from supervisor import ChildProcess, Query, Supervisor
@@ -106,7 +106,7 @@ def test_a_program_that_is_typed_in_has_children_too(tmp_path):
                 print((await db.ask(Query("SELECT 42"), block=False)).scalar())
         asyncio.run(main())
         """,
-        # Where nobody is told of children that end.
+        # The system drops the exit status of ended children.
         """
         import signal, sys
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -114,7 +114,7 @@ def test_a_program_that_is_typed_in_has_children_too(tmp_path):
         with Supervisor.start(ChildProcess(sys.argv[1]), size=2) as db:
             print(db.ask(Query("SELECT 42")).scalar())
         """,
-        # Where every signal is blocked.
+        # Every signal is blocked.
         """
         import signal, sys
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
@@ -122,7 +122,7 @@ def test_a_program_that_is_typed_in_has_children_too(tmp_path):
         with Supervisor.start(ChildProcess(sys.argv[1]), size=2) as db:
             print(db.ask(Query("SELECT 42")).scalar())
         """,
-        # Without the standard streams.
+        # The standard streams are closed.
         """
         import os, sys
         from supervisor import ChildProcess, Query, Supervisor
@@ -140,7 +140,7 @@ def test_children_start_anywhere(path, program):
     assert run_python(textwrap.dedent(program), path) == "42\n"
 
 
-def test_children_start_where_the_current_folder_is_gone(path, tmp_path):
+def test_children_start_in_a_folder_that_is_gone(path, tmp_path):
     program = """
         import os, sys
         os.mkdir(sys.argv[2]); os.chdir(sys.argv[2]); os.rmdir(sys.argv[2])
@@ -151,7 +151,7 @@ def test_children_start_where_the_current_folder_is_gone(path, tmp_path):
     assert run_python(textwrap.dedent(program), path, tmp_path / "gone") == "42\n"
 
 
-def test_children_start_where_the_path_of_modules_was_changed_by_hand(path, tmp_path):
+def test_children_start_after_the_program_has_changed_the_path_of_modules(path, tmp_path):
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "my_database.py").write_text(
         "from tests.support.faulty_child_database import Elsewhere as Mine"
@@ -168,7 +168,7 @@ def test_children_start_where_the_path_of_modules_was_changed_by_hand(path, tmp_
     assert run_python(textwrap.dedent(program), path, tmp_path / "hidden") == "42\n"
 
 
-def test_children_are_started_again_after_the_program_has_gone_to_another_folder(path, tmp_path):
+def test_children_restart_after_the_program_has_changed_its_folder(path, tmp_path):
     (tmp_path / "here.py").write_text("from tests.support.faulty_child_database import Elsewhere as Mine")
     program = """
         import os, signal, sys
@@ -184,7 +184,7 @@ def test_children_are_started_again_after_the_program_has_gone_to_another_folder
     assert run_python("import logging; logging.disable()\n" + textwrap.dedent(program), path, tmp_path) == "42\n"
 
 
-def test_why_a_child_cannot_begin_is_told(path, tmp_path):
+def test_the_error_says_why_a_child_cannot_begin(path, tmp_path):
     (tmp_path / "gone.py").write_text(
         "from tests.support.faulty_child_database import Elsewhere\nclass Mine(Elsewhere): pass"
     )
@@ -233,7 +233,7 @@ def test_a_fork_while_children_start_keeps_none_of_them_alive(path):
         running.stdout.close()
 
 
-# --- what can be sent there ---------------------------------------------------------------
+# --- databases that can be sent to a child -------------------------------------------------
 
 
 def make_database():
@@ -263,7 +263,7 @@ def test_a_database_that_cannot_be_sent_is_refused_at_once(database, told):
         ChildProcess(database)
 
 
-def test_a_database_of_the_main_program_is_refused_with_what_to_do(path):
+def test_a_database_of_the_main_program_is_refused_with_the_remedy(path):
     program = """
         from supervisor import ChildProcess, SQLite
         class Mine:
@@ -296,7 +296,7 @@ def test_an_option_that_makes_no_sense_is_refused_by_name(options, kind, told):
         ChildProcess("app.db", **options)
 
 
-def test_a_database_in_children_shows_what_it_is_and_no_secret():
+def test_a_database_in_children_shows_its_settings_and_no_secret():
     database = ChildProcess(SQLite("file:app.db?key=secret"), memory_limit=1 << 30)
     assert str(database) == f"ChildProcess(SQLite('file:{os.path.abspath('app.db')}'))"
     assert "secret" not in str(database)

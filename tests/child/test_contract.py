@@ -1,8 +1,8 @@
-"""The contract of `contract.py`, for every kind of database there is."""
+"""The contract of `contract.py`, run over every kind of database."""
 
 import pytest
 
-# Before the import: its assertions are to tell what they saw, like those of any test file.
+# Comes before the import, so that pytest shows the values of a failed assertion in that module too.
 pytest.register_assert_rewrite("tests.child.contract")
 
 from supervisor import ChildProcess, SQLite  # noqa: E402

@@ -1,4 +1,4 @@
-"""The whole crew on a real file: asking and being answered, telling, and looking at it."""
+"""The whole crew on a real file: ask(), tell(), the bound of the queue, and the status."""
 
 import pickle
 import threading
@@ -31,7 +31,7 @@ CREATE = Script("CREATE TABLE users(name, age); INSERT INTO users VALUES ('ann',
 
 
 def idle(db):
-    """Say whether the crew's only worker waits for work: with `max_queue=0` nothing is accepted before."""
+    """Return whether the only worker is idle. With `max_queue=0`, a crew takes no job before."""
     return [worker.state for worker in db.ask(Status()).workers] == ["idle"]
 
 
@@ -68,7 +68,7 @@ def test_asking_with_a_timeout_raises_pykkas_and_cancels_the_job(start):
     assert (status.answered, status.cancelled) == (1, 1)
 
 
-def test_what_one_worker_writes_all_others_read(start, path):
+def test_every_worker_reads_the_writes_of_the_others(start, path):
     db = start(path, size=4)
     db.ask(CREATE)
     replies = [db.ask(Query("SELECT count(*) FROM users"), block=False) for _ in range(100)]
@@ -110,14 +110,14 @@ def test_jobs_start_first_in_first_out(start):
 # --- telling ------------------------------------------------------------------------------
 
 
-def test_telling_runs_a_request_and_answers_nothing(start):
-    db = start()  # in memory all jobs run one after the other; in a file nobody waits for what was told
+def test_tell_runs_a_request_and_returns_nothing(start):
+    db = start()  # in memory, jobs run one after the other, so the query comes after the told requests
     assert db.tell(CREATE) is None
     assert db.tell(Query("INSERT INTO users VALUES (?, ?)", ("cyd", 40))) is None
     assert db.ask(Query("SELECT count(*) FROM users")).scalar() == 3
 
 
-def test_an_error_of_what_was_told_is_logged_and_kills_nothing(start, path, caplog):
+def test_an_error_of_a_told_request_is_logged_and_kills_no_worker(start, path, caplog):
     db = start(path, size=1, name="payroll")
     db.ask(CREATE)
     with same_workers(db):
@@ -131,7 +131,7 @@ def test_an_error_of_what_was_told_is_logged_and_kills_nothing(start, path, capl
     assert db.ask(Status()).failed == 1
 
 
-def test_what_is_told_to_a_full_or_stopped_crew_is_logged(start, caplog):
+def test_a_full_or_stopped_crew_logs_a_told_request(start, caplog):
     gate = Gate()
     db = start(FakeDatabase({"wait": gate}), size=1, max_queue=0)
     assert eventually(lambda: idle(db))
@@ -146,7 +146,7 @@ def test_what_is_told_to_a_full_or_stopped_crew_is_logged(start, caplog):
     assert [("QueueFull" in text, "SupervisorStopped" in text) for text in told] == [(True, False), (False, True)]
 
 
-# --- what is no request -------------------------------------------------------------------
+# --- messages that are no requests --------------------------------------------------------
 
 
 ASKED = r"a crew takes Query, Script, Transaction, Call, Stream, Backup, Status and Subscribe"
@@ -165,7 +165,7 @@ TOLD = r"a crew takes Query, Script, Transaction, Call and Backup"
         (Status, "the class Status itself"),
     ],
 )
-def test_what_is_no_request_is_a_type_error_in_the_caller(start, message, given):
+def test_a_message_that_is_no_request_is_a_type_error_in_the_caller(start, message, given):
     db = start()
     for options in ({}, {"block": False}):
         with pytest.raises(TypeError, match=f"^{ASKED}, not {given}$"):
@@ -188,7 +188,7 @@ def test_plain_sql_is_refused_with_the_request_to_write(start, sql, shown):
 
 
 @pytest.mark.parametrize("kind", ["Stream", "Status", "Subscribe", "Unsubscribe"])
-def test_what_is_asked_for_its_answer_alone_cannot_be_told(start, kind):
+def test_tell_refuses_a_request_that_needs_its_answer(start, kind):
     db = start()
     message = {
         "Stream": Stream("SELECT 1"),
@@ -206,10 +206,10 @@ def test_a_crew_has_no_proxy(start):
         start().proxy()
 
 
-# --- a queue with an end ------------------------------------------------------------------
+# --- a bounded queue ----------------------------------------------------------------------
 
 
-def test_more_than_max_queue_are_refused_with_the_numbers(start):
+def test_jobs_beyond_max_queue_are_refused_with_the_numbers(start):
     gate = Gate()
     database = FakeDatabase({"wait": gate})
     db = start(database, size=1, max_queue=3, name="small")
@@ -221,7 +221,7 @@ def test_more_than_max_queue_are_refused_with_the_numbers(start):
         db.ask(Query("refused"))
     assert isinstance(error_of(refused), QueueFull)
     assert error_of(refused).executed is False
-    assert not any(reply.done() for reply in [running, *waiting]), "only the one too many is refused"
+    assert not any(reply.done() for reply in [running, *waiting]), "only the job beyond the limit is refused"
     gate.opened.set()
     for reply in [running, *waiting]:
         reply.get(timeout=PATIENCE)
@@ -230,7 +230,7 @@ def test_more_than_max_queue_are_refused_with_the_numbers(start):
     assert db.ask(Status()).rejected == 2
 
 
-def test_status_is_answered_by_a_crew_whose_queue_is_full(start):
+def test_a_crew_whose_queue_is_full_answers_a_status(start):
     gate = Gate()
     db = start(FakeDatabase({"wait": gate}), size=1, max_queue=0)
     assert eventually(lambda: idle(db))
@@ -241,10 +241,10 @@ def test_status_is_answered_by_a_crew_whose_queue_is_full(start):
     gate.opened.set()
 
 
-# --- looking ------------------------------------------------------------------------------
+# --- status and repr ----------------------------------------------------------------------
 
 
-def test_a_status_tells_everything_and_is_frozen(start, path):
+def test_a_status_shows_every_field_and_is_frozen(start, path):
     db = start(path, size=2, name="payroll")
     db.ask(CREATE)
     error_of(db.ask(Query("SELECT salary FROM users"), block=False))
@@ -307,7 +307,7 @@ def test_the_counters_of_a_status_add_up_while_jobs_come_and_go(start, path):
     assert db.ask(Status()).submitted == 601
 
 
-def test_the_repr_and_the_text_of_a_crew_tell_its_state(start, path):
+def test_the_repr_and_the_text_of_a_crew_show_its_state(start, path):
     db = start(path, size=1, name="payroll")
     db.ask(CREATE)
     assert repr(db) == str(db) == "<SupervisorRef 'payroll' up: 2 of 2 workers (0 busy, 2 idle), 0 queued, 1 answered>"

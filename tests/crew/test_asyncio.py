@@ -1,4 +1,4 @@
-"""A crew in asyncio programs: nothing blocks a loop, and whoever goes away takes the job along."""
+"""A crew in asyncio programs: no call blocks a loop, and a cancelled task cancels its job."""
 
 import asyncio
 import threading
@@ -24,7 +24,7 @@ async def value_of(reply):
     return (await reply).scalar()
 
 
-def test_ten_thousand_awaits_outstanding_are_all_answered(start):
+def test_ten_thousand_concurrent_awaits_are_all_answered(start):
     db = start(FakeDatabase(), size=2)
 
     async def main():
@@ -99,7 +99,7 @@ def test_several_loops_at_once_await_the_same_reply(start):
     assert answers == ["shared"] * 3
 
 
-def test_a_loop_that_is_closed_meanwhile_harms_nothing(start):
+def test_a_loop_that_closes_before_the_answer_harms_nothing(start):
     db, gate, _ = gated(start)
     loop = asyncio.new_event_loop()
     reply = db.ask(Query("orphaned"), block=False)
@@ -143,7 +143,7 @@ def test_the_loop_runs_on_while_a_reply_is_awaited(start):
     assert asyncio.run(main()) == (1000, "slow")
 
 
-def test_a_crew_is_stopped_by_async_with_without_blocking_the_loop():
+def test_async_with_stops_a_crew_without_blocking_the_loop():
     gate = Gate()
 
     async def program():
@@ -157,7 +157,7 @@ def test_a_crew_is_stopped_by_async_with_without_blocking_the_loop():
     assert not db.is_alive()
 
 
-# --- what asyncio has for those who wait --------------------------------------------------
+# --- functions of asyncio that wait -------------------------------------------------------
 
 
 def of(reply):
@@ -291,7 +291,7 @@ def test_a_time_limit_of_asyncio_ends_the_wait_and_cancels_the_job(start, wait):
         with pytest.raises(TimeoutError):
             await wait(reply)
 
-    asyncio.run(main())  # as_completed leaves its task to the end of the loop, which cancels it
+    asyncio.run(main())  # as_completed leaves its task running; the end of the loop cancels it
     assert eventually(reply.cancelled)
     gate.opened.set()
 

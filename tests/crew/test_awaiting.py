@@ -1,4 +1,4 @@
-"""`await reply`: never blocks the event loop, and leaves nothing on it."""
+"""`await reply` never blocks the event loop, and leaves nothing on the loop."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from actors.system.event_loops import current_loop
 
 
 class Probe:
-    """Runs a coroutine on a new event loop, and collects what the loop complains of."""
+    """Runs a coroutine on a new event loop, and collects the errors that the loop reports."""
 
     def __init__(self):
         self.complaints = []
@@ -96,14 +96,14 @@ def test_the_loop_goes_on_while_a_reply_is_awaited(probe):
 
 
 class SettledMeanwhile(Reply):
-    """A reply whose answer comes just before somebody begins to wait for it."""
+    """A reply whose answer comes just before a caller begins to wait."""
 
     def _add_waker(self, waker):
         self.settle("meanwhile")
         return super()._add_waker(waker)
 
 
-def test_an_answer_that_comes_as_a_task_begins_to_wait_is_not_waited_for(probe):
+def test_a_task_does_not_wait_if_the_answer_comes_as_it_begins_to_wait(probe):
     async def main():
         return await SettledMeanwhile()
 
@@ -178,7 +178,7 @@ def test_cancelled_waits_do_not_pile_up(probe, derive):
     assert len(reply._waiters) <= 1
 
 
-def test_a_plain_pykka_future_that_is_awaited_again_and_again_is_watched_by_one_thread(probe):
+def test_one_thread_watches_a_plain_pykka_future_that_is_awaited_again_and_again(probe):
     async def main():
         foreign = pykka.ThreadingFuture()
         joined = Reply().join(foreign)
@@ -215,7 +215,7 @@ def test_an_answer_and_a_cancellation_may_come_together(probe):
     probe.run(main)
 
 
-def test_an_answer_that_comes_twice_wakes_once(probe):
+def test_an_answer_that_comes_twice_wakes_the_task_once(probe):
     async def main():
         reply = Reply()
         task = asyncio.ensure_future(get(reply))
@@ -229,7 +229,7 @@ def test_an_answer_that_comes_twice_wakes_once(probe):
     assert probe.run(main) == 5
 
 
-def test_an_answer_for_a_loop_that_was_closed_meanwhile_harms_nobody():
+def test_an_answer_for_a_closed_loop_does_no_harm():
     reply, calls = Reply(), []
     reply._add_waker(lambda: calls.append("other waiter"))
     loop = asyncio.new_event_loop()
@@ -240,16 +240,15 @@ def test_an_answer_for_a_loop_that_was_closed_meanwhile_harms_nobody():
     assert reply.settle(5) is True
     assert calls == ["other waiter"]
     assert reply._waiters == []
-    # Only now may the task be collected: asyncio would warn of one that is destroyed while it
-    # waits.
+    # The task may be collected only now. asyncio warns if a waiting task is destroyed.
     task._log_destroy_pending = False
     waker()
 
 
-# --- waiting where there is no event loop -------------------------------------------------
+# --- waiting without an event loop --------------------------------------------------------
 
 
-def test_outside_of_an_event_loop_a_reply_is_awaited_in_pykkas_way():
+def test_outside_of_an_event_loop_a_reply_is_awaited_like_a_pykka_future():
     for future in (Reply(), pykka.ThreadingFuture()):
         future.set(5)
         steps = future.__await__()

@@ -1,4 +1,4 @@
-"""Cancelling: queued jobs at once, running ones by an interrupt that hits no other."""
+"""Cancelling: a queued job ends at once, a running job by an interrupt that hits no other job."""
 
 import concurrent.futures
 import random
@@ -18,7 +18,7 @@ def is_running(db, sql):
     return any(sql[:30] in (worker.job or "") for worker in db.ask(Status()).workers)
 
 
-def test_a_queued_job_is_gone_at_once_and_never_run(start):
+def test_a_cancelled_queued_job_is_removed_at_once_and_never_runs(start):
     database = FakeDatabase(statements={"gate": (gate := Gate())})
     db = start(database, size=1)
     db.ask(Query("gate"), block=False)
@@ -100,7 +100,7 @@ def test_cancels_against_short_jobs_never_hit_another_job(start, path):
     assert status.submitted == status.answered + status.cancelled
 
 
-def test_an_ask_that_gives_up_cancels_its_job(start):
+def test_an_ask_that_times_out_cancels_its_job(start):
     database = FakeDatabase(statements={"gate": (gate := Gate())})
     db = start(database, size=1)
     db.ask(Query("gate"), block=False)
@@ -113,7 +113,7 @@ def test_an_ask_that_gives_up_cancels_its_job(start):
     assert "given up" not in database.ran
 
 
-def test_a_derived_reply_cancels_all_that_it_is_made_of(start):
+def test_a_derived_reply_cancels_all_its_sources(start):
     db = start(FakeDatabase(statements={"gate": (gate := Gate())}), size=1)
     db.ask(Query("gate"), block=False)
     assert gate.entered.wait(10)
@@ -183,7 +183,7 @@ def test_many_threads_cancel_the_same_reply_and_it_is_settled_once(start):
     gate.opened.set()
 
 
-def test_a_cancelled_script_says_that_nobody_knows(start, path):
+def test_a_cancelled_script_has_an_unknown_outcome(start, path):
     db = start(path, size=1)
     reply = db.ask(Script(f"CREATE TABLE t(a); {RUNAWAY}"), block=False)
     assert eventually(lambda: is_running(db, "CREATE TABLE t"))

@@ -1,4 +1,4 @@
-"""Whoever is cut off at any step, by a cancel or an exception, holds no worker, whatever it goes on to hold."""
+"""A caller that a cancel or an exception cuts off at any step holds no worker afterwards."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def insert(number):
 
 
 def assert_free(db, where):
-    assert eventually(lambda: is_idle(db)), f"a worker is held, cut off {where}:\n{db.ask(Status())}"
+    assert eventually(lambda: is_idle(db)), f"a worker is still held after a cut {where}:\n{db.ask(Status())}"
     db.ask(insert(100), timeout=PATIENCE)
 
 
@@ -132,20 +132,20 @@ CALLS = [
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
-def test_a_call_that_is_cut_off_at_any_step_holds_nothing(db, call):
+def test_a_call_that_is_cut_off_at_any_step_holds_no_worker(db, call):
     for at in count(1):
         struck, kept, caught = Struck(at), [], None
         try:
             call(db, kept, struck)
         except KeyboardInterrupt as error:
-            caught = error  # with its frames
-        assert (caught is None) == (not struck.where), f"it was swallowed {struck.where}"
+            caught = error  # keeps the frames of the call
+        assert (caught is None) == (not struck.where), f"the exception was swallowed {struck.where}"
         if isinstance(caught, KeyboardInterrupt) or not struck.where:
             assert_free(db, struck.where)
         kept.clear()
         if not struck.where:
             break
-    assert at > 20, "it was hardly ever cut off"
+    assert at > 20, "too few steps were cut off"
 
 
 def test_a_stream_of_a_transaction_that_is_cut_off_at_any_step_keeps_no_cursor(db):
@@ -161,7 +161,7 @@ def test_a_stream_of_a_transaction_that_is_cut_off_at_any_step_keeps_no_cursor(d
             except KeyboardInterrupt as error:
                 kept.append(error)
             error = error_of(tx.ask(Query("DROP TABLE other"), block=False))
-            assert error is None or isinstance(error, QueryCancelled), f"{error!r}, cut off {struck.where}"
+            assert error is None or isinstance(error, QueryCancelled), f"{error!r} after a cut {struck.where}"
             tx.rollback()
         assert_free(db, struck.where)
         if not struck.where:
@@ -204,7 +204,7 @@ async def an_awaited_begin(db, kept):
     kept.append(tx := db.transaction(timeout=NEVER))
     kept.append(tx.begin(block=False))
     await kept[-1]
-    kept.append(tx.commit(block=False))  # here nothing is awaited in between
+    kept.append(tx.commit(block=False))  # without an await in between
     await kept[-1]
 
 
@@ -238,7 +238,7 @@ COROUTINES = [
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize("coroutine", COROUTINES, ids=lambda coroutine: coroutine.__name__)
-def test_a_coroutine_that_is_cut_off_at_any_step_holds_nothing(start, path, coroutine, loop):
+def test_a_coroutine_that_is_cut_off_at_any_step_holds_no_worker(start, path, coroutine, loop):
     db = start(path, size=1)
     db.ask(FILL)
     for at in count(1):
@@ -252,15 +252,15 @@ def test_a_coroutine_that_is_cut_off_at_any_step_holds_nothing(start, path, coro
             LOOPS[loop](main)
         except KeyboardInterrupt as error:
             caught = error
-        assert (caught is None) == (not struck.where), f"it was swallowed {struck.where}"
+        assert (caught is None) == (not struck.where), f"the exception was swallowed {struck.where}"
         assert_free(db, struck.where)
         if not struck.where:
             break
-    assert at > 20, "it was hardly ever cut off"
+    assert at > 20, "too few steps were cut off"
 
 
 @pytest.mark.parametrize("leave", ["sync", "async"])
-def test_a_crew_whose_block_is_left_and_cut_off_at_any_step_ends(path, leave):
+def test_a_crew_ends_if_leaving_its_block_is_cut_off_at_any_step(path, leave):
     for at in count(1):
         struck, caught = Struck(at), None
         db = Supervisor.start(path, size=1)
@@ -285,8 +285,8 @@ def test_a_crew_whose_block_is_left_and_cut_off_at_any_step_ends(path, leave):
             leave_it() if leave == "sync" else asyncio.run(leave_it_on_a_loop())
         except KeyboardInterrupt as error:
             caught = error
-        assert (caught is None) == (not struck.where), f"it was swallowed {struck.where}"
-        assert db.wait_until_ended(PATIENCE), f"it goes on, cut off {struck.where}"
+        assert (caught is None) == (not struck.where), f"the exception was swallowed {struck.where}"
+        assert db.wait_until_ended(PATIENCE), f"the crew goes on after a cut {struck.where}"
         if not struck.where:
             break
     assert at > 50
@@ -301,10 +301,11 @@ def test_a_crew_whose_block_is_left_and_cut_off_at_any_step_ends(path, leave):
 @pytest.mark.parametrize(
     "coroutine", [*COROUTINES, a_stream_by_a_derived_reply], ids=lambda coroutine: coroutine.__name__
 )
-def test_a_task_that_is_cancelled_after_any_turn_holds_nothing(start, path, coroutine, loop, place):
+def test_a_task_that_is_cancelled_after_any_turn_holds_no_worker(start, path, coroutine, loop, place):
     db = start(path if place == "thread" else ChildProcess(path), size=1)
     db.ask(FILL)
-    for asks in (0, 3, 30):  # in which the loop does not go on, so that an answer has come and nobody has seen it
+    # While the test asks, the loop does not run: an answer has come, and the task has not seen it.
+    for asks in (0, 3, 30):
         for turns in count():
             kept = []
 
@@ -322,7 +323,7 @@ def test_a_task_that_is_cancelled_after_any_turn_holds_nothing(start, path, coro
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_crew_whose_block_is_cancelled_after_any_turn_ends_with_all_that_is_open_in_it(path, loop):
+def test_a_crew_whose_block_is_cancelled_after_any_turn_ends_with_its_open_transactions(path, loop):
     for asks in (0, 30):
         for turns in range(0, 40, 3):
             kept = []

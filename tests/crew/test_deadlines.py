@@ -1,4 +1,4 @@
-"""One deadline over queue, lock and run."""
+"""The deadline of a request covers the queue, the wait for locks and the run."""
 
 import math
 
@@ -138,7 +138,7 @@ def test_the_crew_stops_although_a_thread_is_stuck(start):
     gate.opened.set()
 
 
-def test_a_result_that_comes_in_time_is_given_although_others_expire(start, path):
+def test_a_result_in_time_is_given_although_other_jobs_expire(start, path):
     db = start(path, size=2, timeout=30)
     replies = [db.ask(Query("SELECT ?", (number,), timeout=20), block=False) for number in range(500)]
     assert [reply.get(timeout=20).scalar() for reply in replies] == list(range(500))

@@ -1,4 +1,4 @@
-"""Code on one of the crew's own threads that would wait for the crew: an error at once, never a deadlock."""
+"""Code on a thread of the crew that waits for the crew gets an error at once, never a deadlock."""
 
 import threading
 from itertools import count
@@ -15,12 +15,12 @@ from tests.support.struck import Struck
 
 @pytest.fixture
 def told():
-    """What code on the crew's threads has to tell the test."""
+    """Results and errors of the code that ran on the threads of the crew."""
     return []
 
 
 def recording(told, function):
-    """Return `function` as a callback, or a statement, that tells how it ended."""
+    """Return a callback, or SQL function, that adds the outcome of `function` to `told`."""
     done = threading.Event()
 
     def run(*args):
@@ -139,28 +139,26 @@ def test_a_status_can_be_asked_for_from_anywhere(start, path, told):
     ],
     ids=["ask", "ask, get", "ask, map, get", "stop, get"],
 )
-def test_a_finalizer_or_signal_handler_in_the_middle_of_an_ask_that_waits_is_not_kept_waiting(
-    start, told, wait, options
-):
+def test_a_finalizer_or_signal_handler_in_the_middle_of_an_ask_never_deadlocks(start, told, wait, options):
     db = start(FakeDatabase(), size=1, **options)
     for at in count(1):
         if not db.is_alive():
             db = start(FakeDatabase(), size=1, **options)
-        assert eventually(lambda db=db: db._dispatcher.lanes[0].idle), "no worker sleeps"
+        assert eventually(lambda db=db: db._dispatcher.lanes[0].idle), "no worker is idle"
         struck = Struck(at, recording(told, lambda db=db: wait(db)))
         with struck.armed():
             reply = db.ask(Query("interrupted"), block=False)
         assert isinstance(error_of(reply), SupervisorStopped | None)
         if not struck.where:
             break
-    assert at > 10, "it was hardly ever interrupted"
+    assert at > 10, "too few moments were interrupted"
     late = [error for error in told if isinstance(error, BaseException) and not isinstance(error, WouldDeadlock)]
     assert late == []
     refused = [error for error in told if isinstance(error, WouldDeadlock)]
-    assert bool(refused) == bool(options), "a crew with a limit has a lock, which it must not be waited with"
+    assert bool(refused) == bool(options), "a crew with a limit has a lock, and a wait with that lock held is refused"
 
 
-# What waits through Pykka's own references is given up after a while, so that a failing test ends.
+# A wait through Pykka's own references has a time limit, so that a failing test ends.
 @pytest.mark.parametrize(
     "stop",
     [

@@ -1,4 +1,4 @@
-"""A crew whose reference is dropped warns, stops by itself and leaves nothing behind."""
+"""A crew whose last reference is dropped warns, stops by itself and leaves nothing behind."""
 
 import asyncio
 import copy
@@ -44,11 +44,11 @@ def wait_until_up(db):
 
 @contextmanager
 def warned(times=1):
-    """Check that the block drops so many crews, each with a warning, and that they end."""
+    """Check that the block drops `times` crews, each with a warning, and that all of them end."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
         yield
-        assert eventually(lambda: len(caught) >= times), "nobody was warned"
+        assert eventually(lambda: len(caught) >= times), "the warning did not come"
         assert nothing_left()
     assert [warning.category for warning in caught] == [ResourceWarning] * times
     assert MESSAGE.replace("\\", "") in str(caught[0].message)
@@ -70,7 +70,7 @@ class Cycle:
         self.itself = self
 
 
-# --- what it leaves -----------------------------------------------------------------------
+# --- leftovers ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,10 +112,10 @@ def test_many_crews_dropped_at_once_all_end(path):
         gc.collect()
 
 
-# --- what was accepted, and what is open --------------------------------------------------
+# --- accepted requests, open streams and transactions -------------------------------------
 
 
-def test_a_crew_without_a_variable_answers(path):
+def test_a_crew_that_no_variable_holds_answers(path):
     with warned():
         assert start(path).ask(Query("SELECT 1")).scalar() == 1
 
@@ -154,7 +154,7 @@ def test_an_open_transaction_keeps_its_crew(path):
         assert db.ask(Query("SELECT x FROM t")).scalar() == 1
 
 
-# --- who holds it -------------------------------------------------------------------------
+# --- references that keep a crew ----------------------------------------------------------
 
 
 def test_a_bound_method_keeps_the_crew():
@@ -256,7 +256,7 @@ def test_the_registrys_reference_is_equal_and_usable_and_does_not_keep_the_crew(
     assert not found.is_alive()
 
 
-# --- where it is dropped ------------------------------------------------------------------
+# --- places of the drop -------------------------------------------------------------------
 
 
 def test_the_garbage_collector_drops_a_crew_in_a_cycle():
@@ -280,7 +280,7 @@ def test_a_crew_can_be_dropped_at_any_moment_inside_its_own_dispatcher(options):
             assert isinstance(error_of(reply), SupervisorStopped | None)
         if not struck.where:
             break
-    assert at > 5, "it was hardly ever dropped"
+    assert at > 5, "the crew was dropped at too few moments"
 
 
 def test_a_crew_can_be_dropped_while_another_thread_holds_all_its_locks():
@@ -300,7 +300,7 @@ def test_a_crew_can_be_dropped_while_another_thread_holds_all_its_locks():
         holder = threading.Thread(target=hold, args=([db._dispatcher.admission._lock, db.actor_inbox._lock],))
         holder.start()
         assert held.wait(PATIENCE)
-        del db  # in a thread that waits for none of them
+        del db  # this thread waits for none of the locks
         let_go.set()
         holder.join()
 
@@ -323,7 +323,7 @@ def test_a_crew_can_be_dropped_on_one_of_its_own_threads(where):
                 db.ask(Query("collect"), block=False)
             else:
                 crew = actor_of(db)
-                crew._dispatcher.timers.next = lambda _: collect() and None  # which the supervisor calls
+                crew._dispatcher.timers.next = lambda _: collect() and None  # the supervisor calls it
                 crew.actor_inbox.notify()
             Cycle(db)
             del db
@@ -424,9 +424,9 @@ path = sys.argv[1]
 
 SILENT = {
     "a global that is never stopped": "db = Supervisor.start(path, size=1); print(db.ask(Query('SELECT 1')).scalar())",
-    "one in a cycle": "gc.disable(); Cycle(Supervisor.start(path, size=1)); print(1)",
+    "a crew in a cycle": "gc.disable(); Cycle(Supervisor.start(path, size=1)); print(1)",
     "children": "db = Supervisor.start(ChildProcess(path), size=1); print(db.ask(Query('SELECT 1')).scalar())",
-    "one that a thread holds which is no daemon": (
+    "a crew of a thread that is no daemon": (
         "threading.Thread(target=lambda db: print(db.ask(Query('SELECT 1')).scalar()), "
         "args=(db := Supervisor.start(path, size=1),)).start()"
     ),
@@ -441,7 +441,7 @@ SILENT = {
 
 @pytest.mark.parametrize("body", SILENT.values(), ids=list(SILENT))
 def test_a_program_that_ends_with_a_running_crew_prints_no_warning(path, body):
-    """Standard error would show any warning, and any error in a finalizer."""
+    """Standard error would show a warning, or an error in a finalizer."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM.format(body=body), path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment())
     assert (done.stdout, done.stderr) == ("1\n", "")

@@ -1,4 +1,4 @@
-"""The main thread ends while others wait for a crew: the program ends within a second."""
+"""A program whose main thread ends while other threads wait for a crew ends within a second."""
 
 import sys
 
@@ -28,7 +28,7 @@ CASES += [(where, what, "children") for where in ("thread", "executor") for what
 
 
 @pytest.mark.parametrize(("where", "what", "kind"), CASES)
-def test_the_program_ends_though_another_thread_waits_for_an_endless_query(path, where, what, kind):
+def test_the_program_ends_although_another_thread_waits_for_an_endless_query(path, where, what, kind):
     done = run_program("ending_threads", where, what, kind, path)
     assert done.returncode == 0, done.stderr
     times = 3 if "executor" in where else 1
@@ -83,7 +83,9 @@ threading.Thread(target=work).start()
 """
 
 
-@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="it gives no threads once the main thread has ended")
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no thread once the main thread has ended"
+)
 def test_a_crew_started_after_the_main_thread_has_ended_ends_too_and_says_why(path):
     executed, text = run_python(STARTS_LATE, path, RUNAWAY).splitlines()
     assert executed == "False"

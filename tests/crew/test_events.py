@@ -1,4 +1,4 @@
-"""A good neighbour among actors: outcomes and events as messages."""
+"""Outcomes of replies and events of a crew, sent to other actors as messages."""
 
 import queue
 
@@ -52,7 +52,7 @@ def test_an_outcome_is_piped_to_another_actor(start, listener):
         outcome.get()
 
 
-def test_an_outcome_for_a_dead_actor_is_logged_and_harms_nobody(start, caplog):
+def test_an_outcome_for_a_dead_actor_is_logged_and_does_no_harm(start, caplog):
     db = start(FakeDatabase(), size=1)
     dead = Listener.start(queue.Queue())
     dead.stop()
@@ -61,7 +61,7 @@ def test_an_outcome_for_a_dead_actor_is_logged_and_harms_nobody(start, caplog):
     assert "outcome_undelivered" in caplog.text
 
 
-def test_a_subscriber_hears_of_workers_and_suspensions(start, listener):
+def test_a_subscriber_gets_the_events_of_workers_and_suspensions(start, listener):
     database = FakeDatabase(statements={"die": lost()})
     db = start(database, size=1, name="crew", restart=RestartPolicy(backoff_initial=0.001, backoff_max=0.001))
     db.ask(Query("warm"))
@@ -77,7 +77,7 @@ def test_a_subscriber_hears_of_workers_and_suspensions(start, listener):
     assert {type(event) for event in heard[2:]} == {WorkerUp, Resumed}
 
 
-def test_a_subscriber_that_left_or_died_hears_nothing_more(start, listener):
+def test_a_subscriber_that_left_or_died_gets_no_more_events(start, listener):
     database = FakeDatabase(statements={"die": lost()})
     db = start(database, size=1)
     dead = Listener.start(queue.Queue())
@@ -105,13 +105,13 @@ def test_only_an_actor_can_subscribe(kind):
         kind("nobody")
 
 
-def test_a_subscriber_is_told_at_once_how_things_are(start, listener):
+def test_a_new_subscriber_gets_an_event_for_each_running_worker(start, listener):
     db = start(FakeDatabase(), size=2, name="app")
     db.ask(Subscribe(listener))
     assert {listener.heard.get(timeout=10) for _ in range(2)} == {WorkerUp("app", 1), WorkerUp("app", 2)}
 
 
-def test_a_subscriber_is_told_at_once_that_the_crew_is_suspended(start, listener):
+def test_a_new_subscriber_of_a_suspended_crew_gets_its_suspension(start, listener):
     closed = OSError("closed")
     database = FakeDatabase()
     database.opening.extend([closed] * 2)
@@ -122,7 +122,7 @@ def test_a_subscriber_is_told_at_once_that_the_crew_is_suspended(start, listener
     assert listener.heard.get(timeout=10) == Suspended("app", closed)
 
 
-def test_a_wrap_that_raises_is_told_as_an_outcome(start, listener, caplog):
+def test_the_error_of_a_wrap_is_sent_as_an_outcome(start, listener, caplog):
     db = start(FakeDatabase(), size=1)
     error = LookupError("no wrap today")
 

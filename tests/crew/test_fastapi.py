@@ -1,4 +1,4 @@
-"""Answers of a crew as JSON of the real FastAPI: rows are objects, and nothing wrong comes out in silence."""
+"""Answers of a crew as JSON of the real FastAPI: rows become objects, or there is an error."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ fastapi = pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 pydantic = pytest.importorskip("pydantic")
 
-from supervisor import Query, Script, Supervisor  # noqa: E402  # what comes before may not be installed
+from supervisor import Query, Script, Supervisor  # noqa: E402  # the packages above may be missing
 
 SETUP = "CREATE TABLE books (title TEXT, pages INTEGER); INSERT INTO books VALUES ('Emma', 474), ('Dracula', 418)"
 BOOKS = "SELECT title, pages FROM books ORDER BY pages"
@@ -21,7 +21,7 @@ class Book(pydantic.BaseModel):
 
 
 def answer(sql, convert, **options):
-    """Return the JSON of an endpoint that asks a crew and returns what `convert` makes of its result."""
+    """Return the JSON of an endpoint that asks a crew and converts the result with `convert`."""
     app = fastapi.FastAPI()
 
     async def main():
@@ -32,7 +32,7 @@ def answer(sql, convert, **options):
             async def endpoint():
                 return convert(await db.ask(Query(sql), block=False))
 
-            transport = httpx.ASGITransport(app=app)  # which raises what the app does
+            transport = httpx.ASGITransport(app=app)  # it passes on the exceptions of the app
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 return (await client.get("/")).json()
 
@@ -74,10 +74,10 @@ def test_a_model_takes_its_fields_from_one_row():
     [lambda result: result, lambda result: [result], lambda result: {"books": result}],
     ids=["itself", "in a list", "in a dictionary"],
 )
-def test_a_result_itself_is_an_error_that_says_what_to_write(sql, convert):
+def test_a_result_itself_is_an_error_that_names_the_remedy(sql, convert):
     with pytest.raises(ValueError, match=r"write result\.dicts\(\) for JSON"):
         answer(sql, convert)
 
 
-def test_a_row_itself_is_the_array_that_every_tuple_is():
+def test_a_row_itself_is_an_array_like_every_tuple():
     assert answer(BOOKS, lambda result: result[0]) == ["Dracula", 418]

@@ -1,4 +1,4 @@
-"""A fork leaves the child with a crew that refuses at once, and the parent's unhurt."""
+"""After a fork, the crew refuses every request in the child, and goes on in the parent."""
 
 import os
 
@@ -15,13 +15,13 @@ def test_with_jobs_pending_the_childs_replies_are_rejected_and_the_parents_go_on
     assert done.stdout.splitlines() == ["child 0"] * 21 + ["parent 101 False"]
 
 
-def test_at_any_moment_of_a_busy_crew_the_child_is_refused_at_once():
+def test_a_fork_at_any_moment_of_a_busy_crew_refuses_the_child_at_once():
     done = run_program("forking", "busy")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["child 0"] * 40
 
 
-def test_locks_that_another_thread_holds_at_that_moment_do_not_hang_the_child():
+def test_locks_that_another_thread_holds_at_the_fork_do_not_hang_the_child():
     done = run_program("forking", "locked")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["child 0", "parent passed a"]

@@ -1,4 +1,4 @@
-"""What callers do to their replies, and the crew to the rest of the process: nobody harms anybody."""
+"""No caller harms the crew through its reply, and no crew harms the rest of the process."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ BASE_EXCEPTIONS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.Cancell
 
 @pytest.fixture
 def slow(start):
-    """A crew of one whose worker runs a job until its gate is opened: the crew, the reply, the gate."""
+    """A crew of one worker that runs a job until its gate opens; yields crew, reply and gate."""
     gate = Gate()
     db = start(FakeDatabase({"slow": gate}), size=1)
     reply = db.ask(Query("slow"), block=False)
@@ -28,7 +28,7 @@ def slow(start):
 
 
 def lives(db):
-    """Say whether the crew still serves, with the workers it began with."""
+    """Return whether the crew still answers, with its first workers."""
     return db.ask(Query("next"), timeout=PATIENCE).scalar() == "next" and db.ask(Status()).restarts == 0
 
 
@@ -51,7 +51,7 @@ def test_a_callback_that_raises_harms_neither_the_worker_nor_the_other_callbacks
     assert caplog.text.count("callback_failed") == 2
     assert reply.get(timeout=0).scalar() == "passed"
     assert lives(db)
-    reply.add_done_callback(fail)  # settled already: called here and now, and no worse
+    reply.add_done_callback(fail)  # the reply is settled, so the callback runs at once, and does no harm
 
 
 def test_a_client_that_answers_its_own_reply_keeps_that_answer_and_the_worker_lives(slow):
@@ -79,7 +79,7 @@ def test_a_client_that_hooks_its_own_reply_gets_its_hook_and_the_worker_lives(sl
     assert reply.get(timeout=0) == "hooked"
 
 
-def test_a_hook_that_raises_is_its_owners_and_the_worker_lives(slow):
+def test_the_error_of_a_hook_reaches_its_caller_and_the_worker_lives(slow):
     db, reply, gate = slow
 
     def fail(timeout):
@@ -92,7 +92,7 @@ def test_a_hook_that_raises_is_its_owners_and_the_worker_lives(slow):
         reply.get(timeout=0)
 
 
-def test_a_hundred_clients_that_answer_while_the_worker_does_get_one_answer_each(start):
+def test_clients_that_answer_at_the_same_time_as_the_worker_get_one_answer_each(start):
     db = start(FakeDatabase(), size=2)
     for number in range(100):
         reply = db.ask(Query(f"job {number}"), block=False)
@@ -102,7 +102,7 @@ def test_a_hundred_clients_that_answer_while_the_worker_does_get_one_answer_each
         assert reply.get(timeout=0) is first
 
 
-def test_a_caller_that_drops_its_reply_has_its_job_run_and_nothing_kept(start):
+def test_the_job_of_a_dropped_reply_runs_and_leaves_nothing(start):
     database, gate = FakeDatabase(), Gate()
     database.statements["slow"] = gate
     db = start(database, size=1)
@@ -113,7 +113,7 @@ def test_a_caller_that_drops_its_reply_has_its_job_run_and_nothing_kept(start):
     assert eventually(lambda: not any(ref() for ref in dropped))
 
 
-def test_a_caller_that_gave_up_waiting_harms_nobody(slow):
+def test_a_caller_that_stops_waiting_does_no_harm(slow):
     db, reply, gate = slow
     for _ in range(100):
         with pytest.raises(pykka.Timeout):
@@ -122,7 +122,7 @@ def test_a_caller_that_gave_up_waiting_harms_nobody(slow):
     assert lives(db)
 
 
-def test_a_told_request_that_fails_is_logged_and_kills_nothing(start, caplog):
+def test_a_told_request_that_fails_is_logged_and_kills_no_worker(start, caplog):
     db = start(FakeDatabase({"bad": ValueError("no such thing as a secret")}), size=1)
     with caplog.at_level(logging.ERROR):
         for _ in range(100):
@@ -148,7 +148,7 @@ async def wait_for(reply):
     return await reply
 
 
-def test_a_loop_that_was_closed_before_the_answer_harms_nobody(slow):
+def test_a_loop_that_was_closed_before_the_answer_does_no_harm(slow):
     db, reply, gate = slow
     loops = [asyncio.new_event_loop() for _ in range(10)]
     waiters = [loop.create_task(wait_for(reply)) for loop in loops]
@@ -163,7 +163,7 @@ def test_a_loop_that_was_closed_before_the_answer_harms_nobody(slow):
         waiter.get_coro().close()
 
 
-def test_a_task_that_was_cancelled_before_the_answer_harms_nobody(slow):
+def test_a_task_that_was_cancelled_before_the_answer_does_no_harm(slow):
     db, reply, gate = slow
 
     async def give_up():
@@ -183,7 +183,7 @@ def test_awaiting_does_not_block_the_loop(slow):
         waiting = asyncio.ensure_future(wait_for(reply))
         await asyncio.sleep(0)
         assert not waiting.done()
-        gate.opened.set()  # reached only if the loop goes on
+        gate.opened.set()  # reached only if the loop is not blocked
         return await asyncio.wait_for(waiting, PATIENCE)
 
     assert asyncio.run(open_later()).scalar() == "passed"
@@ -201,7 +201,7 @@ class _Fatal(pykka.ThreadingActor):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_a_foreign_actor_whose_death_stops_all_others_stops_the_crew_properly(start, kind):
+def test_a_foreign_actor_whose_death_stops_all_actors_stops_the_crew_properly(start, kind):
     for _ in range(10):
         database = FakeDatabase()
         db = start(database, size=2)
@@ -236,7 +236,7 @@ def test_foreign_actors_may_ask_a_crew_and_die_while_it_works(start):
     assert lives(db)
 
 
-def test_one_crew_that_dies_does_not_touch_another(start):
+def test_the_death_of_one_crew_does_not_affect_another(start):
     dying = start(FakeDatabase({"bad": SystemExit()}), size=2, name="dying")
     living = start(FakeDatabase(), size=2, name="living")
     assert eventually(lambda: up(living) == 2)

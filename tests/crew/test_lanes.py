@@ -1,4 +1,4 @@
-"""A file has readers and one writer: who writes is found out before anything ran, and nobody has to say so."""
+"""A file has readers and one writer. The crew detects a write before it runs, without a hint."""
 
 import random
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ def workers(db):
     return len(db.ask(Status()).workers)
 
 
-# --- what writes is found out -------------------------------------------------------------
+# --- detecting writes ---------------------------------------------------------------------
 
 WRITE_ONCE = [
     ("INSERT INTO kept VALUES (10)", 1),
@@ -81,7 +81,7 @@ WRITE_ONCE = [
 ]
 
 
-def test_a_statement_that_writes_is_run_once_however_it_is_written(db):
+def test_a_statement_that_writes_runs_once_in_any_spelling(db):
     with same_workers(db):
         for _ in ("for the first time", "and again"):
             for sql, written in WRITE_ONCE:
@@ -92,7 +92,7 @@ def test_a_statement_that_writes_is_run_once_however_it_is_written(db):
                 assert result.rowcount == written or not written, sql
 
 
-def test_a_read_after_the_answer_to_a_write_sees_it_whoever_reads(start, path):
+def test_once_a_write_is_answered_a_read_on_any_worker_sees_it(start, path):
     db = start(SQLite(path), size=3)
     db.ask(Script("CREATE TABLE kept(number)"))
     add = [
@@ -106,7 +106,7 @@ def test_a_read_after_the_answer_to_a_write_sees_it_whoever_reads(start, path):
         assert [reply.get(timeout=PATIENCE).scalar() for reply in reads] == [count] * 3
 
 
-def test_pragmas_that_write_are_for_the_writer(db):
+def test_the_writer_runs_pragmas_that_write(db):
     for version in (7, 8):
         db.ask(Query(f"PRAGMA user_version = {version}"))
         assert db.ask(Query("PRAGMA user_version")).scalar() == version
@@ -119,7 +119,7 @@ def test_pragmas_that_write_are_for_the_writer(db):
     assert db.ask(Query("PRAGMA integrity_check")).scalar() == "ok"
 
 
-def test_what_changes_the_file_as_a_whole_is_for_the_writer(db):
+def test_the_writer_runs_statements_that_change_the_whole_file(db):
     for sql in ("VACUUM", "REINDEX", "ANALYZE", "/* */ VACUUM", "CREATE INDEX i ON kept(number)", "DROP INDEX i"):
         assert error_of(db.ask(Query(sql), block=False)) is None
     db.ask(Query("ALTER TABLE kept RENAME number TO n"))
@@ -137,7 +137,7 @@ LOCAL = {
 }
 
 
-def test_what_is_the_connections_own_is_gone_after_the_request(db):
+def test_settings_and_objects_of_a_connection_are_gone_after_the_request(db):
     with same_workers(db):
         for sql, (look, value) in LOCAL.items():
             for request in (Query(sql), Script(sql), Script(f"{sql}; SELECT 1")):
@@ -150,7 +150,7 @@ def test_what_is_the_connections_own_is_gone_after_the_request(db):
         assert numbers(db) == [1, 2]
 
 
-def test_what_is_temporary_can_be_used_in_its_request(db):
+def test_a_request_can_use_its_own_temporary_table(db):
     fill = "CREATE TEMP TABLE notes(x); INSERT INTO notes VALUES (5)"
     db.ask(Script(f"{fill}; INSERT INTO kept SELECT x FROM notes"))
     together = [*fill.split("; "), "INSERT INTO kept SELECT x + 1 FROM notes", "SELECT x FROM notes"]
@@ -196,7 +196,7 @@ def test_errors_of_statements_that_would_write_are_the_drivers_own(db):
                 assert numbers(db) == [1, 2]
 
 
-def test_what_says_that_it_reads_cannot_write(db):
+def test_a_readonly_request_cannot_write(db):
     insert = Query("INSERT INTO kept VALUES (3)")
     error = error_of(db.ask(Transaction([insert], readonly=True), block=False))
     assert isinstance(error, apsw.ReadOnlyError)
@@ -232,7 +232,7 @@ def test_a_database_in_memory_has_one_worker_for_everything(start, wrap):
     assert workers(db) == 1
 
 
-def test_statements_that_only_read_are_run_beside_a_writer_that_is_busy(start, path):
+def test_statements_that_only_read_run_beside_a_busy_writer(start, path):
     db = start(SQLite(path), size=1)
     db.ask(Script("CREATE TABLE kept(number); INSERT INTO kept VALUES (1)"))
     with writer_held(db):
@@ -245,8 +245,8 @@ def test_statements_that_only_read_are_run_beside_a_writer_that_is_busy(start, p
     assert numbers(db) == []
 
 
-def test_the_engine_tells_a_reader_before_anything_ran(path):
-    """And again and again: the statement may stay prepared, though it was not run."""
+def test_a_reader_detects_a_write_before_the_statement_runs(path):
+    """Also at each repetition, when the statement is already prepared."""
     SQLite(path).connect().execute(Script("CREATE TABLE kept(number); CREATE INDEX i ON kept(number)"))
     reader = SQLiteConnection(SQLite(path), READER)
     for sql in ("/* */ INSERT INTO kept VALUES (1)", "PRAGMA user_version = 5", "VACUUM", "REINDEX"):
@@ -260,7 +260,7 @@ def test_the_engine_tells_a_reader_before_anything_ran(path):
     reader.close()
 
 
-def test_the_engine_tells_a_reader_of_a_pragma_that_optimizes_though_it_is_prepared_already(path):
+def test_a_reader_detects_a_pragma_that_optimizes_even_if_it_is_already_prepared(path):
     SQLite(path).connect().close()
     reader = SQLiteConnection(SQLite(path), READER)
     for _ in range(3):
@@ -269,8 +269,8 @@ def test_the_engine_tells_a_reader_of_a_pragma_that_optimizes_though_it_is_prepa
     reader.close()
 
 
-def test_a_text_that_reads_and_writes_later_is_found_out_then(db):
-    """What is remembered of a text saves a detour, and decides nothing."""
+def test_a_text_that_first_reads_and_later_writes_is_detected(db):
+    """The remembered kind of a text only saves a detour. SQLite decides whether the text writes."""
     text = Query("WITH v(n) AS (VALUES (7)) INSERT INTO seen SELECT n FROM v")
     db.ask(Script("CREATE VIEW seen AS SELECT number FROM kept"))
     trigger = "CREATE TRIGGER t INSTEAD OF INSERT ON seen BEGIN {}; END"
@@ -319,12 +319,12 @@ def test_a_wrong_guess_costs_time_and_nothing_else(db, guess):
     ],
     ids=str,
 )
-def test_a_route_is_guessed_by_the_kind_of_request_and_its_first_word(request_, writes):
+def test_the_kind_of_request_and_its_first_word_decide_its_first_route(request_, writes):
     routes = Routing()
     assert [routes.writes(request_), routes.writes(request_)] == [writes, writes]
 
 
-def test_a_text_that_turned_out_to_write_is_remembered_and_not_for_ever():
+def test_the_routing_remembers_a_limited_number_of_texts_that_write():
     routes, text = Routing(), "WITH v(n) AS (VALUES (1)) INSERT INTO t SELECT n FROM v"
     assert not routes.writes(Query(text))
     routes.note_writing(Query(text, (1,)))
@@ -333,7 +333,7 @@ def test_a_text_that_turned_out_to_write_is_remembered_and_not_for_ever():
     for number in range(3 * _REMEMBERED):
         assert routes.writes(Query(f"DELETE FROM t WHERE a = {number}"))
         assert len(routes._known) <= _REMEMBERED
-    assert {type(key) for key in routes._known} == {int}, "it keeps no texts"
+    assert {type(key) for key in routes._known} == {int}, "the routing keeps no texts"
 
 
 # --- a scripted database with two lanes ---------------------------------------------------
@@ -341,7 +341,7 @@ def test_a_text_that_turned_out_to_write_is_remembered_and_not_for_ever():
 
 @dataclass(frozen=True)
 class Lanes:
-    """A scripted database that has readers and a writer. `moves` is a text that turns out to write."""
+    """A scripted database with readers and a writer. A reader finds that `moves` writes."""
 
     reader: FakeDatabase = field(default_factory=FakeDatabase)
     writer: FakeDatabase = field(default_factory=FakeDatabase)
@@ -355,7 +355,7 @@ class Lanes:
         return self.reader, self.writer
 
     def connect(self) -> Any:
-        raise AssertionError("it is one of its lanes that is connected to")
+        raise AssertionError("a worker must connect to one of the lanes")
 
 
 QUICKLY = RestartPolicy(backoff_initial=0.001, backoff_max=0.01)
@@ -368,7 +368,7 @@ def lanes():
 
 
 class Moving(Gate):
-    """A statement that a reader begins, and that turns out to write once the test lets it go on."""
+    """A statement that a reader begins, and that needs the writer once its gate opens."""
 
     def __call__(self) -> Result:
         super().__call__()
@@ -376,7 +376,7 @@ class Moving(Gate):
 
 
 def moving(db, lanes, *, name="slowly", **options):
-    """Ask for a job that moves when its gate is opened; return the gate and the reply."""
+    """Ask for a job that is rerouted to the writer once its gate opens; return gate and reply."""
     lanes.reader.statements[name] = gate = Moving()
     reply = db.ask(Query(name, **options), block=False)
     assert gate.entered.wait(PATIENCE)
@@ -384,26 +384,28 @@ def moving(db, lanes, *, name="slowly", **options):
 
 
 def held_writer(db, lanes):
-    """Keep the writer busy; return the gate, and the reply of what it runs."""
+    """Keep the writer busy; return the gate and the reply of its job."""
     lanes.writer.statements["DELETE"] = gate = Gate()
     reply = db.ask(Query("DELETE"), block=False)
     assert gate.entered.wait(PATIENCE)
     return gate, reply
 
 
-def test_a_job_that_moves_is_answered_by_the_writer_and_counted_once(start, lanes):
+def test_the_writer_answers_a_rerouted_job_and_the_job_counts_once(start, lanes):
     db = start(lanes, size=2)
     for _ in range(3):
         assert db.ask(Query("moves"), timeout=PATIENCE).scalar() == "moves"
     assert db.ask(Query("reads")).scalar() == "reads"
-    assert lanes.reader.ran == ["moves", "reads"], "it moves once, and is remembered"
+    assert lanes.reader.ran == ["moves", "reads"], (
+        "the reader begins the text once, and the crew remembers that it writes"
+    )
     assert lanes.writer.ran == ["moves"] * 3
     status = db.ask(Status())
     assert (status.submitted, status.answered, status.failed, status.queued, status.running) == (4, 4, 0, 0, 0)
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_writer_that_cannot_open_refuses_writes_alone_and_heals(start, lanes, write):
+def test_a_writer_that_cannot_open_refuses_only_writes_and_heals(start, lanes, write):
     broken = [OSError(f"attempt {number}") for number in range(3)]
     lanes.writer.opening.extend(broken)
     db = start(lanes, size=1, restart=QUICKLY)
@@ -420,7 +422,7 @@ def test_a_writer_that_cannot_open_refuses_writes_alone_and_heals(start, lanes, 
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_while_the_writer_is_away_every_write_is_refused_at_once(start, lanes, write):
+def test_while_the_writer_cannot_open_every_write_is_refused_at_once(start, lanes, write):
     away = OSError("away")
     db = start(lanes, size=1, restart=RestartPolicy(backoff_initial=0.001, backoff_max=0.001))
     lanes.writer.opening.extend([away] * 10_000)
@@ -431,7 +433,7 @@ def test_while_the_writer_is_away_every_write_is_refused_at_once(start, lanes, w
     assert eventually(lambda: error_of(db.ask(Query(write), block=False)) is None)
 
 
-def test_a_writer_that_dies_costs_one_write_and_those_behind_it_wait_for_the_next(start, lanes):
+def test_a_writer_that_dies_costs_one_write_and_later_writes_wait_for_the_next_writer(start, lanes):
     db = start(lanes, size=1)
     gate, first = held_writer(db, lanes)
     lanes.writer.statements["UPDATE"] = lost()
@@ -455,7 +457,7 @@ def test_readers_that_cannot_open_suspend_everything(start, lanes):
     assert [error_of(reply) for reply in asked(db, *map(Query, WRITES))] == [None, None]
 
 
-def test_a_statement_that_kills_writers_is_held_back_before_it_moves(start, lanes):
+def test_a_statement_that_kills_writers_is_refused_before_a_reader_begins_it(start, lanes):
     db = start(lanes, size=1, restart=RestartPolicy(backoff_initial=0, backoff_max=0))
     lanes.writer.statements["moves"] = lost()
     for _ in range(3):
@@ -468,7 +470,7 @@ def test_a_statement_that_kills_writers_is_held_back_before_it_moves(start, lane
 # --- deadlines and cancels ----------------------------------------------------------------
 
 
-def test_a_job_is_cancelled_while_it_moves(start, lanes):
+def test_a_job_is_cancelled_while_it_is_rerouted(start, lanes):
     db = start(lanes, size=1, restart=RestartPolicy(grace=PATIENCE))
     gate, reply = moving(db, lanes)
     assert reply.cancel()
@@ -481,7 +483,7 @@ def test_a_job_is_cancelled_while_it_moves(start, lanes):
 
 
 @pytest.mark.parametrize("writer", ["never started", "idle", "busy"])
-def test_a_deadline_passes_while_its_job_moves(start, lanes, writer):
+def test_a_deadline_passes_while_its_job_is_rerouted(start, lanes, writer):
     db = start(lanes, size=1, restart=RestartPolicy(grace=PATIENCE))
     if writer == "idle":
         db.ask(Query("INSERT"))
@@ -499,11 +501,11 @@ def test_a_deadline_passes_while_its_job_moves(start, lanes, writer):
 
 
 @pytest.mark.parametrize("seen", [False, True])
-def test_a_job_that_has_moved_has_a_deadline_as_ever(start, lanes, seen):
+def test_a_rerouted_job_keeps_its_deadline(start, lanes, seen):
     db = start(lanes, size=1, restart=RestartPolicy(grace=PATIENCE))
     busy, first = held_writer(db, lanes)
     gate, reply = moving(db, lanes, timeout=0.3)
-    if seen:  # the supervisor looks at all deadlines when the first one passes
+    if seen:  # when the first deadline passes, the supervisor checks all of them
         assert isinstance(error_of(db.ask(Query("INSERT", timeout=0.0), block=False)), QueryTimeout)
     gate.opened.set()
     error = error_of(reply)
@@ -514,7 +516,7 @@ def test_a_job_that_has_moved_has_a_deadline_as_ever(start, lanes, seen):
     assert lanes.writer.ran == ["DELETE"]
 
 
-def test_a_job_that_has_moved_is_cancelled_in_the_queue(start, lanes):
+def test_a_rerouted_job_is_cancelled_in_the_queue(start, lanes):
     db = start(lanes, size=1)
     busy, first = held_writer(db, lanes)
     reply = db.ask(Query("moves"), block=False)
@@ -528,7 +530,7 @@ def test_a_job_that_has_moved_is_cancelled_in_the_queue(start, lanes):
     assert "moves" not in lanes.writer.ran
 
 
-def test_a_job_that_moved_and_runs_is_interrupted_at_the_writer(start, lanes):
+def test_a_rerouted_job_that_runs_is_interrupted_on_the_writer(start, lanes):
     db = start(lanes, size=1, restart=RestartPolicy(grace=PATIENCE))
     lanes.writer.statements["moves"] = gate = Gate()
     reply = db.ask(Query("moves"), block=False)
@@ -539,21 +541,23 @@ def test_a_job_that_moved_and_runs_is_interrupted_at_the_writer(start, lanes):
     gate.opened.set()
     error = error_of(reply)
     assert isinstance(error, QueryCancelled)
-    assert error.executed is True, "the fake had done it"
+    assert error.executed is True, "the scripted writer had done the job"
 
 
-def test_writes_that_are_cancelled_anywhere_on_their_way_are_done_or_not_as_it_is_told(start, path):
+def test_the_error_of_a_cancelled_write_says_correctly_whether_it_was_done(start, path):
     db = start(SQLite(path), size=2)
     db.ask(Script("CREATE TABLE kept(number)"))
     luck, replies = random.Random(3), []
     for number in range(400):
-        sql = f"WITH v(n) AS (VALUES ({number})) INSERT INTO kept SELECT n FROM v"  # each is new, and has to move
+        sql = (
+            f"WITH v(n) AS (VALUES ({number})) INSERT INTO kept SELECT n FROM v"  # each text is new, so it is rerouted
+        )
         replies.append(db.ask(Query(sql, timeout=luck.choice([None, 0.001, 0.01])), block=False))
         if luck.random() < 0.5:
             replies[luck.randrange(len(replies))].cancel()
     found = [error_of(reply) for reply in replies]
     there = numbers(db)
-    assert len({*there}) == len(there), "written twice"
+    assert len({*there}) == len(there), "a row was written twice"
     for number, error in enumerate(found):
         assert error is None or isinstance(error, (QueryCancelled, QueryTimeout))
         done = error is None or error.executed
@@ -566,7 +570,7 @@ def test_writes_that_are_cancelled_anywhere_on_their_way_are_done_or_not_as_it_i
 # --- bounds -------------------------------------------------------------------------------
 
 
-def test_a_job_that_moves_is_not_refused_for_a_full_queue(start, lanes):
+def test_a_rerouted_job_is_not_refused_for_a_full_queue(start, lanes):
     db = start(lanes, size=1, max_queue=1)
     db.ask(Query("reads"))
     busy, first = held_writer(db, lanes)
@@ -577,7 +581,7 @@ def test_a_job_that_moves_is_not_refused_for_a_full_queue(start, lanes):
     assert [error_of(reply) for reply in (first, waits, moves)] == [None] * 3
 
 
-def test_a_read_that_a_free_reader_is_about_to_take_is_not_refused_for_the_writers_queue(start, lanes):
+def test_a_full_queue_of_writes_does_not_refuse_a_read_that_a_free_reader_can_take(start, lanes):
     db = start(lanes, size=1, max_queue=1)
     db.ask(Query("reads"))
     busy, first = held_writer(db, lanes)
@@ -590,7 +594,7 @@ def test_a_read_that_a_free_reader_is_about_to_take_is_not_refused_for_the_write
     assert error_of(read) is None
 
 
-def test_a_queue_of_no_length_takes_what_a_writer_that_is_to_be_started_takes(start, lanes):
+def test_a_queue_without_places_accepts_the_job_that_starts_the_writer(start, lanes):
     db = start(lanes, size=1, max_queue=0)
     assert eventually(lambda: db.ask(Status()).workers and db.ask(Status()).workers[0].state == "idle")
     opening = Gate()
@@ -603,7 +607,7 @@ def test_a_queue_of_no_length_takes_what_a_writer_that_is_to_be_started_takes(st
     assert eventually(lambda: error_of(db.ask(Query("UPDATE"), block=False)) is None)
 
 
-def test_a_writers_queue_that_stands_is_shed_and_reads_go_on(start, lanes):
+def test_a_standing_queue_of_writes_is_shed_and_reads_go_on(start, lanes):
     db = start(lanes, size=1, shed_after=0.2)
     busy, first = held_writer(db, lanes)
     replies = asked(db, Query("INSERT"), Query("moves"))
@@ -621,7 +625,7 @@ def test_a_writers_queue_that_stands_is_shed_and_reads_go_on(start, lanes):
 
 
 @pytest.mark.parametrize("writer", ["never started", "idle", "busy", "opening"])
-def test_a_stopping_crew_answers_a_job_that_still_has_to_move(start, lanes, writer):
+def test_a_stopping_crew_answers_a_job_that_needs_the_writer(start, lanes, writer):
     db = start(lanes, size=1)
     opened = []
     if writer == "idle":
@@ -638,7 +642,7 @@ def test_a_stopping_crew_answers_a_job_that_still_has_to_move(start, lanes, writ
     ended = db.stop(block=False)
     assert isinstance(error_of(db.ask(Query("late"), block=False)), SupervisorStopped)
     if writer == "idle":
-        assert eventually(lambda: len(threads("lanes-worker")) == 1), "the writer retires: nothing is left for it"
+        assert eventually(lambda: len(threads("lanes-worker")) == 1), "an idle writer of a stopping crew retires"
     gate.opened.set()
     for each in opened:
         each.opened.set()
@@ -651,7 +655,7 @@ def test_a_stopping_crew_answers_a_job_that_still_has_to_move(start, lanes, writ
 
 
 @pytest.mark.parametrize("writer", ["never started", "idle", "busy"])
-def test_a_crew_that_is_shut_down_rejects_a_job_that_still_has_to_move(start, lanes, writer):
+def test_a_crew_that_is_shut_down_rejects_a_job_that_needs_the_writer(start, lanes, writer):
     db = start(lanes, size=1)
     busy = None
     if writer == "idle":
@@ -669,7 +673,7 @@ def test_a_crew_that_is_shut_down_rejects_a_job_that_still_has_to_move(start, la
     assert "slowly" not in lanes.writer.ran
 
 
-def test_a_stopping_crew_whose_writer_cannot_open_rejects_what_has_to_move(start, lanes):
+def test_a_stopping_crew_whose_writer_cannot_open_rejects_a_job_that_needs_it(start, lanes):
     lanes.writer.opening.extend([OSError("away")] * 10_000)
     db = start(lanes, size=1, restart=RestartPolicy(backoff_initial=0.001, backoff_max=0.001))
     gate, reply = moving(db, lanes)
@@ -692,7 +696,7 @@ def test_a_suspended_writer_does_not_keep_a_crew_from_stopping(start, lanes):
     assert ended.get(timeout=PATIENCE)
 
 
-def test_a_crew_whose_supervisor_has_died_rejects_a_job_that_still_has_to_move(start, lanes):
+def test_a_crew_whose_supervisor_has_died_rejects_a_job_that_needs_the_writer(start, lanes):
     db = start(lanes, size=1)
     gate, reply = moving(db, lanes)
     kill_supervisor(db)
@@ -702,7 +706,7 @@ def test_a_crew_whose_supervisor_has_died_rejects_a_job_that_still_has_to_move(s
     assert error.executed is False
 
 
-def test_a_crew_of_a_file_stops_with_writes_of_every_kind_on_their_way(start, path):
+def test_a_crew_of_a_file_stops_while_writes_of_every_kind_are_on_their_way(start, path):
     for number in range(20):
         db = start(SQLite(path), size=2)
         db.ask(Script("CREATE TABLE IF NOT EXISTS kept(number)"))
@@ -722,7 +726,7 @@ def test_a_crew_of_a_file_stops_with_writes_of_every_kind_on_their_way(start, pa
         connection.close()
 
 
-def test_a_fork_refuses_in_the_child_what_waits_for_the_writer(path):
+def test_a_fork_refuses_in_the_child_the_jobs_that_wait_for_the_writer(path):
     done = run_program("forking_writer", path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["child 0", "parent 10"]

@@ -1,4 +1,4 @@
-"""An exception that leaves the `with` block of a crew is seen at once."""
+"""An exception that leaves the `with` block of a crew reaches the caller at once."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ class Typo(Exception):
 
 
 def fill(db):
-    """Ask for an endless query, an endless write and some more; return all replies."""
+    """Ask for an endless query, an endless write and ten short jobs; return all replies."""
     replies = [db.ask(Query(sql), block=False) for sql in (RUNAWAY, INSERT)]
     assert eventually(lambda: db.ask(Status()).running == min(2, len(db.ask(Status()).workers)))
     return [*replies, *(db.ask(Query(sql), block=False) for sql in ("SELECT 1", "INSERT INTO t VALUES (1)") * 5)]
@@ -53,7 +53,7 @@ def leaving(request):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("error", [Typo, KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
-def test_running_jobs_are_interrupted_and_queued_ones_rejected_and_the_exception_is_seen(path, leaving, kind, error):
+def test_an_exception_interrupts_running_jobs_and_rejects_queued_jobs(path, leaving, kind, error):
     with pytest.raises(error):
         leaving(lambda: Supervisor.start(KINDS[kind](path), size=1), error)
     errors = [reply.exception(0) for reply in replies]
@@ -118,7 +118,7 @@ def test_without_an_exception_the_block_waits_for_all_accepted_jobs(path):
     assert all(reply.exception(0) is None for reply in asyncio.run(main()))
 
 
-def test_a_block_on_one_of_the_crews_threads_does_not_wait_for_itself():
+def test_a_block_on_a_thread_of_the_crew_does_not_wait_for_itself():
     for leave_it in (
         lambda db: db.__exit__(Typo, Typo(), None),
         lambda db: db.__exit__(None, None, None),
@@ -139,9 +139,9 @@ def test_a_block_on_one_of_the_crews_threads_does_not_wait_for_itself():
 # --- Ctrl-C -------------------------------------------------------------------------------
 
 
-# A task that is cancelled cancels what it awaits.
+# A cancelled task cancels the reply that it awaits.
 @pytest.mark.parametrize(("how", "awaited"), [("with", "SupervisorStopped"), ("async with", "QueryCancelled")])
-def test_ctrl_c_leaves_a_block_though_endless_queries_run(path, how, awaited):
+def test_ctrl_c_leaves_a_block_although_endless_queries_run(path, how, awaited):
     done = run_program("interrupted", f"leaving {how}", path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["interrupted True", f"ended {awaited} SupervisorStopped"]

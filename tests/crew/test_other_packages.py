@@ -1,4 +1,4 @@
-"""Files of the user's that have the names of ours: an error says which one is in the way."""
+"""Files of the user with the names of our packages: an error names the file that hides ours."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ ACTOR = "import pykka\nclass Greeter(pykka.ThreadingActor): pass\n"
 
 
 def run(folder, files, name="program.py"):
-    """Run one of these files, and return how that ended."""
+    """Write the files, run the file called `name`, and return the finished process."""
     for path, content in files.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(content)
@@ -36,7 +36,7 @@ def run(folder, files, name="program.py"):
         {"actors.py": "process = refusals = None"},
     ],
 )
-def test_a_package_of_the_users_that_hides_ours_is_named_with_the_remedy(tmp_path, files):
+def test_the_error_names_a_users_package_that_hides_ours_and_the_remedy(tmp_path, files):
     done = run(tmp_path, {**files, "program.py": ASKS})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == (
@@ -68,7 +68,7 @@ def test_a_folder_of_that_name_that_is_no_package_hides_nothing(tmp_path):
     ("files", "name"),
     [({"supervisor.py": "", "program.py": ASKS}, "program.py"), ({"supervisor.py": ASKS}, "supervisor.py")],
 )
-def test_a_users_supervisor_is_named_by_python_itself(tmp_path, files, name):
+def test_python_itself_names_a_users_supervisor(tmp_path, files, name):
     done = run(tmp_path, files, name)
     assert done.returncode == 1
     assert "ImportError: cannot import name 'Query' from " in done.stderr

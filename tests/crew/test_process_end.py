@@ -1,4 +1,6 @@
-"""How the process ends, and how it is interrupted: never hanging, connections closed, nothing acknowledged lost."""
+"""The end and the interruption of a process with a crew.
+
+The process never hangs, it closes its connections, and it loses no acknowledged write."""
 
 import signal
 import subprocess
@@ -21,7 +23,7 @@ def rows(path):
 
 
 def is_closed_properly(path):
-    """Say whether the last connection was closed: only then SQLite removes its log."""
+    """Return whether the last connection was closed; SQLite then removes its log."""
     return path.exists() and not path.with_name(path.name + "-wal").exists()
 
 
@@ -40,7 +42,7 @@ ALL_SETTLED = "replies SupervisorStopped:False=103"
         ("asking thread", 0),
     ],
 )
-def test_a_program_that_ends_without_stop_settles_everything_and_closes(path, how, returncode):
+def test_a_program_that_ends_without_stop_settles_every_reply_and_closes(path, how, returncode):
     done = run_program("ending", how, path)
     assert done.returncode == returncode, done.stderr
     lines = done.stdout.splitlines()
@@ -76,7 +78,7 @@ def test_a_program_interrupted_in_a_blocked_ask_ends_and_closes(path):
 
 
 @pytest.mark.parametrize(("how", "returncode"), [("SIGTERM", -signal.SIGTERM), ("os._exit", 5)])
-def test_a_program_that_is_killed_loses_nothing_that_was_acknowledged(path, how, returncode):
+def test_a_program_that_is_killed_loses_no_acknowledged_write(path, how, returncode):
     done = run_program("ending", how, path)
     assert done.returncode == returncode, done.stderr
     assert done.stdout.splitlines() == ["acknowledged"]
@@ -84,7 +86,7 @@ def test_a_program_that_is_killed_loses_nothing_that_was_acknowledged(path, how,
 
 
 @pytest.mark.parametrize("how", ["one crew", "many crews", "callback"])
-def test_a_program_ends_though_a_statement_and_an_opening_ignore_everything(how):
+def test_a_program_ends_although_a_statement_and_an_opening_ignore_interrupts(how):
     done = run_program("stubborn", how)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
     assert "Traceback" not in done.stderr
@@ -96,13 +98,13 @@ def test_ctrl_c_while_a_statement_runs_interrupts_it_and_leaves_the_crew_usable(
     assert done.stdout.splitlines() == ["interrupted True", "usable 1"] * 20 + ["restarts 0"]
 
 
-def test_ctrl_c_interrupts_a_statement_again_that_missed_the_first_interrupts():
+def test_ctrl_c_repeats_the_interrupt_of_a_statement_that_missed_the_first_ones():
     done = run_program("interrupted", "lost")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["interrupted True", "usable next", "heard True True True"]
 
 
-def test_ctrl_c_while_a_job_waits_takes_it_back(path):
+def test_ctrl_c_cancels_the_job_that_the_caller_waits_for(path):
     done = run_program("interrupted", "queued")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -1,4 +1,4 @@
-"""A wait that would deadlock is refused in every way of waiting, and a refused job never runs."""
+"""Every way of waiting refuses a wait that would deadlock, and a refused job never runs."""
 
 import asyncio
 import threading
@@ -31,7 +31,7 @@ WRITES = {
 
 
 def awaited(make):
-    """Return a way of waiting: await the result of `make` in a new event loop."""
+    """Return a function that awaits the result of `make` in a new event loop."""
 
     async def wait(it):
         return await make(it)
@@ -75,7 +75,7 @@ async_waits = pytest.mark.parametrize(
 
 @pytest.fixture(params=KINDS, ids=str)
 def db(request, start, path):
-    """A crew with one worker for each lane; the fixture checks at the end that it is unhurt."""
+    """A crew with one worker for each lane. At the end, the fixture checks that the crew works."""
     db = start(KINDS[request.param](path), size=1)
     db.ask(FILL)
     yield db
@@ -96,13 +96,13 @@ def numbers(db):
 
 @contextmanager
 def refused():
-    """Check that the wait in the block is refused and its job withdrawn."""
+    """Check that the wait in the block is refused and that its job is withdrawn."""
     with pytest.raises(WouldDeadlock, match=r"you hold all workers that could run .* did not run") as caught:
         yield caught
     assert caught.value.executed is False
 
 
-# --- inside of one's own transaction, or stream -------------------------------------------
+# --- inside of a transaction or a stream of the caller ------------------------------------
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
@@ -117,7 +117,7 @@ def test_a_refused_write_does_not_run_after_the_transaction(db, write, block):
 
 
 @blocking_waits
-def test_every_way_of_waiting_inside_ones_own_transaction_withdraws_the_job(file, wait):
+def test_every_way_of_waiting_inside_a_transaction_of_the_caller_withdraws_the_job(file, wait):
     with file.transaction() as tx:
         reply = file.ask(INSERT, block=False)
         with refused() as caught:
@@ -128,7 +128,7 @@ def test_every_way_of_waiting_inside_ones_own_transaction_withdraws_the_job(file
 
 
 @async_waits
-def test_every_way_of_awaiting_inside_ones_own_transaction_withdraws_the_job(db, make):
+def test_every_way_of_awaiting_inside_a_transaction_of_the_caller_withdraws_the_job(db, make):
     async def main():
         async with db.transaction() as tx:
             reply = db.ask(INSERT, block=False)
@@ -158,7 +158,8 @@ def test_a_transaction_inside_a_transaction_leaves_nothing_behind(db):
         assert db.ask(Status()).queued == 0
         tx.ask(INSERT)
     assert numbers(db) == [1, 2, 3]
-    db.ask(Query("INSERT INTO kept VALUES (4)"), timeout=PATIENCE)  # which it would keep from the writer
+    # This write runs only if the refused transaction does not hold the writer.
+    db.ask(Query("INSERT INTO kept VALUES (4)"), timeout=PATIENCE)
     assert "over" in repr(inner)
 
 
@@ -177,7 +178,7 @@ def test_a_transaction_inside_a_transaction_of_a_task_leaves_nothing_behind(db):
 
 
 @pytest.mark.parametrize("request_", [Query("SELECT 1"), Stream("SELECT 1"), Backup("copy.db")], ids=str)
-def test_a_read_is_refused_while_ones_own_stream_holds_the_only_reader(file, request_, tmp_path, monkeypatch):
+def test_a_read_is_refused_while_a_stream_of_the_caller_holds_the_only_reader(file, request_, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with file.ask(Stream("SELECT * FROM kept", chunk=1)) as rows:
         with refused():
@@ -189,7 +190,7 @@ def test_a_read_is_refused_while_ones_own_stream_holds_the_only_reader(file, req
     assert file.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 
-def test_a_wait_is_refused_while_the_crew_stops_and_waits_for_ones_own_transaction(path, start):
+def test_a_wait_is_refused_while_the_stopping_crew_waits_for_a_transaction_of_the_caller(path, start):
     db = start(path, size=1)
     db.ask(FILL)
     with db.transaction() as tx:
@@ -216,7 +217,7 @@ def test_a_wait_with_a_time_limit_is_not_refused(file):
 
 
 def test_a_wait_for_a_running_job_is_not_refused(start):
-    """A worker may take the job in the moment before the wait."""
+    """This is the case in which a worker takes the job just before the wait begins."""
     gate = Gate()
     db = start(FakeDatabase({"slow": gate}), size=1)
     reply = db.ask(Query("slow"), block=False)
@@ -239,12 +240,12 @@ def test_another_thread_waits_until_the_transaction_is_over(file):
     assert numbers(file) == [1, 2, 3]
 
 
-# --- what holds a worker, and what does not -----------------------------------------------
+# --- requests that hold a worker ----------------------------------------------------------
 
 
 @pytest.fixture
 def gated(start, path):
-    """Yield a crew, the gate that its SQL can call, and a function that opens it once a thread waits."""
+    """Yield a crew, a gate for its SQL, and a function that opens the gate once a caller waits."""
     gate = Gate()
     db = start(SQLiteWith(path, {"gate": lambda: gate() and 1}), size=1)
     db.ask(FILL)
@@ -274,7 +275,7 @@ def test_a_stream_that_ends_by_itself_holds_no_worker(gated):
     assert [row[0] for row in rows.get()] == [1, 2]
 
 
-def test_a_stream_with_more_rows_ends_a_wait_that_began_before(gated):
+def test_a_stream_with_more_rows_ends_an_earlier_wait(gated):
     db, gate, opens_for = gated
     rows = db.ask(Stream("SELECT gate() UNION ALL SELECT 2", chunk=1), block=False)
     begun(gate)
@@ -285,7 +286,7 @@ def test_a_stream_with_more_rows_ends_a_wait_that_began_before(gated):
     assert [row[0] for row in rows.get()] == [1, 2]
 
 
-def test_a_stream_that_was_queued_ahead_ends_a_wait_that_began_before(gated):
+def test_a_stream_ahead_in_the_queue_ends_an_earlier_wait(gated):
     db, gate, opens_for = gated
     first = db.ask(Query("SELECT gate()"), block=False)
     begun(gate)
@@ -298,7 +299,7 @@ def test_a_stream_that_was_queued_ahead_ends_a_wait_that_began_before(gated):
     assert [row[0] for row in rows.get()] == [1, 2]
 
 
-def test_a_transaction_whose_statement_ends_later_ends_a_wait_that_began_before(gated):
+def test_a_transaction_whose_statement_ends_later_ends_an_earlier_wait(gated):
     db, gate, opens_for = gated
     with db.transaction() as tx:
         tx.ask(Query("SELECT gate()"), block=False)
@@ -311,7 +312,7 @@ def test_a_transaction_whose_statement_ends_later_ends_a_wait_that_began_before(
     assert numbers(db) == [1, 2]
 
 
-def test_a_transaction_of_a_task_ends_an_await_that_began_before(gated):
+def test_a_transaction_of_a_task_ends_an_earlier_await(gated):
     db, gate, _ = gated
 
     async def main():
@@ -328,7 +329,7 @@ def test_a_transaction_of_a_task_ends_an_await_that_began_before(gated):
     assert numbers(db) == [1, 2]
 
 
-def test_a_backup_holds_no_worker_against_its_caller(gated, tmp_path):
+def test_the_caller_of_a_backup_can_wait_for_another_job(gated, tmp_path):
     db, _, _ = gated
     begun, go_on = threading.Event(), threading.Event()
 
@@ -344,7 +345,7 @@ def test_a_backup_holds_no_worker_against_its_caller(gated, tmp_path):
     assert error_of(backup) is None
 
 
-# --- on one of the crew's own threads -----------------------------------------------------
+# --- on a thread of the crew --------------------------------------------------------------
 
 
 @contextmanager
@@ -449,7 +450,7 @@ def test_a_stop_goes_on_when_a_thread_of_the_crew_would_wait_for_it(start):
     assert db.wait_until_ended(PATIENCE)
 
 
-# --- in the middle ------------------------------------------------------------------------
+# --- Ctrl-C in the middle -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own thread", "holds the workers"])

@@ -10,7 +10,7 @@ from tests.support.common import PATIENCE, nothing_left, thread_of_a_worker, up,
 from tests.support.fakes import FakeDatabase
 
 HEARD = object()
-"""Asks a `Hearer` for its messages."""
+"""The message that asks a `Hearer` for the messages it got."""
 
 
 class Hearer(pykka.ThreadingActor):
@@ -28,7 +28,7 @@ class Hearer(pykka.ThreadingActor):
 
 @pytest.fixture
 def hearers(start):
-    """Yield an actor started before a crew and its workers, the crew, and an actor started after them."""
+    """Yield an actor that started before a crew, the crew, and an actor that started after it."""
     before = Hearer.start()
     db = start(FakeDatabase(), size=2)
     assert thread_of_a_worker(db)
@@ -39,7 +39,7 @@ def hearers(start):
 
 
 def heard(ref):
-    """Return all messages that an actor was told before."""
+    """Return all messages that an actor has got."""
     return ref.ask(HEARD, timeout=PATIENCE)
 
 
@@ -60,12 +60,12 @@ def test_a_broadcast_reaches_every_other_actor_and_the_crew_ignores_it(hearers, 
     assert not caplog.records
 
 
-def test_a_broadcast_goes_on_past_crews_that_have_just_ended(hearers, start):
+def test_a_broadcast_continues_after_a_crew_that_has_just_ended(hearers, start):
     before, _, after = hearers
     db = start(FakeDatabase(), size=2)
     refs = pykka.ActorRegistry.get_all()
     db.stop()
-    for ref in [*refs, after]:  # as a broadcast does that has just looked who there is
+    for ref in [*refs, after]:  # like a broadcast that has listed the actors just before the end
         ref.tell("a word")
     assert heard(before) == ["a word"]
 
@@ -95,7 +95,7 @@ def test_the_reference_of_start_still_refuses_other_messages(start):
     ],
     ids=["class", "class name", "urn"],
 )
-def test_the_registrys_reference_can_do_all_that_the_one_of_start_can(start, path, find, hearers):
+def test_the_registrys_reference_can_do_everything_that_the_reference_of_start_can(start, path, find, hearers):
     del hearers
     pykka.ActorRegistry.stop_all()
     db, listener = start(path, size=1), Hearer.start()
@@ -120,7 +120,7 @@ def test_the_registrys_reference_can_do_all_that_the_one_of_start_can(start, pat
     assert nothing_left()
 
 
-def test_a_worker_can_be_told_any_message_even_after_its_end(start):
+def test_a_worker_ignores_any_message_even_after_its_end(start):
     db = start(FakeDatabase(), size=1)
     assert thread_of_a_worker(db)
     [worker] = worker_refs()

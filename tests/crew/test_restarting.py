@@ -1,4 +1,4 @@
-"""Workers that die under a real supervisor: the orphan alone is rejected, and the crew is whole again."""
+"""Workers that die under a real supervisor: only the orphan is rejected, and the crew recovers."""
 
 import asyncio
 import collections
@@ -15,7 +15,7 @@ from tests.support.fakes import FakeDatabase, Gate, lost
 
 BASE_EXCEPTIONS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
 
-# Replacements come at once, however many there were.
+# Replacements start at once, after any number of deaths.
 EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.0, quiet_period=0.0, poison_after=0)
 
 
@@ -52,7 +52,7 @@ def test_after_a_base_exception_the_orphan_is_rejected_and_the_queue_is_served(s
 
 
 @pytest.mark.parametrize("kind", BASE_EXCEPTIONS)
-def test_opening_that_fails_with_a_base_exception_answers_who_waits_and_is_tried_again(start, kind):
+def test_opening_that_fails_with_a_base_exception_answers_waiting_callers_and_is_repeated(start, kind):
     gate = Gate()
 
     def fail():
@@ -74,7 +74,7 @@ def test_opening_that_fails_with_a_base_exception_answers_who_waits_and_is_tried
     assert database.ran == ["b"]
 
 
-def test_a_connection_lost_a_hundred_times_costs_a_hundred_orphans_and_nothing_else(start):
+def test_a_connection_that_is_lost_a_hundred_times_costs_only_a_hundred_orphans(start):
     database = FakeDatabase({"bad": lambda: exec("raise error", {"error": lost()})})
     db = start(database, size=1, restart=EAGER)
     replies = [db.ask(Query(sql), block=False) for _ in range(100) for sql in ("bad", "good")]
@@ -83,7 +83,7 @@ def test_a_connection_lost_a_hundred_times_costs_a_hundred_orphans_and_nothing_e
     assert database.ran == ["bad", "good"] * 100
 
 
-def test_the_death_of_one_worker_does_not_touch_what_the_other_runs(start):
+def test_the_death_of_one_worker_does_not_affect_the_job_of_another(start):
     gate = Gate()
     database = FakeDatabase({"slow": gate, "bad": SystemExit()})
     db = start(database, size=2, restart=EAGER)
@@ -112,7 +112,7 @@ def test_a_thread_killed_while_it_runs_a_job_rejects_that_job_alone(start, kind)
         orphan, waiting = (db.ask(Query(sql), block=False) for sql in ("busy", "next"))
         assert entered.wait(PATIENCE)
         kill(thread_of_a_worker(db), kind)
-        # An ordinary exception cannot be told from one of the statement's own.
+        # An ordinary exception looks like an error of the statement itself.
         assert isinstance(error_of(orphan), WorkerDied if kind is SystemExit else ValueError)
         assert waiting.get(timeout=PATIENCE).scalar() == "next"
     assert database.ran == ["busy", "next"] * 10
@@ -129,7 +129,7 @@ def test_a_thread_killed_while_it_is_idle_is_replaced_and_every_job_is_settled(s
     assert add_up(db.ask(Status()))
 
 
-def test_a_thread_killed_in_a_callback_has_answered_and_is_replaced(start):
+def test_a_thread_killed_in_a_callback_has_answered_its_job_and_is_replaced(start):
     db = start(FakeDatabase({"slow": (gate := Gate())}), size=1, restart=EAGER)
     entered = threading.Event()
 
@@ -198,7 +198,7 @@ class RaisingFilter(logging.Filter):
 
 @pytest.fixture(params=["querycrew", "querycrew.supervisor", "querycrew.worker", "querycrew.replies.reply", "pykka"])
 def raising_log(request, kind):
-    """A logger whose filters and handlers raise, whatever is logged."""
+    """A logger whose filters and handlers raise at each event."""
     logger = logging.getLogger(request.param)
     before, handler, guard = logger.level, RaisingHandler(kind), RaisingFilter(kind)
 
@@ -214,7 +214,7 @@ def raising_log(request, kind):
 
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit])
-def test_logging_that_raises_costs_no_job_but_the_orphan(start, raising_log, kind):
+def test_logging_that_raises_costs_no_job_except_the_orphan(start, raising_log, kind):
     db = start(FakeDatabase({"bad": SystemExit(), "wrong": ValueError()}), size=1, restart=EAGER)
     assert db.ask(Query("a"), timeout=PATIENCE).scalar() == "a"
     raising_log()
@@ -227,7 +227,7 @@ def test_logging_that_raises_costs_no_job_but_the_orphan(start, raising_log, kin
 
 
 def broken_threads(monkeypatch, names, times=10**9):
-    """Let the system refuse threads whose name holds one of `names`, so many times."""
+    """Let the system refuse threads whose name contains one of `names`, `times` times."""
     real_start, left = threading.Thread.start, [times]
 
     def start(thread):
@@ -247,13 +247,13 @@ def test_without_a_thread_for_the_supervisor_start_raises_and_nothing_is_left(st
     assert pykka.ActorRegistry.get_all() == []
 
 
-def test_without_threads_for_workers_asks_are_refused_with_the_cause_until_there_are_some(start, monkeypatch):
+def test_jobs_are_refused_with_the_cause_until_the_system_gives_threads_for_workers(start, monkeypatch):
     broken_threads(monkeypatch, ["-worker-"], times=3)
     database = FakeDatabase()
     db = start(database, size=2, restart=RestartPolicy(backoff_initial=0.01, backoff_max=0.01))
     first = db.ask(Query("a"), block=False)
     error = error_of(first)
-    if error is not None:  # else it came late enough to find a worker
+    if error is not None:  # None if a worker was up before the job came
         assert isinstance(error, DatabaseUnavailable)
         assert isinstance(error.__cause__, RuntimeError)
     assert eventually(lambda: up(db) == 2)
@@ -262,7 +262,7 @@ def test_without_threads_for_workers_asks_are_refused_with_the_cause_until_there
     assert len(worker_refs()) == len(threads("-worker-")) == database.open_connections == 2
 
 
-def test_a_replacement_that_finds_no_thread_leaves_the_others_working(start, monkeypatch):
+def test_a_replacement_without_a_thread_does_not_stop_the_other_workers(start, monkeypatch):
     db = start(FakeDatabase({"bad": SystemExit()}), size=2, restart=RestartPolicy(backoff_initial=0.01))
     assert eventually(lambda: up(db) == 2)
     broken_threads(monkeypatch, ["-worker-"], times=3)

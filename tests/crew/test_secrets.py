@@ -1,4 +1,4 @@
-"""Secrets: no parameter and no key of a database is shown to anybody but the caller whose own request it is."""
+"""The crew shows a parameter only to its caller, and the key of a database to no one."""
 
 import queue
 import threading
@@ -40,14 +40,14 @@ KINDS = {
 
 
 def shown(error):
-    """Return all that an error says, its causes and notes included."""
+    """Return the whole text of an error, with its causes and notes."""
     return "".join(
         [repr(error), str(error), repr(error.__cause__), str(error.__cause__), *traceback.format_exception(error)]
     )
 
 
 def looks(db):
-    """Return all that a crew shows of itself."""
+    """Return every text that a crew shows about itself."""
     status = db.ask(Status())
     return "".join([repr(db), str(db), repr(status), str(status), *(thread.name for thread in threading.enumerate())])
 
@@ -79,7 +79,7 @@ def kind(request):
 
 @pytest.fixture
 def crew(start, path, kind, caplog):
-    """Make a crew whose next worker comes late, so that a death is why the crew is suspended."""
+    """Make a crew whose replacements come late, so that a death suspends the crew."""
     caplog.set_level("DEBUG")
     db = start(KINDS[kind](path), size=1, restart=RestartPolicy(max_restarts=0, within=60.0))
     db.ask(Script("CREATE TABLE kept(number); CREATE VIRTUAL TABLE texts USING fts5(it)"), timeout=PATIENCE)
@@ -87,7 +87,7 @@ def crew(start, path, kind, caplog):
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_no_parameter_is_shown_to_anybody_but_its_caller(crew, name, caplog):
+def test_a_parameter_is_shown_only_to_its_caller(crew, name, caplog):
     heard = queue.Queue()
     listener = Listener.start(heard)
     crew.ask(Subscribe(listener))
@@ -95,7 +95,7 @@ def test_no_parameter_is_shown_to_anybody_but_its_caller(crew, name, caplog):
     crew.tell(request)
     assert eventually(lambda: "told_request_failed" in caplog.text)
     reply = crew.ask(Query("SELECT 1"), block=False)
-    other = reply.exception(PATIENCE)  # where a worker has died, this is refused, with the reason
+    other = reply.exception(PATIENCE)  # refused with the reason, if the worker has died
     listener.stop()
     texts = [looks(crew), repr(request), str(request), *map(repr, heard.queue), *map(str, heard.queue)]
     texts += [str(event.cause) for event in heard.queue if isinstance(event, WorkerLost)]
@@ -180,7 +180,7 @@ class Keeper:
 
 
 class Unspeakable(BaseException):
-    """An error that cannot be made without arguments, and whose text cannot be had."""
+    """An error whose class needs an argument, and whose text raises an error."""
 
     def __new__(cls, value):
         return super().__new__(cls, value)
@@ -223,7 +223,7 @@ CANNOT_BE_OPENED = {
 
 
 def begin_with(key, connection):
-    """Stand for a function that sets a key."""
+    """Stand for a user's function that sets a key."""
 
 
 def command_lines():
@@ -264,13 +264,13 @@ def test_no_key_of_a_database_that_cannot_be_opened_is_shown(start, path, on, na
     assert SECRET not in "".join([shown(error), looks(db), caplog.text])
 
 
-def test_the_drivers_text_stays_around_the_hidden_words(start, path):
+def test_the_drivers_text_around_the_hidden_words_is_kept(start, path):
     db = start(CANNOT_BE_OPENED["SQL that names no column"](path), size=1)
     assert "no such column: …" in str(error_of(db.ask(Query("SELECT 1"), block=False)))
 
 
 class Vault:
-    """A database of somebody's own, whose `repr` shows the secret that its text hides."""
+    """A database of the user. Its `repr` shows the secret that its text hides."""
 
     name, max_size = "vault", None
 
@@ -290,7 +290,7 @@ def test_a_child_process_shows_its_database_by_the_text_that_hides_secrets():
     assert str(database) == "ChildProcess(Vault())"
 
 
-def test_the_repr_of_a_database_tells_its_other_settings():
+def test_the_repr_of_a_database_shows_its_other_settings():
     database = SQLite("/app.db", synchronous="normal", pragmas={"cache_size": 7, "key": SECRET}, on_connect=begin_with)
     assert repr(database) == (
         "SQLite(path='/app.db', journal_mode='wal', synchronous='normal', foreign_keys=True, busy_timeout=5.0, "

@@ -1,4 +1,4 @@
-"""What the crew counts and shows."""
+"""The counters, the durations and the text of a status."""
 
 import random
 
@@ -48,7 +48,7 @@ def crew_status(**changes):
 # --- histograms ---------------------------------------------------------------------------
 
 
-def test_a_histogram_of_nothing_is_zero():
+def test_an_empty_histogram_is_zero():
     assert Histogram().summary() == QUIET
 
 
@@ -70,14 +70,14 @@ def test_percentiles_are_true_to_within_twelve_percent(seed):
     assert (summary.count, summary.max) == (2_000, ordered[-1])
 
 
-def test_a_rare_slow_one_shows_in_the_high_percentiles_only():
+def test_a_rare_long_duration_shows_only_in_the_high_percentiles():
     summary = histogram_of([0.001] * 98 + [10.0] * 2)
     assert summary.p50 == pytest.approx(0.001, rel=0.12)
     assert summary.p95 == pytest.approx(0.001, rel=0.12)
     assert summary.p99 == 10.0
 
 
-def test_no_percentile_is_more_than_the_longest():
+def test_no_percentile_is_longer_than_the_longest_duration():
     summary = histogram_of([0.00101, 0.00102, 0.00103])
     assert max(summary.p50, summary.p95, summary.p99) <= summary.max == 0.00103
 
@@ -87,7 +87,7 @@ def test_durations_beyond_the_last_bound_are_counted():
     assert (summary.count, summary.p99, summary.max) == (3, 7_000.0, 7_000.0)
 
 
-def test_a_summary_does_not_change_with_what_comes_later():
+def test_a_later_duration_does_not_change_a_summary():
     histogram = Histogram()
     histogram.record(1.0)
     before = histogram.summary()

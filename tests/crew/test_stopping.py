@@ -1,4 +1,4 @@
-"""stop() and shutdown(): all that was accepted is answered, nothing is left, and nobody waits for ever."""
+"""stop() and shutdown() answer every accepted job, leave nothing, and no caller waits for ever."""
 
 import collections
 import gc
@@ -18,7 +18,7 @@ STAY_DOWN = RestartPolicy(backoff_initial=1000.0, backoff_max=1000.0)
 # --- stop ---------------------------------------------------------------------------------
 
 
-def test_stop_under_load_answers_everything_accepted_and_refuses_the_rest(start):
+def test_stop_under_load_answers_every_accepted_job_and_refuses_the_rest(start):
     database, gates = FakeDatabase(), [Gate(), Gate()]
     db = start(database, size=2)
     runs = running(db, database, gates)
@@ -29,15 +29,15 @@ def test_stop_under_load_answers_everything_accepted_and_refuses_the_rest(start)
     for gate in gates:
         gate.opened.set()
     assert stopped.get(timeout=PATIENCE) is True
-    assert all(reply.done() for reply in [*runs, *queued]), "stopped before everything was answered"
-    assert database.open_connections == 0, "stopped before everything was closed"
+    assert all(reply.done() for reply in [*runs, *queued]), "the crew stopped before every job was answered"
+    assert database.open_connections == 0, "the crew stopped before every connection was closed"
     assert [reply.get(timeout=0).scalar() for reply in queued] == [f"job {number}" for number in range(1000)]
     assert max(collections.Counter(database.ran).values()) == 1
     assert nothing_left(database)
     assert is_refused(db)
 
 
-def test_stop_twice_from_many_threads_is_true_for_all_who_came_before_the_end(start):
+def test_every_stop_that_comes_before_the_end_returns_true(start):
     database, gate = FakeDatabase(), Gate()
     db = start(database, size=1)
     running(db, database, [gate])
@@ -70,7 +70,7 @@ def test_stop_with_a_timeout_gives_up_waiting_but_goes_on_stopping(start):
 
 
 @pytest.mark.parametrize("how", ["stop", "shutdown"])
-def test_stopped_from_a_callback_on_a_worker_it_ends_without_waiting_for_itself(start, how):
+def test_a_stop_in_a_callback_on_a_worker_does_not_wait_for_itself(start, how):
     for _ in range(20):
         database, gate, called = FakeDatabase(), Gate(), threading.Event()
         db = start(database, size=2)
@@ -84,7 +84,7 @@ def test_stopped_from_a_callback_on_a_worker_it_ends_without_waiting_for_itself(
         assert nothing_left(database)
 
 
-def test_stopped_from_a_statement_it_answers_that_statement(start):
+def test_a_stop_in_a_statement_answers_that_statement(start):
     database = FakeDatabase()
     db = start(database, size=1)
 
@@ -98,7 +98,7 @@ def test_stopped_from_a_statement_it_answers_that_statement(start):
 
 
 class StopsWhenCollected:
-    """A user's object that closes its crew as it goes, wherever the garbage collector runs."""
+    """A user's object that stops its crew in its finalizer, on any thread."""
 
     def __init__(self, db, done):
         self.db, self.done, self.itself = db, done, self
@@ -108,7 +108,7 @@ class StopsWhenCollected:
         self.done.set()
 
 
-def test_stopped_from_a_finalizer_in_the_callers_thread(start):
+def test_a_finalizer_in_the_callers_thread_can_stop_the_crew(start):
     database, done = FakeDatabase(), threading.Event()
     db = start(database, size=1)
     db.ask(Query("a"), timeout=PATIENCE)
@@ -118,7 +118,7 @@ def test_stopped_from_a_finalizer_in_the_callers_thread(start):
     assert nothing_left(database)
 
 
-def test_stopped_from_a_finalizer_in_a_workers_thread(start):
+def test_a_finalizer_in_a_workers_thread_can_stop_the_crew(start):
     done = threading.Event()
 
     def collect() -> Result:
@@ -137,7 +137,7 @@ def test_stopped_from_a_finalizer_in_a_workers_thread(start):
     assert db.wait_until_ended(PATIENCE)
 
 
-def test_stopped_from_a_finalizer_in_the_middle_of_the_dispatcher(start):
+def test_a_finalizer_in_the_middle_of_the_dispatcher_can_stop_the_crew(start):
     database, done = FakeDatabase(), threading.Event()
     db = start(database, size=1)
     assert eventually(lambda: up(db) == 1)
@@ -153,7 +153,7 @@ def test_stopped_from_a_finalizer_in_the_middle_of_the_dispatcher(start):
     assert db.wait_until_ended(PATIENCE)
 
 
-def test_stopped_while_a_worker_is_being_replaced_it_answers_what_it_can(start):
+def test_a_crew_that_stops_while_a_worker_is_replaced_settles_every_job(start):
     for _ in range(50):
         database = FakeDatabase({"bad": SystemExit()})
         db = start(database, size=2)
@@ -164,7 +164,7 @@ def test_stopped_while_a_worker_is_being_replaced_it_answers_what_it_can(start):
         assert nothing_left(database)
 
 
-def test_stopped_while_replacements_have_to_wait_it_refuses_what_nobody_can_run(start):
+def test_a_crew_that_stops_while_replacements_wait_refuses_the_jobs_that_no_worker_can_run(start):
     database, gate = FakeDatabase({"bad": SystemExit()}), Gate()
     db = start(database, size=1, restart=RestartPolicy(max_restarts=0, within=1000.0))
     (reply,) = running(db, database, [gate])
@@ -179,7 +179,7 @@ def test_stopped_while_replacements_have_to_wait_it_refuses_what_nobody_can_run(
 
 
 @pytest.mark.parametrize("stop", [lambda db: db.stop(timeout=PATIENCE), lambda db: db.shutdown()])
-def test_stopped_while_suspended_it_ends_at_once(start, stop):
+def test_a_suspended_crew_stops_at_once(start, stop):
     database = FakeDatabase()
     database.opening.append(OSError("no"))
     db = start(database, size=2, restart=STAY_DOWN)
@@ -190,7 +190,7 @@ def test_stopped_while_suspended_it_ends_at_once(start, stop):
     assert nothing_left(database)
 
 
-def test_stopped_again_and_again_at_once_after_the_start_nothing_is_left(start):
+def test_a_stop_at_once_after_the_start_leaves_nothing(start):
     for _ in range(100):
         database = FakeDatabase()
         db = start(database, size=2)
@@ -204,7 +204,7 @@ def test_stopped_again_and_again_at_once_after_the_start_nothing_is_left(start):
 # --- shutdown -----------------------------------------------------------------------------
 
 
-def test_shutdown_waits_until_everything_is_answered_and_closed(start):
+def test_shutdown_waits_until_every_job_is_answered_and_every_connection_is_closed(start):
     database = FakeDatabase()
     db = start(database, size=2)
     queued = [db.ask(Query("a"), block=False) for _ in range(100)]
@@ -226,7 +226,7 @@ def test_shutdown_that_does_not_wait_returns_while_a_job_runs(start):
     assert db.wait_until_ended(PATIENCE)
 
 
-def test_shutdown_that_cancels_rejects_what_waits_and_lets_finish_what_runs(start):
+def test_a_shutdown_that_cancels_rejects_queued_jobs_and_lets_running_jobs_finish(start):
     database, gate = FakeDatabase(), Gate()
     db = start(database, size=1)
     (reply,) = running(db, database, [gate])
@@ -243,7 +243,7 @@ def test_shutdown_that_cancels_rejects_what_waits_and_lets_finish_what_runs(star
     assert database.ran == ["gate 0"]
 
 
-def test_a_limit_set_later_hastens_a_stop_that_waits(start):
+def test_a_time_limit_that_is_set_later_hastens_a_waiting_stop(start):
     database, gate = FakeDatabase(), Gate()
     db = start(database, size=1)
     (reply,) = running(db, database, [gate])
@@ -256,7 +256,7 @@ def test_a_limit_set_later_hastens_a_stop_that_waits(start):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.05])
-def test_past_its_limit_a_runaway_statement_is_interrupted_and_undone(start, path, timeout):
+def test_a_shutdown_interrupts_and_undoes_a_runaway_statement_at_its_time_limit(start, path, timeout):
     db = start(path, size=1)
     db.ask(Script("CREATE TABLE t(x)"), timeout=PATIENCE)
     runs = [db.ask(Query(sql), block=False) for sql in (RUNAWAY, f"INSERT INTO t SELECT ({RUNAWAY})")]
@@ -291,8 +291,8 @@ def test_a_statement_that_ignores_its_interrupt_is_given_up_and_may_have_taken_e
     assert isinstance(error, SupervisorStopped)
     assert error.executed is None
     assert any(connection.interrupted.is_set() for connection in database.connections)
-    # The thread that nobody can end goes by itself once it is let go, and its late answer is
-    # dropped.
+    # No one can end this thread. It ends by itself once its gate opens, and the crew drops its late
+    # answer.
     assert threads("-worker-")
     gate.opened.set()
     assert nothing_left(database)
@@ -300,7 +300,7 @@ def test_a_statement_that_ignores_its_interrupt_is_given_up_and_may_have_taken_e
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])
-def test_a_limit_that_is_no_time_is_refused(start, timeout):
+def test_an_invalid_time_limit_is_refused(start, timeout):
     db = start(FakeDatabase(), size=1)
     with pytest.raises(ValueError, match="timeout"):
         db.shutdown(timeout=timeout)

@@ -1,4 +1,4 @@
-"""The supervisor itself: how it dies, what it ignores, and how Pykka's registry stops it."""
+"""The supervisor itself: its death, its messages, and its stop by Pykka's registry."""
 
 import sys
 import time
@@ -20,8 +20,8 @@ STAY_DOWN = RestartPolicy(backoff_initial=1000.0, backoff_max=1000.0)
 def kill_supervisor(db, kind=SystemExit):
     """Kill the supervisor's thread while it sleeps, and wake it.
 
-    It must not be about to start a worker: CPython then hits the new thread in place of the one
-    that is meant, before it has begun, and `Thread.start` waits for it for ever."""
+    The supervisor must not be about to start a worker. CPython would then kill the new thread
+    instead, before it has begun, and `Thread.start` would wait for that thread for ever."""
     answer = pykka.ThreadingFuture()
     db.actor_inbox.put(Envelope("are you done?", reply_to=answer))
     answer.get(timeout=PATIENCE)
@@ -30,11 +30,11 @@ def kill_supervisor(db, kind=SystemExit):
     assert db.wait_until_ended(PATIENCE)
 
 
-# --- its own death ------------------------------------------------------------------------
+# --- death of the supervisor --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, MemoryError])
-def test_killed_it_rejects_what_waits_and_lets_finish_what_runs_and_leaves_nothing(start, kind):
+def test_a_killed_supervisor_rejects_queued_jobs_and_lets_running_jobs_finish(start, kind):
     database, gates = FakeDatabase(), [Gate(), Gate()]
     with bystander():
         db = start(database, size=2)
@@ -54,7 +54,7 @@ def test_killed_it_rejects_what_waits_and_lets_finish_what_runs_and_leaves_nothi
         assert is_refused(db)
 
 
-def test_killed_while_idle_it_takes_its_workers_along_a_hundred_times(start):
+def test_the_workers_of_a_supervisor_that_is_killed_while_idle_end_too(start):
     for number in range(100):
         db = start(FakeDatabase(), size=2, name=f"crew {number}")
         assert eventually(lambda db=db: up(db) == 2)
@@ -63,7 +63,7 @@ def test_killed_while_idle_it_takes_its_workers_along_a_hundred_times(start):
     assert nothing_left()
 
 
-def test_killed_it_can_still_be_stopped_and_looked_at(start):
+def test_a_crew_whose_supervisor_was_killed_can_be_stopped_and_shows_its_status(start):
     db = start(FakeDatabase(), size=1)
     assert eventually(lambda: up(db) == 1)
     kill_supervisor(db)
@@ -76,7 +76,7 @@ def test_killed_it_can_still_be_stopped_and_looked_at(start):
     assert "stopped" in repr(db)
 
 
-def test_killed_while_someone_waits_for_its_end_it_releases_them(start):
+def test_a_killed_supervisor_releases_the_callers_that_wait_for_its_end(start):
     database, gate = FakeDatabase(), Gate()
     db = start(database, size=1)
     (reply,) = running(db, database, [gate])
@@ -87,7 +87,7 @@ def test_killed_while_someone_waits_for_its_end_it_releases_them(start):
     assert reply.get(timeout=PATIENCE).scalar() == "passed"
 
 
-def test_killed_while_a_worker_opens_that_worker_goes_as_soon_as_it_is_open(start):
+def test_a_worker_that_opens_as_the_supervisor_is_killed_ends_once_it_is_open(start):
     database, gate = FakeDatabase(), Gate()
     database.opening.append(gate)
     db = start(database, size=2)
@@ -100,7 +100,7 @@ def test_killed_while_a_worker_opens_that_worker_goes_as_soon_as_it_is_open(star
     assert database.ran == []
 
 
-def test_a_worker_that_dies_after_it_still_answers_its_orphan(start):
+def test_a_worker_that_dies_after_the_supervisor_still_rejects_its_orphan(start):
     database, gate = FakeDatabase(), Gate()
 
     def fail():
@@ -117,10 +117,10 @@ def test_a_worker_that_dies_after_it_still_answers_its_orphan(start):
     assert nothing_left(database)
 
 
-# --- what it hears ------------------------------------------------------------------------
+# --- messages and clocks ------------------------------------------------------------------
 
 
-def test_old_news_and_messages_of_strangers_are_ignored(start):
+def test_the_supervisor_ignores_outdated_and_unknown_messages(start):
     db = start(FakeDatabase(), size=1)
     assert db.ask(Query("a"), timeout=PATIENCE).scalar() == "a"
     for message in (
@@ -140,14 +140,14 @@ def test_old_news_and_messages_of_strangers_are_ignored(start):
     assert db.ask(Status()).restarts == 0
 
 
-def test_a_request_that_comes_by_the_mailbox_is_run(start):
+def test_a_request_that_comes_by_the_inbox_runs(start):
     database = FakeDatabase()
     db = start(database, size=1)
     db.actor_inbox.put(Envelope(Query("by mail")))
     assert eventually(lambda: database.ran == ["by mail"])
 
 
-def test_a_strangers_future_that_is_set_already_does_no_harm(start):
+def test_a_message_whose_future_is_already_set_does_no_harm(start):
     db = start(FakeDatabase(), size=1)
     answer = pykka.ThreadingFuture()
     answer.set("mine")
@@ -156,7 +156,7 @@ def test_a_strangers_future_that_is_set_already_does_no_harm(start):
     assert db.is_alive()
 
 
-def test_the_clock_on_the_wall_may_jump_for_nobody_looks_at_it(start, monkeypatch):
+def test_a_jump_of_the_wall_clock_has_no_effect(start, monkeypatch):
     lookers = []
     real_time = time.time
 

@@ -1,4 +1,4 @@
-"""Programs in which threads or child processes cannot work: refused at once, with the way that works."""
+"""A program in which threads or child processes cannot work is refused, with the remedy."""
 
 import importlib.util
 import subprocess
@@ -15,7 +15,7 @@ from tests.support.common import PATIENCE, environment, program, run_program
 
 
 def refused():
-    """Return why a child process is refused."""
+    """Return the text of the error that refuses a child process."""
     with pytest.raises(
         NotImplementedError, match=r"^ChildProcess cannot be used here: .* workers are threads$"
     ) as caught:
@@ -56,7 +56,7 @@ def test_a_program_that_embeds_python_and_names_one_has_children(monkeypatch, st
     assert start(ChildProcess(path), size=1).ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 
-def test_a_program_that_is_started_in_the_place_of_a_child_starts_no_more(tmp_path):
+def test_a_program_that_is_started_in_place_of_a_child_starts_no_further_program(tmp_path):
     again = tmp_path / "again"
     again.write_text(f'#!/bin/sh\nexec {" ".join(program("started_again"))} "$@"\n')
     again.chmod(0o755)
@@ -69,39 +69,39 @@ def test_a_program_that_is_started_in_the_place_of_a_child_starts_no_more(tmp_pa
     assert set(log.read_text().split()) == {"first", "second"}
 
 
-# --- threads that are none ----------------------------------------------------------------
+# --- replaced threads ---------------------------------------------------------------------
 
 ALL = {"threading", "queue", "os", "select", "subprocess"}
 
 
 def patch_gevent(monkeypatch, names):
-    """Let it look as if gevent had replaced modules before this library was imported."""
+    """Pretend that gevent replaced modules before the import of this library."""
     monkeypatch.setitem(sys.modules, "gevent.monkey", SimpleNamespace(is_module_patched=lambda name: name in names))
     if "queue" in names:
         monkeypatch.setattr(options, "SimpleQueue", SimpleNamespace(__module__="gevent.queue"))
 
 
 def patch_eventlet(monkeypatch, names):
-    """Let it look as if eventlet had replaced modules."""
+    """Pretend that eventlet replaced modules."""
     monkeypatch.setitem(sys.modules, "eventlet.patcher", SimpleNamespace(is_monkey_patched=lambda name: name in names))
 
 
 @pytest.mark.parametrize("names", [ALL, ALL - {"threading"}, ALL - {"queue"}, {"threading"}, {"queue"}])
 @pytest.mark.parametrize("database", [None, "app.db", SQLite("app.db")])
-def test_a_crew_of_threads_is_refused_where_gevent_has_replaced_threads(monkeypatch, names, database):
+def test_a_crew_of_threads_is_refused_if_gevent_has_replaced_threads(monkeypatch, names, database):
     patch_gevent(monkeypatch, names)
     with pytest.raises(RuntimeError, match=r"gevent has replaced .*Supervisor.start\(ChildProcess\(…\)\)"):
         Supervisor.start(database)
 
 
 @pytest.mark.parametrize("left_out", sorted(ALL))
-def test_a_crew_of_children_is_refused_where_gevent_has_left_something_out(monkeypatch, left_out):
+def test_a_crew_of_children_is_refused_if_gevent_has_left_a_module_out(monkeypatch, left_out):
     patch_gevent(monkeypatch, ALL - {left_out})
     with pytest.raises(RuntimeError, match=r"Call monkey.patch_all\(\), with nothing left out"):
         Supervisor.start(ChildProcess("app.db"))
 
 
-def test_a_crew_of_children_is_refused_where_gevent_came_after_the_import(monkeypatch):
+def test_a_crew_of_children_is_refused_if_gevent_came_after_the_import(monkeypatch):
     monkeypatch.setitem(sys.modules, "gevent.monkey", SimpleNamespace(is_module_patched=lambda name: True))
     with pytest.raises(RuntimeError, match="before supervisor is imported"):
         Supervisor.start(ChildProcess("app.db"))
@@ -114,7 +114,7 @@ def test_a_gevent_that_leaves_threads_alone_changes_nothing(monkeypatch, start, 
     assert start(kind(path), size=1).ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 
-def test_a_crew_of_threads_works_where_gevent_has_left_threads_and_queues_out(monkeypatch, start, path):
+def test_a_crew_of_threads_works_if_gevent_has_left_threads_and_queues_out(monkeypatch, start, path):
     patch_gevent(monkeypatch, {"os", "select", "subprocess"})
     assert start(path, size=1).ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
@@ -128,7 +128,7 @@ def test_a_crew_of_threads_works_where_gevent_has_left_threads_and_queues_out(mo
         ({"select"}, ChildProcess, "select"),
     ],
 )
-def test_a_crew_is_refused_where_eventlet_has_replaced_its_threads(monkeypatch, names, kind, told):
+def test_a_crew_is_refused_if_eventlet_has_replaced_its_threads(monkeypatch, names, kind, told):
     patch_eventlet(monkeypatch, names)
     with pytest.raises(RuntimeError, match=rf"^eventlet has replaced {told}: .*monkey_patch\(thread=False, select=Fal"):
         Supervisor.start(kind("app.db"))

@@ -1,4 +1,4 @@
-"""A database that cannot be opened: refused at once with the cause, and healed by itself."""
+"""A crew whose database cannot be opened refuses jobs at once with the cause, and heals."""
 
 import itertools
 import threading
@@ -21,7 +21,7 @@ def is_suspended(db):
 
 
 @pytest.mark.parametrize("failures", [1, 2, 5])
-def test_opening_that_fails_so_many_times_heals_at_the_next_attempt(start, failures):
+def test_opening_that_fails_several_times_heals_at_the_next_attempt(start, failures):
     cause = OSError("not yet")
     database = FakeDatabase()
     database.opening.extend([cause] * failures)
@@ -50,7 +50,7 @@ def test_each_wait_before_the_next_attempt_is_at_least_twice_the_last(start):
         assert gap >= least
 
 
-def test_while_it_is_suspended_every_ask_is_refused_at_once_with_the_cause(start):
+def test_a_suspended_crew_refuses_every_job_at_once_with_the_cause(start):
     cause = OSError("no such place")
     database = FakeDatabase()
     database.opening.append(cause)
@@ -72,7 +72,7 @@ def test_while_it_is_suspended_every_ask_is_refused_at_once_with_the_cause(start
     assert "suspended" in repr(db)
 
 
-def test_what_was_queued_before_the_suspension_is_rejected_with_the_cause(start):
+def test_jobs_that_were_queued_before_the_suspension_are_rejected_with_the_cause(start):
     gate, cause = Gate(), OSError("no")
 
     def fail():
@@ -88,7 +88,7 @@ def test_what_was_queued_before_the_suspension_is_rejected_with_the_cause(start)
     assert database.ran == []
 
 
-def test_opening_that_fails_for_ever_costs_next_to_nothing(start):
+def test_opening_that_fails_for_ever_needs_little_processor_time(start):
     database = FakeDatabase()
     database.opening.extend([OSError("no")] * 10_000)
     db = start(database, size=8)
@@ -96,12 +96,12 @@ def test_opening_that_fails_for_ever_costs_next_to_nothing(start):
     before = time.process_time()
     threading.Event().wait(0.5)
     assert time.process_time() - before < 0.05
-    # Eight slots, and one attempt at a time for all of them.
+    # All eight slots share one attempt at a time.
     assert db.ask(Status()).failed_starts <= 8
     assert len(threads("-worker-")) <= 1
 
 
-def test_without_any_wait_between_attempts_asks_are_still_refused(start):
+def test_a_crew_without_a_wait_between_attempts_still_refuses_jobs(start):
     database = FakeDatabase()
     gone = threading.Event()
 
@@ -152,7 +152,7 @@ def test_a_crew_whose_workers_all_die_and_cannot_be_replaced_is_suspended_and_re
     assert db.ask(Query("a"), timeout=PATIENCE).scalar() == "a"
 
 
-def test_more_deaths_than_allowed_make_replacements_wait_and_asks_refused(start):
+def test_after_more_deaths_than_allowed_replacements_wait_and_jobs_are_refused(start):
     policy = RestartPolicy(max_restarts=3, within=1000.0, backoff_initial=0.0, quiet_period=0.0, poison_after=0)
     db = start(FakeDatabase({"bad": SystemExit("worn out")}), size=1, restart=policy)
     for _ in range(4):
@@ -164,7 +164,7 @@ def test_more_deaths_than_allowed_make_replacements_wait_and_asks_refused(start)
     assert db.ask(Status()).restarts == 3
 
 
-def test_opening_that_hangs_is_given_up_after_its_time_and_its_connection_closed_when_it_comes(start):
+def test_opening_that_hangs_is_given_up_and_its_late_connection_is_closed(start):
     gate = Gate()
     database = FakeDatabase()
     database.opening.append(gate)
@@ -211,7 +211,7 @@ def test_an_idle_crew_whose_opening_hangs_can_be_stopped(start):
     assert database.open_connections == 0
 
 
-def test_stopped_while_opening_hangs_queued_jobs_are_answered_as_soon_as_it_is_open(start):
+def test_a_crew_that_stops_while_opening_hangs_answers_queued_jobs_once_it_is_open(start):
     gate = Gate()
     database = FakeDatabase()
     database.opening.append(gate)
@@ -236,7 +236,7 @@ def refused(db):
 
 
 def heals(db):
-    """Wait until the crew serves, and at its full size; a file that is missing it makes itself."""
+    """Wait until the crew answers and has its full size. The crew creates a missing file."""
     return eventually(lambda: error_of(db.ask(Query("SELECT 1"), block=False)) is None) and eventually(
         lambda: up(db) == 2
     )
@@ -275,7 +275,7 @@ def test_a_file_that_may_not_be_read_is_named_and_healed_once_it_may():
     assert (done.returncode, done.stdout.split()) == (0, ["CantOpenError", "True", "True", "7"]), done.stderr
 
 
-def test_without_descriptors_asks_are_refused_with_the_cause_until_there_are_some(path):
+def test_jobs_are_refused_with_the_cause_until_the_system_gives_descriptors(path):
     done = run_program("descriptors", path)
     assert (done.returncode, done.stdout.split()) == (0, ["CantOpenError", "True", "True"]), done.stderr
 

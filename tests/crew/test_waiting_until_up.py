@@ -1,4 +1,4 @@
-"""`db.wait()`: until a worker has opened the database, or cannot."""
+"""`db.wait()` waits until a worker has opened the database, or has failed to open it."""
 
 import asyncio
 import threading
@@ -19,14 +19,14 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_returns_once_a_worker_has_opened_the_database(start, path, kind):
+def test_wait_returns_once_a_worker_has_opened_the_database(start, path, kind):
     db = start(KINDS[kind](path), size=1)
     assert db.wait(timeout=PATIENCE) is None
     assert up(db) == 1
     assert db.wait(timeout=PATIENCE) is None
 
 
-def test_it_waits_while_the_database_is_opened(start):
+def test_wait_blocks_while_the_database_is_opened(start):
     gate = Gate()
     db = start(slowly(gate), size=1)
     assert gate.entered.wait(PATIENCE)
@@ -43,20 +43,20 @@ def slowly(gate):
     return database
 
 
-def test_it_says_why_no_worker_can_open_the_database(start):
+def test_wait_says_why_no_worker_can_open_the_database(start):
     cause = OSError("no such place")
     database = FakeDatabase()
     database.opening.extend([cause] * 1000)
     db = start(database, size=2)
-    for _ in range(2):  # while it is opened the first time, and afterwards
+    for _ in range(2):  # during the first attempt to open the database, and afterwards
         with pytest.raises(DatabaseUnavailable, match="no such place") as caught:
             db.wait(timeout=PATIENCE)
         assert caught.value.__cause__ is cause
     errors = [error_of(db.wait(block=False)) for _ in range(2)]
-    assert errors[0] is not errors[1], "each caller's traceback is written into its own error"
+    assert errors[0] is not errors[1], "each caller gets an error of its own, since a traceback is written into it"
 
 
-def test_it_returns_when_a_suspended_crew_has_resumed(start):
+def test_wait_returns_when_a_suspended_crew_has_resumed(start):
     database = FakeDatabase()
     database.opening.append(OSError("not yet"))
     db = start(database, size=1)
@@ -76,7 +76,7 @@ def test_a_time_limit_says_which_crew_and_which_database(start):
 
 
 @pytest.mark.parametrize(("timeout", "error"), [("1", TypeError), (-1, ValueError), (float("nan"), ValueError)])
-def test_a_time_limit_that_is_none_is_refused(start, timeout, error):
+def test_an_invalid_time_limit_of_a_wait_is_refused(start, timeout, error):
     db = start(FakeDatabase(), size=1)
     with pytest.raises(error, match="wait"):
         db.wait(timeout=timeout)

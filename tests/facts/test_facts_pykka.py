@@ -1,4 +1,6 @@
-"""How plain Pykka behaves where the crew leans on it or works around it: an upgrade that differs fails here first."""
+"""The behaviour of plain Pykka that the crew relies on, or works around.
+
+If an upgrade of Pykka changes it, a test fails here first."""
 
 import asyncio
 import gc
@@ -20,11 +22,11 @@ from tests.conftest import eventually
 from tests.support.common import PATIENCE
 
 made = []
-"""The actors of the test; a reference holds its actor only weakly."""
+"""The actors of the test. The list keeps them alive, since a reference holds its actor weakly."""
 
 
 class Plain(pykka.ThreadingActor):
-    """An actor that calls what it is sent, and notes which hooks were called."""
+    """An actor that calls each message as a function, and notes the hooks that were called."""
 
     use_daemon_thread = True
 
@@ -51,13 +53,13 @@ class Plain(pykka.ThreadingActor):
 
 @pytest.fixture
 def quiet(monkeypatch):
-    """Threads may end with an exception here: that is what is shown."""
+    """Hide the traceback of a thread that ends with an exception."""
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
 
 
 @pytest.fixture(autouse=True)
 def _end_all():
-    """Stop the actors, and strike off those that look alive for ever."""
+    """Stop the actors, and unregister them, since some look alive for ever."""
     yield
     for actor in made:
         actor.actor_inbox.put(Envelope(_ActorStop()))
@@ -80,7 +82,7 @@ def fail_with(error):
 
 
 def gone(ref):
-    """Say whether the actor's thread has ended."""
+    """Return whether the actor's thread has ended."""
     actor = actor_of(ref)
     return eventually(lambda: actor.thread is not None and not actor.thread.is_alive())
 
@@ -117,7 +119,7 @@ def test_a_base_exception_is_never_answered_and_stops_every_actor_of_the_process
 # --- starting -----------------------------------------------------------------------------
 
 
-def test_an_actor_that_fails_to_start_tells_nobody():
+def test_an_actor_that_fails_to_start_fails_silently():
     ref = Plain.start(fail_with(OSError("no connection")))
     assert gone(ref)
     assert not ref.is_alive()
@@ -144,18 +146,18 @@ def test_an_actor_whose_thread_cannot_be_started_stays_registered(monkeypatch):
 # --- ending -------------------------------------------------------------------------------
 
 
-def test_a_message_put_after_the_last_look_is_never_answered():
+def test_a_message_put_after_the_end_of_the_actor_is_never_answered():
     ref = Plain.start()
     ref.stop(timeout=PATIENCE)
     assert gone(ref)
-    # What ask() does once it has seen that the actor is alive, which it was a moment ago.
+    # ask() does the same if the actor ends just after ask() has seen it alive.
     reply = pykka.ThreadingFuture()
     ref.actor_inbox.put(Envelope(lambda: 1, reply_to=reply))
     with pytest.raises(pykka.Timeout):
         reply.get(timeout=0)
 
 
-def test_a_reply_that_is_set_already_ends_the_thread_without_a_word(quiet):
+def test_a_reply_that_is_already_set_ends_the_thread_silently(quiet):
     ref = Plain.start()
     hold = threading.Event()
     ref.tell(lambda: hold.wait(PATIENCE))
@@ -167,7 +169,7 @@ def test_a_reply_that_is_set_already_ends_the_thread_without_a_word(quiet):
     assert actor_of(ref).notes == []
 
 
-def test_a_logging_handler_that_raises_ends_the_thread_without_a_word(quiet):
+def test_a_logging_handler_that_raises_ends_the_thread_silently(quiet):
     class Raises(logging.Handler):
         def emit(self, record):
             raise OSError(record)
@@ -194,7 +196,7 @@ def test_telling_a_dead_actor_raises_in_the_caller_and_kills_an_actor_that_does(
     assert not ref.is_alive()
 
 
-def test_stopping_all_stops_the_last_started_first():
+def test_stop_all_stops_the_last_started_actor_first():
     notes = []
 
     class Noting(Plain):
@@ -207,7 +209,7 @@ def test_stopping_all_stops_the_last_started_first():
     assert notes == ["third", "second", "first"]
 
 
-def test_stopping_all_leaves_alive_what_a_supervisor_starts_meanwhile():
+def test_stop_all_does_not_stop_an_actor_that_a_supervisor_starts_meanwhile():
     class Child(Plain):
         def on_stop(self):
             supervisor.tell(Child.start)
@@ -218,11 +220,11 @@ def test_stopping_all_leaves_alive_what_a_supervisor_starts_meanwhile():
     [child] = pykka.ActorRegistry.get_by_class(Child)
     assert child.is_alive()
     assert not supervisor.is_alive()
-    with pytest.raises(pykka.ActorDeadError):  # its own on_stop tells a supervisor that is dead
+    with pytest.raises(pykka.ActorDeadError):  # the on_stop of the child calls tell() of a dead supervisor
         supervisor.tell(Child.start)
 
 
-def test_the_loop_keeps_what_it_handled_last_until_the_next_message():
+def test_the_loop_keeps_the_last_message_until_the_next_one():
     class Thing:
         pass
 
@@ -261,7 +263,7 @@ def test_a_thread_that_is_no_daemon_holds_up_the_programs_end_and_its_atexit():
 # --- futures ------------------------------------------------------------------------------
 
 
-def test_a_get_hook_does_not_wake_who_waits_already():
+def test_a_get_hook_does_not_wake_a_waiting_thread():
     future = pykka.ThreadingFuture()
     answers = []
     waiting = threading.Thread(target=lambda: answers.append(future.get(timeout=PATIENCE)))
@@ -269,9 +271,9 @@ def test_a_get_hook_does_not_wake_who_waits_already():
     assert eventually(lambda: future._condition._waiters)
     future.set_get_hook(lambda timeout: "from the hook")
     assert future.get(timeout=PATIENCE) == "from the hook"
-    assert eventually(lambda: future._condition._waiters), "it was woken, and waits again"
+    assert eventually(lambda: future._condition._waiters), "the hook does not end the first wait"
     assert answers == []
-    # And nobody can set it any more; only this lets the thread go.
+    # No caller can set the future now. Only a set by force ends the wait of the thread.
     with pytest.raises(queue.Full):
         future.set("by hand")
     future._result = type("Set", (), {"exc_info": None, "value": "by force"})()
@@ -289,7 +291,7 @@ def test_a_future_that_is_returned_is_nested():
 
 def test_a_reply_replaces_every_method_of_a_future_and_so_needs_no_constructor():
     methods = {name for name, it in vars(pykka.Future).items() if callable(it) and name != "__init__"}
-    assert methods <= set(vars(Reply)), "a reply inherits a method that may need what the constructor sets"
+    assert methods <= set(vars(Reply)), "a reply inherits a method that may need an attribute of the constructor"
 
 
 def test_a_future_with_a_get_hook_calls_it_once_and_cannot_be_set():
@@ -356,6 +358,6 @@ def test_a_new_type_of_actor_has_three_hooks():
     reply = ref.ask(lambda: "handled", block=False)
     assert (type(reply), type(ref.actor_inbox), actor.started, actor.thread) == (Future, Inbox, True, None)
     ref.tell(_ActorStop())
-    actor._actor_loop()  # in this very thread
+    actor._actor_loop()  # in the thread of the test
     assert reply.get(timeout=0) == "handled"
     assert not ref.is_alive()

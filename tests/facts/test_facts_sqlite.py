@@ -1,4 +1,6 @@
-"""How plain SQLite and APSW behave where the crew leans on it: an upgrade that differs fails here first."""
+"""The behaviour of plain SQLite and APSW that the crew relies on.
+
+If an upgrade changes it, a test fails here first."""
 
 import gc
 import os
@@ -105,7 +107,7 @@ def test_a_reader_that_becomes_a_writer_after_another_commit_fails_at_once(conne
     with pytest.raises(apsw.BusyError) as caught:
         reader.execute("INSERT INTO t VALUES (4)")
     assert caught.value.extendedresult == apsw.SQLITE_BUSY_SNAPSHOT
-    assert waits == [], "it is not even asked to wait"
+    assert waits == [], "SQLite did not call the busy handler"
     assert reader.in_transaction
     reader.execute("ROLLBACK; BEGIN IMMEDIATE; INSERT INTO t VALUES (4); COMMIT")
     assert count(reader) == 4
@@ -123,7 +125,7 @@ def test_a_cursor_that_is_not_finished_holds_its_lock_and_an_error_may_keep_the_
         read()
     with pytest.raises(apsw.BusyError):
         other.execute("INSERT INTO t VALUES (3)")
-    assert not connection.in_transaction, "in_transaction does not tell"
+    assert not connection.in_transaction, "in_transaction does not show the lock"
     assert connection.txn_state() == apsw.mapping_txn_state["SQLITE_TXN_READ"]
     del caught
     gc.collect()
@@ -176,7 +178,7 @@ def test_the_exec_tracer_runs_before_the_first_step_and_can_prevent_it(connect):
     ]
 
 
-def test_the_authorizer_hears_of_a_statement_when_it_is_prepared_and_again_after_a_change_of_the_schema(connect):
+def test_the_authorizer_sees_a_statement_when_it_is_prepared_and_after_a_change_of_the_schema(connect):
     connection, other = connect(), connect()
     heard = []
     connection.authorizer = lambda *arguments: heard.append(arguments) or apsw.SQLITE_OK
@@ -201,17 +203,17 @@ def test_the_tracer_sees_the_old_columns_of_a_kept_statement_after_a_change_of_t
     cursor.exec_trace = lambda cursor, *_: traced.append(cursor.get_description()) or True
     cursor.execute(sql)
     assert [name for name, _ in traced[0]] == ["a"]
-    assert [name for name, _ in cursor.get_description()] == ["a"], "and APSW keeps what it has told"
-    assert [column[0] for column in cursor.description] == ["a", "b"], "the first step has prepared it anew"
+    assert [name for name, _ in cursor.get_description()] == ["a"], "APSW keeps the old description"
+    assert [column[0] for column in cursor.description] == ["a", "b"], "the first step has prepared the statement again"
     assert [len(row) for row in cursor] == [2, 2]
-    # Told anew to a tracer that runs nothing.
+    # A tracer that prevents the statement sees the new columns.
     cursor.exec_trace = lambda cursor, *_: bool(traced.append(cursor.get_description()))
     with pytest.raises(apsw.ExecTraceAbort):
         cursor.execute(sql)
     assert [name for name, _ in traced[-1]] == ["a", "b"]
 
 
-def test_what_is_temporary_is_heard_of_as_an_insert_into_the_temporary_schema(connect):
+def test_the_authorizer_sees_a_temporary_object_as_an_insert_into_the_temporary_schema(connect):
     connection = connect()
     heard = []
     connection.authorizer = lambda action, *names: heard.append((action, names[0], names[2])) or apsw.SQLITE_OK
@@ -226,7 +228,9 @@ def test_what_is_temporary_is_heard_of_as_an_insert_into_the_temporary_schema(co
         schema = {name for action, name, where in heard if (action, where) == (apsw.SQLITE_INSERT, "temp")}
         assert schema & {"sqlite_master", "sqlite_temp_master"}, sql
         told = {apsw.SQLITE_CREATE_TEMP_TABLE, apsw.SQLITE_CREATE_TEMP_VIEW, apsw.SQLITE_CREATE_TEMP_TRIGGER}
-        assert not told & {action for action, _, _ in heard}, "the word TEMP makes the difference"
+        assert not told & {action for action, _, _ in heard}, (
+            "without the word TEMP there is no action for temporary objects"
+        )
 
 
 def test_a_connection_cannot_be_closed_from_within_a_statement(connect):
@@ -266,7 +270,7 @@ def test_a_file_that_is_removed_or_replaced_is_read_on_silently_and_in_wal_mode_
     assert count(connection) == 2
     if error is None:
         connection.execute("INSERT INTO t VALUES (3)")
-        assert count(connection) == 3, "written to a file that nobody will ever find"
+        assert count(connection) == 3, "the row was written to a file without a name"
         return
     with pytest.raises(error):
         connection.execute("INSERT INTO t VALUES (3)")

@@ -39,11 +39,11 @@ def text_of(wait, *arguments):
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=list(WAITS))
-def test_the_error_tells_the_crew_the_request_and_the_place_of_the_job(start, gate, wait):
+def test_the_error_names_the_crew_the_request_and_the_place_of_the_job(start, gate, wait):
     db = start(FakeDatabase({"slow": gate}), size=1, name="app")
     text = text_of(wait, db, Query("slow", (SECRET,)))
     assert text.startswith("crew 'app': no answer to Query('slow') within 0.01 seconds: it ")
-    assert "has run for 0." in text or "is queued behind 0 others" in text, "the worker may only just have come up"
+    assert "has run for 0." in text or "is queued behind 0 others" in text, "the worker may have come up a moment ago"
 
 
 def test_the_error_names_the_worker_that_runs_the_job(start, gate):
@@ -54,7 +54,7 @@ def test_the_error_names_the_worker_that_runs_the_job(start, gate):
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=list(WAITS))
-def test_the_error_tells_how_many_jobs_are_ahead_and_how_many_workers_are_busy(start, gate, wait):
+def test_the_error_counts_the_jobs_ahead_and_the_busy_workers(start, gate, wait):
     db = start(FakeDatabase({"slow": gate}), size=1, name="app")
     db.ask(Query("slow"), block=False)
     assert gate.entered.wait(PATIENCE)
@@ -74,7 +74,7 @@ def test_the_error_counts_at_most_1000_jobs_ahead(start, gate):
     assert "behind more than 1000 others" in text_of(lambda: replies[-1].get(timeout=0))
 
 
-def test_the_error_tells_that_a_job_was_sent_to_a_busy_worker(start, path, gate):
+def test_the_error_says_that_a_job_was_sent_to_a_busy_worker(start, path, gate):
     db = start(SQLiteWith(path, {"gate": lambda: gate() and 1}), size=1)
     db.ask(Query("CREATE TABLE t(x)"))
     db.ask(Query("INSERT INTO t SELECT gate()"), block=False)
@@ -85,7 +85,7 @@ def test_the_error_tells_that_a_job_was_sent_to_a_busy_worker(start, path, gate)
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_the_error_tells_that_a_job_waits_for_a_lock(start, path, kind):
+def test_the_error_says_that_a_job_waits_for_a_lock(start, path, kind):
     db = start(KINDS[kind](path), size=1)
     db.ask(Query("CREATE TABLE t(x)"))
     other = apsw.Connection(str(path))
@@ -109,7 +109,7 @@ def test_the_error_shortens_the_statement_and_hides_its_parameters(start, gate):
     assert len(text) < 400
 
 
-def test_the_error_of_a_step_tells_about_its_transaction(start, path, gate):
+def test_the_error_of_a_step_names_its_transaction(start, path, gate):
     db = start(SQLiteWith(path, {"gate": lambda: gate() and 1}), size=1)
     with db.transaction() as tx:
         reply = tx.ask(Query("SELECT gate(), ?", (SECRET,)), block=False)
@@ -119,7 +119,7 @@ def test_the_error_of_a_step_tells_about_its_transaction(start, path, gate):
     assert "no answer to transaction() within 0 seconds: it has run for" in text
 
 
-def test_the_error_of_a_stop_tells_the_state_of_the_crew(start, gate):
+def test_the_error_of_a_stop_shows_the_state_of_the_crew(start, gate):
     db = start(FakeDatabase({"slow": gate}), size=1, name="app")
     db.ask(Query("slow"), block=False)
     assert gate.entered.wait(PATIENCE)

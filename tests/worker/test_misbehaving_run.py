@@ -1,4 +1,4 @@
-"""A `run` of somebody's own that breaks its contract costs its worker. No job is lost, and none runs for ever."""
+"""A user's `run` that breaks its contract costs its worker. No job is lost or runs for ever."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ class Of(Database):
 
 @pytest.mark.parametrize("way", TWICE)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_job_that_was_answered_is_done_whatever_its_connection_says_next(start, place, way):
+def test_an_answered_job_is_done_even_if_its_connection_reports_on_it_again(start, place, way):
     db = start(PLACES[place](Of(Misbehaving)), size=1)
     db.ask(GOOD, timeout=PATIENCE)
     reply = db.ask(Query(way), block=False)
@@ -72,13 +72,13 @@ def test_a_job_that_was_answered_is_done_whatever_its_connection_says_next(start
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_job_is_not_handed_to_a_worker_that_writes_where_there_is_none(start, place):
+def test_a_job_that_asks_for_a_missing_writer_gets_an_error(start, place):
     db = start(PLACES[place](Of(Misbehaving)), size=1)
     assert "asks for a worker that writes" in str(error_of(db.ask(Query("reroutes"), block=False)))
     db.ask(GOOD, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_job_that_its_connection_does_not_begin_is_answered(start, place):
+def test_a_job_that_its_connection_does_not_begin_gets_an_error(start, place):
     db = start(PLACES[place](Of(Lazy)), size=1, restart=RestartPolicy(max_restarts=1))
     assert isinstance(error_of(db.ask(GOOD, block=False)), QuerycrewError)

@@ -1,4 +1,4 @@
-"""A database of somebody's own: what its connection leaves out is refused by name, and costs no worker."""
+"""A database of the user. The crew refuses the requests that its connection does not support."""
 
 import sqlite3
 import threading
@@ -56,7 +56,7 @@ def numbers(asked):
 
 def begin(db):
     with db.transaction():
-        pytest.fail("it was entered")
+        pytest.fail("the block was entered")
 
 
 REFUSED = [
@@ -69,7 +69,7 @@ REFUSED = [
 ]
 
 
-def test_what_a_connection_leaves_out_is_refused_by_name_and_costs_no_worker(crew):
+def test_an_unsupported_request_is_refused_by_name_and_costs_no_worker(crew):
     db = crew("QueriesOnly")
     with same_workers(db):
         for ask, said in REFUSED * 2:
@@ -80,18 +80,18 @@ def test_what_a_connection_leaves_out_is_refused_by_name_and_costs_no_worker(cre
 
 
 def test_a_connection_that_knows_no_steps_answers_the_first_error(crew):
-    """Not that it knows no `Close`, which it is asked for afterwards."""
+    """The later error about the missing `Close` step does not replace it."""
     db = crew("DuckTyped")
     with same_workers(db):
         for ask, step in ((begin, "Begin"), (lambda db: db.ask(Backup("copy.db")), "OpenBackup")):
             with pytest.raises(AttributeError, match=f"'{step}' object has no attribute 'sql'"):
                 ask(db)
             assert numbers(db) == [1, 2]
-        rows = db.ask(Stream(NUMBERS, chunk=7))  # which it takes for a query
+        rows = db.ask(Stream(NUMBERS, chunk=7))  # the connection runs it as a query
         assert [row.i for row in rows] == list(range(1, 31))
 
 
-def test_what_a_transaction_cannot_run_is_refused_and_leaves_it_open(crew):
+def test_a_request_that_a_transaction_cannot_run_is_refused_and_leaves_it_open(crew):
     db = crew()
     with same_workers(db), db.transaction() as tx:
         tx.ask(insert(3))
@@ -147,11 +147,11 @@ def test_a_deadline_holds_by_the_interrupt(crew):
         assert numbers(db) == [1, 2]
 
 
-def test_a_connection_that_cannot_be_cleaned_is_lost_and_the_answer_is_given(crew):
+def test_a_connection_that_cannot_be_cleaned_is_lost_after_the_answer(crew):
     db = crew("Unclean")
     with db.transaction() as tx:
         tx.ask(insert(3))
-    assert numbers(db) == [1, 2, 3], "it was committed, and its caller knows"
+    assert numbers(db) == [1, 2, 3], "the transaction was committed, and its caller got the answer"
     with pytest.raises(sqlite3.IntegrityError), db.transaction() as tx:
         tx.ask(insert(1))
     assert numbers(db) == [1, 2, 3]
@@ -167,7 +167,7 @@ def test_a_connection_that_is_lost_as_it_closes_takes_no_answer_back(crew):
     assert eventually(lambda: db.ask(Status()).restarts == 1)
 
 
-def test_a_step_that_is_answered_wrongly_says_so(crew):
+def test_a_wrong_answer_to_a_step_is_named_in_the_error(crew):
     db = crew("Wrong")
     with same_workers(db):
         with pytest.raises(TypeError, match=r"Wrong\.execute\(\) must return a Result, not Cursor"):
@@ -179,7 +179,7 @@ def test_a_step_that_is_answered_wrongly_says_so(crew):
 
 @dataclass(frozen=True)
 class Opening:
-    """A database that opens whatever the test says."""
+    """A database whose connection is any object that the test chooses."""
 
     connection: object
     name: str = "opening"
@@ -193,7 +193,7 @@ WRONG = {"nothing": None, "one": Result(), "too few": [Result()], "no results": 
 
 
 class Answering(Connection):
-    """Answers all alike."""
+    """A connection that gives every request the same answer."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -213,7 +213,7 @@ class Answered:
 
 
 @pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
-def test_a_transaction_that_is_answered_wrongly_says_so(start, answer):
+def test_a_wrong_answer_to_a_transaction_is_named_in_the_error(start, answer):
     db = start(Answered(answer), size=1)
     with (
         same_workers(db),
@@ -225,14 +225,14 @@ def test_a_transaction_that_is_answered_wrongly_says_so(start, answer):
 @pytest.mark.parametrize("more", [False, True])
 @pytest.mark.parametrize("answer", [(["a"], [(1,)]), (("a",), 5)], ids=["list of columns", "rows that are none"])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_stream_that_begins_wrongly_is_an_error_of_its_caller(start, place, answer, more):
+def test_a_wrong_answer_to_a_stream_is_an_error_of_its_caller(start, place, answer, more):
     db = start(PLACES[place](Answered(Result(*answer, truncated=more))), size=1)
     with same_workers(db):
         assert error_of(db.ask(Stream("SELECT 1"), block=False)) is not None
     assert eventually(lambda: is_idle(db))
 
 
-def test_what_cannot_execute_is_no_connection(start):
+def test_an_object_without_execute_is_no_connection(start):
     db = start(Opening(object()))
     with pytest.raises(DatabaseUnavailable) as caught:
         db.ask(Query("SELECT 1"), timeout=PATIENCE)
@@ -247,7 +247,7 @@ class OnlyCloses:
         self.closed.set()
 
 
-def test_an_object_that_cannot_execute_is_closed_all_the_same(start):
+def test_an_object_without_execute_is_still_closed(start):
     opened = OnlyCloses()
     db = start(Opening(opened))
     with pytest.raises(DatabaseUnavailable, match=r"method execute\(\), not OnlyCloses"):

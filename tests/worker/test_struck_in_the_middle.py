@@ -1,4 +1,4 @@
-"""Deadlines and cancelling, struck in the middle by signal handlers, finalizers and Ctrl-C; and other hard cases."""
+"""Deadlines and cancels that a signal handler, a finalizer or Ctrl-C interrupts at any moment."""
 
 import asyncio
 import gc
@@ -22,7 +22,10 @@ from tests.support.fakes import FakeDatabase, Gate
 
 
 class Amid:
-    """A profiler that calls `act` at the `at`-th moment at which a signal handler or a finalizer could run."""
+    """A profiler that calls `act` once, at the `at`-th moment.
+
+    A moment is a point at which a signal handler or a finalizer could run.
+    """
 
     def __init__(self, at, act):
         self.left = at
@@ -31,7 +34,7 @@ class Amid:
     def __call__(self, frame, event, arg):
         module = frame.f_globals.get("__name__", "")
         ours = module.startswith("actors.") or module == "threading" or frame.f_code.co_name == "<lambda>"
-        # CPython looks for signals as a function begins and after each call.
+        # CPython handles signals as a function begins and after each call.
         if ours and event in ("call", "return", "c_return") and self.left > 0:
             self.left -= 1
             if self.left == 0:
@@ -39,7 +42,7 @@ class Amid:
                 self.act()
 
     def run(self, step):
-        """Call `step` in a thread of its own; say whether it came to its end."""
+        """Call `step` in a thread of its own; return whether it ended in time."""
 
         def profiled():
             sys.setprofile(self)
@@ -57,11 +60,14 @@ class Amid:
 
 
 def moments(prepare):
-    """For each moment of a step: what `prepare` returns, with the step done and its act in the middle of it."""
+    """Run a step once for each of its moments, with an act at that moment.
+
+    `prepare` returns the step, the act and an object to check. Yield the object after each run.
+    """
     for at in count(1):
         step, act, left = prepare()
         amid = Amid(at, act)
-        assert amid.run(step), f"it hangs if something else happens at its moment {at}"
+        assert amid.run(step), f"the step hangs if the act happens at moment {at}"
         if amid.left > 0:
             return
         yield left
@@ -95,12 +101,12 @@ def test_a_connection_may_be_interrupted_in_the_middle_of_being_interrupted(path
     connection = SQLite(path).connect()
     try:
         struck = list(moments(lambda: (connection.interrupt, connection.interrupt, None)))
-        assert struck, "nothing was struck in the middle"
+        assert struck, "no run was interrupted in the middle"
     finally:
         connection.close()
 
 
-def test_a_connection_can_be_interrupted_after_ctrl_c_in_the_middle_of_that(path):
+def test_a_connection_can_be_interrupted_after_ctrl_c_in_the_middle_of_an_interrupt(path):
     connection = SQLite(path).connect()
     try:
         for _ in moments(lambda: (connection.interrupt, interrupt, None)):
@@ -130,7 +136,7 @@ def test_a_job_may_be_cancelled_in_the_middle_of_being_cancelled():
         assert (status.queued, status.cancelled, status.submitted) == (1, 1, 2)
 
 
-def test_a_cancel_that_is_cut_off_anywhere_leaves_nobody_waiting():
+def test_a_cancel_that_is_cut_off_anywhere_leaves_no_caller_waiting():
     def prepare():
         dispatcher, reply, _ = queued()
         gate = threading.Lock()
@@ -161,14 +167,14 @@ def test_deadlines_work_after_ctrl_c_in_the_middle_of_an_ask():
         alarm = dispatcher.next_due() if rung else None
         rung.clear()
         dispatcher.submit(Job(Query("SELECT 2"), Reply(dispatcher), 20.0, 30.0))
-        assert rung or (alarm is not None and alarm <= 30.0), "nobody will look at this deadline"
+        assert rung or (alarm is not None and alarm <= 30.0), "the supervisor does not wake for this deadline"
 
 
-# --- jobs that nobody wants -------------------------------------------------------------------
+# --- jobs whose caller has left ---------------------------------------------------------------
 
 
 class Stopped(Exception):
-    """What a program's own signal handler may raise, to end a wait."""
+    """An exception that a program's own signal handler raises to end a wait."""
 
 
 def test_an_ask_that_is_left_by_any_exception_cancels_its_job(start, monkeypatch):
@@ -186,7 +192,7 @@ def test_an_ask_that_is_left_by_any_exception_cancels_its_job(start, monkeypatch
 
 
 @pytest.mark.parametrize("timeout", [math.nan, "1"])
-def test_an_ask_with_a_timeout_that_is_none_leaves_no_job_behind(start, timeout):
+def test_an_ask_with_an_invalid_timeout_leaves_no_job_behind(start, timeout):
     db, gate = at_gate(start, FakeDatabase())
     with pytest.raises((TypeError, ValueError), match="timeout"):
         db.ask(Query("unwanted"), timeout=timeout)
@@ -195,7 +201,7 @@ def test_an_ask_with_a_timeout_that_is_none_leaves_no_job_behind(start, timeout)
 
 
 class Value(str):
-    """A parameter that can be watched."""
+    """A parameter that a weak reference can point to."""
 
     __slots__ = ("__weakref__",)
 
@@ -209,7 +215,7 @@ def _without_collector():
 
 
 @pytest.mark.usefixtures("_without_collector")
-def test_a_cancelled_jobs_parameters_are_let_go_though_the_queue_stands(start):
+def test_a_cancelled_jobs_parameters_are_freed_although_the_queue_stands(start):
     db, gate = at_gate(start, FakeDatabase())
     value = Value("huge")
     reply = db.ask(Query("unwanted", (value,)), block=False)
@@ -222,7 +228,7 @@ def test_a_cancelled_jobs_parameters_are_let_go_though_the_queue_stands(start):
 
 @pytest.mark.usefixtures("_without_collector")
 @pytest.mark.parametrize("timeout", [None, 0.05])
-def test_an_interrupted_jobs_parameters_are_let_go_without_the_garbage_collector(start, path, timeout):
+def test_an_interrupted_jobs_parameters_are_freed_without_the_garbage_collector(start, path, timeout):
     db = start(path, size=1)
     db.ask(Script("CREATE TABLE kept(number)"))
     value = Value("huge")
@@ -235,12 +241,12 @@ def test_an_interrupted_jobs_parameters_are_let_go_without_the_garbage_collector
     assert isinstance(error_of(reply), QuerycrewError)
     assert db.ask(Query("SELECT 1")).scalar() == 1
     assert db.ask(Query("INSERT INTO kept VALUES (1)")).rowcount == 1
-    assert eventually(lambda: watched() is None), "the supervisor keeps it until it looks whether it has ended"
+    assert eventually(lambda: watched() is None), "the supervisor keeps the job until it has checked that the job ended"
 
 
 @pytest.mark.usefixtures("_without_collector")
 @pytest.mark.parametrize("sql", ["SELECT ?", "INSERT INTO kept VALUES (?) RETURNING number", "SELECT ? FROM nowhere"])
-def test_the_parameters_of_a_job_that_is_done_are_let_go_without_the_garbage_collector(start, path, sql):
+def test_a_finished_jobs_parameters_are_freed_without_the_garbage_collector(start, path, sql):
     db = start(path, size=1)
     db.ask(Script("CREATE TABLE kept(number)"))
     for _ in range(2):
@@ -263,7 +269,7 @@ def test_long_timeouts_cost_no_memory_once_their_jobs_are_done():
         now[0] = hundredth / 100
         job = Job(Query("SELECT 1"), Reply(dispatcher), now[0], now[0] + 86_400)
         dispatcher.submit(job)
-        if rung:  # then the supervisor looks while the job is there
+        if rung:  # then the supervisor reads the deadlines while the job waits
             rung.clear()
             dispatcher.next_due()
         assert job.reply.cancel()
@@ -277,10 +283,10 @@ async def value_of(reply):
     return await reply
 
 
-def test_a_loop_that_is_closed_meanwhile_is_not_kept_alive(start):
+def test_a_loop_that_closes_before_the_answer_is_not_kept_alive(start):
     db, gate = at_gate(start, FakeDatabase())
     loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)  # that a pending task is thrown away is what this is about
+    loop.set_exception_handler(lambda *_: None)  # asyncio reports the destroyed pending task
     reply = db.ask(Query("orphaned"), block=False)
     task = loop.create_task(value_of(reply))
     loop.run_until_complete(asyncio.sleep(0))
@@ -309,7 +315,7 @@ def test_a_thread_that_is_killed_as_it_wakes_a_loop_wakes_it_as_it_settles_again
         loop.call_soon_threadsafe = killed_at_first
         with pytest.raises(SystemExit):
             reply.settle("value")
-        reply.settle("value")  # as the end of a killed worker does
+        reply.settle("value")  # the end of a killed worker settles again
         return await asyncio.wait_for(task, 2)
 
     assert asyncio.run(main()) == "value"
@@ -319,7 +325,7 @@ def test_a_thread_that_is_killed_as_it_wakes_a_loop_wakes_it_as_it_settles_again
 
 
 class Interrupting:
-    """An APSW connection whose rollback is hit by an interrupt that comes late."""
+    """An APSW connection whose rollback fails once, because of a late interrupt."""
 
     def __init__(self, connection):
         self._connection = connection
@@ -361,7 +367,7 @@ def test_two_stuck_statements_do_not_make_the_database_unavailable(start):
 
 
 @pytest.mark.parametrize("option", ["timeout", "shed_after"])
-def test_a_whole_number_that_is_too_large_for_a_float_is_no_trap(start, option):
+def test_a_whole_number_that_is_too_large_for_a_float_does_no_harm(start, option):
     try:
         db = start(FakeDatabase(), size=1, **{option: 10**400})
     except ValueError:

@@ -1,4 +1,4 @@
-"""One worker with a scripted database, in its own thread: three outcomes, one death notice."""
+"""One worker with a scripted database, in a thread of its own: how jobs end, and how it ends."""
 
 import asyncio
 import queue
@@ -21,7 +21,7 @@ BASE_EXCEPTIONS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.Cancell
 
 
 class OneWorker:
-    """A worker without a supervisor: what it tells is kept in `news`."""
+    """A worker without a supervisor. `news` keeps the messages of the worker."""
 
     def __init__(self, database: FakeDatabase) -> None:
         self.dispatcher = Dispatcher("one", str(database), 1, None)
@@ -43,7 +43,7 @@ class OneWorker:
         return self.news.get(timeout=PATIENCE)
 
     def is_gone(self) -> bool:
-        """Wait until nothing is left of it, and no second notice came."""
+        """Return whether the worker left nothing behind and sent no further message."""
         registered = [ref for ref in pykka.ActorRegistry.get_all() if ref.actor_urn == self.worker.actor_urn]
         return eventually(lambda: not threads("querycrew-one-")) and not registered and self.news.empty()
 
@@ -71,7 +71,7 @@ def test_a_worker_opens_says_so_and_answers(one):
     assert one.ask("a").get(timeout=PATIENCE).scalar() == "a"
 
 
-def test_jobs_that_waited_before_it_was_up_run_first_in_first_out(one, database):
+def test_jobs_that_waited_before_the_worker_was_up_run_first_in_first_out(one, database):
     replies = [one.ask(f"job {number}") for number in range(100)]
     one.launch()
     assert [reply.get(timeout=PATIENCE).scalar() for reply in replies] == database.ran
@@ -119,7 +119,7 @@ def test_a_worker_that_cannot_open_says_why_and_takes_no_job(one, database, kind
     assert one.dispatcher.queued == 1
 
 
-def test_a_lost_connection_is_told_as_the_drivers_error_behind_it(one, database):
+def test_a_lost_connection_is_reported_with_the_drivers_error_as_its_cause(one, database):
     cause = OSError("cable cut")
     database.statements["bad"] = lost(cause)
     one.launch()
@@ -145,7 +145,7 @@ def test_a_job_that_a_dead_worker_had_not_started_stays_in_the_queue(one, databa
 
 
 @pytest.mark.parametrize("answer", [None, 42, [("a row",)], iter(())])
-def test_what_is_not_a_result_is_refused_and_the_worker_lives(one, database, answer):
+def test_an_answer_that_is_no_result_is_refused_and_the_worker_lives(one, database, answer):
     database.statements["odd"] = answer
     one.launch()
     error = error_of(one.ask("odd"))
@@ -166,7 +166,7 @@ def test_an_answer_after_the_rejection_is_dropped_and_the_worker_lives(one, data
         reply.get(timeout=0)
 
 
-def test_stopped_from_outside_it_ends_without_a_cause_and_only_once(one, database):
+def test_a_worker_that_is_stopped_from_outside_ends_once_and_without_a_cause(one, database):
     one.launch()
     assert one.hears() == WorkerUp("one", 1)
     assert one.worker.actor_ref.stop(timeout=PATIENCE) is True
@@ -176,7 +176,7 @@ def test_stopped_from_outside_it_ends_without_a_cause_and_only_once(one, databas
     assert database.open_connections == 0
 
 
-def test_stopped_by_its_own_job_it_answers_that_job_and_leaves_the_next_in_the_queue(one, database):
+def test_a_worker_that_its_own_job_stops_answers_that_job_and_leaves_the_next_in_the_queue(one, database):
     def stop_me() -> Result:
         one.worker.stop()
         return Result(("done",), [(1,)], 1)
@@ -192,7 +192,7 @@ def test_stopped_by_its_own_job_it_answers_that_job_and_leaves_the_next_in_the_q
     assert one.dispatcher.queued == 1
 
 
-def test_messages_of_strangers_do_no_harm(one):
+def test_messages_of_other_actors_do_no_harm(one):
     one.launch()
     assert one.worker.actor_ref.ask("hello", timeout=PATIENCE) is None
     one.worker.actor_ref.tell(object())
@@ -227,7 +227,7 @@ def test_a_worker_that_opens_too_late_closes_and_takes_no_job(one, database):
     assert not waiting.done()
 
 
-def test_it_closes_its_connection_where_it_opened_it(database):
+def test_a_worker_closes_its_connection_on_the_thread_that_opened_it(database):
     where = []
     one = OneWorker(database).launch()
     assert one.hears() == WorkerUp("one", 1)
@@ -237,11 +237,11 @@ def test_it_closes_its_connection_where_it_opened_it(database):
     assert len(where[0]) == 1
 
 
-def test_killed_while_it_is_idle_it_loses_no_job(one, database):
+def test_a_worker_that_is_killed_while_idle_loses_no_job(one, database):
     one.launch()
     assert one.ask("a").get(timeout=PATIENCE).scalar() == "a"
     kill(threads("querycrew-one-")[0])
-    # The exception comes as the thread wakes; where that is decides between these two.
+    # The exception hits the thread as it wakes, before or after it has taken the job.
     reply = one.ask("b")
     assert one.hears() == WorkerUp("one", 1)
     assert isinstance(one.hears(), WorkerDown)
@@ -253,7 +253,7 @@ def test_killed_while_it_is_idle_it_loses_no_job(one, database):
     assert database.open_connections == 0
 
 
-def test_a_dead_worker_can_be_woken_and_interrupted_for_nothing(one):
+def test_a_dead_worker_can_be_woken_and_interrupted_without_effect(one):
     one.launch()
     one.worker.actor_ref.stop(timeout=PATIENCE)
     one.worker.handle.wake()
@@ -262,7 +262,7 @@ def test_a_dead_worker_can_be_woken_and_interrupted_for_nothing(one):
     assert one.dispatcher.remove_worker(one.worker.handle) == []
 
 
-def test_retired_from_another_thread_while_it_is_idle_it_ends(one, database):
+def test_an_idle_worker_that_another_thread_retires_ends(one, database):
     one.launch()
     assert one.hears() == WorkerUp("one", 1)
     assert one.ask("a").get(timeout=PATIENCE).scalar() == "a"
