@@ -528,7 +528,7 @@ def test_a_full_disk_is_an_error_of_its_caller_and_leaves_the_older_copy(crew, p
     assert_untouched(copies)
 
 
-# --- refused requests ----------------------------------------------------------------------
+# --- refused requests ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_columns_are_right_after_an_error_in_a_transaction(make, company):
     assert (result.columns, result.rows) == (("number", "what", "more", "abs(number)"), [(1, "good", 5, 1)])
 
 
-# --- requests that run alone ----------------------------------------------------------------------
+# --- requests that run alone --------------------------------------------------------------
 
 ALONE = [
     Query("VACUUM"),
@@ -415,7 +415,7 @@ def test_a_request_of_many_statements_is_undone_as_a_whole(writer):
     assert writer.rows() == [1, 2]
 
 
-# --- errors of Python -------------------------------------------------------------------
+# --- errors of Python ---------------------------------------------------------------------
 
 
 class Special(Exception):

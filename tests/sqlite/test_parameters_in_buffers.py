@@ -139,7 +139,7 @@ def test_numbers_of_numpy_are_stored_as_numbers_and_their_arrays_are_refused(db)
                 ask(db, given)
 
 
-# --- refused in the caller ------------------------------------------------------------
+# --- refused in the caller ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", REFUSED)
@@ -180,7 +180,7 @@ def test_a_value_without_a_buffer_is_left_to_the_driver(value):
     assert Query("SELECT ?", (value,)).params[0] is value
 
 
-# --- stored as at the time of asking ----------------------------------------------------------
+# --- stored as at the time of asking ------------------------------------------------------
 
 
 @pytest.mark.parametrize(

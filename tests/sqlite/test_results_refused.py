@@ -111,7 +111,7 @@ def test_a_write_whose_answer_is_too_large_for_a_child_is_undone_or_reported_as_
     assert told >= {type(None), MemoryError}
 
 
-# --- answers that are not results ----------------------------------------------------------------
+# --- answers that are not results ---------------------------------------------------------
 
 
 class CursorLike:

@@ -904,7 +904,7 @@ def test_a_wrong_wait_is_refused_by_name(crew, wait, kind, said):
         crew().transaction(wait=wait)
 
 
-# --- changes of the connection --------------------------------------------
+# --- changes of the connection ------------------------------------------------------------
 
 
 def test_the_changes_of_the_connection_last_until_the_end_of_the_transaction(db):
