@@ -58,7 +58,7 @@ def crew(start, path):
     yield start_crew
     for ref in refs:
         if ref.is_alive():
-            assert_unhurt(ref)
+            assert_healthy(ref)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def copies(tmp_path):
     return folder
 
 
-def assert_unhurt(db):
+def assert_healthy(db):
     assert_serves(db, Query("INSERT INTO kept VALUES (1000, NULL)"))
     assert db.ask(Query("PRAGMA integrity_check"), timeout=PATIENCE).scalar() == "ok"
 

@@ -287,7 +287,7 @@ def test_a_request_that_cannot_share_runs_in_its_turn(make, request_, place):
     assert writer.rows(f"SELECT max(number) FROM {table}") == [100 + place]
 
 
-def test_several_requests_in_a_row_cannot_share(writer):
+def test_several_requests_that_cannot_share_succeed_in_a_row(writer):
     requests = [Query("VACUUM"), Script("SELECT 1"), Query("REINDEX"), insert(1), Query("ANALYZE"), insert(2)]
     for _ in range(2):
         assert errors(writer.run(*requests)) == [None] * 6
@@ -388,7 +388,7 @@ def test_a_broken_deferred_constraint_is_checked_in_the_order_of_asking(make):
         "CREATE TABLE child(parent REFERENCES kept DEFERRABLE INITIALLY DEFERRED)"
     )
     requests = [insert(2), Query("INSERT INTO child VALUES (1)"), Query("DELETE FROM kept WHERE number = 1"), insert(3)]
-    assert errors(writer.run(*requests)) == [None, None, "ConstraintError", None], "the child row came first"
+    assert errors(writer.run(*requests)) == [None, None, "ConstraintError", None], "the delete must fail"
     assert writer.rows() == [1, 2, 3]
     assert writer.rows("SELECT parent FROM child") == [1]
 
@@ -588,7 +588,7 @@ def test_the_error_of_an_interrupted_job_names_no_other_statement(make, bad):
     assert writer.rows() == [0, 3]
 
 
-def test_a_job_that_failed_and_is_interrupted_afterwards_has_failed(make):
+def test_a_failed_job_that_is_interrupted_afterwards_has_failed(make):
     def strike():
         writer.interrupt(1)
         return 1

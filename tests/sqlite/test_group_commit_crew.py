@@ -344,18 +344,18 @@ def test_the_table_agrees_with_the_answers_to_two_thousand_writes(db):
     ]
 
     def ask(seed):
-        luck = random.Random(seed)
+        generator = random.Random(seed)
         for number in range(seed * 500, seed * 500 + 500):
             n = 2 * number
-            kind = luck.randrange(len(kinds) if luck.random() < 0.1 else 7)
-            timeout = luck.choice([None, None, None, 0.0, 0.001, 0.01, 0.05])
+            kind = generator.randrange(len(kinds) if generator.random() < 0.1 else 7)
+            timeout = generator.choice([None, None, None, 0.0, 0.001, 0.01, 0.05])
             request = kinds[kind](n, timeout)
             reply = db.ask(request, block=False)
             with lock:
                 asked_for.append((n, 2 if kind in (5, 6) else 1, request, reply))
-            if luck.random() < 0.2:
-                asked_for[luck.randrange(len(asked_for))][-1].cancel()
-            if luck.random() < 0.1:
+            if generator.random() < 0.2:
+                asked_for[generator.randrange(len(asked_for))][-1].cancel()
+            if generator.random() < 0.1:
                 reply.exception(PATIENCE)
 
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]

@@ -29,7 +29,7 @@ from tests.support.fakes import FakeDatabase, Gate, lost
 
 
 class Thing:
-    """An object whose end a weak reference can see."""
+    """An object that can have a weak reference."""
 
 
 class Failure(Exception):
@@ -204,7 +204,7 @@ def test_a_crew_that_has_ended_is_collected_with_all_its_parts(things):
 
 
 class Text(str):
-    """A parameter whose end a weak reference can see."""
+    """A parameter that can have a weak reference."""
 
     __slots__ = ("__weakref__",)
 

@@ -72,7 +72,7 @@ def test_a_class_that_the_program_refuses_is_refused_in_the_words_of_the_program
 
 
 @needs_conversion
-def test_a_connection_that_is_opened_anew_converts_as_before(start_crew):
+def test_a_connection_that_is_opened_again_converts_as_before(start_crew):
     db = start_crew(teach)
     value = decimal.Decimal("1.50")
     db.ask(Query("CREATE TEMP TABLE gone(it)"))

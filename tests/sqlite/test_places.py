@@ -94,7 +94,7 @@ def test_a_link_that_leads_elsewhere_is_followed(start, on, link, tmp_path):
     assert not (tmp_path / "link.db-wal").exists()
 
 
-def test_a_database_behind_a_link_is_noticed_to_be_replaced(start, on, link, tmp_path):
+def test_a_replaced_database_behind_a_link_is_noticed(start, on, link, tmp_path):
     real = link.resolve()
     db = start(on(link), size=2)
     assert numbers(db) == [1]

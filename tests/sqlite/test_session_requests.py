@@ -115,7 +115,7 @@ def test_a_request_whose_answer_is_lost_is_committed_with_its_transaction(crew):
     assert numbers(db) == [1, 2, 3, 4]
 
 
-def test_a_request_whose_answer_is_lost_as_it_is_cancelled_is_undone(crew, monkeypatch):
+def test_a_request_that_is_cancelled_while_its_answer_is_lost_is_undone(crew, monkeypatch):
     replies, real = [], Worker._perform
 
     def cancelled_as_it_fails(worker, step):
@@ -145,7 +145,7 @@ def test_a_script_is_part_of_the_transaction(db):
     assert numbers(db) == [2, 3, 4]
 
 
-def test_a_script_that_fails_is_undone_as_a_whole_and_nothing_else_is(db):
+def test_only_a_failed_script_is_undone_and_it_is_undone_as_a_whole(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         for script in (
@@ -204,7 +204,7 @@ ENDING_BY_HAND = ["COMMIT", "ROLLBACK", "COMMIT; BEGIN", "ROLLBACK; BEGIN IMMEDI
 @pytest.mark.parametrize("readonly", [False, True])
 @pytest.mark.parametrize("sql", ENDING_BY_HAND)
 @pytest.mark.parametrize("make", [Script, lambda sql: Call(call_functions.end_it_only, sql)], ids=["script", "call"])
-def test_a_request_that_ends_the_transaction_by_hand_breaks_it(db, make, sql, readonly):
+def test_a_request_that_ends_the_transaction_by_hand_breaks_the_transaction(db, make, sql, readonly):
     with same_workers(db):
         with pytest.raises(TransactionBroken), db.transaction(readonly=readonly) as tx:
             tx.ask(Query("SELECT 1") if readonly else insert(3))
@@ -216,7 +216,7 @@ def test_a_request_that_ends_the_transaction_by_hand_breaks_it(db, make, sql, re
         assert numbers(db) == [1, 2]
 
 
-def test_a_script_that_rolls_back_by_an_error_breaks_it(db):
+def test_a_script_that_rolls_back_by_an_error_breaks_the_transaction(db):
     with pytest.raises(TransactionBroken), db.transaction() as tx:
         tx.ask(insert(3))
         error = error_of(tx.ask(Script("INSERT OR ROLLBACK INTO kept VALUES (1)"), block=False))
@@ -238,7 +238,7 @@ def test_a_call_is_part_of_the_transaction_and_answers_the_value_of_its_function
     assert numbers(db) == [1, 2, 4]
 
 
-def test_a_call_that_fails_is_undone_as_a_whole_and_nothing_else_is(db):
+def test_only_a_failed_call_is_undone_and_it_is_undone_as_a_whole(db):
     with same_workers(db), db.transaction() as tx:
         tx.ask(insert(3))
         error = error_of(tx.ask(Call(call_functions.insert_and_fail, 4), block=False))
@@ -266,7 +266,7 @@ def test_a_call_whose_answer_cannot_be_sent_is_undone(crew):
     assert numbers(db) == [1, 2, 4]
 
 
-def test_a_function_that_cannot_be_sent_is_refused_by_its_name_and_leaves_it_open(crew):
+def test_a_function_that_cannot_be_sent_is_named_and_leaves_the_transaction_open(crew):
     db = crew("child")
     with db.transaction() as tx:
         tx.ask(insert(3))
@@ -318,7 +318,9 @@ def test_the_changes_of_the_connection_by_a_call_are_gone_after_the_transaction(
     with contextlib.suppress(LookupError), db.transaction(readonly=readonly) as tx:
         reply = tx.ask(Call(call_functions.spoil), block=False)
         assert error_of(reply) is None or readonly
-        assert tx.ask(Query("SELECT number FROM kept ORDER BY number")).rows == [(1,), (2,)], "not spoilt"
+        assert tx.ask(Query("SELECT number FROM kept ORDER BY number")).rows == [(1,), (2,)], (
+            "the call has spoilt the connection"
+        )
         if not readonly:
             tx.ask(insert(3))
         if end == "rollback":
@@ -556,7 +558,7 @@ def test_a_rollback_ends_a_running_request(db, what, tmp_path):
 @pytest.mark.parametrize(
     "make", [Script, lambda sql: Call(call_functions.run_it, sql), Stream], ids=["script", "call", "stream"]
 )
-def test_a_worker_that_dies_of_a_request_takes_the_transaction_along(crew, kind, make):
+def test_a_worker_that_dies_of_a_request_ends_the_transaction(crew, kind, make):
     db = crew(kind, system_exit, restart=EAGER)
     with pytest.raises(WorkerDied) as caught, db.transaction() as tx:
         tx.ask(insert(3))
@@ -805,7 +807,7 @@ def begin_one(db):
 
 
 def begun_elsewhere(db, outcome, **options):
-    """Begin a transaction in another thread; note the error, if it is one."""
+    """Begin a transaction in another thread, and append its error, if there is one."""
 
     def work():
         tx = db.transaction(**options)

@@ -74,7 +74,7 @@ def crew(start, path):
     yield start_crew
     for ref in refs:
         if ref.is_alive():
-            assert_unhurt(ref)
+            assert_healthy(ref)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def db(kind, crew):
     return crew(kind)
 
 
-def assert_unhurt(db):
+def assert_healthy(db):
     assert_serves(db, insert(1000))
     assert numbers(db)[-1] == 1000
 
@@ -130,7 +130,7 @@ def test_an_error_of_the_block_undoes_the_transaction_and_reaches_the_caller(db)
         assert numbers(db) == [1, 2], "the end of the block did not undo it"
 
 
-def test_a_rollback_undoes_it_at_once_and_later_requests_are_refused(db):
+def test_a_rollback_undoes_all_at_once_and_later_requests_are_refused(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         tx.rollback()
@@ -170,7 +170,7 @@ def test_a_transaction_is_used_once_and_inside_of_its_block_only(crew):
         pass
 
 
-def test_an_error_of_a_statement_leaves_it_open(db):
+def test_an_error_of_a_statement_leaves_the_transaction_open(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         for bad in (insert(1), Query("SELECT missing FROM nowhere"), Query("SELECT ?")):
@@ -180,7 +180,7 @@ def test_an_error_of_a_statement_leaves_it_open(db):
     assert numbers(db) == [1, 2, 3, 4]
 
 
-def test_an_error_of_one_of_many_runs_undoes_all_runs_and_leaves_it_open(db):
+def test_an_error_of_one_of_many_runs_undoes_all_runs_and_leaves_the_transaction_open(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         many = Query("INSERT INTO kept VALUES (?)", many=[(10,), (11,), (1,), (12,)])
@@ -188,7 +188,7 @@ def test_an_error_of_one_of_many_runs_undoes_all_runs_and_leaves_it_open(db):
     assert numbers(db) == [1, 2, 3], "some of the many runs were kept"
 
 
-def test_a_statement_whose_rows_cannot_be_decoded_is_undone_and_leaves_it_open(db):
+def test_a_statement_whose_rows_cannot_be_decoded_is_undone_alone(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         bad = Query("INSERT INTO kept VALUES (20) RETURNING CAST(x'ff' AS TEXT)")
@@ -197,7 +197,7 @@ def test_a_statement_whose_rows_cannot_be_decoded_is_undone_and_leaves_it_open(d
 
 
 @pytest.mark.parametrize("sql", ["COMMIT", "END -- by hand", "ROLLBACK"])
-def test_a_statement_that_ends_it_by_hand_undoes_all_of_it(db, sql):
+def test_a_statement_that_ends_the_transaction_by_hand_undoes_all_of_it(db, sql):
     with pytest.raises(TransactionBroken), db.transaction() as tx:
         tx.ask(insert(3))
         errors = [error_of(tx.ask(query, block=False)) for query in (Query(sql), insert(4))]
@@ -229,7 +229,7 @@ def test_a_transaction_may_have_savepoints(db):
     assert numbers(db) == [1, 2, 3, 5]
 
 
-def test_a_commit_that_fails_undoes_it_and_raises(crew):
+def test_a_commit_that_fails_undoes_all_and_raises(crew):
     db = crew()
     db.ask(Query("CREATE TABLE child(parent REFERENCES kept DEFERRABLE INITIALLY DEFERRED)"))
     with same_workers(db):
@@ -472,7 +472,7 @@ def ctrl_c(when):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_ctrl_c_in_a_statement_undoes_it(crew, kind, tmp_path):
+def test_ctrl_c_in_a_statement_undoes_the_transaction(crew, kind, tmp_path):
     db = crew(kind)
     file = tmp_path / "begun"
     with same_workers(db):
@@ -698,7 +698,7 @@ def test_the_writes_of_a_transaction_during_a_stop_are_committed(crew, path):
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "child"])
-def test_a_shutdown_at_its_time_limit_undoes_it(crew, kind, path, tmp_path):
+def test_a_shutdown_at_its_time_limit_undoes_the_transaction(crew, kind, path, tmp_path):
     db = crew(kind)
     with pytest.raises(SupervisorStopped), db.transaction() as tx:
         tx.ask(insert(3))
@@ -1019,7 +1019,7 @@ def test_a_lock_that_stays_taken_is_an_error_at_the_begin(start, path):
     other.close()
     with db.transaction() as tx:
         tx.ask(insert(3))
-    assert_unhurt(db)
+    assert_healthy(db)
 
 
 def test_a_database_that_is_only_read_can_be_read_in_a_transaction(start, path):

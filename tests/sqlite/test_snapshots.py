@@ -268,7 +268,7 @@ def test_reads_in_order_never_go_back_in_time(db):
     assert [error_of(reply) for reply in writes] == [None] * 99
 
 
-def test_a_quick_read_does_not_wait_behind_a_slow_one(db):
+def test_a_quick_read_does_not_wait_behind_a_slow_read(db):
     known(db, COUNT)
     slow = db.ask(Query(RUNAWAY), block=False)
     for _ in range(20):
@@ -468,7 +468,7 @@ def test_a_stopped_child_of_a_busy_crew_costs_no_other_request(start, path):
         try:
             replies = asked(db, *[COUNT] * 100)
             done = [reply for reply in replies if eventually(reply.done, 2.0)]
-            assert len(done) >= 99, "only one read may wait for the stopped child"
+            assert len(done) >= 99, "more than one read waits for the stopped child"
         finally:
             os.kill(pid, signal.SIGCONT) if pid in pids(db) else None
         assert [error_of(reply) for reply in replies] == [None] * 100

@@ -164,7 +164,7 @@ def test_a_damaged_page_costs_its_readers_until_the_restarts_are_used_up(start, 
     assert {type(error) for error in errors} == {WorkerDied}
     assert all(isinstance(error.__cause__, apsw.CorruptError) for error in errors)
     assert "SELECT sum(length(filling)) FROM kept" in str(errors[0])
-    # The next replacement waits for the window. Until then no request waits.
+    # The next replacement waits for the window. Until then each request is refused at once.
     refused = [error_of(db.ask(Query("SELECT count(*) FROM small"), block=False)) for _ in range(20)]
     assert {type(error) for error in refused} == {DatabaseUnavailable}
     assert isinstance(refused[0].__cause__, apsw.CorruptError)
@@ -203,7 +203,7 @@ def held_by_another_process(path):
         assert holder.wait(PATIENCE) == 0
 
 
-def test_a_write_waits_for_the_lock_of_another_process_for_busy_timeout(start, path):
+def test_a_write_waits_no_longer_than_busy_timeout_for_the_lock_of_another_process(start, path):
     db = start(SQLite(path, busy_timeout=0.02), size=1)
     db.ask(FILL)
     with same_workers(db):

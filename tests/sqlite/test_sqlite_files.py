@@ -192,7 +192,7 @@ def said(db, request):
     return str(error) if isinstance(error, apsw.CantOpenError) else ""
 
 
-def test_a_file_that_was_removed_is_an_error_and_no_empty_one_takes_its_place(start, on, path):
+def test_a_removed_file_is_an_error_and_no_empty_file_takes_its_place(start, on, path):
     made(path, 1)
     db = start(on(path), size=2)
     assert numbers(db) == [1]
@@ -240,7 +240,7 @@ def test_the_writer_makes_no_empty_file_in_place_of_a_removed_file(start, path):
     assert not path.exists()
 
 
-def test_a_file_that_was_replaced_is_read_and_written_anew(start, on, path):
+def test_a_replaced_file_is_read_and_written_as_the_new_file(start, on, path):
     made(path, 1)
     db = start(on(path), size=2)
     assert numbers(db) == [1]  # the log holds no part of it
@@ -254,7 +254,7 @@ def test_a_file_that_was_replaced_is_read_and_written_anew(start, on, path):
         assert numbers(db) == [7, 8]
 
 
-def test_a_file_that_was_replaced_while_its_log_is_there_is_never_mixed_with_it(start, on, path):
+def test_a_replaced_file_is_never_mixed_with_the_log_of_the_old_file(start, on, path):
     made(path, 1)
     db = start(on(path), size=1)
     db.ask(Query("INSERT INTO kept VALUES (2)"))
@@ -386,7 +386,7 @@ def test_a_backup_runs_on_a_worker_that_reads(start, path):
 # --- a full disk --------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_one_error_of_each_culprit_and_heals(start, on, path):
+def test_a_full_disk_is_one_error_of_each_large_write_and_heals(start, on, path):
     db = start(on(SQLite(path, pragmas={"max_page_count": 20})), size=1)
     db.ask(Query("CREATE TABLE kept(number, what)"))
     for _ in range(5):

@@ -69,7 +69,7 @@ def test_on_connect_may_be_sql(start, path):
     ("on_connect", "said"),
     [(refuse, "not today"), ("SELECT nothing FROM nowhere", "syntax error"), (leave_open, "left a transaction open")],
 )
-def test_the_error_of_on_connect_is_the_cause_why_the_database_cannot_be_opened(start, path, on_connect, said):
+def test_an_error_of_on_connect_makes_the_database_unavailable(start, path, on_connect, said):
     db = start(SQLite(path, on_connect=on_connect), size=1)
     error = error_of(db.ask(Query("SELECT 1"), block=False))
     assert isinstance(error, DatabaseUnavailable)
@@ -165,7 +165,7 @@ def test_a_setting_without_effect_is_a_warning(start, path, kind, caplog):
 
 @pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
 def test_a_log_that_the_file_system_does_not_support_is_a_warning(start, path, kind):
-    # This VFS of SQLite has no shared memory, like a file system of a network.
+    # This VFS of SQLite has no shared memory, like a network file system.
     db = start(kind(SQLite(f"file:{path}?vfs=unix-none")), size=1)
     db.ask(Script("CREATE TABLE t(a)"))
     assert db.ask(Query("PRAGMA journal_mode")).scalar() == "delete"

@@ -16,7 +16,7 @@ def connection(path):
 
 @pytest.fixture
 def other(connection, path):
-    """A second connection, as another worker has one."""
+    """A second connection, like the connection of another worker."""
     other = SQLite(path).connect()
     yield other
     other.close()
@@ -255,7 +255,7 @@ def test_a_script_returns_the_counts_of_all_its_statements_and_no_others(connect
         assert (result.rowcount, result.lastrowid) == (rowcount, lastrowid)
 
 
-def test_the_last_rowid_is_that_of_the_statement_and_not_of_its_triggers(connection):
+def test_the_last_rowid_comes_from_the_statement_and_not_from_its_triggers(connection):
     connection.execute(
         Script(
             "CREATE TABLE log(id INTEGER PRIMARY KEY, what); INSERT INTO log VALUES (500, 'first'); "

@@ -68,7 +68,7 @@ def crew(start, path):
     yield start_crew
     for ref in refs:
         if ref.is_alive():
-            assert_unhurt(ref)
+            assert_healthy(ref)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def db(kind, crew):
     return crew(kind)
 
 
-def assert_unhurt(db):
+def assert_healthy(db):
     assert_serves(db, Query("INSERT INTO kept VALUES (1000)"))
 
 
@@ -139,7 +139,7 @@ def test_parameters_may_have_names(db):
     assert values(db.ask(Stream("SELECT :a + :b", {"a": 1, "b": 2}))) == [3]
 
 
-def test_a_statement_without_rows_has_none(db):
+def test_a_statement_without_rows_gives_an_empty_stream(db):
     stream = db.ask(Stream("-- nothing"))
     assert (stream.columns, list(stream)) == ((), [])
 
