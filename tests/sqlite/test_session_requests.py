@@ -318,9 +318,7 @@ def test_the_changes_of_the_connection_by_a_call_are_gone_after_the_transaction(
     with contextlib.suppress(LookupError), db.transaction(readonly=readonly) as tx:
         reply = tx.ask(Call(call_functions.spoil), block=False)
         assert error_of(reply) is None or readonly
-        assert tx.ask(Query("SELECT number FROM kept ORDER BY number")).rows == [(1,), (2,)], (
-            "the call has spoilt the connection"
-        )
+        assert tx.ask(Query("SELECT number FROM kept ORDER BY number")).rows == [(1,), (2,)], "the rows are spoilt"
         if not readonly:
             tx.ask(insert(3))
         if end == "rollback":
