@@ -1,4 +1,4 @@
-"""A statement gets the same answer each time, however often its text was asked before."""
+"""A statement gets the same answer each time, even if its text was asked before."""
 
 from contextlib import closing
 from typing import Any
@@ -46,7 +46,7 @@ READING_WAYS = {
 
 
 @pytest.mark.parametrize("first", READING_WAYS)
-def test_columns_are_the_columns_of_now_even_without_rows(db, first):
+def test_columns_follow_a_change_of_the_schema_even_without_rows(db, first):
     db.ask(Script("CREATE TABLE t(a)"))
     columns: tuple[str, ...] = ("a",)
     for new in "bcd":
@@ -121,7 +121,7 @@ def test_unreadable_rows_disturb_no_later_statement(db, readonly):
 @pytest.mark.parametrize(
     "begin", ["WITH x(a) AS (VALUES (1)) INSERT INTO v SELECT a FROM x", "EXPLAIN INSERT INTO v VALUES (1)"]
 )
-def test_a_statement_that_the_old_schema_refuses_is_run_with_the_one_of_now(db, way, begin):
+def test_a_statement_that_the_old_schema_refuses_runs_with_the_new_schema(db, way, begin):
     db.ask(Script("CREATE TABLE t(a); CREATE VIEW v AS SELECT a FROM t"))
     assert "view" in str(error_of(db.ask(Query(begin), block=False)))
     assert "view" in str(error_of(db.ask(Query("SELECT * FROM no_view"), block=False)))
@@ -136,7 +136,7 @@ def test_a_statement_that_the_old_schema_refuses_is_run_with_the_one_of_now(db, 
 @pytest.mark.parametrize(
     "script", [Script("INSERT INTO v VALUES (1)"), Script("BEGIN; INSERT INTO v VALUES (1); COMMIT")]
 )
-def test_a_script_is_run_with_the_schema_that_another_program_has_made(start, path, kind, script):
+def test_a_script_runs_with_the_schema_that_another_program_has_made(start, path, kind, script):
     db = start(path if kind == "thread" else ChildProcess(path), size=1)
     db.ask(Script("CREATE TABLE t(a); CREATE VIEW v AS SELECT a FROM t"))
     assert "view" in str(error_of(db.ask(script, block=False)))

@@ -1,4 +1,7 @@
-"""`db.ask(Backup(path))`: a whole copy of one state, or none, and nothing of what was there before is lost to less."""
+"""`db.ask(Backup(path))` makes a whole copy of one state, or no copy.
+
+An older file in its place stays until the copy is whole.
+"""
 
 import asyncio
 import os
@@ -33,7 +36,7 @@ FILL = Script(
     "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n LIMIT 300)"
     "INSERT INTO kept SELECT i, randomblob(1000) FROM n"
 )
-# Some hundred kilobytes: as many steps as a test wants.
+# Some hundred kilobytes, which is enough for as many steps as a test needs.
 
 
 @pytest.fixture(params=KINDS, ids=str)
@@ -43,7 +46,7 @@ def kind(request):
 
 @pytest.fixture
 def crew(start, path):
-    """Start crews of a kind; whatever happened to them, they serve everybody at the end."""
+    """Start crews of a kind. At the end of the test each crew must still serve."""
     refs = []
 
     def start_crew(kind="file", size=1, **options):
@@ -55,7 +58,7 @@ def crew(start, path):
     yield start_crew
     for ref in refs:
         if ref.is_alive():
-            assert_unhurt(ref)
+            assert_healthy(ref)
 
 
 @pytest.fixture
@@ -65,20 +68,20 @@ def db(kind, crew):
 
 @pytest.fixture
 def copies(tmp_path):
-    """A folder with nothing in it but an older copy."""
+    """A folder that holds an older copy alone."""
     folder = tmp_path / "copies"
     folder.mkdir()
-    (folder / "old.db").write_text("what was there before")
+    (folder / "old.db").write_text("the older copy")
     return folder
 
 
-def assert_unhurt(db):
+def assert_healthy(db):
     assert_serves(db, Query("INSERT INTO kept VALUES (1000, NULL)"))
     assert db.ask(Query("PRAGMA integrity_check"), timeout=PATIENCE).scalar() == "ok"
 
 
 def rows_of(path):
-    """Return the rows of a copy, which is looked at from end to end."""
+    """Check a whole copy, and return its rows."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         assert connection.pragma("integrity_check") == "ok"
@@ -96,12 +99,12 @@ def files(folder):
 
 
 def assert_untouched(copies):
-    assert eventually(lambda: files(copies) == ["old.db"]), "and nothing that was not finished"
-    assert (copies / "old.db").read_text() == "what was there before"
+    assert eventually(lambda: files(copies) == ["old.db"]), "an unfinished copy was left"
+    assert (copies / "old.db").read_text() == "the older copy"
 
 
 class Halfway:
-    """A progress that stops the backup after its first step, until the test lets it go on."""
+    """A progress function that stops the backup after its first step until `go_on` is set."""
 
     def __init__(self):
         self.reached = threading.Event()
@@ -116,7 +119,7 @@ class Halfway:
 
 
 def halfway(db, path, **options):
-    """Begin a backup, and return its reply and what it waits for, once it has copied something."""
+    """Begin a backup, wait for its first step, and return its reply and its progress function."""
     progress = Halfway()
     reply = db.ask(Backup(path, pages=10, progress=progress, **options), block=False)
     assert progress.reached.wait(PATIENCE)
@@ -145,7 +148,7 @@ def test_a_copy_is_a_database_that_a_crew_can_use(crew, start, copies):
     assert len(rows(db)) == 300
 
 
-def test_what_was_there_before_is_replaced(db, copies):
+def test_an_older_copy_is_replaced(db, copies):
     for ending in ("-wal", "-shm", "-journal"):
         (copies / f"old.db{ending}").touch()
     for _ in range(2):
@@ -157,19 +160,19 @@ def test_what_was_there_before_is_replaced(db, copies):
 
 @pytest.mark.parametrize("ending", ["-wal", "-journal"])
 def test_a_database_that_has_a_log_is_not_replaced(db, copies, ending):
-    (copies / f"old.db{ending}").write_text("of what is there")
+    (copies / f"old.db{ending}").write_text("the log of the older copy")
     with same_workers(db), pytest.raises(FileExistsError, match="in use or was not closed"):
         db.ask(Backup(copies / "old.db"))
     assert files(copies) == ["old.db", f"old.db{ending}"]
-    assert (copies / "old.db").read_text() == "what was there before"
+    assert (copies / "old.db").read_text() == "the older copy"
 
 
-def test_what_was_there_before_stays_until_the_copy_is_whole(db, copies):
+def test_an_older_copy_stays_until_the_new_copy_is_whole(db, copies):
     seen = []
 
     def look(copied, pages):
         whole = copied == pages
-        seen.append(whole or (copies / "old.db").read_text() == "what was there before")
+        seen.append(whole or (copies / "old.db").read_text() == "the older copy")
 
     db.ask(Backup(copies / "old.db", pages=10, progress=look))
     assert all(seen)
@@ -177,7 +180,7 @@ def test_what_was_there_before_stays_until_the_copy_is_whole(db, copies):
     assert rows_of(copies / "old.db") == rows(db)
 
 
-def test_progress_is_told_step_by_step(db, copies):
+def test_progress_is_called_after_each_step(db, copies):
     steps, processes = [], set()
 
     def note(copied, pages):
@@ -186,7 +189,7 @@ def test_progress_is_told_step_by_step(db, copies):
 
     pages = db.ask(Backup(copies / "new.db", pages=20, progress=note)).one().pages
     assert steps == [(min(step * 20, pages), pages) for step in range(1, -(-pages // 20) + 1)]
-    assert processes == {os.getpid()}, "in the program, wherever the connection lives"
+    assert processes == {os.getpid()}, "progress ran outside of the program's process"
 
 
 def test_an_empty_database_can_be_copied(start, copies):
@@ -206,7 +209,7 @@ def test_a_database_that_is_only_read_can_be_copied(crew, start, path, copies):
     assert rows_of(copies / "new.db") == expected
 
 
-def test_a_relative_path_is_of_the_folder_in_which_it_was_made(crew, copies, monkeypatch):
+def test_a_relative_path_belongs_to_the_folder_in_which_the_request_was_made(crew, copies, monkeypatch):
     db = crew()
     monkeypatch.chdir(copies)
     request = Backup("new.db")
@@ -215,7 +218,7 @@ def test_a_relative_path_is_of_the_folder_in_which_it_was_made(crew, copies, mon
     assert files(copies) == ["new.db", "old.db"]
 
 
-def test_it_may_be_told_and_awaited(crew, copies):
+def test_a_backup_works_with_tell_and_with_await(crew, copies):
     db = crew()
     db.tell(Backup(copies / "told.db"))
     assert eventually((copies / "told.db").exists)
@@ -231,7 +234,7 @@ def test_it_may_be_told_and_awaited(crew, copies):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_a_copy_is_of_one_state_whatever_is_written_meanwhile(crew, kind, copies):
+def test_a_copy_holds_one_state_in_spite_of_writes_meanwhile(crew, kind, copies):
     db = crew(kind)
     before = rows(db)
     reply, progress = halfway(db, copies / "new.db")
@@ -243,7 +246,7 @@ def test_a_copy_is_of_one_state_whatever_is_written_meanwhile(crew, kind, copies
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_writer_that_commits_all_the_time_makes_it_begin_again_never(crew, path, copies, elsewhere):
+def test_a_writer_that_commits_all_the_time_never_makes_a_backup_begin_again(crew, path, copies, elsewhere):
     db, steps = crew(), []
     other = apsw.Connection(str(path))
     other.set_busy_timeout(int(PATIENCE * 1000))
@@ -254,7 +257,7 @@ def test_a_writer_that_commits_all_the_time_makes_it_begin_again_never(crew, pat
             other.execute("UPDATE kept SET value = randomblob(1000) WHERE number = 1")
         else:
             db.ask(Query("UPDATE kept SET value = randomblob(1000) WHERE number = 1"), block=False)
-        assert len(steps) < 1000, "it begins again and again"
+        assert len(steps) < 1000, "the backup begins again and again"
 
     before = rows(db)
     pages = db.ask(Backup(copies / "new.db", pages=5, progress=write), timeout=PATIENCE).one().pages
@@ -264,7 +267,7 @@ def test_a_writer_that_commits_all_the_time_makes_it_begin_again_never(crew, pat
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_others_read_and_write_meanwhile(crew, kind, copies):
+def test_other_requests_read_and_write_during_a_backup(crew, kind, copies):
     db = crew(kind, size=2)
     reply, progress = halfway(db, copies / "new.db")
     assert len(rows(db)) == 300
@@ -275,7 +278,7 @@ def test_others_read_and_write_meanwhile(crew, kind, copies):
     assert reply.get(timeout=PATIENCE).one().pages > 10
 
 
-def test_two_to_different_places_go_on_side_by_side(crew, copies):
+def test_two_backups_to_different_places_run_side_by_side(crew, copies):
     db = crew(size=2)
     one, first = halfway(db, copies / "one.db")
     two, second = halfway(db, copies / "two.db")
@@ -286,13 +289,13 @@ def test_two_to_different_places_go_on_side_by_side(crew, copies):
     assert rows_of(copies / "one.db") == rows_of(copies / "two.db") == rows(db)
 
 
-def test_two_to_the_same_place_leave_a_whole_copy_there_at_any_time(crew, copies):
+def test_two_backups_to_one_place_leave_a_whole_copy_there_at_any_time(crew, copies):
     db = crew(size=2)
     one, first = halfway(db, copies / "new.db")
-    two, second = halfway(db, copies / "new.db")  # it may as well be refused
+    two, second = halfway(db, copies / "new.db")  # the crew may also refuse it
     first.go_on.set()
     if error_of(one) is None:
-        assert rows_of(copies / "new.db") == rows(db), "the first is done, and the second is not"
+        assert rows_of(copies / "new.db") == rows(db), "the first backup is done, and its copy is not whole"
     second.go_on.set()
     errors = [error_of(one), error_of(two)]
     assert None in errors
@@ -305,7 +308,7 @@ def test_two_to_the_same_place_leave_a_whole_copy_there_at_any_time(crew, copies
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "child"])
-def test_a_backup_that_is_cancelled_leaves_what_was_there(crew, kind, copies):
+def test_a_cancelled_backup_leaves_the_older_copy(crew, kind, copies):
     db = crew(kind)
     with same_workers(db):
         reply, progress = halfway(db, copies / "old.db")
@@ -318,7 +321,7 @@ def test_a_backup_that_is_cancelled_leaves_what_was_there(crew, kind, copies):
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "child"])
-def test_a_backup_whose_deadline_passes_leaves_what_was_there(crew, kind, copies):
+def test_a_backup_whose_deadline_passes_leaves_the_older_copy(crew, kind, copies):
     db = crew(kind)
     never = threading.Event()
     with same_workers(db):
@@ -332,7 +335,7 @@ def test_a_backup_whose_deadline_passes_leaves_what_was_there(crew, kind, copies
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "child"])
-def test_what_progress_raises_is_the_backups_error_and_leaves_what_was_there(crew, kind, copies):
+def test_an_error_in_progress_ends_the_backup_and_leaves_the_older_copy(crew, kind, copies):
     db, own = crew(kind), LookupError("the caller's own")
 
     def fail(copied, pages):
@@ -347,7 +350,7 @@ def test_what_progress_raises_is_the_backups_error_and_leaves_what_was_there(cre
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_what_progress_raises_at_the_end_leaves_what_was_there(crew, kind, copies):
+def test_an_error_in_the_last_progress_leaves_the_older_copy(crew, kind, copies):
     db = crew(kind)
 
     def fail(copied, pages):
@@ -359,7 +362,7 @@ def test_what_progress_raises_at_the_end_leaves_what_was_there(crew, kind, copie
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_progress_that_wants_the_thread_to_end_leaves_what_was_there(crew, kind, copies):
+def test_a_system_exit_in_progress_leaves_the_older_copy(crew, kind, copies):
     db = crew(kind, restart=EAGER)
 
     def fail(copied, pages):
@@ -371,7 +374,7 @@ def test_progress_that_wants_the_thread_to_end_leaves_what_was_there(crew, kind,
     assert_untouched(copies)
 
 
-def test_progress_that_would_wait_for_its_own_crew_is_told(crew, copies):
+def test_a_progress_that_waits_for_its_own_crew_gets_an_error(crew, copies):
     db = crew(size=2)
     with pytest.raises(WouldDeadlock):
         db.ask(Backup(copies / "old.db", pages=10, progress=lambda *_: db.ask(Query("SELECT 1"))))
@@ -379,7 +382,7 @@ def test_progress_that_would_wait_for_its_own_crew_is_told(crew, copies):
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "child"])
-def test_a_shutdown_at_its_time_limit_leaves_what_was_there(crew, kind, copies):
+def test_a_shutdown_at_its_time_limit_leaves_the_older_copy(crew, kind, copies):
     db = crew(kind)
     reply, progress = halfway(db, copies / "old.db")
     db.shutdown(wait=False, timeout=0)
@@ -391,7 +394,7 @@ def test_a_shutdown_at_its_time_limit_leaves_what_was_there(crew, kind, copies):
     assert_untouched(copies)
 
 
-def test_a_task_that_is_cancelled_cancels_it(crew, copies):
+def test_a_cancelled_task_cancels_its_backup(crew, copies):
     db = crew()
     progress = Halfway()
 
@@ -411,17 +414,17 @@ def test_a_task_that_is_cancelled_cancels_it(crew, copies):
     assert_untouched(copies)
 
 
-def test_a_child_that_is_killed_costs_the_copy_and_not_what_was_there(crew, copies):
+def test_a_killed_child_costs_the_new_copy_and_not_the_older_copy(crew, copies):
     db = crew("child", restart=EAGER)
     reply, progress = halfway(db, copies / "old.db")
     (busy,) = [worker for worker in db.ask(Status()).workers if worker.job]
     os.kill(busy.pid, signal.SIGKILL)
     progress.go_on.set()
     assert isinstance(error_of(reply), WorkerDied)
-    assert (copies / "old.db").read_text() == "what was there before"
+    assert (copies / "old.db").read_text() == "the older copy"
     db.ask(Backup(copies / "old.db"), timeout=PATIENCE)
     assert rows_of(copies / "old.db") == rows(db)
-    assert files(copies) == ["old.db"], "what a killed child leaves of a copy is removed, at the latest by the next one"
+    assert files(copies) == ["old.db"], "the next backup must remove the unfinished copy of a killed child"
 
 
 # --- places -------------------------------------------------------------------------------
@@ -429,7 +432,7 @@ def test_a_child_that_is_killed_costs_the_copy_and_not_what_was_there(crew, copi
 
 @pytest.mark.parametrize("alias", ["itself", "symbolic link", "hard link", "dots"])
 @pytest.mark.parametrize("kind", ["file", "rollback journal", "child"])
-def test_the_database_itself_is_no_place(crew, kind, path, alias):
+def test_a_backup_onto_its_own_database_is_refused(crew, kind, path, alias):
     db = crew(kind)
     place = {
         "itself": path,
@@ -448,44 +451,44 @@ def test_the_database_itself_is_no_place(crew, kind, path, alias):
         assert not list(path.parent.glob("*partial*"))
 
 
-def test_a_database_whose_name_is_that_of_the_unfinished_copy_is_not_removed(start, tmp_path):
+def test_a_database_with_the_name_of_an_unfinished_copy_is_not_removed(start, tmp_path):
     path = tmp_path / "app.db.partial"
     db = start(path, size=1)
     db.ask(FILL)
-    error_of(db.ask(Backup(tmp_path / "app.db"), block=False))  # it may as well be refused
-    assert path.exists(), "the database was removed, and all that is written from now on is lost"
+    error_of(db.ask(Backup(tmp_path / "app.db"), block=False))  # the crew may also refuse it
+    assert path.exists(), "the database was removed, so all later writes are lost"
     db.ask(Query("DELETE FROM kept WHERE number > 5"))
     db.stop()
     assert len(rows_of(path)) == 5
 
 
-def test_a_file_of_somebody_elses_with_that_name_is_not_removed(crew, copies):
+def test_a_file_of_another_owner_with_that_name_is_not_removed(crew, copies):
     db = crew()
-    (copies / "old.db.partial").write_text("somebody else's")
+    (copies / "old.db.partial").write_text("of another owner")
     error_of(db.ask(Backup(copies / "old.db"), block=False))
-    assert (copies / "old.db.partial").read_text() == "somebody else's"
+    assert (copies / "old.db.partial").read_text() == "of another owner"
 
 
 @pytest.mark.parametrize("ending", ["-wal", "-shm"])
-def test_the_log_of_the_database_is_no_place(crew, path, ending):
+def test_a_backup_onto_the_log_of_its_database_is_refused(crew, path, ending):
     db = crew()
-    db.ask(Query("DELETE FROM kept WHERE number > 5"))  # in the log alone
+    db.ask(Query("DELETE FROM kept WHERE number > 5"))  # only the log holds this change
     log = path.with_name(path.name + ending)
     before = log.read_bytes()[:16]
     error_of(db.ask(Backup(log), block=False))
-    assert log.read_bytes()[:16] == before, "another process that opens the database now does not find what was written"
+    assert log.read_bytes()[:16] == before, "the log was overwritten, so another process loses the last write"
 
 
-def test_a_folder_that_is_missing_is_an_error_of_its_caller(db, tmp_path):
+def test_a_missing_folder_is_an_error_of_its_caller(db, tmp_path):
     with same_workers(db), pytest.raises((apsw.CantOpenError, OSError)):
         db.ask(Backup(tmp_path / "missing" / "new.db"))
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_a_place_that_cannot_be_taken_is_an_error_and_nothing_is_left(crew, kind, copies):
+def test_a_place_that_cannot_be_replaced_is_an_error_and_leaves_no_file(crew, kind, copies):
     db = crew(kind)
     (copies / "folder").mkdir()
-    (copies / "folder-wal").write_text("belongs to what is there")
+    (copies / "folder-wal").write_text("the log of another file")
     with same_workers(db), pytest.raises(OSError):
         db.ask(Backup(copies / "folder"))
     assert files(copies) == ["folder", "folder-wal", "old.db"]
@@ -516,16 +519,16 @@ db.shutdown(timeout=0)
 
 
 @pytest.mark.parametrize("kind", ["thread", "child"])
-def test_a_disk_without_room_is_an_error_of_its_caller_and_leaves_what_was_there(crew, path, kind, copies):
+def test_a_full_disk_is_an_error_of_its_caller_and_leaves_the_older_copy(crew, path, kind, copies):
     db = crew()
     db.stop()
     lines = run_python(NO_ROOM, kind, path, copies / "old.db").splitlines()
-    assert lines[0] in ("FullError", "IOError"), "the driver's own, and not of the connection that was read from"
+    assert lines[0] in ("FullError", "IOError"), "the error must be the driver's own"
     assert lines[1] == "300 0", "no worker died"
     assert_untouched(copies)
 
 
-# --- what is refused ----------------------------------------------------------------------
+# --- refused requests ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -543,18 +546,18 @@ def test_a_disk_without_room_is_an_error_of_its_caller_and_leaves_what_was_there
         (lambda: Backup("x.db", timeout=-1), ValueError, r"Backup\(timeout=-1\)"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(make, kind, said):
+def test_a_wrong_argument_is_refused_by_name(make, kind, said):
     with pytest.raises(kind, match=said):
         make()
 
 
-def test_more_pages_than_there_can_be_are_all_of_them(crew, copies):
+def test_more_pages_than_the_database_has_copy_all_of_it(crew, copies):
     db = crew()
     db.ask(Backup(copies / "new.db", pages=10**12))
     assert rows_of(copies / "new.db") == rows(db)
 
 
-def test_a_transaction_before_it_and_one_after_it_do_not_mind(crew, copies):
+def test_a_backup_works_between_two_transactions(crew, copies):
     db = crew("memory")
     db.ask(Call(call_functions.return_it, 1))
     db.ask(Backup(copies / "new.db"))

@@ -1,4 +1,4 @@
-"""Whatever a job leaves behind on its worker's connection, the next job does not find it."""
+"""A job leaves nothing behind on its worker's connection for the next job."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,21 +27,23 @@ FRESH = {
     "wal_autocheckpoint": 1000,
     "writable_schema": 0,
 }
-"""Settings of a connection that nobody has touched; one that only reads is `query_only`."""
+"""The settings of an unused connection. A connection that only reads is also `query_only`."""
 
 FILL = Script("CREATE TABLE kept(number); INSERT INTO kept VALUES (1), (2)")
 
 
 @pytest.fixture(params=["reader and writer", "one connection"])
 def db(start, path, request):
-    """A crew of one worker, and perhaps one who writes, so that the next job meets the connection of the last."""
+    """A crew of one reader, with or without a writer.
+
+    The next job therefore runs on the connection of the job before."""
     crew = start(path if request.param == "reader and writer" else SQLiteWith(path, {}), size=1)
     crew.ask(FILL)
     return crew
 
 
 def assert_clean(db):
-    """Look for everything that a job could leave behind, where the crew reads and where it writes."""
+    """Check that no job has left anything behind, on the reader and on the writer."""
     reader, writer = [lambda sql: db.ask(Query(sql)), lambda sql: ask_writer(db, sql)[0]]
     two = len(db.ask(Status()).workers) == 2
     for ask, fresh in ((reader, {**FRESH, "query_only": int(two)}), (writer, FRESH)):
@@ -101,7 +103,7 @@ def test_the_journal_mode_lasts_for_its_own_job(start, path):
         assert_clean(db)
 
 
-def test_the_journal_mode_stays_as_it_is_where_others_have_the_file_open(start, path):
+def test_the_journal_mode_stays_where_other_programs_have_the_file_open(start, path):
     db = start(path, size=1)
     db.ask(FILL)
     with same_workers(db):
@@ -140,7 +142,7 @@ def test_asking_for_a_setting_does_not_cost_a_new_connection(path, sql):
     connection.close()
 
 
-# --- what is temporary --------------------------------------------------------------------
+# --- temporary objects --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_asking_for_a_setting_does_not_cost_a_new_connection(path, sql):
         "CREATE VIRTUAL TABLE temp.pages USING dbstat(main)",
     ],
 )
-def test_what_is_temporary_lasts_for_its_own_job(db, sql):
+def test_a_temporary_object_lasts_for_its_own_job(db, sql):
     with same_workers(db):
         for request in (Query(sql), Script(sql), Script(f"{sql}; SELECT * FROM kept")):
             db.ask(request)
@@ -189,7 +191,7 @@ def test_an_attached_database_lasts_for_its_own_job(db, path, end):
     assert can_lock(other)
 
 
-def test_a_database_in_memory_keeps_its_data_through_all_of_this(start):
+def test_a_database_in_memory_keeps_its_data_through_such_jobs(start):
     db = start()
     db.ask(Script("CREATE TABLE kept(number); INSERT INTO kept VALUES (1), (2)"))
     db.ask(Query("CREATE TEMP TABLE notes(a)"))
@@ -232,14 +234,14 @@ print("written")
 @pytest.mark.parametrize(
     ("sql", "error"),
     [
-        # Both fail at the second row, when the first has been read: one in SQLite, and one in
-        # Python with the cursor still open.
+        # Both fail at the second row, after the first row was read. The first statement fails
+        # in SQLite. The second fails in Python, while its cursor is still open.
         ("SELECT abs(number) FROM kept", apsw.SQLError),
         ("SELECT CAST(text AS TEXT) FROM kept", UnicodeDecodeError),
     ],
 )
-def test_an_error_that_somebody_keeps_holds_no_lock(start, path, sql, error):
-    # With a rollback journal a reader that is not finished keeps every writer out.
+def test_an_error_that_the_caller_keeps_holds_no_lock(start, path, sql, error):
+    # With a rollback journal, an unfinished reader blocks every writer.
     db = start(SQLite(path, journal_mode="delete"), size=1)
     db.ask(Script("CREATE TABLE kept(number, text); INSERT INTO kept VALUES (1, ''), (-9223372036854775808, x'ff')"))
     with pytest.raises(error) as caught:
@@ -273,7 +275,7 @@ def test_a_cursor_that_a_function_leaves_open_is_closed_with_its_job(start, path
     db.ask(Script("CREATE TABLE kept(number); INSERT INTO kept VALUES (1), (2)"))
     assert db.ask(Query("SELECT leave_a_cursor()")).scalar() == 1
     assert len(left_open) == 1
-    assert eventually(lambda: can_lock(path))  # the writer may look after its log at this moment
+    assert eventually(lambda: can_lock(path))  # the writer may be doing upkeep of its log now
     other = SQLite(path).connect()
     other.execute(Query("INSERT INTO kept VALUES (3)"))
     other.close()

@@ -1,4 +1,7 @@
-"""Group commit: small writes that wait together are one transaction, and nobody notices but the disk."""
+"""Group commit: small writes that wait together are one transaction.
+
+Each caller gets the answer that its request would get alone.
+"""
 
 from collections import deque
 
@@ -19,13 +22,13 @@ INTERRUPTED = ("InterruptedError", "InterruptError")
 
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch):
-    """Let a slow machine cut no group short."""
+    """Let a group take a minute, so that a slow machine does not end it early."""
     monkeypatch.setattr(sqlite_writer, "_LONGEST", 60.0)
 
 
 @pytest.fixture
 def make(path):
-    """Makes writers that are closed at the end of the test."""
+    """Make writers, and close them at the end of the test."""
     made = []
 
     def make_one(*setup, **options):
@@ -55,15 +58,15 @@ def test_writes_that_wait_together_are_one_transaction(writer):
     assert writer.rows() == [*range(20)]
 
 
-def test_nobody_is_answered_before_the_commit(writer):
+def test_no_caller_is_answered_before_the_commit(writer):
     seen = []
     writer.before = lambda position: seen.append(len(writer.rows()))
     writer.run(*map(insert, range(5)))
-    assert seen == [0, 0, 0, 0, 0], "nothing is to be seen while others may still join"
+    assert seen == [0, 0, 0, 0, 0], "a row was visible before the commit"
     assert writer.groups == [[0, 1, 2, 3, 4]]
 
 
-def test_a_lone_write_does_not_wait_for_company(writer):
+def test_a_lone_write_does_not_wait_for_other_writes(writer):
     with counted(writer.path) as written:
         for number in range(3):
             [answer] = writer.run(insert(number))
@@ -71,7 +74,7 @@ def test_a_lone_write_does_not_wait_for_company(writer):
     assert written.count == 3
 
 
-def test_a_group_that_has_taken_long_is_joined_by_nobody_more(writer, monkeypatch):
+def test_a_group_that_has_taken_long_takes_no_more_writes(writer, monkeypatch):
     monkeypatch.setattr(sqlite_writer, "_LONGEST", -1.0)
     with counted(writer.path) as written:
         assert errors(writer.run(*map(insert, range(6)))) == [None] * 6
@@ -97,7 +100,7 @@ def test_a_text_that_was_run_alone_shares_later_in_a_transaction_and_many_times(
     assert written.count == 1
 
 
-def test_more_texts_than_are_remembered_are_shared_as_ever(writer):
+def test_more_texts_than_the_connection_remembers_share_commits(writer):
     for number in range(0, 2000, 50):
         texts = [Query(f"INSERT INTO kept(number) VALUES ({number + more})") for more in range(50)]
         assert errors(writer.run(*texts)) == [None] * 50
@@ -108,8 +111,8 @@ def test_more_texts_than_are_remembered_are_shared_as_ever(writer):
     assert written.count == 1
 
 
-def test_more_texts_than_are_remembered_in_a_group_that_has_to_begin_again(make):
-    writer = make("CREATE TABLE kept(number, what)")  # which would hold twice what is run twice
+def test_more_texts_than_the_connection_remembers_are_in_a_group_that_begins_again(make):
+    writer = make("CREATE TABLE kept(number, what)")  # it would hold a row twice if its insert ran twice
     number = 0
     for _ in range(15):
         texts = [Query(f"INSERT INTO kept(number) VALUES ({number + more})") for more in range(60)]
@@ -120,7 +123,7 @@ def test_more_texts_than_are_remembered_in_a_group_that_has_to_begin_again(make)
     assert writer.rows() == [*range(number)]
 
 
-def test_the_order_of_running_is_that_of_asking(make):
+def test_writes_run_in_the_order_of_asking(make):
     writer = make("CREATE TABLE kept(id INTEGER PRIMARY KEY AUTOINCREMENT, number UNIQUE); CREATE TABLE other(x)")
     add = [Query("INSERT INTO kept(number) VALUES (?)", (number,)) for number in range(30)]
     add[7] = Script("INSERT INTO kept(number) VALUES (7)")
@@ -144,7 +147,7 @@ MIXED = [
     Query("INSERT INTO kept(number) VALUES (103) RETURNING number AS n, what"),
     Query("UPDATE kept SET what = 'y' WHERE number > 5000 RETURNING number"),
     Query("WITH more(n) AS (VALUES (104), (105)) INSERT INTO kept(number) SELECT n FROM more"),
-    Query("REPLACE INTO kept(number, what) VALUES (100, 'again')"),
+    Query("REPLACE INTO kept(number,what)VALUES(100,'again')"),
     Query("INSERT INTO seen VALUES (7)"),
     Query("INSERT INTO kept(number) VALUES (:n)", {"n": 106}),
     Query("INSERT INTO kept(number) VALUES (?) -- and that was that", (107,)),
@@ -159,7 +162,7 @@ MIXED = [
 ]
 
 
-def test_each_result_is_what_it_is_alone(make):
+def test_each_result_is_the_same_as_alone(make):
     setup = (
         "CREATE TABLE kept(number INTEGER PRIMARY KEY, what TEXT DEFAULT ''); CREATE VIEW seen AS SELECT number FROM "
         "kept; CREATE TRIGGER see INSTEAD OF INSERT ON seen BEGIN INSERT INTO kept(number) VALUES (1000 + new.number); "
@@ -178,7 +181,7 @@ def test_each_result_is_what_it_is_alone(make):
         assert together.rows() == alone.rows()
 
 
-def test_columns_are_those_of_a_schema_that_has_just_changed(writer):
+def test_columns_follow_a_schema_that_has_just_changed(writer):
     back = "INSERT INTO kept(number) VALUES (?) RETURNING *"
     before = writer.run(Query(back, (1,)), Query(back, (2,)))
     assert [answer.value.columns for answer in before] == [("number", "what")] * 2
@@ -200,7 +203,7 @@ def test_columns_are_right_after_an_error_in_a_transaction(make, company):
     assert (result.columns, result.rows) == (("number", "what", "more", "abs(number)"), [(1, "good", 5, 1)])
 
 
-# --- what runs alone ----------------------------------------------------------------------
+# --- requests that run alone --------------------------------------------------------------
 
 ALONE = [
     Query("VACUUM"),
@@ -244,7 +247,7 @@ ALONE = [
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("request_", ALONE, ids=lambda request: request.sql[:40])
-def test_what_cannot_share_is_answered_as_if_alone_and_its_neighbours_too(make, request_, place):
+def test_a_request_that_cannot_share_and_its_neighbours_are_answered_as_alone(make, request_, place):
     setup = "CREATE TABLE kept(number INTEGER PRIMARY KEY); CREATE TABLE other(x)"
     alone, together = make(setup), make(setup)
     for _ in ("for the first time", "and again"):
@@ -275,7 +278,7 @@ def test_what_cannot_share_is_answered_as_if_alone_and_its_neighbours_too(make, 
     ],
     ids=["script", "call", "create"],
 )
-def test_what_cannot_share_runs_in_its_turn(make, request_, place):
+def test_a_request_that_cannot_share_runs_in_its_turn(make, request_, place):
     writer = make()
     requests = [*map(insert, range(4))]
     requests.insert(place, request_)
@@ -284,7 +287,7 @@ def test_what_cannot_share_runs_in_its_turn(make, request_, place):
     assert writer.rows(f"SELECT max(number) FROM {table}") == [100 + place]
 
 
-def test_a_whole_row_of_what_cannot_share(writer):
+def test_several_requests_that_cannot_share_succeed_in_a_row(writer):
     requests = [Query("VACUUM"), Script("SELECT 1"), Query("REINDEX"), insert(1), Query("ANALYZE"), insert(2)]
     for _ in range(2):
         assert errors(writer.run(*requests)) == [None] * 6
@@ -293,7 +296,7 @@ def test_a_whole_row_of_what_cannot_share(writer):
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("pragma", ["foreign_keys = OFF", "defer_foreign_keys = ON", "query_only = ON"])
-def test_what_a_statement_changes_of_its_connection_is_gone_for_the_others(make, pragma, place):
+def test_a_setting_of_one_statement_is_gone_for_the_others(make, pragma, place):
     writer = make("CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE kept(number REFERENCES p)")
     bad, good = Query("INSERT INTO kept VALUES (-5)"), Query("INSERT INTO p VALUES (NULL)")
     requests = [bad, good]
@@ -370,7 +373,7 @@ def test_requests_of_many_statements_that_undo_the_transaction_are_rejected_alon
     assert writer.rows("SELECT * FROM child") == []
 
 
-def test_two_that_undo_the_transaction_do_not_hurt_the_others(make):
+def test_two_requests_that_undo_the_transaction_do_not_hurt_the_others(make):
     writer = make(ROLLS_BACK, pragmas={"max_page_count": 100})
     bad = [Query(ROLLBACKS[how]) for how in ROLLBACKS]
     requests = [insert(2), *bad, insert(3), *bad, insert(4), bad[0]]
@@ -379,13 +382,13 @@ def test_two_that_undo_the_transaction_do_not_hurt_the_others(make):
     assert writer.rows() == [1, 2, 3, 4]
 
 
-def test_a_deferred_constraint_that_is_broken_is_looked_at_in_the_order_of_asking(make):
+def test_a_broken_deferred_constraint_is_checked_in_the_order_of_asking(make):
     writer = make(
         "CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1); "
         "CREATE TABLE child(parent REFERENCES kept DEFERRABLE INITIALLY DEFERRED)"
     )
     requests = [insert(2), Query("INSERT INTO child VALUES (1)"), Query("DELETE FROM kept WHERE number = 1"), insert(3)]
-    assert errors(writer.run(*requests)) == [None, None, "ConstraintError", None], "the child was there before"
+    assert errors(writer.run(*requests)) == [None, None, "ConstraintError", None], "the delete must fail"
     assert writer.rows() == [1, 2, 3]
     assert writer.rows("SELECT parent FROM child") == [1]
 
@@ -401,7 +404,7 @@ def test_a_deferred_constraint_that_holds_in_the_end_shares(make):
     assert written.count == 1
 
 
-def test_requests_of_many_statements_are_undone_whole(writer):
+def test_a_request_of_many_statements_is_undone_as_a_whole(writer):
     many = Query("INSERT INTO kept(number) VALUES (?)", many=[(10,), (11,), (1,)])
     requests = [insert(1), many, Transaction([insert(12), insert(13), insert(1)]), insert(2)]
     with counted(writer.path) as written:
@@ -412,18 +415,18 @@ def test_requests_of_many_statements_are_undone_whole(writer):
     assert writer.rows() == [1, 2]
 
 
-# --- errors of Python's -------------------------------------------------------------------
+# --- errors of Python ---------------------------------------------------------------------
 
 
 class Special(Exception):
-    """One that cannot be copied, as many are whose makers think of nothing but their text."""
+    """An error that cannot be copied, since its arguments are not the arguments of its class."""
 
     def __init__(self, what, where):
         super().__init__(f"{what} at {where}")
 
 
 class Functions:
-    """Registers functions of the test on each connection."""
+    """Registers the functions of a test on each connection."""
 
     def __init__(self, **functions):
         self.functions = functions
@@ -453,7 +456,7 @@ def test_an_error_of_a_function_goes_to_its_caller_alone(make, error):
 
 
 @pytest.mark.parametrize("then", [ValueError("no"), apsw.SQLError("no")], ids=["python", "driver"])
-def test_what_a_function_has_written_itself_is_undone_with_its_statement(make, then):
+def test_the_writes_of_a_function_are_undone_with_its_statement(make, then):
     def write_and_fail():
         functions.connection.execute("INSERT INTO kept(number) VALUES (70)")
         raise then
@@ -471,7 +474,7 @@ def test_what_a_function_has_written_itself_is_undone_with_its_statement(make, t
 def test_rows_that_cannot_be_decoded_undo_a_statement_that_is_alone(writer):
     [answer] = writer.run(Query("INSERT INTO kept(number) VALUES (50) RETURNING CAST(x'ff' AS TEXT)"))
     assert isinstance(answer.error, UnicodeDecodeError)
-    assert writer.rows() == [], "a statement that fails has done nothing"
+    assert writer.rows() == [], "a failed statement has changed the table"
 
 
 def test_rows_that_cannot_be_decoded_undo_a_statement_of_a_group(writer):
@@ -495,15 +498,15 @@ def test_parameters_that_do_not_fit_are_an_error_of_their_caller(writer, params)
     assert writer.rows() == [1, 2, 3, 4]
 
 
-def test_a_connection_of_no_more_use_is_said_to_be_lost(make):
+def test_a_useless_connection_is_reported_as_lost(make):
     writer = make(on_connect=Functions(corrupt=fail(apsw.CorruptError("the disk is malformed"))))
     with pytest.raises(ConnectionLost) as caught:
         writer.run(insert(1), Query("UPDATE kept SET what = corrupt()"), insert(2))
     assert isinstance(caught.value.__cause__, apsw.CorruptError)
 
 
-def test_a_lost_connection_costs_the_jobs_of_its_transaction_and_those_that_wait_are_given_back(make):
-    """Nothing of them is left: they were undone, and wait to begin again."""
+def test_a_lost_connection_costs_the_jobs_of_its_transaction_and_gives_back_the_others(make):
+    """The jobs that are given back were undone, and wait to begin again."""
     calls = []
 
     def corrupt():
@@ -535,7 +538,7 @@ def test_a_lost_connection_costs_the_jobs_of_its_transaction_and_those_that_wait
 
 @pytest.mark.parametrize("target", range(5))
 @pytest.mark.parametrize("moment", range(5))
-def test_whoever_is_interrupted_between_statements_is_undone_alone(writer, moment, target):
+def test_a_job_that_is_interrupted_between_statements_is_undone_alone(writer, moment, target):
     writer.before = lambda position: writer.interrupt(target) if position == moment else None
     answers = writer.run(*map(insert, range(5)))
     kinds = errors(answers)
@@ -543,11 +546,11 @@ def test_whoever_is_interrupted_between_statements_is_undone_alone(writer, momen
     assert kinds == [None] * 4
     assert writer.rows() == [number for number in range(5) if number != target]
     writer.before = lambda position: None
-    assert errors(writer.run(insert(10), insert(11))) == [None, None], "an interrupt is for one job"
+    assert errors(writer.run(insert(10), insert(11))) == [None, None], "the interrupt of one job hit another job"
 
 
 @pytest.mark.parametrize("target", range(5))
-def test_whoever_is_interrupted_while_a_statement_runs_is_undone_alone(make, target):
+def test_a_job_that_is_interrupted_in_its_statement_is_undone_alone(make, target):
     def strike():
         if not struck:
             struck.append(True)
@@ -569,7 +572,7 @@ def test_whoever_is_interrupted_while_a_statement_runs_is_undone_alone(make, tar
 
 
 @pytest.mark.parametrize("bad", ["INSERT INTO kept(number) VALUES (0)", "UPDATE kept SET what = boom()"])
-def test_the_error_of_who_is_interrupted_says_nothing_of_another_statement(make, bad):
+def test_the_error_of_an_interrupted_job_names_no_other_statement(make, bad):
     def strike():
         writer.interrupt(1)
         return 1
@@ -579,13 +582,13 @@ def test_the_error_of_who_is_interrupted_says_nothing_of_another_statement(make,
     answers = writer.run(insert(0), insert(1), secret, insert(3))
     assert errors(answers)[0] is errors(answers)[3] is None
     assert errors(answers)[2] in ("ConstraintError", "Special")
-    assert errors(answers)[1] in INTERRUPTED, "it is told of its own interrupt, not of what another came upon"
+    assert errors(answers)[1] in INTERRUPTED, "the error must be its own interrupt, not the error of another job"
     assert "secret" not in str(answers[1].error)
     assert not any("secret" in note for note in getattr(answers[1].error, "__notes__", ()))
     assert writer.rows() == [0, 3]
 
 
-def test_a_job_that_failed_and_is_interrupted_afterwards_has_failed(make):
+def test_a_failed_job_that_is_interrupted_afterwards_has_failed(make):
     def strike():
         writer.interrupt(1)
         return 1
@@ -598,7 +601,7 @@ def test_a_job_that_failed_and_is_interrupted_afterwards_has_failed(make):
     assert writer.rows() == [1, 2, 3]
 
 
-def test_an_interrupt_of_a_job_that_is_over_is_for_nothing(writer):
+def test_an_interrupt_of_a_job_that_is_over_has_no_effect(writer):
     for number in range(10):
         writer.run(insert(number), insert(100 + number))
         writer.interrupt(0)
@@ -606,7 +609,7 @@ def test_an_interrupt_of_a_job_that_is_over_is_for_nothing(writer):
     assert len(writer.rows()) == 20
 
 
-def test_an_interrupt_that_is_for_no_job_ends_the_statement_that_runs_and_no_other(make):
+def test_an_interrupt_for_no_job_ends_the_running_statement_and_no_other(make):
     def strike():
         writer.connection.interrupt()
         return 1
@@ -620,8 +623,8 @@ def test_an_interrupt_that_is_for_no_job_ends_the_statement_that_runs_and_no_oth
 
 
 @pytest.mark.parametrize("target", [1, 2])
-def test_an_interrupt_of_a_job_that_has_to_begin_again_does_not_hit_the_one_that_runs(make, target):
-    """It has begun, and waits behind the one that runs."""
+def test_an_interrupt_of_a_job_that_must_begin_again_does_not_hit_the_running_job(make, target):
+    """The interrupted job has begun, was undone, and waits behind the running job."""
 
     def strike():
         begun.append(True)
@@ -641,12 +644,12 @@ def test_an_interrupt_of_a_job_that_has_to_begin_again_does_not_hit_the_one_that
     kinds = errors(writer.run(*requests))
     assert len(begun) >= 2
     assert kinds.pop(target) in INTERRUPTED
-    assert kinds == [None, None, "ConstraintError", None], "only the one that was meant"
+    assert kinds == [None, None, "ConstraintError", None], "only the interrupted job may fail"
     assert writer.rows() == [1, *(number for number in (5, 6, 7, 8) if number != 5 + target)]
 
 
-def test_a_job_that_waits_for_a_transaction_of_its_own_and_is_interrupted_does_not_run(writer):
-    """It has begun, and was found out to be none that can share."""
+def test_an_interrupted_job_that_waits_for_its_own_transaction_does_not_run(writer):
+    """The job has begun, and the writer has found that it cannot share a commit."""
     writer.after = lambda position: None if position else writer.interrupt(1)
     kinds = errors(writer.run(insert(1), Query("CREATE TABLE more(x)"), insert(2)))
     assert kinds.pop(1) in INTERRUPTED
@@ -654,13 +657,13 @@ def test_a_job_that_waits_for_a_transaction_of_its_own_and_is_interrupted_does_n
     assert writer.rows("SELECT name FROM sqlite_schema WHERE name = 'more'") == []
 
 
-def test_a_long_statement_is_not_begun_again_for_each_one_that_is_interrupted_beside_it(make):
-    """Else it would never come to its end while others with short deadlines wait."""
+def test_a_long_statement_does_not_begin_again_for_each_interrupt_beside_it(make):
+    """Otherwise the statement would never end while jobs with short deadlines wait beside it."""
 
     def strike():
         begun.append(True)
         for task in [task for task in writer.batch.running if task.position != 10 and not task.is_unwanted][:1]:
-            writer.interrupt(task.position)  # its time is over
+            writer.interrupt(task.position)  # as if its deadline had passed
         return 1
 
     begun = []
@@ -674,7 +677,9 @@ def test_a_long_statement_is_not_begun_again_for_each_one_that_is_interrupted_be
 
 
 class Deaf:
-    """A connection whose commit is interrupted before its first step, as a call from another thread may do."""
+    """A connection whose commit is interrupted before its first step.
+
+    A call from another thread may do so."""
 
     def __init__(self, connection, strike):
         self._connection, self._strike = connection, strike
@@ -690,13 +695,13 @@ class Deaf:
         return self._connection.execute(sql, *more)
 
 
-def test_an_interrupt_that_hits_the_commit_is_for_one_caller(writer):
+def test_an_interrupt_that_hits_the_commit_fails_one_caller(writer):
     transactions = writer.connection._transactions
     transactions.connection = deaf = Deaf(transactions.connection, lambda: writer.interrupt(1))
     kinds = errors(writer.run(insert(1), insert(2), insert(3)))
     transactions.connection = deaf._connection
     assert kinds.pop(1) in INTERRUPTED
-    assert kinds == [None, None], "what nobody interrupted was to be done"
+    assert kinds == [None, None], "a job without an interrupt was not done"
     assert writer.rows() == [1, 3]
 
 
@@ -705,7 +710,7 @@ def test_an_interrupt_that_hits_the_commit_is_for_one_caller(writer):
 
 @pytest.fixture
 def waits(monkeypatch):
-    """Calls functions of the test as a connection begins to wait for a lock, one after the other."""
+    """Functions that a connection calls as it begins to wait for a lock, one at each wait."""
     steps = deque()
     on_busy = LockWait.on_busy
 
@@ -718,7 +723,7 @@ def waits(monkeypatch):
     return steps
 
 
-def test_a_lock_that_cannot_be_had_is_told_to_each(make):
+def test_each_caller_gets_the_error_of_a_lock_that_stays_taken(make):
     writer = make(busy_timeout=0)
     writer.other.execute("BEGIN IMMEDIATE")
     answers = writer.run(insert(1), insert(2), insert(3))
@@ -729,8 +734,8 @@ def test_a_lock_that_cannot_be_had_is_told_to_each(make):
     assert errors(writer.run(insert(1), insert(2), insert(3))) == [None] * 3
 
 
-def test_all_that_wait_together_wait_for_the_lock_together(make, waits):
-    """Else the last ones would wait as often as there are jobs before them."""
+def test_all_jobs_of_a_group_wait_for_the_lock_together(make, waits):
+    """Otherwise the last job would wait once for each job before it."""
     writer = make(busy_timeout=0)
     writer.other.execute("BEGIN IMMEDIATE")
     tries = []
@@ -741,7 +746,7 @@ def test_all_that_wait_together_wait_for_the_lock_together(make, waits):
 
 
 @pytest.mark.parametrize("target", [0, 1])
-def test_an_interrupt_while_all_wait_for_the_lock_is_for_one_caller(make, waits, target):
+def test_an_interrupt_while_all_wait_for_the_lock_fails_one_caller(make, waits, target):
     writer = make(busy_timeout=PATIENCE)
     writer.other.execute("BEGIN IMMEDIATE")
     waits += [lambda: writer.interrupt(target), lambda: writer.other.execute("ROLLBACK")]
@@ -752,18 +757,18 @@ def test_an_interrupt_while_all_wait_for_the_lock_is_for_one_caller(make, waits,
 
 
 @pytest.mark.parametrize("target", [0, 2])
-def test_an_interrupt_while_the_commit_waits_for_a_reader_is_for_one_caller(make, waits, target):
+def test_an_interrupt_while_the_commit_waits_for_a_reader_fails_one_caller(make, waits, target):
     writer = make(busy_timeout=PATIENCE, journal_mode="delete")
-    reader = writer.other.execute("SELECT * FROM sqlite_schema")  # its first row is read, and the lock held
+    reader = writer.other.execute("SELECT * FROM sqlite_schema")  # it has read its first row, and holds the lock
     waits += [lambda: writer.interrupt(target), reader.close]
     kinds = errors(writer.run(insert(0), insert(1), insert(2)))
     reader.close()
     assert kinds.pop(target) in (*INTERRUPTED, "BusyError")
-    assert kinds == [None, None], "what nobody interrupted was to be done"
+    assert kinds == [None, None], "a job without an interrupt was not done"
     assert writer.rows() == [number for number in range(3) if number != target]
 
 
-def test_a_commit_that_waits_in_vain_for_a_reader_is_told_to_each(make):
+def test_each_caller_gets_the_error_of_a_commit_that_waits_in_vain(make):
     writer = make(busy_timeout=0, journal_mode="delete")
     reader = writer.other.execute("SELECT * FROM sqlite_schema")
     answers = writer.run(insert(0), insert(1), insert(2))
@@ -796,8 +801,8 @@ def test_a_commit_that_fails_rejects_all_of_its_callers(make, error):
 
 
 @pytest.mark.parametrize("target", [None, 1])
-def test_an_error_that_comes_behind_the_commit_does_not_make_it_be_done_twice(make, target):
-    """A hook of the log is called when all is durable."""
+def test_an_error_after_the_commit_does_not_repeat_the_writes(make, target):
+    """SQLite calls the hook of the log once the commit is durable."""
 
     def hook(connection, name, pages):
         if failing:
@@ -816,7 +821,7 @@ def test_an_error_that_comes_behind_the_commit_does_not_make_it_be_done_twice(ma
     assert writer.rows() == [1, 2, 3, 4, 5]
 
 
-def test_closing_raises_nothing_whatever_hooks_do(make):
+def test_closing_raises_nothing_even_if_a_hook_raises(make):
     failing = []
 
     def hook():
@@ -837,7 +842,7 @@ def test_closing_raises_nothing_whatever_hooks_do(make):
 
 
 @pytest.mark.parametrize("how", [*ROLLBACKS, "commit", "busy"])
-def test_no_error_tells_of_the_statement_of_another_caller(make, how):
+def test_no_error_names_the_statement_of_another_caller(make, how):
     refusing = []
     writer = make(
         ROLLS_BACK,
@@ -878,7 +883,7 @@ KINDS = {
     "pragma": lambda n: Query(f"PRAGMA cache_size = {n}"),
     "ddl": lambda n: Query(f"CREATE TABLE t{n} AS SELECT tick()"),
 }
-MINUS_ONE = "INTO kept(number) SELECT i FROM (SELECT ? AS i UNION ALL SELECT -1)"  # which is there
+MINUS_ONE = "INTO kept(number) SELECT i FROM (SELECT ? AS i UNION ALL SELECT -1)"  # the table holds -1 already
 BAD_KINDS = {
     "twice": lambda n: Query(f"INSERT {MINUS_ONE} WHERE tick()", (n,)),
     "rolls back": lambda n: Query(f"INSERT OR ROLLBACK {MINUS_ONE}", (n,)),
@@ -898,7 +903,7 @@ WRITES = {"ok": 1, "returning": 1, "known": 1, "own text": 1, "many": 2, "transa
     kinds=st.lists(st.sampled_from([*KINDS, *KINDS, *BAD_KINDS]), min_size=1, max_size=12),
     strikes=st.dictionaries(st.integers(0, 30), st.integers(0, 11), max_size=4),
 )
-def test_the_table_holds_what_was_acknowledged_and_nothing_else(any_writer, kinds, strikes):
+def test_the_table_holds_exactly_the_acknowledged_writes(any_writer, kinds, strikes):
     writer, strike = any_writer
     writer.other.execute("DELETE FROM kept WHERE number >= 0; DELETE FROM child")
     numbers = [10 * (position + 1) for position in range(len(kinds))]

@@ -1,4 +1,4 @@
-"""Group commit in a crew: small writes that wait together, and all that may happen to one of them."""
+"""Group commit in a crew: small writes share a commit, and each of them may fail alone."""
 
 import random
 import re
@@ -29,13 +29,13 @@ from tests.support.groups import Held, asked, child_held, counted, fail, insert,
 
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch):
-    """Let a slow machine cut no group short."""
+    """Let a group take a minute, so that a slow machine does not end it early."""
     monkeypatch.setattr("actors.databases.sqlite.writer._LONGEST", 60.0)
 
 
 @pytest.fixture
 def functions():
-    """SQL functions of the connections of `db`, by name; to be filled before they are used."""
+    """The SQL functions of the connections of `db`, by name. A test adds its own at first."""
     return {}
 
 
@@ -54,7 +54,7 @@ def numbers(db):
     return db.ask(Query("SELECT number FROM kept ORDER BY number")).column(0)
 
 
-def test_a_crew_commits_once_what_waits_together(db, path):
+def test_writes_that_wait_together_are_one_commit(db, path):
     with counted(path) as written:
         with writer_held(db):
             replies = asked(db, *map(insert, range(100)))
@@ -64,7 +64,7 @@ def test_a_crew_commits_once_what_waits_together(db, path):
     assert numbers(db) == [*range(100)]
 
 
-def test_a_crew_of_children_commits_together_what_waits_together(start, path, tmp_path):
+def test_writes_that_wait_together_are_one_commit_in_children(start, path, tmp_path):
     db = start(ChildProcess(path), size=1)
     db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY, what TEXT DEFAULT '')"))
     with counted(path) as written:
@@ -174,7 +174,7 @@ def test_the_error_of_a_statement_that_ran_in_a_group_says_that_it_ran(db, funct
     assert "while it ran" in str(error_of(slow))
 
 
-def test_how_long_a_statement_of_a_group_ran_is_told(start, path, caplog):
+def test_the_log_says_how_long_a_statement_of_a_group_ran(start, path, caplog):
     held, began = Held(), time.monotonic()
     database = SQLite(path, on_connect=lambda connection: connection.create_scalar_function("held", held))
     db = start(database, size=1, restart=RestartPolicy(grace=0.01))
@@ -204,8 +204,8 @@ def test_many_cancels_of_one_group(db, functions):
     assert numbers(db) == [*range(1, 40, 2)]
 
 
-def test_who_shares_a_group_with_a_statement_that_ignores_its_interrupt_is_answered(start, path):
-    """Its worker is given up, and its thread does not come back: nobody is to wait for that."""
+def test_the_neighbour_of_a_statement_that_ignores_its_interrupt_is_answered(start, path):
+    """The crew gives up the worker, whose thread does not come back. No caller may wait for it."""
     held = Held()
     database = SQLite(path, busy_timeout=0, on_connect=lambda c: c.create_scalar_function("held", held))
     db = start(database, size=1, restart=RestartPolicy(grace=0.01))
@@ -217,7 +217,7 @@ def test_who_shares_a_group_with_a_statement_that_ignores_its_interrupt_is_answe
         assert replies[1].cancel()
         assert isinstance(error_of(replies[1]), QueryCancelled)
         for reply in (replies[0], replies[2]):
-            # Begun, or taken back and run by the next writer, for which the lock is not free.
+            # The job was begun, or the next writer took it over and could not get the lock.
             assert isinstance(error_of(reply), (WorkerDied, apsw.BusyError))
     finally:
         held.opened.set()
@@ -226,7 +226,7 @@ def test_who_shares_a_group_with_a_statement_that_ignores_its_interrupt_is_answe
     assert db.ask(insert(5), timeout=PATIENCE).rowcount == 1
 
 
-def test_who_shares_a_group_with_a_statement_that_ignores_its_interrupt_is_no_suspect(start, path):
+def test_the_neighbour_of_a_statement_that_ignores_its_interrupt_is_no_suspect(start, path):
     gates = [Held(), Held(), Held()]
     waiting = iter(gates)
 
@@ -245,7 +245,7 @@ def test_who_shares_a_group_with_a_statement_that_ignores_its_interrupt_is_no_su
         gate.opened.set()
         error_of(replies[0])
         assert eventually(lambda: not db.ask(Status()).stuck)
-    assert error_of(db.ask(insert(50), block=False)) is None, "it has killed nobody"
+    assert error_of(db.ask(insert(50), block=False)) is None, "the statement counts as poison"
 
 
 def test_a_group_whose_worker_dies_is_rejected_and_the_next_writes_go_on(db, functions):
@@ -265,8 +265,8 @@ def test_a_group_whose_worker_dies_is_rejected_and_the_next_writes_go_on(db, fun
     [Script("INSERT INTO kept(number) VALUES (7)"), Transaction([insert(7)]), Call(lambda c: None), insert(7)],
     ids=["script", "transaction", "call", "query"],
 )
-def test_what_is_taken_back_from_the_writer_because_of_another_one_waits_for_the_writer(db, functions, request_):
-    """A cancel takes back what the writer was sent and has not begun: here all that waits."""
+def test_a_job_that_another_jobs_cancel_takes_back_waits_for_the_writer(db, functions, request_):
+    """A cancel takes back all jobs that were sent to the writer and have not begun."""
     functions["held"] = held = Held()
     with writer_held(db):
         first, kept, gone = asked(db, Script("INSERT INTO kept(number) SELECT held()"), request_, insert(9))
@@ -279,7 +279,7 @@ def test_what_is_taken_back_from_the_writer_because_of_another_one_waits_for_the
     assert isinstance(error_of(gone), QueryCancelled)
 
 
-def test_what_was_sent_ahead_of_a_cancelled_write_keeps_its_order(db, functions):
+def test_writes_around_a_cancelled_write_keep_their_order(db, functions):
     functions["held"] = held = Held()
     db.ask(Script("CREATE TABLE log(id INTEGER PRIMARY KEY AUTOINCREMENT, number)"))
     add = [Script(f"INSERT INTO log(number) VALUES ({number})") for number in range(10)]
@@ -294,7 +294,7 @@ def test_what_was_sent_ahead_of_a_cancelled_write_keeps_its_order(db, functions)
 
 
 def test_nothing_is_written_twice_while_jobs_are_taken_back_and_begun_again(db):
-    """Rolled back, taken back, held over: each write is done once, or never."""
+    """A write may be rolled back, taken back or delayed. It is done once, or never."""
     db.ask(Script("CREATE TABLE log(number)"))
     generator = random.Random(5)
     for first in range(0, 1000, 50):
@@ -323,7 +323,7 @@ def test_nothing_is_written_twice_while_jobs_are_taken_back_and_begun_again(db):
         assert {*done} | late == {*there}
 
 
-def test_whatever_becomes_of_two_thousand_writes_the_table_tells_the_same(db):
+def test_the_table_agrees_with_the_answers_to_two_thousand_writes(db):
     db.ask(insert(-1))
     lock = threading.Lock()
     asked_for: list[tuple[int, int, Reply]] = []
@@ -344,18 +344,18 @@ def test_whatever_becomes_of_two_thousand_writes_the_table_tells_the_same(db):
     ]
 
     def ask(seed):
-        luck = random.Random(seed)
+        generator = random.Random(seed)
         for number in range(seed * 500, seed * 500 + 500):
             n = 2 * number
-            kind = luck.randrange(len(kinds) if luck.random() < 0.1 else 7)
-            timeout = luck.choice([None, None, None, 0.0, 0.001, 0.01, 0.05])
+            kind = generator.randrange(len(kinds) if generator.random() < 0.1 else 7)
+            timeout = generator.choice([None, None, None, 0.0, 0.001, 0.01, 0.05])
             request = kinds[kind](n, timeout)
             reply = db.ask(request, block=False)
             with lock:
                 asked_for.append((n, 2 if kind in (5, 6) else 1, request, reply))
-            if luck.random() < 0.2:
-                asked_for[luck.randrange(len(asked_for))][-1].cancel()
-            if luck.random() < 0.1:
+            if generator.random() < 0.2:
+                asked_for[generator.randrange(len(asked_for))][-1].cancel()
+            if generator.random() < 0.1:
                 reply.exception(PATIENCE)
 
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
@@ -373,7 +373,7 @@ def test_whatever_becomes_of_two_thousand_writes_the_table_tells_the_same(db):
         elif getattr(error, "executed", False) is False:
             right = not any(present)
         else:
-            right = isinstance(request, Script)  # of which nobody knows
+            right = isinstance(request, Script)  # the outcome of a script is unknown
         if not right:
             wrong.append((request, error, present))
     assert wrong == []

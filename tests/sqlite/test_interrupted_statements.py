@@ -1,4 +1,7 @@
-"""An interrupt that hits any statement of a request, or one of the crew's own, leaves nothing for the next request."""
+"""An interrupt leaves nothing for the next request.
+
+It may hit any statement of a request, or a statement of the crew itself.
+"""
 
 from contextlib import suppress
 from itertools import count
@@ -48,7 +51,7 @@ KINDS = {
 
 @pytest.fixture
 def closing():
-    """Closes connections at the end of the test."""
+    """Close connections at the end of the test."""
     opened = []
 
     def closed_later(connection):
@@ -61,7 +64,7 @@ def closing():
 
 
 class At:
-    """Calls a function at the beginning of the `at`-th statement of a connection, while a block runs."""
+    """Calls a function as the `at`-th statement of a connection begins, while a block runs."""
 
     def __init__(self, connection, at, strike):
         self._connection = connection.connection
@@ -83,7 +86,7 @@ class At:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", REQUESTS)
-def test_an_interrupt_of_any_statement_leaves_the_connection_as_it_was(path, closing, name, kind):
+def test_an_interrupt_of_any_statement_leaves_the_connection_clean(path, closing, name, kind):
     connection = closing(KINDS[kind](path))
     connection.execute(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1)"))
     interrupted = 0
@@ -95,7 +98,7 @@ def test_an_interrupt_of_any_statement_leaves_the_connection_as_it_was(path, clo
         interrupted += not is_done
         rows = connection.execute(Query("DELETE FROM kept WHERE number IN (7, 8) RETURNING number")).rows
         assert bool(rows) == (is_done and "read" not in name and name != "pragma")
-        assert connection.execute(insert(9)).rowcount == 1, "it can be written to as before"
+        assert connection.execute(insert(9)).rowcount == 1, "the connection cannot write"
         assert connection.execute(Query("DELETE FROM kept WHERE number = 9")).rowcount == 1
         if struck.left > 0:
             break
@@ -106,14 +109,14 @@ GROUP = [
     (insert(0), [0]),
     (Query(f"{INSERT} RETURNING *", many=[(1,), (2,)]), [1, 2]),
     (Transaction([READ, insert(3), insert(4)]), [3, 4]),
-    (Query(INSERT, ("text",)), []),  # which fails
+    (Query(INSERT, ("text",)), []),  # this request fails
     (insert(5), [5]),
 ]
-"""Requests that share a commit, and what each inserts."""
+"""Requests that share a commit, and the numbers that each inserts."""
 
 
 @pytest.mark.parametrize("position", range(len(GROUP)))
-def test_an_interrupt_of_one_of_a_group_hits_that_one_at_any_statement(path, closing, position):
+def test_an_interrupt_of_one_job_of_a_group_hits_that_job_at_any_statement(path, closing, position):
     interrupted = 0
     for at in count(1):
         writer = closing(Writer(path.with_name(f"{at}.db"), "CREATE TABLE kept(number INTEGER PRIMARY KEY)"))

@@ -1,4 +1,7 @@
-"""After an answer the idle worker holds nothing: no result, no error, no frame, no cursor, no lock."""
+"""After an answer the idle worker holds nothing.
+
+It keeps no result, no error, no frame, no cursor and no lock.
+"""
 
 import gc
 import weakref
@@ -26,7 +29,7 @@ from tests.support.fakes import FakeDatabase, Gate, lost
 
 
 class Thing:
-    """Something whose end can be seen."""
+    """An object that can have a weak reference."""
 
 
 class Failure(Exception):
@@ -39,12 +42,12 @@ def is_idle(db):
 
 @pytest.fixture
 def things():
-    """References to what may not outlive its use."""
+    """Weak references to objects that must not outlive their use."""
     return []
 
 
 def died(things):
-    """Wait until all of them are gone, by reference counting alone."""
+    """Wait until all things are gone, by reference counting alone."""
     assert things
     gc.disable()
     try:
@@ -67,7 +70,7 @@ def test_an_idle_worker_does_not_hold_the_last_result(start, things):
     assert died(things)
     reply = db.ask(Query("big"), block=False)
     assert isinstance(reply.get(timeout=PATIENCE).scalar(), Thing)
-    assert things[-1]() is not None, "the reply itself keeps it, for whoever asks again"
+    assert things[-1]() is not None, "the reply must keep its answer for a second get()"
     del reply
     assert died(things)
 
@@ -93,7 +96,7 @@ def test_an_idle_worker_does_not_hold_the_last_error(start, things):
 
 
 @pytest.mark.parametrize("make_error", [Failure, SystemExit, lost])
-def test_an_error_that_the_caller_keeps_does_not_keep_the_frames_it_came_through(start, things, make_error):
+def test_an_error_that_the_caller_keeps_does_not_keep_its_frames(start, things, make_error):
     db = start(FakeDatabase({"bad": fail_with(things, make_error)}), size=1)
     with pytest.raises((Failure, WorkerDied)) as kept:
         db.ask(Query("bad"), timeout=PATIENCE)
@@ -113,7 +116,7 @@ def test_an_error_that_the_caller_keeps_does_not_keep_its_request_or_its_reply(s
     assert kept is not None
 
 
-def test_an_error_with_causes_and_contexts_keeps_the_frames_of_none_of_them(start, things):
+def test_an_error_keeps_no_frames_of_its_causes_and_contexts(start, things):
     def fail():
         try:
             try:
@@ -177,15 +180,15 @@ def test_dead_workers_and_their_connections_are_collected(start):
     class Crew(Supervisor):
         worker_class = Counted
 
-    # A new error each time: one that is raised twice collects the frames of both.
+    # Each death has a new error, since an error that is raised twice keeps the frames of both.
     database = FakeDatabase({"bad": lambda: exec("raise SystemExit")})
     db = Crew.start(database, size=2, restart=RestartPolicy(max_restarts=1000, backoff_initial=0.0, poison_after=0))
     with db:
         for _ in range(50):
             assert isinstance(error_of(db.ask(Query("bad"), block=False)), WorkerDied)
         assert eventually(lambda: up(db) == 2)
-        # The error of the last death, which the supervisor keeps to tell of it, may lead back to
-        # its worker.
+        # The supervisor keeps the error of the last death for its reports. That error may lead
+        # back to its worker.
         assert eventually(lambda: gc.collect() >= 0 and len(born) <= 3), f"{len(born)} workers for 2 slots"
         assert database.open_connections == 2
     assert len(database.connections) >= 52
@@ -201,7 +204,7 @@ def test_a_crew_that_has_ended_is_collected_with_all_its_parts(things):
 
 
 class Text(str):
-    """A parameter whose end can be seen."""
+    """A parameter that can have a weak reference."""
 
     __slots__ = ("__weakref__",)
 
@@ -254,7 +257,7 @@ def test_an_error_of_a_users_function_keeps_neither_its_request_nor_a_reply(star
 
 @pytest.fixture(params=["wal", "delete"])
 def file(request, path):
-    """A file with a table, in each of the two journal modes that people use."""
+    """A file with a table, in each of the two usual journal modes."""
     database = SQLite(path, journal_mode=request.param)
     with Supervisor.start(database, size=1) as db:
         db.ask(Script("CREATE TABLE t(x INTEGER PRIMARY KEY, y); INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)"))
@@ -266,8 +269,7 @@ def test_the_check_for_locks_sees_a_reader(file):
     cursor = reader.cursor()
     rows = cursor.execute("SELECT * FROM t")
     next(rows)
-    # In WAL mode a reader stands in the way of a checkpoint only when there is something to check
-    # in.
+    # In WAL mode a reader blocks a checkpoint only if the log has changes to write back.
     writer = apsw.Connection(str(file.path))
     if file.journal_mode == "wal":
         writer.execute("INSERT INTO t VALUES (4, 4)")
@@ -300,7 +302,7 @@ OVERFLOW = "abs(-9223372036854775807 - 1)"
 
 FAILING = [
     Query("SELECT nothing FROM t"),
-    Query(f"SELECT CASE x WHEN 1 THEN 1 ELSE {OVERFLOW} END FROM t"),  # after a row: the cursor is open
+    Query(f"SELECT CASE x WHEN 1 THEN 1 ELSE {OVERFLOW} END FROM t"),  # it fails after a row, while the cursor is open
     Query("INSERT INTO t VALUES (1, 1)"),
     Query("SELECT x FROM t WHERE x = ?", (object(),)),
     Query("SELECT x FROM t; SELECT y FROM t"),

@@ -1,4 +1,4 @@
-"""Values on their way into a statement and out of it, and what happens to those that do not fit."""
+"""Parameters: values go into a statement and come back, or are refused if they do not fit."""
 
 import decimal
 import enum
@@ -44,7 +44,7 @@ def db(start):
         ("SELECT :a", MappingProxyType({"a": 1}), (1,)),
         ("SELECT :größe", {"größe": 1}, (1,)),
         ("SELECT ?1", {"1": "by its number"}, ("by its number",)),
-        # A name that the statement does not have is of no interest, as in SQLite's own shell.
+        # A name that the statement does not have is ignored, as in SQLite's own shell.
         ("SELECT :a", {"a": 1, "b": 2}, (1,)),
         # Names are numbered in the order in which they first appear.
         ("SELECT :a, :b, :a", (1, 2), (1, 2, 1)),
@@ -54,7 +54,7 @@ def db(start):
 )
 def test_parameters_are_given_by_position_or_by_name(db, sql, params, row):
     assert db.ask(Query(sql, params)).rows == [row]
-    assert db.ask(Query(sql, params)).rows == [row], "a statement that is remembered takes them in the same way"
+    assert db.ask(Query(sql, params)).rows == [row], "a remembered statement takes other parameters"
 
 
 def test_a_query_keeps_the_parameters_it_was_made_with(db):
@@ -80,7 +80,7 @@ def test_parameters_that_do_not_fit_the_statement_are_refused_before_it_runs(db,
     with same_workers(db):
         with pytest.raises(error, match=text) as caught:
             db.ask(Query(sql, params))
-        assert any("INSERT INTO kept" in note for note in caught.value.__notes__), "the error names its statement"
+        assert any("INSERT INTO kept" in note for note in caught.value.__notes__), "the error names no statement"
         assert db.ask(Query("SELECT count(*) FROM kept")).scalar() == 0
 
 
@@ -135,7 +135,7 @@ class Text(str):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_every_type_of_sqlite_comes_back_as_it_went_in(db, value, kind, comes_back):
+def test_a_value_of_every_type_of_sqlite_comes_back_unchanged(db, value, kind, comes_back):
     db.ask(Query("INSERT INTO kept VALUES (?)", (value,)))
     [(kept, stored_as)] = db.ask(Query("SELECT value, typeof(value) FROM kept")).rows
     assert (type(kept), kept, stored_as) == (type(comes_back), comes_back, kind)
@@ -153,7 +153,7 @@ VALUES = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=20))
-def test_any_row_of_values_comes_back_as_it_went_in(values):
+def test_any_row_of_values_comes_back_unchanged(values):
     connection = SQLite().connect()
     try:
         sql = f"SELECT {', '.join('?' * len(values))}"
@@ -164,7 +164,7 @@ def test_any_row_of_values_comes_back_as_it_went_in(values):
         connection.close()
 
 
-def test_an_integer_beyond_64_bits_is_an_error_and_never_cut_off(db):
+def test_an_integer_beyond_64_bits_is_an_error_and_is_never_cut_off(db):
     for value in (INT_MAX + 1, INT_MIN - 1, 10**30):
         with same_workers(db), pytest.raises(OverflowError):
             db.ask(Query("INSERT INTO kept VALUES (?)", (value,)))
@@ -176,7 +176,7 @@ def test_a_sum_beyond_64_bits_is_an_error_of_the_statement(db):
         db.ask(Query("SELECT sum(column1) FROM (VALUES (?), (1))", (INT_MAX,)))
 
 
-def test_a_lone_surrogate_is_refused_wherever_it_stands(db):
+def test_a_lone_surrogate_is_refused_in_each_place(db):
     for query in (
         Query("INSERT INTO kept VALUES (?)", ("half \ud83d a pair",)),
         Query("INSERT INTO kept VALUES ('half \ude00 a pair')"),
@@ -193,12 +193,12 @@ def test_text_in_the_database_that_is_not_utf_8_is_an_error_of_its_statement_alo
     for _ in ("for the first time", "and again"):
         with same_workers(db), pytest.raises(UnicodeDecodeError):
             db.ask(Query("SELECT value FROM kept"))
-    # A blob has no encoding, so the bytes can be had all the same.
+    # A blob has no encoding, so a cast to a blob returns the bytes.
     assert db.ask(Query("SELECT CAST(value AS BLOB) FROM kept")).column(0)[1] == b"a\xffb"
 
 
 class Opaque:
-    """Something that SQLite has no type for."""
+    """An object for which SQLite has no type."""
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ class Opaque:
     [decimal.Decimal("1.5"), Opaque(), 1j, {1, 2}, [1], {"a": 1}, range(3), Opaque, iter([1])],
     ids=lambda value: type(value).__name__,
 )
-def test_a_type_that_sqlite_does_not_have_is_a_clear_error_for_its_caller(db, value):
+def test_a_type_that_sqlite_does_not_have_is_an_error_that_names_it(db, value):
     with same_workers(db):
         with pytest.raises(TypeError, match=f"argument #2: type .*{type(value).__name__}"):
             db.ask(Query("INSERT INTO kept SELECT ? + ?", (1, value)))
@@ -228,16 +228,16 @@ class Secretive:
 
 
 def shown(error):
-    """Return all that an error says to whoever prints it, its causes included."""
+    """Return the whole text of an error as a program prints it, with its causes."""
     return "".join([repr(error), str(error), *error.__notes__, *traceback.format_exception(error)])
 
 
 @pytest.mark.parametrize(
     ("sql", "params"),
     [
-        ("INSERT INTO secrets VALUES (?)", (SECRET,)),  # it is there already
+        ("INSERT INTO secrets VALUES (?)", (SECRET,)),  # the value is in the table already
         ("INSERT INTO secrets VALUES (:it)", {"it": SECRET}),
-        ("INSERT INTO secrets VALUES (?)", (SECRET.encode(),)),  # no blobs there
+        ("INSERT INTO secrets VALUES (?)", (SECRET.encode(),)),  # the table takes no blobs
         ("INSERT INTO secrets VALUES (?)", (Secretive(),)),
         ("INSERT INTO secrets VALUES (?)", (SECRET, SECRET)),
         ("INSERT INTO secrets VALUES (:it)", {"at": SECRET}),

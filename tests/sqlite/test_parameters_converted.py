@@ -1,4 +1,7 @@
-"""Values of classes that SQLite does not have: refused by their class, or stored as the program says."""
+"""Values of classes that SQLite does not have.
+
+They are refused by the name of their class, or stored as the program converts them.
+"""
 
 import datetime as dt
 import decimal
@@ -25,7 +28,7 @@ VALUES = {
 
 @pytest.fixture(params=["threads", "children", "memory"])
 def start_crew(request, start, path):
-    """Start a crew of each kind, and let each of its new connections begin with a function."""
+    """Start a crew of each kind. Each new connection of it calls a function first."""
 
     def start_one(on_connect):
         database = SQLite(path if request.param != "memory" else ":memory:", on_connect=on_connect)
@@ -36,7 +39,7 @@ def start_crew(request, start, path):
     return start_one
 
 
-def test_a_class_that_sqlite_does_not_have_is_refused_by_its_name_whatever_the_request(start_crew):
+def test_a_class_that_sqlite_does_not_have_is_refused_by_its_name_in_every_request(start_crew):
     db = start_crew(None)
     with same_workers(db):
         for way, ask in WAYS.items():
@@ -60,7 +63,7 @@ def test_a_connection_that_converts_parameters_does_so_in_every_request(start_cr
 
 
 @needs_conversion
-def test_a_class_that_the_program_does_not_convert_either_is_refused_in_the_programs_words(start_crew):
+def test_a_class_that_the_program_refuses_is_refused_in_the_words_of_the_program(start_crew):
     db = start_crew(teach)
     with same_workers(db):
         for ask in WAYS.values():
@@ -69,7 +72,7 @@ def test_a_class_that_the_program_does_not_convert_either_is_refused_in_the_prog
 
 
 @needs_conversion
-def test_a_connection_that_is_opened_anew_converts_as_before(start_crew):
+def test_a_connection_that_is_opened_again_converts_as_before(start_crew):
     db = start_crew(teach)
     value = decimal.Decimal("1.50")
     db.ask(Query("CREATE TEMP TABLE gone(it)"))

@@ -1,4 +1,7 @@
-"""Parameters that lie in a buffer: stored as they were when they were asked, the same by every way to ask."""
+"""Parameters in a buffer.
+
+Every way to ask stores the content that the buffer had when the request was made.
+"""
 
 import array
 import ctypes
@@ -15,7 +18,7 @@ from tests.support.ways_to_ask import WAYS, Name
 
 
 class Number(ctypes.c_double):
-    """A number in a buffer of its own, as NumPy has them."""
+    """A number in a buffer of its own, like the numbers of NumPy."""
 
     def item(self):
         return self.value
@@ -39,14 +42,14 @@ class Wide(ctypes.c_longdouble):
 
 
 class Array(ctypes.c_double * 2):
-    """What is no number, though it has an item."""
+    """An array, which is not a number though it has an `item` method."""
 
     def item(self):
         return self[0]
 
 
 class Blob(bytes):
-    """Some bytes of a class of their own."""
+    """Bytes of a class of their own."""
 
 
 class Level(enum.IntEnum):
@@ -105,7 +108,7 @@ def db(request, start, path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_value_in_a_buffer_is_stored_as_what_it_stands_for(db, way):
+def test_a_value_in_a_buffer_is_stored_as_its_value(db, way):
     for name, (make, stored) in STORED.items():
         value, kind = WAYS[way](db, make())
         assert (type(value), value, kind) == (type(stored), stored, KINDS[type(stored)]), name
@@ -136,7 +139,7 @@ def test_numbers_of_numpy_are_stored_as_numbers_and_their_arrays_are_refused(db)
                 ask(db, given)
 
 
-# --- refused where it is asked ------------------------------------------------------------
+# --- refused in the caller ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", REFUSED)
@@ -157,7 +160,7 @@ def test_another_buffer_is_refused_with_its_place_and_its_class(make, place, val
         make(given)
 
 
-def test_the_refusal_of_a_buffer_tells_the_remedy_and_not_the_value():
+def test_the_refusal_of_a_buffer_names_the_remedy_and_not_the_value():
     with pytest.raises(TypeError) as caught:
         Query("SELECT ?", (ctypes.create_string_buffer(b"hunter2"),))
     assert "bytes(value)" in str(caught.value)
@@ -165,7 +168,7 @@ def test_the_refusal_of_a_buffer_tells_the_remedy_and_not_the_value():
     assert "hunter2" not in repr(caught.value)
 
 
-def test_the_refusal_of_parameters_for_many_runs_tells_which_run():
+def test_the_refusal_of_parameters_for_many_runs_names_the_run():
     with pytest.raises(TypeError, match=r"^Query\(many\), run 2 must be a sequence of values"):
         Query("SELECT ?", many=[(1,), 2])
     with pytest.raises(TypeError, match=r"^Query\(many\), run 2 by name needs str names, not int"):
@@ -177,7 +180,7 @@ def test_a_value_without_a_buffer_is_left_to_the_driver(value):
     assert Query("SELECT ?", (value,)).params[0] is value
 
 
-# --- as it was when it was asked ----------------------------------------------------------
+# --- stored as at the time of asking ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -194,7 +197,7 @@ def test_a_value_without_a_buffer_is_left_to_the_driver(value):
     ],
 )
 @pytest.mark.parametrize("wrap", [bytearray, mapped, memoryview, lambda content: memoryview(bytearray(content))])
-def test_a_request_keeps_the_bytes_that_it_was_made_with(make, wrap):
+def test_a_request_keeps_the_bytes_with_which_it_was_made(make, wrap):
     value = wrap(b"before")
     kept = make(value)
     if not isinstance(value, memoryview) or not value.readonly:
@@ -204,7 +207,7 @@ def test_a_request_keeps_the_bytes_that_it_was_made_with(make, wrap):
 
 def test_a_buffer_that_changes_while_its_query_waits_is_stored_as_it_was(db):
     value = bytearray(b"before")
-    with same_workers(db), db.transaction() as tx:  # which lets the query wait
+    with same_workers(db), db.transaction() as tx:  # the query waits for it
         reply = db.ask(Query("INSERT INTO kept VALUES (?)", (value,)), block=False)
         value[:] = b"after!"
         tx.rollback()

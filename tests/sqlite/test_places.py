@@ -1,4 +1,4 @@
-"""Where a SQLite database is: links, URIs, other folders, logs that are removed; and copies of it."""
+"""The place of a SQLite database: links, URIs, folders, removed logs and copies."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ KINDS = {"thread": lambda database: database, "child": ChildProcess}
 
 @pytest.fixture(params=KINDS)
 def on(request):
-    """Make a crew's database of another, on threads or in children."""
+    """Return a function that turns a database into one for threads or for children."""
     return KINDS[request.param]
 
 
@@ -59,7 +59,7 @@ def add(number):
 
 @pytest.fixture
 def link(tmp_path):
-    """A link in one folder to a database in another, by way of a link to that folder."""
+    """A link to a database in another folder, through a link to that folder."""
     (tmp_path / "real").mkdir()
     (tmp_path / "by").symlink_to(tmp_path / "real")
     made(tmp_path / "real" / "app.db", 1)
@@ -68,7 +68,7 @@ def link(tmp_path):
     return link
 
 
-def test_what_another_process_commits_is_seen_through_a_link(start, on, link):
+def test_a_commit_of_another_process_is_seen_through_a_link(start, on, link):
     other = apsw.Connection(str(link.resolve()))
     other.execute("INSERT INTO kept VALUES (2)")
     db = start(on(SQLite(link, readonly=True)), size=2)
@@ -94,7 +94,7 @@ def test_a_link_that_leads_elsewhere_is_followed(start, on, link, tmp_path):
     assert not (tmp_path / "link.db-wal").exists()
 
 
-def test_a_database_behind_a_link_is_noticed_to_be_replaced(start, on, link, tmp_path):
+def test_a_replaced_database_behind_a_link_is_noticed(start, on, link, tmp_path):
     real = link.resolve()
     db = start(on(link), size=2)
     assert numbers(db) == [1]
@@ -123,7 +123,7 @@ def test_a_backup_onto_a_link_replaces_the_file_behind_it(start, on, path, link)
 @pytest.mark.parametrize(
     "text", ["app.db", "file:app.db", "file:./app.db", "file:app.db?psow=1", "file:app%2Edb#fragment", "./app.db"]
 )
-def test_a_relative_place_is_one_file_wherever_the_program_goes(start, on, tmp_path, monkeypatch, text):
+def test_a_relative_place_is_one_file_in_spite_of_a_change_of_the_folder(start, on, tmp_path, monkeypatch, text):
     made(tmp_path / "app.db", 1)
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -137,7 +137,7 @@ def test_a_relative_place_is_one_file_wherever_the_program_goes(start, on, tmp_p
 
 @pytest.mark.parametrize("folder", ["{}", "/{}", "//{}", "file:{}", "file://{}", "file://localhost{}", "file:///{}"])
 @pytest.mark.parametrize("name", ["app.db", "u%231.db"])
-def test_to_read_only_makes_no_file_however_the_place_is_written(start, on, tmp_path, folder, name):
+def test_a_crew_that_only_reads_makes_no_file_for_any_form_of_the_place(start, on, tmp_path, folder, name):
     is_uri = folder.startswith("file:")
     file = tmp_path / (name.replace("%23", "#") if is_uri else name)
     made(file, 1)
@@ -162,7 +162,7 @@ def test_to_read_only_makes_no_file_however_the_place_is_written(start, on, tmp_
         ("mode=memory", False),
     ],
 )
-def test_memory_is_what_sqlite_holds_to_be_memory(text, in_memory, tmp_path, monkeypatch):
+def test_a_database_is_in_memory_exactly_if_sqlite_says_so(text, in_memory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     database = SQLite(text)
     assert database.in_memory is in_memory
@@ -171,7 +171,7 @@ def test_memory_is_what_sqlite_holds_to_be_memory(text, in_memory, tmp_path, mon
 
 
 @pytest.mark.parametrize("text", ["file:/x?vfs=memdb", "file:named?mode=memory&cache=shared", "file::memory:"])
-def test_a_database_in_memory_by_its_uri_keeps_what_is_written(start, on, text):
+def test_a_database_in_memory_by_its_uri_keeps_its_rows(start, on, text):
     db = start(on(SQLite(text)))
     db.ask(Script("CREATE TABLE kept(number)"))
     with same_workers(db):
@@ -200,7 +200,7 @@ os.kill(os.getpid(), 9)
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("endings", ["-wal", "-shm", "-wal -shm"])
-def test_what_was_acknowledged_is_there_though_the_log_was_removed(path, kind, endings):
+def test_acknowledged_writes_are_kept_though_the_log_was_removed(path, kind, endings):
     made(path, 1)
     program = subprocess.run(
         [sys.executable, "-c", WRITER, kind, str(path)],
@@ -218,7 +218,7 @@ def test_what_was_acknowledged_is_there_though_the_log_was_removed(path, kind, e
 
 
 def rows_of(path):
-    """Return the numbers in a file, or `None` as long as a child of a program that was killed has it locked."""
+    """Return the numbers in a file, or `None` while a child of a killed program holds a lock."""
     try:
         connection = apsw.Connection(str(path))
         found = [number for (number,) in connection.execute("SELECT number FROM kept ORDER BY number")]
@@ -230,7 +230,7 @@ def rows_of(path):
 
 
 @pytest.mark.parametrize("endings", [("-wal",), ("-shm",), ("-wal", "-shm")])
-def test_reads_go_on_and_writes_are_refused_until_the_crew_is_started_anew(start, on, path, endings):
+def test_reads_continue_and_writes_are_refused_until_a_new_crew_starts(start, on, path, endings):
     made(path, 1)
     db = start(on(path), size=2)
     db.ask(add(2))
@@ -250,7 +250,7 @@ def test_reads_go_on_and_writes_are_refused_until_the_crew_is_started_anew(start
     assert numbers(again) == [1, 2, 3]
 
 
-def test_a_log_that_is_missing_while_others_have_it_open_is_not_made_anew(start, on, path):
+def test_a_missing_log_that_another_program_has_open_is_not_made_again(start, on, path):
     made(path, 1)
     other = apsw.Connection(str(path))
     other.execute("INSERT INTO kept VALUES (2)")
@@ -263,11 +263,13 @@ def test_a_log_that_is_missing_while_others_have_it_open_is_not_made_anew(start,
     assert numbers(db) == [1, 2]
 
 
-# --- a commit that was killed in its middle -------------------------------------------------
+# --- a child that is killed during a commit -------------------------------------------------
 
 
 class Killer(apsw.VFS):
-    """SQLite's own VFS, whose log kills its process as it is synced: behind the commit, before the log's index."""
+    """SQLite's own VFS, whose log kills its process right after it is synced.
+
+    The commit is then in the log, but not in the index of the log."""
 
     def __init__(self) -> None:
         super().__init__("killer", "unix")
@@ -290,7 +292,7 @@ class KillerFile(apsw.VFSFile):
 
 
 class Killed:
-    """A file that is reached through `Killer`."""
+    """A database file behind the VFS `Killer`."""
 
     max_size = None
 
@@ -325,7 +327,7 @@ class Lane(Killed):
         return SQLite(f"file:{self.path}?vfs=killer").lanes()[self.number].connect()
 
 
-def test_what_a_killed_child_has_half_committed_is_settled_before_another_write(start, path):
+def test_the_half_commit_of_a_killed_child_is_settled_before_another_write(start, path):
     made(path, 1)
     db = start(ChildProcess(Killed(path)), size=2)
     for number in range(2, 5):
@@ -336,7 +338,8 @@ def test_what_a_killed_child_has_half_committed_is_settled_before_another_write(
         assert error.executed is None
         there = db.ask(Transaction([Query("SELECT number FROM kept")]), timeout=PATIENCE)[0].column(0)
         assert numbers(db) == there == [1]
-        # As if all that is left were to die now: what is in the log is what was seen.
+        # A copy of the files stands for the death of all other processes at this moment. The
+        # log must hold the rows that were seen, and no others.
         copy = path.with_name("copy.db")
         for ending in ("", "-wal"):
             (copy.with_name(copy.name + ending)).write_bytes(path.with_name(path.name + ending).read_bytes())
@@ -385,7 +388,7 @@ def test_a_copy_has_the_permissions_of_its_target_or_its_source(start, on, path,
     assert seen == {wanted}
 
 
-def test_only_what_a_dead_process_of_this_system_has_left_is_removed(start, on, path):
+def test_only_the_files_of_a_dead_process_of_this_system_are_removed(start, on, path):
     made(path, 1)
     target = path.with_name("copy.db")
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
@@ -440,7 +443,7 @@ def test_a_parameter_without_a_value_is_named(start, on, path):
         assert "s3cret" not in str(error)
 
 
-def test_what_cannot_be_sent_is_named(start, path):
+def test_a_value_that_cannot_be_sent_is_named(start, path):
     db = start(ChildProcess(path), size=1)
     error = error_of(db.ask(Call(call_functions.return_in_containers), block=False))
     assert isinstance(error, TypeError)
@@ -451,7 +454,7 @@ def test_what_cannot_be_sent_is_named(start, path):
     assert "lambda" in str(error)
 
 
-def test_a_file_that_cannot_be_opened_costs_no_file(start, on, path):
+def test_a_database_that_cannot_be_opened_leaves_no_file(start, on, path):
     db = start(on(SQLite(path, readonly=True)), size=1)
     assert isinstance(error_of(db.ask(Query("SELECT 1"), block=False)), DatabaseUnavailable)
     assert db.ask(Status()).state == "suspended"

@@ -1,4 +1,4 @@
-"""Results that are too large for the memory there is, and results that are none."""
+"""Results that are too large for the memory, and answers that are not results."""
 
 import os
 
@@ -62,7 +62,7 @@ print("survived")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux")
-def test_a_result_too_huge_is_its_callers_error_and_its_memory_comes_back(path):
+def test_a_huge_result_is_an_error_of_its_caller_and_its_memory_is_freed(path):
     assert run_python(HUGE_RESULT, path) == "survived\n"
 
 
@@ -78,7 +78,7 @@ def test_a_function_without_memory_is_an_error_of_its_statement_alone(start, pat
         assert db.ask(NUMBERS).column(0) == [1, 2]
 
 
-def test_the_answer_of_a_committed_write_is_sent_without_a_copy_for_which_there_may_be_no_memory():
+def test_the_answer_of_a_committed_write_is_sent_without_a_copy():
     for value in (Result(("a",), [(bytes(1_000_000),)], 1), bytes(1_000_000)):
         packed = Packed(value, "the request", plain=True)
         [(_, body)] = packed.parts
@@ -99,9 +99,7 @@ RETURNED = {
 
 @pytest.mark.parametrize("place", ["file", "memory"])
 @pytest.mark.parametrize("request_of", RETURNED.values(), ids=RETURNED)
-def test_a_write_whose_answer_needs_more_memory_than_a_child_has_is_undone_or_its_error_says_that_it_was_done(
-    start, path, request_of, place
-):
+def test_a_write_whose_answer_is_too_large_for_a_child_is_undone_or_reported_as_done(start, path, request_of, place):
     db = start(ChildProcess(path if place == "file" else SQLite(), memory_limit=1 << 25), size=1)
     db.ask(Script("CREATE TABLE kept(number, filling)"))
     told = set()
@@ -113,11 +111,11 @@ def test_a_write_whose_answer_needs_more_memory_than_a_child_has_is_undone_or_it
     assert told >= {type(None), MemoryError}
 
 
-# --- results that are none ----------------------------------------------------------------
+# --- answers that are not results ---------------------------------------------------------
 
 
 class CursorLike:
-    """Something that belongs to a connection."""
+    """An object that belongs to a connection."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A script runs its statements one after the other, and an error undoes the statement that fails."""
+"""A script runs its statements in order, and an error undoes the failed statement."""
 
 import apsw
 import pytest
@@ -42,7 +42,7 @@ def test_a_script_is_cut_where_sqlite_ends_a_statement(parts):
 
 
 @pytest.mark.parametrize("script", ["", " ", ";", ";; -- nothing", "/* nothing */;", "\ufeff"])
-def test_a_script_of_nothing_holds_no_statement(script):
+def test_a_script_of_comments_holds_no_statement(script):
     assert list(statements_of(script)) == []
 
 
@@ -67,7 +67,7 @@ def test_a_long_text_full_of_semicolons_is_one_statement(db):
         ("INSERT INTO t(a) VALUES (8), (abs(-9223372036854775808))", apsw.SQLError),
     ],
 )
-def test_an_error_in_a_script_undoes_its_statement_and_not_the_statements_before(db, wrong, kind):
+def test_an_error_in_a_script_undoes_its_statement_and_no_earlier_statement(db, wrong, kind):
     db.ask(Script(f"{FAMILY}; INSERT INTO t(a) VALUES (3)"))
     with same_workers(db):
         add = "INSERT INTO t(a) VALUES ({})".format

@@ -1,4 +1,7 @@
-"""What `tx.ask` takes in a transaction: scripts, calls and streams, each undone alone, on every kind of database."""
+"""Scripts, calls and streams by `tx.ask` in a transaction, on every kind of database.
+
+A request that fails is undone alone.
+"""
 
 import asyncio
 import contextlib
@@ -41,7 +44,7 @@ FILL = Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept V
 EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.0, quiet_period=0.0)
 NUMBERS = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n LIMIT ?) SELECT i FROM n"
 ENDLESS = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
-# Three rows, and then none for years.
+# It gives three rows, and then no row for years.
 SILENT = f"SELECT i FROM ({ENDLESS}) WHERE i <= 3 OR i < 0"
 
 
@@ -52,7 +55,9 @@ def kind(request):
 
 @pytest.fixture
 def crew(start, path):
-    """Start crews of a kind, with a function for SQL; whatever happened to them, they serve everybody at the end."""
+    """Start crews of a kind, with a SQL function.
+
+    At the end of the test each crew must still serve."""
     refs = []
 
     def start_crew(kind="file", function=enter, size=1, **options):
@@ -90,7 +95,7 @@ def values(rows):
 LOST = Call(call_functions.insert_and_return_broken, 3)
 
 
-def test_a_lost_answer_that_ends_the_block_is_of_a_request_that_is_undone(crew):
+def test_a_request_whose_lost_answer_ends_the_block_is_undone(crew):
     db = crew("child")
     with pytest.raises(ResultLost) as caught, db.transaction() as tx:
         tx.ask(LOST)
@@ -98,7 +103,7 @@ def test_a_lost_answer_that_ends_the_block_is_of_a_request_that_is_undone(crew):
     assert numbers(db) == [1, 2]
 
 
-def test_a_lost_answer_is_of_a_request_that_is_committed_with_its_transaction(crew):
+def test_a_request_whose_answer_is_lost_is_committed_with_its_transaction(crew):
     db = crew("child")
     with db.transaction() as tx:
         error = error_of(tx.ask(LOST, block=False))
@@ -110,7 +115,7 @@ def test_a_lost_answer_is_of_a_request_that_is_committed_with_its_transaction(cr
     assert numbers(db) == [1, 2, 3, 4]
 
 
-def test_a_lost_answer_of_a_transaction_that_is_cancelled_as_it_comes_is_of_a_request_that_is_undone(crew, monkeypatch):
+def test_a_request_that_is_cancelled_while_its_answer_is_lost_is_undone(crew, monkeypatch):
     replies, real = [], Worker._perform
 
     def cancelled_as_it_fails(worker, step):
@@ -140,7 +145,7 @@ def test_a_script_is_part_of_the_transaction(db):
     assert numbers(db) == [2, 3, 4]
 
 
-def test_a_script_that_fails_is_undone_as_a_whole_and_nothing_else_is(db):
+def test_only_a_failed_script_is_undone_and_it_is_undone_as_a_whole(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         for script in (
@@ -157,7 +162,7 @@ def test_a_script_that_fails_is_undone_as_a_whole_and_nothing_else_is(db):
     assert numbers(db) == [1, 2, 3, 5]
 
 
-def test_a_script_may_have_savepoints_and_its_own_end_with_it(db):
+def test_a_script_may_have_savepoints_which_end_with_it(db):
     with db.transaction() as tx:
         tx.ask(
             Script("SAVEPOINT s; INSERT INTO kept VALUES (3); ROLLBACK TO s; RELEASE s; INSERT INTO kept VALUES (4)")
@@ -199,7 +204,7 @@ ENDING_BY_HAND = ["COMMIT", "ROLLBACK", "COMMIT; BEGIN", "ROLLBACK; BEGIN IMMEDI
 @pytest.mark.parametrize("readonly", [False, True])
 @pytest.mark.parametrize("sql", ENDING_BY_HAND)
 @pytest.mark.parametrize("make", [Script, lambda sql: Call(call_functions.end_it_only, sql)], ids=["script", "call"])
-def test_whatever_ends_the_transaction_by_hand_breaks_it(db, make, sql, readonly):
+def test_a_request_that_ends_the_transaction_by_hand_breaks_the_transaction(db, make, sql, readonly):
     with same_workers(db):
         with pytest.raises(TransactionBroken), db.transaction(readonly=readonly) as tx:
             tx.ask(Query("SELECT 1") if readonly else insert(3))
@@ -211,7 +216,7 @@ def test_whatever_ends_the_transaction_by_hand_breaks_it(db, make, sql, readonly
         assert numbers(db) == [1, 2]
 
 
-def test_a_script_that_rolls_back_by_an_error_breaks_it(db):
+def test_a_script_that_rolls_back_by_an_error_breaks_the_transaction(db):
     with pytest.raises(TransactionBroken), db.transaction() as tx:
         tx.ask(insert(3))
         error = error_of(tx.ask(Script("INSERT OR ROLLBACK INTO kept VALUES (1)"), block=False))
@@ -223,7 +228,7 @@ def test_a_script_that_rolls_back_by_an_error_breaks_it(db):
 # --- calls --------------------------------------------------------------------------------
 
 
-def test_a_call_is_part_of_the_transaction_and_answers_what_its_function_returns(db):
+def test_a_call_is_part_of_the_transaction_and_answers_the_value_of_its_function(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         assert tx.ask(Call(call_functions.move, 3, 4)) == 3
@@ -233,7 +238,7 @@ def test_a_call_is_part_of_the_transaction_and_answers_what_its_function_returns
     assert numbers(db) == [1, 2, 4]
 
 
-def test_a_call_that_fails_is_undone_as_a_whole_and_nothing_else_is(db):
+def test_only_a_failed_call_is_undone_and_it_is_undone_as_a_whole(db):
     with same_workers(db), db.transaction() as tx:
         tx.ask(insert(3))
         error = error_of(tx.ask(Call(call_functions.insert_and_fail, 4), block=False))
@@ -261,7 +266,7 @@ def test_a_call_whose_answer_cannot_be_sent_is_undone(crew):
     assert numbers(db) == [1, 2, 4]
 
 
-def test_a_function_that_cannot_be_sent_is_refused_by_its_name_and_leaves_it_open(crew):
+def test_a_function_that_cannot_be_sent_is_named_and_leaves_the_transaction_open(crew):
     db = crew("child")
     with db.transaction() as tx:
         tx.ask(insert(3))
@@ -272,7 +277,7 @@ def test_a_function_that_cannot_be_sent_is_refused_by_its_name_and_leaves_it_ope
     assert numbers(db) == [1, 2, 3, 4]
 
 
-def test_a_call_that_leaves_a_statement_in_the_middle_of_its_work_can_be_undone_and_not_committed(crew):
+def test_a_call_that_leaves_a_statement_unfinished_can_be_undone_and_not_committed(crew):
     db = crew()
     with same_workers(db):
         with pytest.raises(apsw.BusyError), db.transaction() as tx:
@@ -285,7 +290,7 @@ def test_a_call_that_leaves_a_statement_in_the_middle_of_its_work_can_be_undone_
     call_functions.CURSORS.clear()
 
 
-def test_a_call_that_only_reads_cannot_write_and_what_follows_can(db):
+def test_a_call_that_only_reads_cannot_write_and_the_next_request_can(db):
     with db.transaction() as tx:
         error = error_of(tx.ask(Call(call_functions.insert_it, 3, readonly=True), block=False))
         assert isinstance(error, apsw.ReadOnlyError)
@@ -302,7 +307,7 @@ def test_a_call_cannot_write_where_the_transaction_only_reads(db):
 
 @pytest.mark.parametrize("readonly", [False, True])
 @pytest.mark.parametrize("end", ["commit", "rollback", "error"])
-def test_what_a_call_does_to_the_connection_is_gone_after_the_transaction(crew, readonly, end):
+def test_the_changes_of_the_connection_by_a_call_are_gone_after_the_transaction(crew, readonly, end):
     db = crew()
     look = [
         "SELECT count(*) FROM sqlite_temp_schema",
@@ -313,7 +318,7 @@ def test_what_a_call_does_to_the_connection_is_gone_after_the_transaction(crew, 
     with contextlib.suppress(LookupError), db.transaction(readonly=readonly) as tx:
         reply = tx.ask(Call(call_functions.spoil), block=False)
         assert error_of(reply) is None or readonly
-        assert tx.ask(Query("SELECT number FROM kept ORDER BY number")).rows == [(1,), (2,)], "not spoilt"
+        assert tx.ask(Query("SELECT number FROM kept ORDER BY number")).rows == [(1,), (2,)], "the rows are spoilt"
         if not readonly:
             tx.ask(insert(3))
         if end == "rollback":
@@ -338,7 +343,7 @@ def test_a_call_that_closes_the_connection_costs_the_worker_and_the_transaction(
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_a_stream_sees_what_is_not_committed_and_others_see_nothing(crew, kind):
+def test_only_streams_of_the_transaction_see_uncommitted_rows(crew, kind):
     db = crew(kind, size=2)
     with db.transaction() as tx:
         tx.ask(insert(3))
@@ -362,7 +367,7 @@ def test_all_rows_come_in_their_order(db):
     assert numbers(db) == [1, 2, 3]
 
 
-def test_several_may_be_open_at_once_between_writes(db):
+def test_several_streams_may_be_open_at_once_between_writes(db):
     with db.transaction() as tx:
         streams = [tx.ask(Stream(NUMBERS, (30,), chunk=number)) for number in (1, 3, 7)]
         seen = [[], [], []]
@@ -379,7 +384,7 @@ def test_several_may_be_open_at_once_between_writes(db):
     assert numbers(db) == sorted([1, 2, *range(100, 130), 205, 215, 225, 305, 315, 325])
 
 
-def test_a_loop_over_a_stream_may_write_what_it_reads(db):
+def test_a_loop_over_a_stream_may_write_to_its_table(db):
     with db.transaction() as tx:
         for row in tx.ask(Stream(NUMBERS, (20,), chunk=3)):
             tx.ask(insert(10 + row.i))
@@ -425,8 +430,8 @@ def test_a_stream_that_is_closed_or_dropped_frees_its_cursor(db):
             next(open_one)
         with opened():
             pass
-        opened()  # dropped
-        tx.ask(Stream("SELECT x FROM other", chunk=1))  # not even taken
+        opened()  # its stream is dropped
+        tx.ask(Stream("SELECT x FROM other", chunk=1))  # its reply is dropped
         tx.ask(Stream("SELECT x FROM other", chunk=1), block=False)
         for _ in opened():
             break
@@ -486,7 +491,7 @@ def test_tasks_read_streams_of_one_transaction_side_by_side(crew, kind):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_a_write_does_not_wait_for_rows_that_nobody_has_asked_for(crew, kind):
+def test_a_write_does_not_wait_for_rows_of_a_stream_before_they_are_taken(crew, kind):
     db = crew(kind)
     with db.transaction() as tx:
         stream = tx.ask(Stream(SILENT, chunk=3))
@@ -500,7 +505,7 @@ def test_a_write_does_not_wait_for_rows_that_nobody_has_asked_for(crew, kind):
 
 
 def endless_requests(file):
-    """Return requests that never end, and write a file as they are begun."""
+    """Return requests that never end. Each writes a file as it begins."""
     begun = "WITH RECURSIVE n(i) AS (VALUES(enter('{}')) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     sql = begun.format(file)
     return {"script": Script(sql), "call": Call(call_functions.run_it, sql), "stream": Stream(sql), "query": Query(sql)}
@@ -510,7 +515,7 @@ KINDS_OF_REQUESTS = ["query", "script", "call", "stream"]
 
 
 @pytest.mark.parametrize("what", KINDS_OF_REQUESTS)
-def test_a_request_in_which_the_time_ends_times_out(db, what, tmp_path):
+def test_a_request_that_runs_at_the_deadline_times_out(db, what, tmp_path):
     with same_workers(db):
         with pytest.raises(QueryTimeout) as caught, db.transaction(timeout=0.1) as tx:
             tx.ask(insert(3))
@@ -520,7 +525,7 @@ def test_a_request_in_which_the_time_ends_times_out(db, what, tmp_path):
 
 
 @pytest.mark.parametrize("what", KINDS_OF_REQUESTS)
-def test_to_cancel_a_request_that_runs_is_to_cancel_all(db, what, tmp_path):
+def test_the_cancel_of_a_running_request_cancels_the_transaction(db, what, tmp_path):
     file = tmp_path / "begun"
     with same_workers(db):
         with pytest.raises(QueryCancelled), db.transaction() as tx:
@@ -534,7 +539,7 @@ def test_to_cancel_a_request_that_runs_is_to_cancel_all(db, what, tmp_path):
 
 
 @pytest.mark.parametrize("what", KINDS_OF_REQUESTS)
-def test_a_rollback_ends_a_request_that_runs(db, what, tmp_path):
+def test_a_rollback_ends_a_running_request(db, what, tmp_path):
     file = tmp_path / "begun"
     with same_workers(db):
         with db.transaction() as tx:
@@ -551,7 +556,7 @@ def test_a_rollback_ends_a_request_that_runs(db, what, tmp_path):
 @pytest.mark.parametrize(
     "make", [Script, lambda sql: Call(call_functions.run_it, sql), Stream], ids=["script", "call", "stream"]
 )
-def test_a_worker_that_dies_of_a_request_takes_the_transaction_along(crew, kind, make):
+def test_a_worker_that_dies_of_a_request_ends_the_transaction(crew, kind, make):
     db = crew(kind, system_exit, restart=EAGER)
     with pytest.raises(WorkerDied) as caught, db.transaction() as tx:
         tx.ask(insert(3))
@@ -563,7 +568,7 @@ def test_a_worker_that_dies_of_a_request_takes_the_transaction_along(crew, kind,
     assert numbers(db) == [1, 2]
 
 
-def test_a_child_that_is_killed_while_streams_are_open_is_told_to_all(crew):
+def test_the_death_of_a_child_ends_all_open_streams_with_an_error(crew):
     db = crew("child", restart=EAGER)
     with pytest.raises(WorkerDied), db.transaction() as tx:
         streams = [tx.ask(Stream(ENDLESS, chunk=3)) for _ in range(3)]
@@ -617,14 +622,14 @@ db.stop()
 
 
 @pytest.mark.parametrize("kind", ["thread", "child"])
-def test_the_stream_of_a_fork_is_refused_and_the_parents_goes_on(path, kind):
+def test_a_forked_process_cannot_use_a_stream_and_its_parent_can(path, kind):
     assert run_python(FORKING, kind, path).splitlines() == ["child 0", str(list(range(10)))]
 
 
 # --- begin, commit, rollback --------------------------------------------------------------
 
 
-def test_it_may_be_begun_and_ended_by_hand(db):
+def test_a_transaction_may_begin_and_end_by_hand(db):
     for number, end in ((3, "commit"), (4, "rollback"), (5, "commit")):
         tx = db.transaction()
         assert tx.begin() is None
@@ -635,7 +640,7 @@ def test_it_may_be_begun_and_ended_by_hand(db):
     assert numbers(db) == [1, 2, 3, 5]
 
 
-def test_a_task_may_begin_and_end_it_by_hand(db):
+def test_a_task_may_begin_and_end_a_transaction_by_hand(db):
     async def main():
         for number, end in ((3, "commit"), (4, "rollback")):
             tx = db.transaction()
@@ -649,7 +654,7 @@ def test_a_task_may_begin_and_end_it_by_hand(db):
     assert numbers(db) == [1, 2, 3]
 
 
-def test_what_was_asked_before_a_commit_is_part_of_it(db):
+def test_a_request_before_the_commit_is_part_of_the_transaction(db):
     tx = db.transaction()
     began = tx.begin(block=False)
     replies = [tx.ask(insert(number), block=False) for number in range(10, 30)]
@@ -662,7 +667,7 @@ def test_what_was_asked_before_a_commit_is_part_of_it(db):
     assert numbers(db) == [1, 2, *range(10, 30)]
 
 
-def test_once_it_is_over_a_commit_is_refused_and_a_rollback_does_nothing(db):
+def test_after_the_end_a_commit_is_refused_and_a_rollback_does_nothing(db):
     for end in ("commit", "rollback"):
         tx = db.transaction()
         tx.begin()
@@ -692,7 +697,7 @@ def test_a_block_may_be_left_after_its_end_by_hand(db, end, block):
     assert numbers(db) == ([1, 2, 3, 4] if end == "commit" else [1, 2])
 
 
-def test_a_commit_that_waits_behind_a_slow_request_is_no_reason_to_cancel_it(crew):
+def test_a_commit_behind_a_slow_request_does_not_cancel_it(crew):
     db, gate = crew(function=wait_for_gate), GATE
     gate.clear()
     with db.transaction() as tx:
@@ -704,7 +709,7 @@ def test_a_commit_that_waits_behind_a_slow_request_is_no_reason_to_cancel_it(cre
 
 
 @pytest.mark.parametrize("then", ["ask", "begin", "stop", "leave the crew"])
-def test_whoever_has_asked_for_the_commit_may_wait_for_what_comes_next(start, path, then):
+def test_a_thread_may_wait_for_other_requests_after_it_asked_for_the_commit(start, path, then):
     db, gate = start(SQLite(path, on_connect=with_gate), size=1), GATE
     db.ask(FILL)
     gate.clear()
@@ -756,7 +761,7 @@ def test_a_commit_behind_an_endless_request_may_be_cancelled(db, tmp_path):
     assert numbers(db) == [1, 2]
 
 
-def test_a_commit_that_fails_is_told_and_all_is_undone(crew):
+def test_a_commit_that_fails_is_an_error_and_undoes_all(crew):
     db = crew()
     db.ask(Query("CREATE TABLE child(parent REFERENCES kept DEFERRABLE INITIALLY DEFERRED)"))
     for block in (True, False):
@@ -771,7 +776,7 @@ def test_a_commit_that_fails_is_told_and_all_is_undone(crew):
     assert numbers(db) == [1, 2]
 
 
-def test_one_that_cannot_begin_is_over(crew):
+def test_a_transaction_that_cannot_begin_is_over(crew):
     db = crew(max_queue=0)
     with db.transaction() as tx:
         waiting = threading.Thread(target=lambda: refused.append(begin_one(db)))
@@ -800,7 +805,7 @@ def begin_one(db):
 
 
 def begun_elsewhere(db, outcome, **options):
-    """Begin a transaction in another thread; note the error, if it is one."""
+    """Begin a transaction in another thread, and append its error, if there is one."""
 
     def work():
         tx = db.transaction(**options)
@@ -824,7 +829,7 @@ def test_the_wait_to_begin_has_a_limit_of_its_own(db, timeout):
         [error] = outcome
         assert error.executed is False
         assert "wait=0.05" in str(error)
-        assert db.ask(Status()).queued == 0, "the job was withdrawn"
+        assert db.ask(Status()).queued == 0, "the job is still in the queue"
         tx.ask(insert(3))
     assert numbers(db) == [1, 2, 3]
 
@@ -845,11 +850,11 @@ def test_the_wait_to_begin_includes_the_lock_of_another_connection(crew, path):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_once_it_has_begun_only_the_limit_of_the_whole_holds(crew, kind):
+def test_after_the_begin_only_the_limit_of_the_whole_transaction_holds(crew, kind):
     db = crew(kind)
     with db.transaction(wait=0.5, timeout=float("inf")) as tx:
         outcome = []
-        begun_elsewhere(db, outcome, wait=0.7).join(PATIENCE)  # so that more time than its own wait has passed
+        begun_elsewhere(db, outcome, wait=0.7).join(PATIENCE)  # more time has passed than its own wait
         assert isinstance(outcome[0], QueryTimeout)
         tx.ask(insert(3))
     assert numbers(db) == [1, 2, 3]
@@ -859,7 +864,7 @@ def test_once_it_has_begun_only_the_limit_of_the_whole_holds(crew, kind):
     assert numbers(db) == [1, 2, 3]
 
 
-def test_the_limit_of_the_whole_holds_while_it_waits_too(db):
+def test_the_limit_of_the_whole_transaction_includes_the_wait_to_begin(db):
     outcome = []
     with db.transaction():
         begun_elsewhere(db, outcome, wait=PATIENCE, timeout=0.05).join(PATIENCE)
@@ -867,7 +872,7 @@ def test_the_limit_of_the_whole_holds_while_it_waits_too(db):
         assert outcome[0].executed is False
 
 
-def test_a_task_waits_to_begin_for_so_long_at_most(crew):
+def test_a_task_waits_to_begin_no_longer_than_its_limit(crew):
     db = crew()
 
     async def late():
@@ -894,15 +899,15 @@ def test_a_task_waits_to_begin_for_so_long_at_most(crew):
         (float("nan"), ValueError, r"transaction\(wait=nan\)"),
     ],
 )
-def test_a_wait_that_makes_no_sense_is_refused_by_name(crew, wait, kind, said):
+def test_a_wrong_wait_is_refused_by_name(crew, wait, kind, said):
     with pytest.raises(kind, match=said):
         crew().transaction(wait=wait)
 
 
-# --- what a transaction does to its connection --------------------------------------------
+# --- changes of the connection ------------------------------------------------------------
 
 
-def test_what_it_makes_of_its_connection_is_there_until_its_end(db):
+def test_the_changes_of_the_connection_last_until_the_end_of_the_transaction(db):
     with same_workers(db):
         for make in (Query("CREATE TEMP TABLE mine(x)"), Script("CREATE TEMP TABLE mine(x)")):
             with db.transaction() as tx:
@@ -918,8 +923,8 @@ def test_what_it_makes_of_its_connection_is_there_until_its_end(db):
             assert numbers(db) == [5]
 
 
-def test_what_is_open_on_it_as_it_is_interrupted_keeps_nothing(db, tmp_path):
-    """SQLite forgets an interrupt only once no statement is open."""
+def test_open_streams_keep_no_writes_of_an_interrupted_transaction(db, tmp_path):
+    """SQLite forgets an interrupt only when no statement is open."""
     file = tmp_path / "begun"
     for stop in (lambda reply: reply.cancel(), lambda reply: None):
         with same_workers(db):
@@ -936,7 +941,7 @@ def test_what_is_open_on_it_as_it_is_interrupted_keeps_nothing(db, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_what_a_function_leaves_open_as_it_is_interrupted_costs_the_worker_at_most(crew, kind, tmp_path):
+def test_an_open_cursor_of_an_interrupted_function_costs_at_most_the_worker(crew, kind, tmp_path):
     db = crew(kind, restart=EAGER)
     file = tmp_path / "begun"
     sql = endless_requests(file)["query"].sql

@@ -1,4 +1,7 @@
-"""`with db.transaction() as tx:`: all or nothing, whoever goes away and how, on threads and in child processes."""
+"""`with db.transaction() as tx:` commits all or nothing, on threads and in child processes.
+
+This holds for each way in which the caller, the worker or the crew may end.
+"""
 
 import asyncio
 import contextlib
@@ -41,7 +44,7 @@ from tests.support.waiters import waiter
 FILL = Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1), (2)")
 EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.0, quiet_period=0.0)
 
-# Writes a file as it is begun; then it would run for years.
+# It writes a file as it begins. Then it would run for years.
 BEGUN = "WITH RECURSIVE n(i) AS (VALUES(enter(?)) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
@@ -57,7 +60,9 @@ def kind(request):
 
 @pytest.fixture
 def crew(start, path):
-    """Start crews of a kind, with a function for SQL; whatever happened to them, they serve everybody at the end."""
+    """Start crews of a kind, with a SQL function.
+
+    At the end of the test each crew must still serve."""
     refs = []
 
     def start_crew(kind="file", function=enter, size=1, **options):
@@ -69,7 +74,7 @@ def crew(start, path):
     yield start_crew
     for ref in refs:
         if ref.is_alive():
-            assert_unhurt(ref)
+            assert_healthy(ref)
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def db(kind, crew):
     return crew(kind)
 
 
-def assert_unhurt(db):
+def assert_healthy(db):
     assert_serves(db, insert(1000))
     assert numbers(db)[-1] == 1000
 
@@ -98,10 +103,10 @@ def begun(tx, tmp_path):
     return reply
 
 
-# --- the way it is meant to be ------------------------------------------------------------
+# --- ordinary use -------------------------------------------------------------------------
 
 
-def test_it_commits_at_the_end_of_the_block_and_sees_what_it_wrote(db):
+def test_a_transaction_commits_at_the_end_of_its_block_and_sees_its_own_writes(db):
     with db.transaction() as tx:
         assert (tx.ask(insert(3)).rowcount, tx.ask(insert(4)).lastrowid) == (1, 4)
         total = tx.ask(Query("SELECT sum(number) AS total FROM kept"))
@@ -115,27 +120,27 @@ def test_it_commits_at_the_end_of_the_block_and_sees_what_it_wrote(db):
     assert numbers(db) == [1, 2, 3, 4, 10, 20, 21]
 
 
-def test_an_error_of_the_block_undoes_it_and_is_what_the_caller_gets(db):
+def test_an_error_of_the_block_undoes_the_transaction_and_reaches_the_caller(db):
     own = LookupError("the caller's own")
     with same_workers(db):
         with pytest.raises(LookupError) as caught, db.transaction() as tx:
             tx.ask(insert(3))
             raise own
         assert caught.value is own
-        assert numbers(db) == [1, 2], "undone as the block is left"
+        assert numbers(db) == [1, 2], "the end of the block did not undo it"
 
 
-def test_a_rollback_undoes_it_at_once_and_what_follows_is_refused(db):
+def test_a_rollback_undoes_all_at_once_and_later_requests_are_refused(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         tx.rollback()
-        assert numbers(db) == [1, 2], "the worker is free, in the middle of the block"
+        assert numbers(db) == [1, 2], "the worker must be free before the end of the block"
         assert isinstance(error_of(tx.ask(insert(4), block=False)), SessionClosed)
         tx.rollback()
     assert numbers(db) == [1, 2]
 
 
-def test_after_its_end_it_is_closed(db):
+def test_a_transaction_is_closed_after_its_end(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
     for _ in range(2):
@@ -147,13 +152,13 @@ def test_after_its_end_it_is_closed(db):
     assert numbers(db) == [1, 2, 3]
 
 
-def test_after_an_error_of_the_block_it_is_closed(db):
+def test_a_transaction_is_closed_after_an_error_of_its_block(db):
     with pytest.raises(LookupError), db.transaction() as tx:
         raise LookupError
     assert isinstance(error_of(tx.ask(insert(4), block=False)), SessionClosed)
 
 
-def test_it_is_used_inside_of_its_block_only_and_once(crew):
+def test_a_transaction_is_used_once_and_inside_of_its_block_only(crew):
     db = crew()
     tx = db.transaction()
     for use in (lambda: tx.ask(insert(3)), tx.rollback):
@@ -165,7 +170,7 @@ def test_it_is_used_inside_of_its_block_only_and_once(crew):
         pass
 
 
-def test_an_error_of_a_statement_leaves_it_open(db):
+def test_an_error_of_a_statement_leaves_the_transaction_open(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         for bad in (insert(1), Query("SELECT missing FROM nowhere"), Query("SELECT ?")):
@@ -175,15 +180,15 @@ def test_an_error_of_a_statement_leaves_it_open(db):
     assert numbers(db) == [1, 2, 3, 4]
 
 
-def test_many_runs_of_which_one_fails_are_undone_together_and_leave_it_open(db):
+def test_an_error_of_one_of_many_runs_undoes_all_runs_and_leaves_the_transaction_open(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         many = Query("INSERT INTO kept VALUES (?)", many=[(10,), (11,), (1,), (12,)])
         assert isinstance(error_of(tx.ask(many, block=False)), apsw.ConstraintError)
-    assert numbers(db) == [1, 2, 3], "README: all of them, or none"
+    assert numbers(db) == [1, 2, 3], "some of the many runs were kept"
 
 
-def test_a_statement_whose_rows_cannot_be_decoded_is_undone_and_leaves_it_open(db):
+def test_a_statement_whose_rows_cannot_be_decoded_is_undone_alone(db):
     with db.transaction() as tx:
         tx.ask(insert(3))
         bad = Query("INSERT INTO kept VALUES (20) RETURNING CAST(x'ff' AS TEXT)")
@@ -192,7 +197,7 @@ def test_a_statement_whose_rows_cannot_be_decoded_is_undone_and_leaves_it_open(d
 
 
 @pytest.mark.parametrize("sql", ["COMMIT", "END -- by hand", "ROLLBACK"])
-def test_a_statement_that_ends_it_by_hand_undoes_all_of_it(db, sql):
+def test_a_statement_that_ends_the_transaction_by_hand_undoes_all_of_it(db, sql):
     with pytest.raises(TransactionBroken), db.transaction() as tx:
         tx.ask(insert(3))
         errors = [error_of(tx.ask(query, block=False)) for query in (Query(sql), insert(4))]
@@ -201,16 +206,16 @@ def test_a_statement_that_ends_it_by_hand_undoes_all_of_it(db, sql):
     assert numbers(db) == [1, 2]
 
 
-def test_an_error_that_rolls_everything_back_is_told_to_all_that_follow(db):
+def test_an_error_that_rolls_all_back_breaks_all_later_requests(db):
     with pytest.raises(TransactionBroken), db.transaction() as tx:
         tx.ask(insert(3))
         error = error_of(tx.ask(Query("INSERT OR ROLLBACK INTO kept VALUES (1)"), block=False))
         assert isinstance(error, apsw.ConstraintError)
-        assert isinstance(error_of(tx.ask(insert(4), block=False)), TransactionBroken), "not committed by itself"
+        assert isinstance(error_of(tx.ask(insert(4), block=False)), TransactionBroken), "it was committed alone"
     assert numbers(db) == [1, 2]
 
 
-def test_it_may_have_savepoints(db):
+def test_a_transaction_may_have_savepoints(db):
     with db.transaction() as tx:
         for query in (
             insert(3),
@@ -224,7 +229,7 @@ def test_it_may_have_savepoints(db):
     assert numbers(db) == [1, 2, 3, 5]
 
 
-def test_a_commit_that_fails_undoes_it_and_is_told(crew):
+def test_a_commit_that_fails_undoes_all_and_raises(crew):
     db = crew()
     db.ask(Query("CREATE TABLE child(parent REFERENCES kept DEFERRABLE INITIALLY DEFERRED)"))
     with same_workers(db):
@@ -234,18 +239,18 @@ def test_a_commit_that_fails_undoes_it_and_is_told(crew):
         assert numbers(db) == [1, 2]
 
 
-def test_what_was_asked_and_not_awaited_is_part_of_it(db):
+def test_requests_without_a_wait_are_part_of_the_transaction(db):
     with db.transaction() as tx:
         replies = [tx.ask(insert(number), block=False) for number in range(10, 60)]
-        del replies[::2]  # nobody looks at these
+        del replies[::2]  # these replies are dropped
     assert numbers(db) == [1, 2, *range(10, 60)]
     assert [reply.get(timeout=PATIENCE).rowcount for reply in replies] == [1] * 25
 
 
-# --- against others -----------------------------------------------------------------------
+# --- beside other requests ----------------------------------------------------------------
 
 
-def test_it_has_the_right_to_write_as_the_block_is_entered(crew, path):
+def test_a_transaction_holds_the_write_lock_as_its_block_begins(crew, path):
     db = crew()
     with db.transaction():
         other = apsw.Connection(str(path))
@@ -254,7 +259,7 @@ def test_it_has_the_right_to_write_as_the_block_is_entered(crew, path):
         other.close()
 
 
-def test_other_writes_wait_for_its_end_and_see_it(db):
+def test_other_writes_wait_for_the_end_of_a_transaction_and_see_its_rows(db):
     with db.transaction() as tx:
         tx.ask(Query("DELETE FROM kept"))
         other = db.ask(Query("INSERT INTO kept SELECT count(*) FROM kept"), block=False)
@@ -264,7 +269,7 @@ def test_other_writes_wait_for_its_end_and_see_it(db):
     assert numbers(db) == [1, 5]
 
 
-def test_nobody_sees_what_is_not_committed(crew):
+def test_no_other_request_sees_uncommitted_rows(crew):
     db = crew(size=2)
     with db.transaction() as tx:
         tx.ask(insert(3))
@@ -273,18 +278,18 @@ def test_nobody_sees_what_is_not_committed(crew):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_one_that_reads_sees_one_state_keeps_nobody_from_writing_and_cannot_write(crew, kind):
+def test_a_transaction_that_reads_sees_one_state_and_blocks_no_writer_and_cannot_write(crew, kind):
     db = crew(kind, size=2)
     with db.transaction(readonly=True) as tx:
         db.ask(insert(3))
-        assert tx.ask(Query("SELECT count(*) FROM kept")).scalar() == 2, "as it was when the block was entered"
+        assert tx.ask(Query("SELECT count(*) FROM kept")).scalar() == 2, "the state is not that of the begin"
         db.ask(insert(4))
         assert tx.ask(Query("SELECT count(*) FROM kept")).scalar() == 2
         assert isinstance(error_of(tx.ask(insert(5), block=False)), apsw.ReadOnlyError)
     assert numbers(db) == [1, 2, 3, 4]
 
 
-def test_one_that_reads_cannot_write_in_memory_either_and_the_next_job_can(crew):
+def test_a_transaction_that_reads_cannot_write_in_memory_and_the_next_job_can(crew):
     db = crew("memory")
     with db.transaction(readonly=True) as tx:
         assert isinstance(error_of(tx.ask(insert(5), block=False)), apsw.ReadOnlyError)
@@ -308,7 +313,7 @@ def test_read_modify_write_of_many_threads_adds_up(crew):
     assert numbers(db) == list(range(1, 83))
 
 
-def test_many_threads_may_use_one(db):
+def test_many_threads_may_use_one_transaction(db):
     with db.transaction() as tx:
 
         def ask(thread):
@@ -323,23 +328,23 @@ def test_many_threads_may_use_one(db):
     assert numbers(db) == [1, 2, *(100 * thread + number for thread in range(1, 7) for number in range(20))]
 
 
-# --- its time is over ---------------------------------------------------------------------
+# --- deadlines ----------------------------------------------------------------------------
 
 
-def test_when_its_time_is_over_it_is_undone_though_its_owner_still_holds_it(db):
+def test_a_transaction_is_undone_at_its_deadline_though_its_owner_holds_it(db):
     with same_workers(db):
         with pytest.raises(QueryTimeout) as caught, db.transaction(timeout=0.1) as tx:
             tx.ask(insert(3))
-            assert error_of(db.ask(insert(4), block=False)) is None, "it waits for it: there is one who writes"
+            assert error_of(db.ask(insert(4), block=False)) is None, "the write must wait and succeed"
             for _ in range(2):
                 error = error_of(tx.ask(insert(5), block=False))
                 assert isinstance(error, QueryTimeout)
                 assert error.executed is False
-        assert caught.value.executed is False, "and there is nothing to commit"
+        assert caught.value.executed is False, "the error must say that nothing was committed"
         assert numbers(db) == [1, 2, 4]
 
 
-def test_a_statement_in_which_its_time_ends_times_out(db):
+def test_a_statement_that_runs_at_the_deadline_times_out(db):
     with same_workers(db):
         with pytest.raises(QueryTimeout) as caught, db.transaction(timeout=0.1) as tx:
             tx.ask(insert(3))
@@ -348,14 +353,14 @@ def test_a_statement_in_which_its_time_ends_times_out(db):
         assert numbers(db) == [1, 2]
 
 
-def test_an_error_of_the_block_is_told_even_when_its_time_is_over(crew):
+def test_an_error_of_the_block_is_raised_even_after_the_deadline(crew):
     db = crew()
     with pytest.raises(LookupError), db.transaction(timeout=0.05):
         db.ask(insert(3), block=False).get(timeout=PATIENCE)
         raise LookupError
 
 
-def test_one_whose_time_ends_before_it_has_begun_never_begins(db):
+def test_a_transaction_whose_deadline_passes_before_its_begin_never_begins(db):
     entered, errors = [], []
 
     def try_to_enter():
@@ -374,20 +379,20 @@ def test_one_whose_time_ends_before_it_has_begun_never_begins(db):
 
 
 @pytest.mark.parametrize("timeout", [30.0, None])
-def test_whoever_would_wait_for_its_own_transaction_is_told_at_once(crew, timeout):
+def test_a_thread_that_would_wait_for_its_own_transaction_gets_an_error_at_once(crew, timeout):
     db = crew(size=2)
     with db.transaction(timeout=timeout) as tx:
         for ask in (lambda: db.ask(insert(4)), lambda: db.ask(FILL), lambda: db.transaction().__enter__()):
             with pytest.raises(WouldDeadlock, match="you hold all workers"):
                 ask()
-        assert db.ask(Query("SELECT count(*) FROM kept")).scalar() == 2, "others read"
+        assert db.ask(Query("SELECT count(*) FROM kept")).scalar() == 2, "another worker must read"
         later = db.ask(insert(5), block=False)
         tx.ask(insert(3))
     assert error_of(later) is None
     assert numbers(db) == [1, 2, 3, 5]
 
 
-def test_whoever_leaves_the_crew_with_one_open_does_not_wait_for_it(path):
+def test_the_end_of_the_block_of_a_crew_does_not_wait_for_an_open_transaction(path):
     db = Supervisor.start(path, size=1)
     db.ask(FILL)
     tx = db.transaction()
@@ -400,7 +405,7 @@ def test_whoever_leaves_the_crew_with_one_open_does_not_wait_for_it(path):
         assert numbers(other) == [1, 2]
 
 
-def test_whoever_stops_the_crew_does_not_wait_for_its_own_that_never_ends(crew):
+def test_a_stop_does_not_wait_for_an_endless_transaction_of_its_own_thread(crew):
     db = crew(size=1)
     with pytest.raises(QueryCancelled), db.transaction(timeout=float("inf")) as tx:
         tx.ask(insert(3))
@@ -410,7 +415,7 @@ def test_whoever_stops_the_crew_does_not_wait_for_its_own_that_never_ends(crew):
 # --- cancelled ----------------------------------------------------------------------------
 
 
-def test_to_cancel_a_statement_that_runs_is_to_cancel_all(db, tmp_path):
+def test_the_cancel_of_a_running_statement_cancels_the_transaction(db, tmp_path):
     with same_workers(db):
         with pytest.raises(QueryCancelled), db.transaction() as tx:
             tx.ask(insert(3))
@@ -418,13 +423,13 @@ def test_to_cancel_a_statement_that_runs_is_to_cancel_all(db, tmp_path):
             behind = tx.ask(insert(4), block=False)
             assert reply.cancel() is True
             errors = [error_of(each) for each in (reply, behind, tx.ask(insert(5), block=False))]
-            assert [type(error) for error in errors] == [QueryCancelled] * 3, "cancel() has promised it"
+            assert [type(error) for error in errors] == [QueryCancelled] * 3, "one was not cancelled"
             assert [error.executed for error in errors] == [False] * 3
             assert reply.cancel() is False
         assert numbers(db) == [1, 2]
 
 
-def test_to_cancel_a_statement_that_waits_for_its_turn_is_to_cancel_all(db, tmp_path):
+def test_the_cancel_of_a_waiting_statement_cancels_the_transaction(db, tmp_path):
     with pytest.raises(QueryCancelled), db.transaction() as tx:
         running = begun(tx, tmp_path)
         waiting = tx.ask(insert(3), block=False)
@@ -434,7 +439,7 @@ def test_to_cancel_a_statement_that_waits_for_its_turn_is_to_cancel_all(db, tmp_
     assert numbers(db) == [1, 2]
 
 
-def test_to_cancel_a_statement_that_is_done_changes_nothing(crew):
+def test_the_cancel_of_a_finished_statement_changes_nothing(crew):
     db = crew()
     with db.transaction() as tx:
         reply = tx.ask(insert(3), block=False)
@@ -455,7 +460,7 @@ def ctrl_c(when):
 
     def interrupt():
         assert eventually(when)
-        while not struck.wait(0.01):  # again, since a wait does not see one that comes just before it
+        while not struck.wait(0.01):  # it repeats, since a wait does not see a signal that comes just before it
             signal.pthread_kill(main, signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, strike)
@@ -467,14 +472,14 @@ def ctrl_c(when):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_ctrl_c_in_a_statement_undoes_it(crew, kind, tmp_path):
+def test_ctrl_c_in_a_statement_undoes_the_transaction(crew, kind, tmp_path):
     db = crew(kind)
     file = tmp_path / "begun"
     with same_workers(db):
         with ctrl_c(file.exists), pytest.raises(KeyboardInterrupt), db.transaction() as tx:
             tx.ask(insert(3))
             tx.ask(Query(BEGUN, (str(file),)))
-        assert not db.ask(Status()).running, "it is over when the block is left"
+        assert not db.ask(Status()).running, "it must be over at the end of the block"
         assert numbers(db) == [1, 2]
 
 
@@ -553,7 +558,7 @@ def let_a_task_be_collected(db):
         let_a_task_be_collected,
     ],
 )
-def test_what_is_dropped_is_undone_and_its_worker_free(crew, drop):
+def test_a_dropped_transaction_is_undone_and_frees_its_worker(crew, drop):
     db = crew()
     with same_workers(db):
         drop(db)
@@ -561,7 +566,7 @@ def test_what_is_dropped_is_undone_and_its_worker_free(crew, drop):
         assert numbers(db) == [1, 2, 4]
 
 
-def test_what_is_dropped_is_undone_in_a_child_too(crew):
+def test_a_dropped_transaction_is_undone_in_a_child_too(crew):
     db = crew("child")
     with same_workers(db):
         enter_and_drop(db)
@@ -570,7 +575,7 @@ def test_what_is_dropped_is_undone_in_a_child_too(crew):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_an_error_of_a_statement_does_not_keep_one_that_is_dropped(crew, kind):
+def test_an_error_of_a_statement_does_not_keep_a_dropped_transaction_open(crew, kind):
     db = crew(kind)
 
     def work():
@@ -582,26 +587,26 @@ def test_an_error_of_a_statement_does_not_keep_one_that_is_dropped(crew, kind):
 
     work()
     gc.collect()
-    assert eventually(lambda: not db.ask(Status()).running, 1), "the worker holds what leads to it"
+    assert eventually(lambda: not db.ask(Status()).running, 1), "the worker still holds a reference to it"
 
 
 class Kept:
-    """A value that can be watched."""
+    """A value for a weak reference."""
 
 
-def test_an_answer_that_was_waited_for_after_a_session_is_kept_by_nobody(crew):
+def test_an_answer_after_a_transaction_is_kept_by_no_part_of_the_crew(crew):
     db = crew()
     with db.transaction() as tx:
         tx.ask(insert(3))
     gc.disable()
     try:
         kept = [weakref.ref(db.ask(Call(lambda _: Kept(), readonly=True))) for _ in range(5)]
-        assert eventually(lambda: not any(each() for each in kept), 1), "without the garbage collector"
+        assert eventually(lambda: not any(each() for each in kept), 1), "a value needs the garbage collector"
     finally:
         gc.enable()
 
 
-def test_one_that_was_never_entered_costs_nothing(crew):
+def test_a_transaction_that_never_begins_costs_nothing(crew):
     db = crew()
     before = db.ask(Status()).submitted
     db.transaction()
@@ -611,7 +616,7 @@ def test_one_that_was_never_entered_costs_nothing(crew):
 # --- deaths -------------------------------------------------------------------------------
 
 
-def test_a_worker_that_dies_of_a_statement_takes_the_transaction_along(crew, kind):
+def test_a_worker_that_dies_of_a_statement_ends_its_transaction(crew, kind):
     if kind == "memory":
         pytest.skip("in memory the connection is the database")
     db = crew(kind, system_exit, restart=EAGER)
@@ -624,7 +629,7 @@ def test_a_worker_that_dies_of_a_statement_takes_the_transaction_along(crew, kin
     assert numbers(db) == [1, 2]
 
 
-def test_a_child_that_is_killed_between_two_statements_takes_the_transaction_along(crew):
+def test_a_child_that_is_killed_between_two_statements_ends_its_transaction(crew):
     db = crew("child", restart=EAGER)
     with pytest.raises(WorkerDied), db.transaction() as tx:
         tx.ask(insert(3))
@@ -635,14 +640,14 @@ def test_a_child_that_is_killed_between_two_statements_takes_the_transaction_alo
     assert numbers(db) == [1, 2]
 
 
-def test_a_child_that_is_killed_between_two_statements_keeps_nobody_waiting(crew):
+def test_a_child_that_is_killed_between_two_statements_blocks_no_other_request(crew):
     db = crew("child", restart=EAGER)
     with pytest.raises(WorkerDied), db.transaction(timeout=3) as tx:
         tx.ask(insert(3))
         (busy,) = [worker for worker in db.ask(Status()).workers if worker.job]
         os.kill(busy.pid, signal.SIGKILL)
         other = db.ask(insert(4), block=False)
-        assert eventually(other.done, 1), "the owner says nothing for long, and nobody can write"
+        assert eventually(other.done, 1), "a write waits for a transaction whose child is dead"
     assert numbers(db) == [1, 2, 4]
 
 
@@ -651,15 +656,15 @@ def test_a_transaction_in_which_a_worker_dies_says_that_nothing_took_effect(crew
     with pytest.raises(WorkerDied) as caught, db.transaction() as tx:
         tx.ask(insert(3))
         tx.ask(Query("SELECT system_exit()"))
-    assert caught.value.executed is False, "it was not about to commit, so it is known"
+    assert caught.value.executed is False, "no commit was asked for, so the outcome is known"
 
 
-def test_deaths_in_some_transactions_hold_back_no_other_transaction(crew):
+def test_deaths_in_some_transactions_do_not_poison_other_transactions(crew):
     db = crew(function=system_exit, restart=EAGER)
     for number in range(3):
         with pytest.raises(WorkerDied), db.transaction() as tx:
             tx.ask(Query(f"SELECT system_exit(), {number}"))
-    with db.transaction() as tx:  # PoisonQuery, since all of them count as the same statement
+    with db.transaction() as tx:  # it would be a PoisonQuery if all transactions counted as one statement
         tx.ask(insert(3))
     assert numbers(db) == [1, 2, 3]
 
@@ -668,20 +673,20 @@ def test_deaths_in_some_transactions_hold_back_no_other_transaction(crew):
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "child"])
-def test_stopping_waits_for_it_and_takes_no_other(crew, kind):
+def test_a_stop_waits_for_the_transaction_and_takes_no_other(crew, kind):
     db = crew(kind)
     with db.transaction() as tx:
         tx.ask(insert(3))
         stopped = db.stop(block=False)
         with pytest.raises(SupervisorStopped), db.transaction():
-            pytest.fail("it was entered")
+            pytest.fail("the transaction has begun")
         assert tx.ask(Query("SELECT count(*) FROM kept")).scalar() == 3
         assert not stopped.done()
     assert stopped.get(timeout=PATIENCE) is True
     assert isinstance(error_of(tx.ask(insert(4), block=False)), SessionClosed)
 
 
-def test_what_it_wrote_while_the_crew_was_stopping_is_committed(crew, path):
+def test_the_writes_of_a_transaction_during_a_stop_are_committed(crew, path):
     db = crew()
     with db.transaction() as tx:
         stopped = db.stop(block=False)
@@ -693,7 +698,7 @@ def test_what_it_wrote_while_the_crew_was_stopping_is_committed(crew, path):
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "child"])
-def test_a_shutdown_at_its_time_limit_undoes_it(crew, kind, path, tmp_path):
+def test_a_shutdown_at_its_time_limit_undoes_the_transaction(crew, kind, path, tmp_path):
     db = crew(kind)
     with pytest.raises(SupervisorStopped), db.transaction() as tx:
         tx.ask(insert(3))
@@ -732,10 +737,10 @@ print("left open")
 
 
 @pytest.mark.parametrize("kind", ["thread", "statement", "child"])
-def test_a_program_that_ends_with_one_open_ends_and_undoes_it(path, kind):
+def test_a_program_that_ends_with_an_open_transaction_undoes_it(path, kind):
     assert run_python(ENDING, kind, path) == "left open\n"
-    log = path.with_name(path.name + "-wal")  # stays, empty, if two connections were closed in one moment
-    assert not log.exists() or log.stat().st_size == 0, "the connections were closed"
+    log = path.with_name(path.name + "-wal")  # the log stays, empty, if two connections close at the same moment
+    assert not log.exists() or log.stat().st_size == 0, "the connections were not closed"
     other = apsw.Connection(str(path))
     assert other.execute("SELECT count(*) FROM kept").get == 0
     other.close()
@@ -767,7 +772,7 @@ db.stop()
 """
 
 
-def test_the_child_of_a_fork_is_refused_and_the_parents_goes_on(path):
+def test_a_forked_process_cannot_use_a_transaction_and_its_parent_can(path):
     assert run_python(FORKING, path).splitlines() == ["child 0", "rows [1, 3]"]
 
 
@@ -775,7 +780,7 @@ def test_the_child_of_a_fork_is_refused_and_the_parents_goes_on(path):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_a_task_uses_it_by_async_with(crew, kind):
+def test_a_task_uses_a_transaction_by_async_with(crew, kind):
     db = crew(kind)
 
     async def main():
@@ -805,11 +810,11 @@ async def until(condition):
         if condition():
             return
         await asyncio.sleep(0)
-    pytest.fail("it never became so")
+    pytest.fail("the condition never became true")
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "child"])
-def test_a_task_that_is_cancelled_in_a_statement_undoes_it(crew, kind, tmp_path):
+def test_a_task_that_is_cancelled_in_a_statement_undoes_its_transaction(crew, kind, tmp_path):
     db = crew(kind)
     file = tmp_path / "begun"
 
@@ -827,16 +832,16 @@ def test_a_task_that_is_cancelled_in_a_statement_undoes_it(crew, kind, tmp_path)
         return not db.ask(Status()).running
 
     with same_workers(db):
-        assert asyncio.run(main()), "it is over when the block is left"
+        assert asyncio.run(main()), "it must be over at the end of the block"
         assert numbers(db) == [1, 2]
 
 
-def test_a_task_that_is_cancelled_while_it_waits_to_begin_is_forgotten(crew):
+def test_a_task_that_is_cancelled_while_it_waits_to_begin_leaves_nothing(crew):
     db = crew()
 
     async def work():
         async with db.transaction():
-            pytest.fail("it was entered")
+            pytest.fail("the transaction has begun")
 
     async def main():
         async with db.transaction() as tx:
@@ -852,7 +857,7 @@ def test_a_task_that_is_cancelled_while_it_waits_to_begin_is_forgotten(crew):
     assert numbers(db) == [1, 2, 3]
 
 
-def test_asyncios_timeout_ends_it(crew):
+def test_a_timeout_of_asyncio_ends_the_transaction(crew):
     db = crew()
 
     async def main():
@@ -865,7 +870,7 @@ def test_asyncios_timeout_ends_it(crew):
     assert numbers(db) == [1, 2]
 
 
-def test_the_loop_goes_on_while_a_task_waits_to_begin(crew):
+def test_the_event_loop_runs_while_a_task_waits_to_begin(crew):
     db = crew()
 
     async def late():
@@ -886,12 +891,12 @@ def test_the_loop_goes_on_while_a_task_waits_to_begin(crew):
     assert numbers(db) == [1, 2, 3, 4]
 
 
-# --- nothing leaks ------------------------------------------------------------------------
+# --- changes of the connection ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("readonly", [False, True])
 @pytest.mark.parametrize("end", ["commit", "rollback", "error", "dropped"])
-def test_what_it_changes_of_its_connection_is_gone_afterwards(crew, readonly, end):
+def test_the_changes_of_the_connection_are_gone_after_the_transaction(crew, readonly, end):
     db = crew()
     look = [
         "PRAGMA cache_size",
@@ -936,7 +941,7 @@ def test_what_it_changes_of_its_connection_is_gone_afterwards(crew, readonly, en
 @pytest.mark.parametrize(
     "sql", ["PRAGMA recursive_triggers = ON", "CREATE TEMP TABLE mine(x)", "ATTACH ':memory:' AS o"]
 )
-def test_what_it_changes_of_its_connection_does_not_end_it(start, path, sql):
+def test_the_changes_of_the_connection_do_not_end_the_transaction(start, path, sql):
     for kind in KINDS:
         db = start(KINDS[kind](path.with_name(f"{kind}.db")), size=1)
         db.ask(Script("CREATE TABLE t(a)"))
@@ -949,7 +954,7 @@ def test_what_it_changes_of_its_connection_does_not_end_it(start, path, sql):
             assert db.ask(Query("SELECT a FROM t")).column("a") == [0, 1, 2]
 
 
-# --- what is refused ----------------------------------------------------------------------
+# --- refused use --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -962,13 +967,13 @@ def test_what_it_changes_of_its_connection_does_not_end_it(start, path, sql):
         ({"readonly": 1}, TypeError, r"transaction\(readonly\) must be a bool"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(crew, options, kind, said):
+def test_a_wrong_argument_is_refused_by_name(crew, options, kind, said):
     db = crew()
     with pytest.raises(kind, match=said):
         db.transaction(**options)
 
 
-def test_it_takes_requests_without_a_time_limit_of_their_own(crew):
+def test_a_transaction_takes_requests_without_a_time_limit_of_their_own(crew):
     db = crew()
     with db.transaction() as tx:
         for wrong in (Transaction([insert(3)]), Backup("copy.db"), "SELECT 1", None, Status()):
@@ -981,19 +986,19 @@ def test_it_takes_requests_without_a_time_limit_of_their_own(crew):
     assert numbers(db) == [1, 2, 3]
 
 
-def test_infinity_is_no_limit(crew):
+def test_a_timeout_of_infinity_is_no_limit(crew):
     db = crew()
     with db.transaction(timeout=float("inf")) as tx:
         assert tx.ask(Query("SELECT 1")).scalar() == 1
 
 
-def test_a_full_queue_refuses_it_and_nothing_has_begun(crew):
+def test_a_full_queue_refuses_a_transaction_before_it_begins(crew):
     db = crew(max_queue=0)
     refused = []
 
     def try_to_enter():
         with pytest.raises(QueueFull), db.transaction():
-            pytest.fail("it was entered")
+            pytest.fail("the transaction has begun")
         refused.append(True)
 
     with db.transaction() as tx:
@@ -1003,21 +1008,21 @@ def test_a_full_queue_refuses_it_and_nothing_has_begun(crew):
     assert numbers(db) == [1, 2, 3]
 
 
-def test_a_lock_that_cannot_be_had_is_told_as_it_is_entered(start, path):
+def test_a_lock_that_stays_taken_is_an_error_at_the_begin(start, path):
     db = start(SQLite(path, busy_timeout=0.02), size=1)
     db.ask(FILL)
     other = apsw.Connection(str(path))
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(apsw.BusyError) as caught, db.transaction():
-        pytest.fail("it was entered")
+        pytest.fail("the transaction has begun")
     assert any("busy_timeout is 0.02" in note for note in caught.value.__notes__)
     other.close()
     with db.transaction() as tx:
         tx.ask(insert(3))
-    assert_unhurt(db)
+    assert_healthy(db)
 
 
-def test_a_database_that_is_only_read_can_be_read_in_one(start, path):
+def test_a_database_that_is_only_read_can_be_read_in_a_transaction(start, path):
     writing = start(path, size=1)
     writing.ask(FILL)
     writing.stop()
@@ -1029,7 +1034,7 @@ def test_a_database_that_is_only_read_can_be_read_in_one(start, path):
     assert eventually(lambda: is_idle(db))
 
 
-def test_a_thread_of_the_crew_is_refused_before_anything_has_begun(crew):
+def test_a_thread_of_the_crew_is_refused_before_its_transaction_begins(crew):
     db = crew(size=2)
     seen = []
 
@@ -1046,10 +1051,10 @@ def test_a_thread_of_the_crew_is_refused_before_anything_has_begun(crew):
     assert eventually(lambda: db.ask(Status()).running)
     reply.cancel()
     assert eventually(lambda: seen)
-    assert seen == [0], "as for ask(): whether or not another worker happens to be idle"
+    assert seen == [0], "it must be refused even if another worker is idle, as by ask()"
 
 
-def test_a_status_tells_of_it(crew):
+def test_a_status_shows_a_transaction(crew):
     db = crew()
     with db.transaction():
         status = db.ask(Status())
@@ -1059,10 +1064,10 @@ def test_a_status_tells_of_it(crew):
     assert db.ask(Status()).running == 0
 
 
-# --- who waits for himself, and who is cancelled as it commits ----------------------------
+# --- tasks that wait for themselves or are cancelled in the commit ------------------------
 
 
-def test_a_task_that_would_wait_for_its_own_transaction_is_told_at_once(crew):
+def test_a_task_that_would_wait_for_its_own_transaction_gets_an_error_at_once(crew):
     db = crew(size=2)
 
     async def main():
@@ -1073,13 +1078,13 @@ def test_a_task_that_would_wait_for_its_own_transaction_is_told_at_once(crew):
                     await wait()
             with pytest.raises(WouldDeadlock, match="you hold all workers"):
                 async with db.transaction():
-                    pytest.fail("it was entered")
-            assert not db.ask(Status()).queued, "the one that was refused never begins"
+                    pytest.fail("the transaction has begun")
+            assert not db.ask(Status()).queued, "a refused transaction is in the queue"
 
     asyncio.run(main())
 
 
-def test_a_task_that_is_cancelled_while_it_commits_has_committed(crew):
+def test_a_task_that_is_cancelled_in_its_commit_has_committed(crew):
     db = crew("child")
 
     async def main(number):

@@ -1,4 +1,4 @@
-"""Reads that wait together: which of them share a look at the database, and that nobody sees an old one."""
+"""Known reads that wait together share one snapshot, and no read sees an old state."""
 
 import gc
 import os
@@ -38,7 +38,7 @@ NUMBERS = Query("SELECT number FROM kept ORDER BY number")
 
 
 class Reader:
-    """A connection that reads, as its worker uses it, and another one that writes."""
+    """A connection that reads, as its worker uses it, and a second connection that writes."""
 
     def __init__(self, path, **options):
         self.other = apsw.Connection(str(path))
@@ -65,12 +65,12 @@ class Reader:
 @pytest.fixture
 def reader(path):
     made = Reader(path)
-    made.run(COUNT, NUMBERS)  # they are known from now on
+    made.run(COUNT, NUMBERS)  # both are known reads from now on
     yield made
     made.close()
 
 
-# --- one look -----------------------------------------------------------------------------
+# --- one snapshot -------------------------------------------------------------------------
 
 
 def test_known_reads_of_a_batch_see_one_state(reader):
@@ -81,10 +81,10 @@ def test_known_reads_of_a_batch_see_one_state(reader):
     tasks = reader.run(COUNT, COUNT, NUMBERS, COUNT, before=before)
     assert [len(task.value.rows) for task in tasks] == [1, 1, 0, 1]
     assert [task.value.scalar() for task in tasks if task.request is COUNT] == [0, 0, 0]
-    assert reader.run(COUNT)[0].value.scalar() == 3, "the next batch sees what was written meanwhile"
+    assert reader.run(COUNT)[0].value.scalar() == 3, "the next batch must see the writes meanwhile"
 
 
-def test_the_state_is_looked_at_no_earlier_than_the_first_read_of_the_batch(reader):
+def test_a_snapshot_is_not_older_than_the_first_read_of_the_batch(reader):
     tasks = reader.run(COUNT, COUNT, before=lambda position: None if position else reader.add(1))
     assert [task.value.scalar() for task in tasks] == [1, 1]
 
@@ -101,7 +101,7 @@ def test_the_state_is_looked_at_no_earlier_than_the_first_read_of_the_batch(read
     ],
     ids=["unknown", "not all rows", "transaction", "call", "pragma", "explain"],
 )
-def test_what_is_no_known_read_is_run_by_itself_and_ends_the_look(reader, other):
+def test_another_request_runs_outside_of_the_snapshot_and_ends_it(reader, other):
     tasks = reader.run(COUNT, COUNT, other, COUNT, before=lambda position: reader.add(position + 1))
     assert errors(tasks) == [None] * 4
     assert [tasks[number].value.scalar() for number in (0, 1, 3)] == [1, 1, 4]
@@ -109,7 +109,7 @@ def test_what_is_no_known_read_is_run_by_itself_and_ends_the_look(reader, other)
         assert (tasks[2].value.rows, tasks[2].value.truncated) == ([(1,)], True)
 
 
-def test_a_read_that_fails_costs_no_other_and_ends_the_look(path):
+def test_a_read_that_fails_costs_no_other_read_and_ends_the_snapshot(path):
     def boom(value):
         if value:
             raise ValueError("no")
@@ -122,12 +122,12 @@ def test_a_read_that_fails_costs_no_other_and_ends_the_look(path):
         tasks = made.run(COUNT, good, bad, COUNT, good, before=lambda position: made.add(position + 1))
         assert errors(tasks) == [None, None, "ValueError", None, None]
         assert [tasks[0].value.scalar(), tasks[3].value.scalar()] == [1, 4]
-        assert made.other.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0] == 0, "it holds no lock"
+        assert made.other.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0] == 0, "the reader holds a lock"
     finally:
         made.close()
 
 
-def test_a_read_that_is_interrupted_costs_no_other(path):
+def test_an_interrupted_read_costs_no_other_read(path):
     def strike(value):
         if value:
             batch.interrupt_it(1)
@@ -145,7 +145,7 @@ def test_a_read_that_is_interrupted_costs_no_other(path):
         made.close()
 
 
-def test_a_statement_that_writes_is_for_the_writer_and_the_others_are_answered(reader):
+def test_a_statement_that_writes_goes_to_the_writer_and_the_others_are_answered(reader):
     rerouted = []
     batch = Together(reader.connection, [COUNT, insert(1), COUNT])
     batch.reroute = lambda task: (batch.end(task), rerouted.append(task.position))
@@ -154,7 +154,7 @@ def test_a_statement_that_writes_is_for_the_writer_and_the_others_are_answered(r
     assert [batch.tasks[number].value.scalar() for number in (0, 2)] == [0, 0]
 
 
-def test_columns_are_those_of_a_schema_that_has_just_changed(reader):
+def test_columns_follow_a_schema_that_has_just_changed(reader):
     every = Query("SELECT * FROM kept")
     reader.run(every)
     reader.other.execute("ALTER TABLE kept ADD COLUMN more DEFAULT 5; INSERT INTO kept VALUES (1, 2)")
@@ -162,8 +162,8 @@ def test_columns_are_those_of_a_schema_that_has_just_changed(reader):
         assert (task.value.columns, task.value.rows) == (("number", "more"), [(1, 2)])
 
 
-def test_a_look_that_is_over_holds_nothing_back(reader):
-    """A reader that stays in a transaction would keep the log from being written back."""
+def test_a_snapshot_that_is_over_does_not_hold_back_the_log(reader):
+    """A reader that stays in its transaction would prevent a checkpoint of the log."""
     reader.run(COUNT, COUNT)
     reader.add(1)
     assert reader.other.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0] == 0
@@ -177,7 +177,7 @@ def test_a_replaced_file_is_noticed_within_ten_milliseconds(reader, path, monkey
     monkeypatch.setattr("actors.databases.sqlite.file.time.monotonic", lambda: now[0])
     assert reader.run(COUNT, COUNT)[0].value.scalar() == 0
     now[0] += 1
-    reader.run(COUNT, COUNT)  # it looks whether the file is there
+    reader.run(COUNT, COUNT)  # the connection checks the file
     other = path.with_name("other.db")
     with apsw.Connection(str(other)) as made:
         made.execute("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1), (2)")
@@ -191,7 +191,7 @@ def test_a_replaced_file_is_noticed_within_ten_milliseconds(reader, path, monkey
     assert [task.value.scalar() for task in reader.run(COUNT, COUNT)] == [2, 2]
 
 
-def test_the_file_is_looked_at_once_in_ten_milliseconds_and_not_for_each_read(reader, monkeypatch):
+def test_the_file_is_checked_once_in_ten_milliseconds_and_not_at_each_read(reader, monkeypatch):
     now, looks = [time.monotonic() + 1], []
     monkeypatch.setattr("actors.databases.sqlite.file.time.monotonic", lambda: now[0])
     file = reader.connection.file
@@ -221,7 +221,7 @@ def with_functions(connection):
 
 
 def known(db, *queries):
-    """Let the crew know that statements are quick: each worker has run them."""
+    """Run statements on each worker, so that the crew knows that they are quick."""
     quick = db._dispatcher.lanes[0].quick
     for query in queries:
         assert eventually(lambda query=query: (db.ask(query), query.sql in quick)[1])
@@ -230,7 +230,7 @@ def known(db, *queries):
             reply.get(timeout=PATIENCE)
 
 
-def test_a_read_sees_what_was_written_before_it_was_asked(db):
+def test_a_read_sees_the_writes_before_it(db):
     known(db, COUNT)
     for number in range(1, 200):
         behind = asked(db, *[COUNT] * 5)
@@ -240,7 +240,7 @@ def test_a_read_sees_what_was_written_before_it_was_asked(db):
         assert [reply.get(timeout=PATIENCE).scalar() for reply in ahead] == [number + 1] * 5
 
 
-def test_many_threads_each_read_what_they_have_written(db):
+def test_each_of_many_threads_reads_its_own_writes(db):
     known(db, COUNT)
     look = "SELECT max(number) FROM kept WHERE number BETWEEN ? AND ?"
     wrong = []
@@ -260,7 +260,7 @@ def test_many_threads_each_read_what_they_have_written(db):
     assert wrong == []
 
 
-def test_what_was_read_in_order_never_goes_backwards(db):
+def test_reads_in_order_never_go_back_in_time(db):
     known(db, COUNT)
     writes = asked(db, *map(insert, range(1, 100)))
     seen = [db.ask(COUNT, timeout=PATIENCE).scalar() for _ in range(200)]
@@ -268,7 +268,7 @@ def test_what_was_read_in_order_never_goes_backwards(db):
     assert [error_of(reply) for reply in writes] == [None] * 99
 
 
-def test_a_quick_read_does_not_wait_behind_a_slow_one(db):
+def test_a_quick_read_does_not_wait_behind_a_slow_read(db):
     known(db, COUNT)
     slow = db.ask(Query(RUNAWAY), block=False)
     for _ in range(20):
@@ -279,8 +279,8 @@ def test_a_quick_read_does_not_wait_behind_a_slow_one(db):
     assert isinstance(error_of(slow), QueryCancelled)
 
 
-def test_quick_reads_do_not_wait_behind_one_that_was_quick_before(db, monkeypatch):
-    """They are taken together. A worker that is idle takes those over that have not begun."""
+def test_quick_reads_do_not_wait_behind_a_read_that_was_quick_before(db, monkeypatch):
+    """One worker takes all of them. An idle worker takes over the reads that have not begun."""
     upto = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
     known(db, Query(upto, (3,)))
     lane = db._dispatcher.lanes[0]
@@ -296,8 +296,8 @@ def test_quick_reads_do_not_wait_behind_one_that_was_quick_before(db, monkeypatc
         known(db, Query(upto, (3,)))
 
 
-def test_an_interrupted_read_of_a_batch_costs_no_other(db):
-    """It was quick before, so it is taken together with others."""
+def test_an_interrupted_read_of_a_batch_in_a_crew_costs_no_other_read(db):
+    """The read was quick before, so its worker takes it together with other reads."""
     up_to = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT max(i) FROM n"
     known(db, COUNT, Query(up_to, (5,)))
     for _ in range(5):
@@ -310,7 +310,7 @@ def test_an_interrupted_read_of_a_batch_costs_no_other(db):
     assert db.ask(Status()).restarts == 0
 
 
-def test_texts_are_learnt_to_be_quick_and_unlearnt(db):
+def test_a_crew_learns_and_forgets_that_a_text_is_quick(db):
     quick = db._dispatcher.lanes[0].quick
     up_to = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT max(i) FROM n"
     known(db, Query(up_to, (5,)))
@@ -327,22 +327,22 @@ def len_of(connection):
     return connection.execute("SELECT count(*) FROM kept").get
 
 
-def test_a_text_that_is_very_long_is_not_remembered(db):
+def test_a_very_long_text_is_not_remembered(db):
     text = "SELECT 1 -- " + "x" * 3000
     for _ in range(5):
         assert db.ask(Query(text)).scalar() == 1
     assert text not in db._dispatcher.lanes[0].quick
 
 
-def test_no_more_texts_than_some_thousands_are_remembered(db):
+def test_no_more_than_some_thousands_of_texts_are_remembered(db):
     for first in range(0, 6000, 200):
         for reply in asked(db, *(Query(f"SELECT {number}") for number in range(first, first + 200))):
             reply.get(timeout=PATIENCE)
     assert len(db._dispatcher.lanes[0].quick) <= 4096
 
 
-def test_a_crew_that_is_idle_holds_no_answers_and_no_requests(db):
-    """Neither those of the last batch, nor those of a transaction."""
+def test_an_idle_crew_holds_no_answers_and_no_requests(db):
+    """It holds nothing of the last batch, and nothing of a transaction."""
     known(db, Query("SELECT ? AS held", (b"held",)))
     replies = asked(db, *(Query("SELECT ? AS held", (b"held" * number,)) for number in range(50)))
     replies += asked(db, *(Query("INSERT INTO kept(number) VALUES (?) RETURNING ? AS held", (n, n)) for n in (5, 6)))
@@ -390,7 +390,7 @@ def kill_all(numbers):
             os.kill(pid, signal.SIGKILL)
 
 
-def test_reads_of_a_killed_child_are_answered_by_the_next_one_except_for_the_one_that_ran(children):
+def test_the_next_child_answers_the_waiting_reads_of_a_killed_child(children):
     known(children, COUNT)
     look = Query("SELECT CASE WHEN ? THEN die(9) END", (0,))
     known(children, look)
@@ -399,12 +399,12 @@ def test_reads_of_a_killed_child_are_answered_by_the_next_one_except_for_the_one
         replies = asked(children, *[COUNT] * 15, *[look] * 3, kill, *[COUNT] * 15)
         kinds = [type(error_of(reply)) for reply in replies]
         assert kinds == [type(None)] * 18 + [WorkerDied] + [type(None)] * 15
-        known(children, look)  # a text that has killed is not taken with others before it was answered
+        known(children, look)  # a statement that has killed a child runs alone until it succeeds
     status = children.ask(Status())
     assert (status.died, status.restarts) == (3, 3)
 
 
-def test_reads_of_children_that_are_killed_from_outside_are_lost_one_a_death_at_most(children):
+def test_each_killed_child_loses_at_most_one_read(children):
     known(children, COUNT)
     deaths = 0
     for _ in range(15):
@@ -419,8 +419,10 @@ def test_reads_of_children_that_are_killed_from_outside_are_lost_one_a_death_at_
     assert children.ask(Status()).died == deaths
 
 
-def test_writes_of_children_that_are_killed_are_done_once_or_not_at_all_and_answered_truly(children):
-    """Those of one transaction may be lost, and nobody knows what became of them; all others are told right."""
+def test_writes_of_killed_children_are_done_once_or_never_and_answered_truly(children):
+    """The writes of one transaction may be lost, and their outcome is then unknown.
+
+    All other writes get a true answer."""
     children.ask(Script("CREATE TABLE log(number)"))
     first = 0
     for _ in range(12):
@@ -429,7 +431,7 @@ def test_writes_of_children_that_are_killed_are_done_once_or_not_at_all_and_answ
         kill_all(pids(children))
         found = [error_of(reply) for reply in replies]
         there = children.ask(Query("SELECT number FROM log WHERE number >= ?", (first,)), timeout=PATIENCE).column(0)
-        assert len(there) == len(set(there)), "written twice"
+        assert len(there) == len(set(there)), "a write was done twice"
         for number, error in enumerate(found, first):
             if error is None:
                 assert number in there, "an acknowledged write is gone"
@@ -440,7 +442,7 @@ def test_writes_of_children_that_are_killed_are_done_once_or_not_at_all_and_answ
         first += 1000
 
 
-def test_a_statement_that_kills_its_child_costs_the_writer_its_transaction_and_no_more(children):
+def test_a_statement_that_kills_its_child_costs_no_other_write(children):
     children.ask(Script("CREATE TABLE log(number)"))
     for first in range(0, 3000, 1000):
         replies = asked(
@@ -455,7 +457,7 @@ def test_a_statement_that_kills_its_child_costs_the_writer_its_transaction_and_n
         assert there == [*range(first, first + 20)]
 
 
-def test_a_stopped_child_of_a_busy_crew_costs_nobody_anything(start, path):
+def test_a_stopped_child_of_a_busy_crew_costs_no_other_request(start, path):
     db = start(ChildProcess(path), size=2)
     db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (0)"))
     assert eventually(lambda: up(db) >= 2)
@@ -466,7 +468,7 @@ def test_a_stopped_child_of_a_busy_crew_costs_nobody_anything(start, path):
         try:
             replies = asked(db, *[COUNT] * 100)
             done = [reply for reply in replies if eventually(reply.done, 2.0)]
-            assert len(done) >= 99, "one may have been begun by the child that is stopped"
+            assert len(done) >= 99, "more than one read waits for the stopped child"
         finally:
             os.kill(pid, signal.SIGCONT) if pid in pids(db) else None
         assert [error_of(reply) for reply in replies] == [None] * 100

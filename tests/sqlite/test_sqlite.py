@@ -1,4 +1,4 @@
-"""SQLite: the value that names a database, and which statements a query and a script may hold."""
+"""SQLite: the value that names a database, and the statements of queries and scripts."""
 
 import os
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_a_connection_has_the_settings_of_its_value(path, options, settings):
     assert found == settings
 
 
-def test_the_error_of_a_database_that_cannot_be_opened_says_what_may_be_wrong(tmp_path):
+def test_the_error_of_a_database_that_cannot_be_opened_names_the_cause(tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("These are notes and no database. " * 100)
     for path, note in (
@@ -132,7 +132,7 @@ def test_a_missing_permission_is_named(tmp_path):
         "SELECT 1;" + " /* again */ ;" * 300,
     ],
 )
-def test_comments_and_semicolons_around_a_statement_are_fine(connection, sql):
+def test_comments_and_semicolons_around_a_statement_are_allowed(connection, sql):
     for _ in ("for the first time", "and again"):
         assert connection.execute(Query(sql)).rows == [(1,)]
 
@@ -162,7 +162,7 @@ def test_a_second_statement_is_refused_before_the_first_has_run(connection, betw
 
 
 @pytest.mark.parametrize("space", ["\v", "\u00a0", "\u2003", "\x85", "\x1c", "\0"])
-def test_what_only_python_takes_for_white_space_is_no_reason_to_run_half_a_query(connection, space):
+def test_white_space_of_python_alone_does_not_let_half_a_query_run(connection, space):
     with pytest.raises((ValueError, apsw.SQLError)):
         connection.execute(Query(f"INSERT INTO kept VALUES (3);{space}"))
     assert numbers(connection) == [1, 2]
@@ -179,7 +179,7 @@ def test_a_query_without_a_statement_has_an_empty_answer(connection, sql):
 
 
 @pytest.mark.parametrize("begin", ["BEGIN", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE", "begin;", "SAVEPOINT here"])
-def test_a_query_that_begins_a_transaction_is_told_so_and_leaves_none_behind(connection, path, begin):
+def test_a_query_that_begins_a_transaction_is_refused_and_leaves_none_behind(connection, path, begin):
     for _ in ("for the first time", "and again"):
         with pytest.raises(
             TransactionLeftOpen, match="write BEGIN, the statements and COMMIT into one Script"
@@ -230,7 +230,7 @@ def test_a_scripts_transaction_is_committed_and_its_changes_are_counted(connecti
         "BEGIN; INSERT INTO kept VALUES (3); COMMIT; BEGIN IMMEDIATE; DELETE FROM kept; SELECT 1",
     ],
 )
-def test_a_script_that_ends_inside_a_transaction_loses_that_and_keeps_what_it_committed(connection, script):
+def test_a_script_that_ends_inside_a_transaction_loses_it_and_keeps_its_commits(connection, script):
     with pytest.raises(TransactionLeftOpen) as caught:
         connection.execute(Script(script))
     assert caught.value.executed is None

@@ -1,4 +1,4 @@
-"""What the world does to a SQLite file, and to the memory that its rows need: one clear error each time."""
+"""Faults of disks, files and locks. Each is one clear error."""
 
 import os
 import re
@@ -21,7 +21,7 @@ NUMBERS = Query("SELECT number FROM kept ORDER BY number")
 MANY = "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n LIMIT 2000) SELECT i, randomblob(2000) FROM n"
 
 
-# --- a full disk, and one that fails ------------------------------------------------------
+# --- full disks and failing disks ---------------------------------------------------------
 
 
 class SmallConnection(SQLiteConnection):
@@ -30,7 +30,7 @@ class SmallConnection(SQLiteConnection):
     def _open(self):
         super()._open()
         self.connection.pragma("max_page_count", 100)
-        self._settings.is_changed = False  # the setting is the test's own
+        self._settings.is_changed = False  # this setting belongs to the test, not to a job
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SmallDisk:
     ],
     ids=str,
 )
-def test_a_full_disk_is_one_error_and_no_half_transaction_and_the_next_small_write_works(start, path, request_):
+def test_a_full_disk_is_one_error_without_half_a_transaction_and_the_next_small_write_works(start, path, request_):
     db = start(SmallDisk(path), size=1)
     db.ask(FILL)
     with same_workers(db):
@@ -99,12 +99,12 @@ def test_an_io_error_costs_one_job_and_one_worker_and_nothing_in_the_file(path, 
 # --- a damaged file -----------------------------------------------------------------------
 
 PATIENT = RestartPolicy(max_restarts=3, within=600, backoff_initial=0, poison_after=0)
-"""Three workers are replaced at once, and the fourth only after minutes."""
+"""Three workers are replaced at once, and a fourth worker only after minutes."""
 
 
 @pytest.fixture
 def filled(path):
-    """A file of about 500 pages, all of them in the file itself and none in a log."""
+    """A database of about 500 pages, which are all in the file itself and not in a log."""
     connection = SQLite(path, journal_mode="delete").connect()
     connection.execute(FILL)
     connection.execute(Query("CREATE TABLE small(a)"))
@@ -120,7 +120,7 @@ def overwrite(path, at, content):
 
 
 @pytest.mark.parametrize("damage", ["no header", "a header cut off", "another file"])
-def test_a_file_that_is_no_database_is_unavailable_at_once_and_tried_again_with_patience(start, filled, damage):
+def test_a_file_that_is_no_database_is_unavailable_at_once_and_is_tried_again(start, filled, damage):
     good = filled.read_bytes()
     match damage:
         case "no header":
@@ -153,18 +153,18 @@ def test_a_header_that_is_damaged_under_a_running_crew_costs_one_job_and_then_su
     overwrite(filled, 0, good)
 
 
-def test_a_damaged_page_costs_those_who_read_it_and_there_is_no_end_of_restarts_in_sight(start, filled):
+def test_a_damaged_page_costs_its_readers_until_the_restarts_are_used_up(start, filled):
     overwrite(filled, 200 * 4096, b"\xff" * 4096 * 100)
     db = start(SQLite(filled, journal_mode="delete"), size=1, restart=PATIENT)
     errors = []
     for _ in range(3):
         errors.append(error_of(db.ask(Query("SELECT sum(length(filling)) FROM kept"), block=False)))
-        assert db.ask(Query("SELECT count(*) FROM small")).scalar() == 0, "the rest of the file can be read"
+        assert db.ask(Query("SELECT count(*) FROM small")).scalar() == 0, "the sound part of the file cannot be read"
     errors.append(error_of(db.ask(Query("SELECT sum(length(filling)) FROM kept"), block=False)))
     assert {type(error) for error in errors} == {WorkerDied}
     assert all(isinstance(error.__cause__, apsw.CorruptError) for error in errors)
     assert "SELECT sum(length(filling)) FROM kept" in str(errors[0])
-    # Enough: the next replacement waits for the window, and meanwhile nobody else does.
+    # The next replacement waits for the window. Until then each request is refused at once.
     refused = [error_of(db.ask(Query("SELECT count(*) FROM small"), block=False)) for _ in range(20)]
     assert {type(error) for error in refused} == {DatabaseUnavailable}
     assert isinstance(refused[0].__cause__, apsw.CorruptError)
@@ -181,7 +181,7 @@ def test_a_file_cut_in_half_is_a_clear_error(start, filled):
     assert db.ask(Status()).restarts < 10
 
 
-# --- locks of others ----------------------------------------------------------------------
+# --- locks of other programs --------------------------------------------------------------
 
 HOLD = """
 import sqlite3, sys
@@ -203,7 +203,7 @@ def held_by_another_process(path):
         assert holder.wait(PATIENCE) == 0
 
 
-def test_a_lock_of_another_process_is_waited_for_as_long_as_asked_and_no_longer(start, path):
+def test_a_write_waits_no_longer_than_busy_timeout_for_the_lock_of_another_process(start, path):
     db = start(SQLite(path, busy_timeout=0.02), size=1)
     db.ask(FILL)
     with same_workers(db):
@@ -218,17 +218,17 @@ def test_a_lock_of_another_process_is_waited_for_as_long_as_asked_and_no_longer(
                 waited = float(re.search(r"waited ([\d.]+) seconds", note)[1])
                 assert waited >= waits
                 assert "busy_timeout is 0.02" in note
-            # One that reads already and wants to write is refused at once: its waiting could never
-            # end.
+            # A transaction that has read and then writes is refused at once, since its wait could
+            # never end.
             with pytest.raises(apsw.BusyError) as caught:
                 db.ask(Script("BEGIN; SELECT * FROM kept; INSERT INTO kept VALUES (3, NULL); COMMIT"))
             assert any("begin it with BEGIN IMMEDIATE" in note for note in caught.value.__notes__)
-            assert db.ask(NUMBERS).column(0) == [1, 2], "readers do not mind"
+            assert db.ask(NUMBERS).column(0) == [1, 2], "a reader waits for the lock"
         assert db.ask(Query("INSERT INTO kept VALUES (3, NULL)")).rowcount == 1
         assert db.ask(NUMBERS).column(0) == [1, 2, 3]
 
 
-def test_a_lock_is_waited_for_until_it_is_free(start, path):
+def test_a_write_waits_for_a_lock_until_it_is_free(start, path):
     db = start(SQLite(path, busy_timeout=PATIENCE), size=1)
     db.ask(FILL)
     with held_by_another_process(path):
@@ -237,7 +237,7 @@ def test_a_lock_is_waited_for_until_it_is_free(start, path):
     assert reply.get(timeout=PATIENCE).rowcount == 1
 
 
-def test_a_reader_that_becomes_a_writer_too_late_is_told_at_once_and_undone(start, path):
+def test_a_reader_that_becomes_a_writer_too_late_is_refused_at_once_and_undone(start, path):
     def write_elsewhere():
         other = apsw.Connection(str(path))
         other.execute("INSERT INTO kept VALUES (50, NULL)")

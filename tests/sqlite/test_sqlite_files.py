@@ -1,4 +1,4 @@
-"""The file of a SQLite database: only read, removed, replaced, locked by others; and what is done for it unasked."""
+"""The file of a SQLite database: only read, removed, replaced, locked, and kept up."""
 
 import os
 import threading
@@ -32,7 +32,7 @@ KINDS = {"thread": lambda database: database, "child": ChildProcess}
 
 @pytest.fixture(params=KINDS)
 def on(request):
-    """Make what a crew is started on, on threads or in children."""
+    """Return a function that turns a database into one for threads or for children."""
     return KINDS[request.param]
 
 
@@ -46,7 +46,7 @@ def made(path, *numbers, journal_mode="wal"):
 
 
 def look(path: Path):
-    """Return all that can be seen of the files of a folder from outside."""
+    """Return all facts about the files of a folder that another program can see."""
     found = {}
     for file in sorted(path.parent.iterdir()):
         status = file.stat()
@@ -58,12 +58,12 @@ def numbers(db):
     return db.ask(Query("SELECT number FROM kept ORDER BY number"), timeout=PATIENCE).column("number")
 
 
-# --- made or not --------------------------------------------------------------------------
+# --- new files ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("readonly", [False, True])
 @pytest.mark.parametrize("uri", [False, True])
-def test_a_missing_file_is_not_made_where_the_program_says_so(start, path, on, uri, readonly):
+def test_a_missing_file_is_not_made_if_the_program_forbids_it(start, path, on, uri, readonly):
     db = start(on(SQLite(f"file:{path}?x=1" if uri else path, create=False, readonly=readonly)), size=2)
     with pytest.raises(DatabaseUnavailable, match=r"open database file: there is no .*app.db, and SQLite\(create=F"):
         db.wait(timeout=PATIENCE)
@@ -73,13 +73,13 @@ def test_a_missing_file_is_not_made_where_the_program_says_so(start, path, on, u
     assert numbers(db) == [7]
 
 
-def test_an_existing_file_is_opened_where_none_is_to_be_made(start, path, on):
+def test_an_existing_file_is_opened_by_a_crew_that_makes_no_files(start, path, on):
     db = start(on(SQLite(made(path, 7), create=False)), size=2)
     db.ask(Query("INSERT INTO kept VALUES (8)"), timeout=PATIENCE)
     assert numbers(db) == [7, 8]
 
 
-def test_a_missing_file_is_made_where_the_program_says_nothing(start, path, on):
+def test_a_missing_file_is_made_by_default(start, path, on):
     assert start(on(SQLite(path)), size=1).wait(timeout=PATIENCE) is None
     assert path.exists()
 
@@ -100,7 +100,7 @@ def test_a_switch_is_on_or_off(option):
 
 
 @pytest.mark.parametrize("journal_mode", ["wal", "delete"])
-def test_to_read_only_creates_and_changes_nothing(start, on, path, journal_mode):
+def test_a_crew_that_only_reads_creates_and_changes_nothing(start, on, path, journal_mode):
     made(path, 1, 2, journal_mode=journal_mode)
     before = look(path)
     db = start(on(SQLite(path, readonly=True)), size=2)
@@ -122,25 +122,25 @@ def test_to_read_only_creates_and_changes_nothing(start, on, path, journal_mode)
     assert look(path) == before
 
 
-def test_to_read_only_needs_a_file(start, on, path):
+def test_a_crew_that_only_reads_needs_a_file(start, on, path):
     db = start(on(SQLite(path, readonly=True)), size=1)
     error = error_of(db.ask(Query("SELECT 1"), block=False))
     assert isinstance(error.__cause__, apsw.CantOpenError)
     assert not path.exists()
     made(path, 1)
-    assert eventually(lambda: error_of(db.ask(Query("SELECT 1"), block=False)) is None), "it resumes by itself"
+    assert eventually(lambda: error_of(db.ask(Query("SELECT 1"), block=False)) is None), "the crew stays suspended"
 
 
-def test_what_another_program_writes_is_seen_though_nothing_is_made_for_it(start, on, path):
+def test_a_crew_that_only_reads_sees_the_writes_of_another_program(start, on, path):
     made(path, 1)
     db = start(on(SQLite(path, readonly=True)), size=2)
     assert numbers(db) == [1]
     with apsw.Connection(str(path)) as writing:
         writing.execute("INSERT INTO kept VALUES (2)")
-    for _ in range(3):  # both readers
+    for _ in range(3):  # for both readers
         assert numbers(db) == [1, 2]
     writing.execute("INSERT INTO kept VALUES (3)")
-    assert numbers(db) == [1, 2, 3], "in the log alone"
+    assert numbers(db) == [1, 2, 3], "the row that is in the log alone is missing"
     writing.close()
     assert numbers(db) == [1, 2, 3]
 
@@ -178,7 +178,7 @@ def test_a_log_without_its_index_is_explained(start, path):
         ({"path": "x.db", "readonly": 1}, TypeError, r"SQLite\(readonly\) must be a bool"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(options, kind, said):
+def test_a_wrong_option_is_refused_by_name(options, kind, said):
     with pytest.raises(kind, match=said):
         SQLite(**options)
 
@@ -187,12 +187,12 @@ def test_what_makes_no_sense_is_refused_by_name(options, kind, said):
 
 
 def said(db, request):
-    """Return the text of the error by which a request is answered, if the file cannot be opened."""
+    """Return the text of the error of a request, if the file cannot be opened."""
     error = error_of(db.ask(request, block=False))
     return str(error) if isinstance(error, apsw.CantOpenError) else ""
 
 
-def test_a_file_that_was_removed_is_an_error_and_no_empty_one_takes_its_place(start, on, path):
+def test_a_removed_file_is_an_error_and_no_empty_file_takes_its_place(start, on, path):
     made(path, 1)
     db = start(on(path), size=2)
     assert numbers(db) == [1]
@@ -215,7 +215,7 @@ def test_a_file_that_was_removed_is_an_error_and_no_empty_one_takes_its_place(st
         assert numbers(db) == [1, 2, 3]
 
 
-def test_a_worker_that_is_replaced_makes_no_empty_file_for_one_that_was_removed(start, on, path):
+def test_a_replaced_worker_makes_no_empty_file_in_place_of_a_removed_file(start, on, path):
     made(path, 1)
     db = start(on(path), size=1, restart=RestartPolicy(backoff_initial=0.0, quiet_period=0.0))
     assert numbers(db) == [1]
@@ -230,7 +230,7 @@ def test_a_worker_that_is_replaced_makes_no_empty_file_for_one_that_was_removed(
     assert numbers(db) == [1]
 
 
-def test_the_writer_makes_no_empty_file_for_one_that_was_removed(start, path):
+def test_the_writer_makes_no_empty_file_in_place_of_a_removed_file(start, path):
     made(path, 1)
     db = start(path, size=1)
     assert numbers(db) == [1]
@@ -240,10 +240,10 @@ def test_the_writer_makes_no_empty_file_for_one_that_was_removed(start, path):
     assert not path.exists()
 
 
-def test_a_file_that_was_replaced_is_read_and_written_anew(start, on, path):
+def test_a_replaced_file_is_read_and_written_as_the_new_file(start, on, path):
     made(path, 1)
     db = start(on(path), size=2)
-    assert numbers(db) == [1]  # nothing of it is in a log
+    assert numbers(db) == [1]  # the log holds no part of it
     assert eventually(lambda: up(db) == 2)
     with same_workers(db):
         for at in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
@@ -254,7 +254,7 @@ def test_a_file_that_was_replaced_is_read_and_written_anew(start, on, path):
         assert numbers(db) == [7, 8]
 
 
-def test_a_file_that_was_replaced_while_its_log_is_there_is_never_mixed_with_it(start, on, path):
+def test_a_replaced_file_is_never_mixed_with_the_log_of_the_old_file(start, on, path):
     made(path, 1)
     db = start(on(path), size=1)
     db.ask(Query("INSERT INTO kept VALUES (2)"))
@@ -266,10 +266,10 @@ def test_a_file_that_was_replaced_while_its_log_is_there_is_never_mixed_with_it(
     assert numbers(db) == [7]
 
 
-# --- locks of others ----------------------------------------------------------------------
+# --- locks of other programs --------------------------------------------------------------
 
 
-def test_a_status_tells_who_writes_and_who_waits_for_the_lock(start, on, path):
+def test_a_status_shows_which_worker_writes_and_which_waits_for_the_lock(start, on, path):
     made(path)
     db = start(on(path), size=1)
     db.ask(Query("INSERT INTO kept VALUES (1)"))
@@ -283,7 +283,7 @@ def test_a_status_tells_who_writes_and_who_waits_for_the_lock(start, on, path):
     assert eventually(lambda: writer().waits_for_lock)
     assert db.ask(Status()).writing is None
     assert "(waits for a lock)" in str(db.ask(Status()))
-    assert numbers(db) == [1], "nobody who reads waits"
+    assert numbers(db) == [1], "a reader waits for the lock"
     other.execute("ROLLBACK")
     other.close()
     assert error_of(waiting) is None
@@ -294,7 +294,7 @@ def test_a_status_tells_who_writes_and_who_waits_for_the_lock(start, on, path):
 
 
 @pytest.mark.parametrize("end", ["cancel", "deadline"])
-def test_whoever_waits_for_a_lock_can_be_cancelled_and_has_a_deadline(start, on, path, end):
+def test_a_job_that_waits_for_a_lock_can_be_cancelled_and_has_a_deadline(start, on, path, end):
     made(path)
     db = start(on(path), size=1)
     db.ask(Query("INSERT INTO kept VALUES (1)"))
@@ -329,7 +329,7 @@ def insert_in_a_session(db, query):
 
 
 @pytest.mark.parametrize("insert", [insert_alone, insert_in_a_session])
-def test_the_log_begins_anew_though_somebody_always_reads(start, path, monkeypatch, insert):
+def test_the_log_begins_again_though_a_reader_is_always_active(start, path, monkeypatch, insert):
     monkeypatch.setattr(sqlite_upkeep, "_LOG", 200_000)
     monkeypatch.setattr(sqlite_upkeep, "_SELDOM", 1)
     db = start(path, size=2)
@@ -358,7 +358,7 @@ def test_the_log_begins_anew_though_somebody_always_reads(start, path, monkeypat
     assert shrunk == 3, f"{log.stat().st_size} bytes after {written} were written"
 
 
-def test_the_planner_is_informed_at_the_end(path):
+def test_the_query_planner_gets_statistics_at_the_end(path):
     with Supervisor.start(path, size=1) as db:
         db.ask(Script("CREATE TABLE kept(number, what); CREATE INDEX by_number ON kept(number)"))
         many = [(number % 7, "x") for number in range(2000)]
@@ -376,7 +376,7 @@ def test_a_crew_that_wrote_nothing_changes_nothing_at_its_end(path):
     assert path.read_bytes() == before
 
 
-def test_a_backup_is_taken_by_one_who_reads(start, path):
+def test_a_backup_runs_on_a_worker_that_reads(start, path):
     made(path, 1)
     db = start(path, size=1)
     db.ask(Backup(path.with_name("copy.db")))
@@ -386,7 +386,7 @@ def test_a_backup_is_taken_by_one_who_reads(start, path):
 # --- a full disk --------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_one_error_of_each_culprit_and_heals(start, on, path):
+def test_a_full_disk_is_one_error_of_each_large_write_and_heals(start, on, path):
     db = start(on(SQLite(path, pragmas={"max_page_count": 20})), size=1)
     db.ask(Query("CREATE TABLE kept(number, what)"))
     for _ in range(5):
@@ -400,9 +400,9 @@ def test_a_full_disk_is_one_error_of_each_culprit_and_heals(start, on, path):
     assert db.ask(Status()).restarts == 0
 
 
-def test_upkeep_leaves_a_transaction_alone_that_somebody_has_open(start, path, monkeypatch):
+def test_upkeep_does_not_touch_a_transaction_that_is_open(start, path, monkeypatch):
     monkeypatch.setattr(sqlite_upkeep, "_SELDOM", 1)
-    monkeypatch.setattr(sqlite_upkeep, "_DAY", -1.0)  # always due
+    monkeypatch.setattr(sqlite_upkeep, "_DAY", -1.0)  # the upkeep is always due
     monkeypatch.setattr(sqlite_upkeep, "_PATIENCE", 0.0)
     db = start(path, size=1)
     db.ask(Script("CREATE TABLE kept(number, what); CREATE INDEX by_number ON kept(number)"))

@@ -1,4 +1,4 @@
-"""What every connection to a SQLite file begins with: pragmas and `on_connect`, also after a restart."""
+"""Each connection to a SQLite file begins with its pragmas and `on_connect`."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def database(path, **options):
 
 
 def begins_with(db):
-    """Return what a connection has from its beginning: that of who reads, and of who writes."""
+    """Return the settings of a new connection: of a reader, and of the writer."""
     texts = ["SELECT doubled(21)", *(f"PRAGMA {name}" for name in ("cache_size", "temp_store", "user_version"))]
     return [
         [result.scalar() for result in results] for results in (map(db.ask, map(Query, texts)), ask_writer(db, *texts))
@@ -39,11 +39,11 @@ def begins_with(db):
 
 
 @pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
-def test_every_connection_begins_with_them_also_after_a_restart(start, path, kind):
+def test_every_connection_begins_with_its_pragmas_and_its_function_even_after_a_restart(start, path, kind):
     db = start(kind(database(path, on_connect=register)), size=1)
     for _ in range(3):
         assert begins_with(db) == [[42, -4321, 2, 7]] * 2
-        db.ask(Query("PRAGMA cache_size = 1"))  # the connection is opened anew
+        db.ask(Query("PRAGMA cache_size = 1"))  # the connection is opened again
         db.ask(Script("PRAGMA cache_size = 1; CREATE TEMP TABLE t(x)"))
         assert begins_with(db) == [[42, -4321, 2, 7]] * 2
         for worker in db.ask(Status()).workers:
@@ -52,12 +52,12 @@ def test_every_connection_begins_with_them_also_after_a_restart(start, path, kin
                 os.kill(worker.pid, signal.SIGKILL)
             else:
                 kill(thread_of(db, worker.id))
-                for request in (Query("SELECT 1"), Script("SELECT 1")):  # it dies as it does something
+                for request in (Query("SELECT 1"), Script("SELECT 1")):  # the worker dies at its next statement
                     error_of(db.ask(request, block=False))
             assert eventually(lambda restarts=restarts: db.ask(Status()).restarts > restarts and up(db) == 2)
 
 
-def test_it_may_be_sql(start, path):
+def test_on_connect_may_be_sql(start, path):
     attached = path.with_name("other.db")
     db = start(SQLite(path, on_connect=f"ATTACH '{attached}' AS other; PRAGMA other.user_version = 5"), size=2)
     assert db.ask(Query("PRAGMA other.user_version")).scalar() == 5
@@ -69,7 +69,7 @@ def test_it_may_be_sql(start, path):
     ("on_connect", "said"),
     [(refuse, "not today"), ("SELECT nothing FROM nowhere", "syntax error"), (leave_open, "left a transaction open")],
 )
-def test_what_it_raises_is_why_the_database_cannot_be_opened(start, path, on_connect, said):
+def test_an_error_of_on_connect_makes_the_database_unavailable(start, path, on_connect, said):
     db = start(SQLite(path, on_connect=on_connect), size=1)
     error = error_of(db.ask(Query("SELECT 1"), block=False))
     assert isinstance(error, DatabaseUnavailable)
@@ -91,7 +91,7 @@ def in_a_session(db):
         lambda db: db.ask(Script("INSERT INTO t VALUES (1)")),
     ],
 )
-def test_what_waits_while_a_connection_cannot_be_opened_anew_is_served_by_the_next_one(start, path, write):
+def test_a_job_that_waits_while_a_connection_cannot_open_is_served_by_the_next_connection(start, path, write):
     failures = []
 
     def open_or_fail(connection):
@@ -101,7 +101,7 @@ def test_what_waits_while_a_connection_cannot_be_opened_anew_is_served_by_the_ne
     db = start(SQLite(path, on_connect=open_or_fail), size=1)
     db.ask(Script("CREATE TABLE t(a)"))
     with ThreadPoolExecutor(1) as callers:
-        with writer_held(db):  # by a Call, behind which the connection is opened anew
+        with writer_held(db):  # by a Call, after which the connection is opened again
             waiting = callers.submit(write, db)
             assert eventually(lambda: db.ask(Status()).queued == 1)
             failures.append(PermissionError("not now"))
@@ -122,7 +122,7 @@ def test_what_waits_while_a_connection_cannot_be_opened_anew_is_served_by_the_ne
         ({"on_connect": 5}, TypeError, r"SQLite\(on_connect\) must be SQL or a function, not int"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_by_name(options, kind, said):
+def test_a_wrong_option_is_refused_by_name(options, kind, said):
     with pytest.raises(kind, match=said):
         SQLite("app.db", **options)
 
@@ -138,7 +138,7 @@ def test_pragmas_are_never_shown():
 
 
 @pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
-def test_what_can_only_be_set_in_a_new_file_is_set_before_anything_else(start, path, kind):
+def test_the_settings_of_a_new_file_are_set_before_all_others(start, path, kind):
     pragmas = {"auto_vacuum": "incremental", "page_size": 8192, "encoding": "UTF-16"}
     db = start(kind(SQLite(path, pragmas=pragmas)), size=1)
     db.ask(Script("CREATE TABLE t(a)"))
@@ -150,7 +150,7 @@ def test_what_can_only_be_set_in_a_new_file_is_set_before_anything_else(start, p
 
 
 @pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
-def test_a_setting_without_effect_is_told(start, path, kind, caplog):
+def test_a_setting_without_effect_is_a_warning(start, path, kind, caplog):
     start(path, size=1, name="first").ask(Script("CREATE TABLE t(a)"))
     pragmas = {"page_size": 8192, "auto_vacuum": 1, "encoding": "UTF-16", "cache_sise": 5, "user_version": 3}
     db = start(kind(SQLite(path, pragmas=pragmas)), size=1)
@@ -164,8 +164,8 @@ def test_a_setting_without_effect_is_told(start, path, kind, caplog):
 
 
 @pytest.mark.parametrize("kind", [lambda it: it, ChildProcess], ids=["thread", "child"])
-def test_a_log_that_the_file_system_cannot_give_is_told(start, path, kind):
-    # This VFS of SQLite knows no shared memory, as a file system of a network does not.
+def test_a_log_that_the_file_system_does_not_support_is_a_warning(start, path, kind):
+    # This VFS of SQLite has no shared memory, like a network file system.
     db = start(kind(SQLite(f"file:{path}?vfs=unix-none")), size=1)
     db.ask(Script("CREATE TABLE t(a)"))
     assert db.ask(Query("PRAGMA journal_mode")).scalar() == "delete"
@@ -195,7 +195,7 @@ def make_other_cursors(connection: apsw.Connection) -> None:
     ("on_connect", "said"),
     [(trace_rows, "row_trace"), (trace_statements, "exec_trace"), (make_other_cursors, "cursor_factory")],
 )
-def test_what_would_make_rows_something_else_is_refused(start, path, kind, on_connect, said):
+def test_a_function_that_changes_the_class_of_rows_is_refused(start, path, kind, on_connect, said):
     db = start(kind(SQLite(path, on_connect=on_connect)), size=1)
     error = error_of(db.ask(Query("SELECT 1"), block=False))
     assert isinstance(error, DatabaseUnavailable)
@@ -213,7 +213,7 @@ FAILS_ONCE = "fails-once"
 
 
 def fail_if_asked(connection: apsw.Connection) -> None:
-    """Fail once, if there is a file that says so."""
+    """Fail once, if a file asks for it."""
     flag = os.path.join(os.path.dirname(connection.filename), FAILS_ONCE)
     if os.path.exists(flag):
         os.remove(flag)
@@ -230,7 +230,7 @@ def fail_if_asked(connection: apsw.Connection) -> None:
     ],
     ids=str,
 )
-def test_a_connection_that_cannot_be_opened_anew_costs_no_answer(start, path, kind, request_):
+def test_a_connection_that_cannot_be_opened_again_costs_no_answer(start, path, kind, request_):
     db = start(kind(SQLite(path, on_connect=fail_if_asked)), size=1)
     db.ask(Script("CREATE TABLE t(a)"))
     for done in range(1, 4):

@@ -1,4 +1,4 @@
-"""What SQLite answers: names of columns, counts, and what a connection remembers of a statement."""
+"""The answers of SQLite: names of columns, counts, and remembered statements."""
 
 import apsw
 import pytest
@@ -16,7 +16,7 @@ def connection(path):
 
 @pytest.fixture
 def other(connection, path):
-    """A second connection, as another worker has one."""
+    """A second connection, like the connection of another worker."""
     other = SQLite(path).connect()
     yield other
     other.close()
@@ -24,12 +24,12 @@ def other(connection, path):
 
 @pytest.fixture(params=["by itself", "by another"])
 def changer(request, connection, other):
-    """Whoever changes the schema: the same connection, or another one."""
+    """The connection that changes the schema: the same connection, or a second connection."""
     return connection if request.param == "by itself" else other
 
 
 def columns(connection, sql, params=()):
-    """Run a query and return its columns, which every row has to fit."""
+    """Run a query and return its columns, which each row must fit."""
     result = connection.execute(Query(sql, params))
     assert all(len(row) == len(result.columns) for row in result.rows), (result.columns, result.rows)
     return result.columns
@@ -130,8 +130,8 @@ def test_a_table_that_changed_between_two_identical_queries_with_many_parameters
         assert [len(row) for row in result.rows] == [len(names)] * sum(rows)
 
 
-def test_columns_are_right_wherever_a_change_falls_among_many_different_texts(connection, other):
-    # Long enough for the connection to forget texts that SQLite itself still knows.
+def test_columns_are_right_after_a_change_at_any_place_among_many_texts(connection, other):
+    # There are enough texts for the connection to forget texts that SQLite itself still knows.
     for added in range(60):
         for number in range(5):
             connection.execute(Query(f"SELECT {added * 5 + number}"))
@@ -147,7 +147,7 @@ def test_a_statement_that_failed_before_has_the_right_columns_when_it_works(conn
     assert columns(connection, "SELECT * FROM t") == ("id", "a", "b")
 
 
-def test_a_change_that_a_failed_query_has_met_first_is_not_forgotten(connection, other):
+def test_a_change_that_a_failed_query_has_seen_first_is_not_forgotten(connection, other):
     sql = "SELECT *, abs(id) AS n FROM t"
     for _ in range(2):
         assert columns(connection, sql) == ("id", "a", "n")
@@ -158,7 +158,7 @@ def test_a_change_that_a_failed_query_has_met_first_is_not_forgotten(connection,
     assert columns(connection, sql) == ("id", "a", "b", "n")
 
 
-def test_a_change_that_a_script_of_the_same_text_has_met_first_is_not_forgotten(connection, other):
+def test_a_change_that_a_script_of_the_same_text_has_seen_first_is_not_forgotten(connection, other):
     sql = "SELECT * FROM t"
     for _ in range(2):
         assert columns(connection, sql) == ("id", "a")
@@ -170,7 +170,7 @@ def test_a_change_that_a_script_of_the_same_text_has_met_first_is_not_forgotten(
 # --- remembered statements ----------------------------------------------------------------
 
 
-def test_a_table_that_is_dropped_and_made_anew_is_read_anew(connection, changer):
+def test_a_table_that_is_dropped_and_created_again_is_read_again(connection, changer):
     for _ in range(2):
         assert columns(connection, "SELECT * FROM t") == ("id", "a")
     changer.execute(Query("DROP TABLE t"))
@@ -190,7 +190,7 @@ def test_any_number_of_different_texts_is_answered_and_few_are_remembered(connec
     assert len(connection._known) <= 512
 
 
-def test_texts_that_differ_in_a_comment_or_a_space_are_the_same_to_nobody(connection):
+def test_texts_that_differ_in_a_comment_or_a_space_are_different_texts(connection):
     for sql in ("SELECT 1 AS n", "SELECT  1 AS n", "SELECT 1 AS n;", "SELECT 1 AS n -- n", "SELECT 1 AS m"):
         assert connection.execute(Query(sql)).columns == (sql[sql.index("AS") + 3],)
 
@@ -223,14 +223,14 @@ COUNTS = [
     ("ALTER TABLE u ADD COLUMN b", 0, None),
     ("DROP TABLE u", 0, None),
     ("CREATE TABLE w(k PRIMARY KEY) WITHOUT ROWID", 0, None),
-    ("INSERT INTO w VALUES (1)", 1, None),  # it has no rowid to tell
+    ("INSERT INTO w VALUES (1)", 1, None),  # it has no rowid
     ("ANALYZE", 0, None),
     ("EXPLAIN QUERY PLAN SELECT * FROM t", 1, None),
     ("DELETE FROM t", 9, None),
 ]
 
 
-def test_every_kind_of_statement_tells_its_own_counts_and_no_others(connection):
+def test_every_kind_of_statement_returns_its_own_counts_and_no_others(connection):
     counts = []
     for sql, _, _ in COUNTS:
         result = connection.execute(Query(sql))
@@ -238,13 +238,13 @@ def test_every_kind_of_statement_tells_its_own_counts_and_no_others(connection):
     assert counts == COUNTS
 
 
-def test_a_statement_that_is_run_again_tells_the_counts_of_this_time(connection):
+def test_a_statement_that_runs_again_returns_the_counts_of_this_run(connection):
     query = "INSERT OR IGNORE INTO t(id, a) VALUES (?, 'y')"
     results = [connection.execute(Query(query, (number,))) for number in (7, 7, 8, 1)]
     assert [(result.rowcount, result.lastrowid) for result in results] == [(1, 7), (0, None), (1, 8), (0, None)]
 
 
-def test_a_script_tells_the_counts_of_all_its_statements_and_of_nothing_before(connection):
+def test_a_script_returns_the_counts_of_all_its_statements_and_no_others(connection):
     connection.execute(Query("INSERT INTO t(a) VALUES ('y')"))
     for script, rowcount, lastrowid in (
         ("UPDATE t SET a = 'z'; SELECT * FROM t", 2, None),
@@ -255,7 +255,7 @@ def test_a_script_tells_the_counts_of_all_its_statements_and_of_nothing_before(c
         assert (result.rowcount, result.lastrowid) == (rowcount, lastrowid)
 
 
-def test_the_last_rowid_is_that_of_the_statement_and_not_of_its_triggers(connection):
+def test_the_last_rowid_comes_from_the_statement_and_not_from_its_triggers(connection):
     connection.execute(
         Script(
             "CREATE TABLE log(id INTEGER PRIMARY KEY, what); INSERT INTO log VALUES (500, 'first'); "
@@ -266,7 +266,7 @@ def test_the_last_rowid_is_that_of_the_statement_and_not_of_its_triggers(connect
     assert (result.rowcount, result.lastrowid) == (1, 2)
 
 
-def test_a_worker_tells_nothing_of_the_inserts_of_others(start, path):
+def test_a_worker_reports_no_inserts_of_other_requests(start, path):
     db = start(path, size=3)
     db.ask(Script("CREATE TABLE t(id INTEGER PRIMARY KEY); INSERT INTO t VALUES (41)"))
     replies = []
@@ -287,7 +287,7 @@ def test_a_worker_tells_nothing_of_the_inserts_of_others(start, path):
         Query("INSERT INTO t(a) VALUES (?) RETURNING id", many=[(1,), (2,)]),
     ],
 )
-def test_a_text_that_is_run_again_is_run_in_a_transaction_of_its_own_every_time(connection, query):
+def test_a_text_that_runs_again_has_a_transaction_of_its_own_each_time(connection, query):
     for _ in range(4):
         ran: list[str] = []
         connection.connection.set_profile(lambda sql, nanoseconds, ran=ran: ran.append(sql))

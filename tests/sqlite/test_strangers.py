@@ -1,4 +1,4 @@
-"""Files and SQL of strangers: each attack that SQLite's security advice names, and that it fails."""
+"""Files and SQL of strangers: each attack that the security advice of SQLite names fails."""
 
 import os
 import sqlite3
@@ -27,12 +27,12 @@ KINDS = {"thread": lambda database: database, "child": ChildProcess}
 
 @pytest.fixture(params=KINDS)
 def on(request):
-    """Make a crew's database of another, on threads or in children."""
+    """Return a function that turns a database into one for threads or for children."""
     return KINDS[request.param]
 
 
 def add_leak(connection: apsw.Connection) -> None:
-    """A function of the program's, which its own statements may call."""
+    """Register a function of the program, which its own statements may call."""
     connection.create_scalar_function("leak", lambda *_: "leaked")
     connection.enable_load_extension(True)
 
@@ -68,7 +68,7 @@ def test_a_strange_schema_calls_no_function_of_the_program(start, on, strange):
             error = error_of(db.ask(Query(sql), block=False))
             assert isinstance(error, apsw.SQLError), sql
             assert "unsafe use of leak" in str(error)
-        assert db.ask(Query("SELECT leak()")).scalar() == "leaked", "what the program asks itself may call it"
+        assert db.ask(Query("SELECT leak()")).scalar() == "leaked", "a statement of the program itself cannot call it"
         assert db.ask(Query("SELECT * FROM t")).rows == [(1, 2)]
 
 
@@ -93,7 +93,7 @@ def test_a_file_whose_schema_is_useless_without_such_a_function_is_not_opened(st
         assert "unsafe use of leak" in str(error) or "no such table" in str(error)
 
 
-def test_without_that_a_strange_schema_does(start, strange):
+def test_a_strange_schema_calls_a_function_of_the_program_if_it_is_trusted(start, strange):
     db = start(SQLite(strange, on_connect=add_leak), size=1)
     assert db.ask(Query("SELECT x FROM v")).scalar() == "leaked"
 
@@ -117,7 +117,7 @@ def test_on_connect_cannot_leave_the_loading_of_extensions_switched_on(start, on
     assert "not authorized" in str(error)
 
 
-def test_a_damaged_file_is_found_out_as_it_is_opened(start, on, path):
+def test_a_damaged_file_is_found_as_it_is_opened(start, on, path):
     connection = sqlite3.connect(path)
     connection.executescript("CREATE TABLE t(a); CREATE INDEX i ON t(a)")
     connection.executemany("INSERT INTO t VALUES (?)", [(f"row {number}" * 20,) for number in range(2000)])
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_found_out_as_it_is_opened(start, on, path):
     assert "damaged" in str(error) or "malformed" in str(error)
 
 
-def test_a_file_of_endless_schema_is_bounded(start, on, path):
+def test_a_file_with_an_endless_schema_is_bounded(start, on, path):
     deep = "SELECT 1" + " UNION ALL SELECT 1" * 200
     connection = sqlite3.connect(path)
     connection.execute(f"CREATE VIEW v AS {deep}")
@@ -189,7 +189,7 @@ def sandbox(start, on, path):
         "SELECT * FROM t; DROP TABLE t",
     ],
 )
-def test_a_stranger_may_do_nothing_but_ask(sandbox, sql):
+def test_a_stranger_may_only_read(sandbox, sql):
     with same_workers(sandbox):
         for request in (Query(sql), Query(sql, max_rows=5), Stream(sql), Transaction([Query(sql)], readonly=True)):
             error = error_of(sandbox.ask(request, block=False))
@@ -211,8 +211,8 @@ def test_a_stranger_may_do_nothing_but_ask(sandbox, sql):
         "EXPLAIN QUERY PLAN SELECT * FROM t",
     ],
 )
-def test_a_stranger_may_ask(sandbox, sql):
-    for _ in range(2):  # a statement that is prepared already is no other
+def test_a_stranger_may_read(sandbox, sql):
+    for _ in range(2):  # the second time, the statement is prepared already
         assert len(sandbox.ask(Query(sql))) >= 1
         assert len(sandbox.ask(Query(sql, max_rows=1))) == 1
         assert len(list(sandbox.ask(Stream(sql)))) >= 1
@@ -245,7 +245,7 @@ def test_a_stranger_may_search_a_text(start, on, path, module):
         "SELECT 'a' LIKE '" + "%a" * 100 + "'",
     ],
 )
-def test_a_stranger_gets_no_huge_thing(sandbox, sql):
+def test_a_stranger_gets_no_huge_value(sandbox, sql):
     with same_workers(sandbox):
         assert isinstance(error_of(sandbox.ask(Query(sql), block=False)), apsw.Error)
 

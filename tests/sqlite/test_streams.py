@@ -1,4 +1,7 @@
-"""`for row in db.ask(Stream(…))`: all rows, in order, no faster than they are taken; or an error, and never silence."""
+"""`for row in db.ask(Stream(…))` gives all rows in order, or an error.
+
+It reads no faster than the caller takes the rows.
+"""
 
 import asyncio
 import contextlib
@@ -37,7 +40,7 @@ EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.0, quiet_period=
 
 NUMBERS = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n LIMIT ?) SELECT i FROM n"
 ENDLESS = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
-# Three rows, and then none for years.
+# It gives three rows, and then no row for years.
 SILENT = f"SELECT i FROM ({ENDLESS}) WHERE i <= 3 OR i < 0"
 
 
@@ -48,7 +51,9 @@ def kind(request):
 
 @pytest.fixture
 def crew(start, path):
-    """Start crews of a kind, with a function for SQL; whatever happened to them, they serve everybody at the end."""
+    """Start crews of a kind, with a SQL function.
+
+    At the end of the test each crew must still serve."""
     refs = []
 
     def start_crew(kind="file", function=enter, size=1, name=None, **options):
@@ -63,7 +68,7 @@ def crew(start, path):
     yield start_crew
     for ref in refs:
         if ref.is_alive():
-            assert_unhurt(ref)
+            assert_healthy(ref)
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ def db(kind, crew):
     return crew(kind)
 
 
-def assert_unhurt(db):
+def assert_healthy(db):
     assert_serves(db, Query("INSERT INTO kept VALUES (1000)"))
 
 
@@ -89,7 +94,7 @@ async def until(condition):
         if condition():
             return
         await asyncio.sleep(0)
-    pytest.fail("it never became so")
+    pytest.fail("the condition never became true")
 
 
 # --- all rows, in order -------------------------------------------------------------------
@@ -110,10 +115,10 @@ def test_a_task_takes_all_rows_in_their_order(db):
             assert asyncio.run(main(rows, chunk)) == list(range(1, rows + 1))
 
 
-def test_rows_are_as_of_a_query(db):
+def test_the_rows_of_a_stream_equal_the_rows_of_a_query(db):
     sql = "SELECT 1 AS a, 'x' AS a, x'00' AS b, NULL AS c, 1.5 AS \"d e\" UNION ALL SELECT ?, ?, ?, ?, ?"
     params = (2, "ü\0", b"\xff", None, float("inf"))
-    result = db.ask(Query(sql, params))  # before it: the only worker will be the stream's
+    result = db.ask(Query(sql, params))  # before the stream, which takes the only worker
     stream = db.ask(Stream(sql, params, chunk=1))
     assert stream.columns == result.columns == ("a", "a", "b", "c", "d e")
     rows = list(stream)
@@ -134,7 +139,7 @@ def test_parameters_may_have_names(db):
     assert values(db.ask(Stream("SELECT :a + :b", {"a": 1, "b": 2}))) == [3]
 
 
-def test_a_statement_without_rows_has_none(db):
+def test_a_statement_without_rows_gives_an_empty_stream(db):
     stream = db.ask(Stream("-- nothing"))
     assert (stream.columns, list(stream)) == ((), [])
 
@@ -146,7 +151,7 @@ def test_huge_values_come_whole(db):
         assert sizes == [(number, 3_000_000, 2_000_000) for number in range(1, 5)]
 
 
-def test_next_for_and_break_may_take_turns_and_no_row_is_lost(db):
+def test_a_mix_of_next_and_for_and_break_loses_no_row(db):
     stream = db.ask(Stream(NUMBERS, (50,), chunk=7))
     seen = [next(stream).i, next(stream).i]
     for row in stream:
@@ -160,7 +165,7 @@ def test_next_for_and_break_may_take_turns_and_no_row_is_lost(db):
     assert list(stream) == []
 
 
-def test_a_stream_sees_one_state_and_keeps_nobody_from_writing(crew):
+def test_a_stream_sees_one_state_and_blocks_no_writer(crew):
     db = crew("file", size=2)
     db.ask(Query("INSERT INTO kept VALUES (?)", many=[(number,) for number in range(3, 31)]))
     stream = db.ask(Stream("SELECT number FROM kept ORDER BY number", chunk=5))
@@ -170,7 +175,7 @@ def test_a_stream_sees_one_state_and_keeps_nobody_from_writing(crew):
     assert db.ask(Query("SELECT count(*) FROM kept")).scalar() == 0
 
 
-def test_a_thread_may_hand_it_on_to_another(db):
+def test_a_thread_may_pass_a_stream_to_another_thread(db):
     stream = db.ask(Stream(NUMBERS, (100,), chunk=10))
     seen = []
     for _ in range(5):
@@ -180,24 +185,24 @@ def test_a_thread_may_hand_it_on_to_another(db):
     assert seen == list(range(1, 101))
 
 
-# --- no faster than they are taken --------------------------------------------------------
+# --- the pace of the caller ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
-def test_a_worker_does_not_run_ahead_of_who_takes_the_rows(crew, kind):
+def test_a_worker_does_not_run_ahead_of_its_caller(crew, kind):
     computed = []
     db = crew(kind, lambda number: computed.append(number) or number, name="note")
     stream = db.ask(Stream(f"SELECT note(i) FROM ({ENDLESS})", chunk=10))
     for taken in range(1, 101):
         assert next(stream)[0] == taken
-        assert len(computed) == -(-taken // 10) * 10, "what was asked for, and no more"
+        assert len(computed) == -(-taken // 10) * 10, "the worker computed more rows than were taken"
     stream.close()
     assert eventually(lambda: is_idle(db))
     assert len(computed) == 100
 
 
 def test_a_child_runs_ahead_by_two_chunks(crew, tmp_path):
-    """One is on its way, one is fetched meanwhile."""
+    """One chunk is on its way while the child fetches the next chunk."""
     db, file = crew("child"), tmp_path / "computed"
     stream = db.ask(Stream(f"SELECT enter(?) FROM ({ENDLESS})", (str(file),), chunk=10))
     for taken in range(1, 101):
@@ -209,9 +214,9 @@ def test_a_child_runs_ahead_by_two_chunks(crew, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_it_needs_no_more_memory_for_more_rows(crew, kind):
+def test_a_stream_needs_no_more_memory_for_more_rows(crew, kind):
     db = crew(kind)
-    list(db.ask(Stream("SELECT 1")))  # imports
+    list(db.ask(Stream("SELECT 1")))  # all modules are imported
     tracemalloc.start()
     try:
         for _ in db.ask(Stream(f"SELECT randomblob(1000) FROM ({NUMBERS})", (40_000,), chunk=100)):
@@ -219,10 +224,10 @@ def test_it_needs_no_more_memory_for_more_rows(crew, kind):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 8_000_000, "of 40 MB that went through"
+    assert peak < 8_000_000, "the memory grows with the 40 MB of rows"
 
 
-# --- given up -----------------------------------------------------------------------------
+# --- streams that are given up ------------------------------------------------------------
 
 
 def close_it(db):
@@ -330,13 +335,13 @@ def test_a_stream_that_is_given_up_frees_its_worker_in_a_child(crew):
 
 def assert_freed(db, give_up):
     with same_workers(db):
-        kept = give_up(db)  # not dropped, where it was closed
+        kept = give_up(db)  # a stream that was closed is not dropped
         assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
         assert eventually(lambda: is_idle(db))
         del kept
 
 
-def test_many_that_are_given_up_leave_nothing_behind(crew):
+def test_many_streams_that_are_given_up_leave_nothing_behind(crew):
     db = crew("file", size=2)
     with same_workers(db):
         for _ in range(200):
@@ -344,7 +349,7 @@ def test_many_that_are_given_up_leave_nothing_behind(crew):
         assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 
-def test_an_error_that_was_caught_before_does_not_keep_a_stream_that_is_dropped(crew):
+def test_an_error_that_was_caught_before_does_not_keep_a_dropped_stream_open(crew):
     db = crew("file", size=2)
 
     def work():
@@ -356,12 +361,12 @@ def test_an_error_that_was_caught_before_does_not_keep_a_stream_that_is_dropped(
     gc.disable()
     try:
         work()
-        assert eventually(lambda: not db.ask(Status()).running, 1), "without the garbage collector"
+        assert eventually(lambda: not db.ask(Status()).running, 1), "the stream needs the garbage collector"
     finally:
         gc.enable()
 
 
-# --- it never ends silently ---------------------------------------------------------------
+# --- a stream never ends silently ---------------------------------------------------------
 
 
 def after_close(db, tmp_path):
@@ -400,7 +405,7 @@ def ctrl_c(when):
 
     def interrupt():
         assert eventually(when)
-        while not struck.wait(0.01):  # again, since a wait does not see one that comes just before it
+        while not struck.wait(0.01):  # it repeats, since a wait does not see a signal that comes just before it
             signal.pthread_kill(main, signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, strike)
@@ -422,15 +427,15 @@ def after_ctrl_c(db, tmp_path):
 
 
 @pytest.mark.parametrize("end", [after_close, after_an_error, after_its_deadline, after_ctrl_c])
-def test_whoever_goes_on_with_one_that_has_ended_early_is_told_again(crew, end, tmp_path):
+def test_a_stream_that_has_ended_early_raises_again_at_each_use(crew, end, tmp_path):
     stream = end(crew("file"), tmp_path)
     for take in (next, list, lambda rows: asyncio.run(values_of(rows))):
-        with pytest.raises(Exception) as caught:  # which one, is not the point
+        with pytest.raises(Exception) as caught:  # each of several errors is right
             take(stream)
         assert isinstance(caught.value, (SessionClosed, apsw.SQLError, QueryTimeout, QueryCancelled))
 
 
-def test_a_task_whose_wait_was_cut_off_is_told_so_when_it_goes_on(crew):
+def test_a_task_whose_wait_timed_out_gets_an_error_when_it_takes_the_next_row(crew):
     db = crew("file")
 
     async def main():
@@ -444,7 +449,7 @@ def test_a_task_whose_wait_was_cut_off_is_told_so_when_it_goes_on(crew):
     asyncio.run(main())
 
 
-def test_two_tasks_that_take_at_once_lose_no_row_silently(crew):
+def test_two_tasks_that_take_rows_at_once_lose_no_row_silently(crew):
     db = crew("file")
 
     async def main():
@@ -454,14 +459,14 @@ def test_two_tasks_that_take_at_once_lose_no_row_silently(crew):
             return sorted([*seen, *await values_of(stream)])
 
     for _ in range(20):
-        with contextlib.suppress(RuntimeError, SessionClosed):  # it may as well be refused
+        with contextlib.suppress(RuntimeError, SessionClosed):  # the stream may also refuse it
             assert asyncio.run(main()) == list(range(1, 26))
 
 
 # --- errors -------------------------------------------------------------------------------
 
 
-def test_an_error_in_the_middle_comes_behind_the_rows_before_it(db):
+def test_an_error_in_the_middle_comes_after_the_rows_before_it(db):
     sql = f"SELECT abs(CASE i WHEN 500 THEN -9223372036854775808 ELSE i END) FROM ({ENDLESS})"
     seen = []
     with same_workers(db):
@@ -473,7 +478,7 @@ def test_an_error_in_the_middle_comes_behind_the_rows_before_it(db):
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
 @pytest.mark.parametrize("at", [1, 10, 11, 25])
-def test_what_a_function_raises_at_a_row_is_raised_there(crew, kind, at):
+def test_an_error_of_a_function_at_a_row_is_raised_at_that_row(crew, kind, at):
     own = LookupError("row")
 
     def fail(number):
@@ -485,7 +490,7 @@ def test_what_a_function_raises_at_a_row_is_raised_there(crew, kind, at):
     with pytest.raises(LookupError) as caught:
         seen.extend(row[0] for row in db.ask(Stream(f"SELECT fail(i) FROM ({ENDLESS})", chunk=10)))
     assert caught.value is own
-    assert seen == list(range(1, (at - 1) // 10 * 10 + 1)), "the chunks before it"
+    assert seen == list(range(1, (at - 1) // 10 * 10 + 1)), "only the chunks before the error must be seen"
     assert any("Stream(" in note for note in caught.value.__notes__)
 
 
@@ -536,7 +541,7 @@ def test_a_statement_that_cannot_begin_is_an_error_of_its_caller(db, sql, error)
 
 
 @pytest.mark.parametrize("sql", ["BEGIN", "SAVEPOINT s", "ATTACH ':memory:' AS other", "PRAGMA cache_size = 7"])
-def test_what_it_changes_of_its_connection_is_gone_afterwards(crew, sql):
+def test_the_changes_of_the_connection_are_gone_after_the_stream(crew, sql):
     db = crew("file")
     look = ("PRAGMA cache_size", "SELECT count(*) FROM pragma_database_list WHERE name = 'other'")
     before = [db.ask(Query(each)).scalar() for each in look]
@@ -548,7 +553,7 @@ def test_what_it_changes_of_its_connection_is_gone_afterwards(crew, sql):
 # --- deadlines and cancelling -------------------------------------------------------------
 
 
-def test_a_deadline_frees_the_worker_though_the_stream_is_held(db):
+def test_a_deadline_frees_the_worker_though_the_caller_holds_the_stream(db):
     with same_workers(db):
         stream = db.ask(Stream(ENDLESS, chunk=3, timeout=0.05))
         assert db.ask(Query("SELECT 1"), block=False).get(timeout=PATIENCE).scalar() == 1
@@ -557,14 +562,14 @@ def test_a_deadline_frees_the_worker_though_the_stream_is_held(db):
         assert caught.value.executed is False
 
 
-def test_a_deadline_that_passes_while_a_chunk_is_waited_for_is_kept(db):
+def test_a_deadline_holds_during_the_wait_for_a_chunk(db):
     stream = db.ask(Stream(SILENT, chunk=3, timeout=0.1))
     assert values([next(stream) for _ in range(3)]) == [1, 2, 3]
     with pytest.raises(QueryTimeout):
         next(stream)
 
 
-def test_a_deadline_that_passes_before_the_first_row_is_kept(db):
+def test_a_deadline_holds_before_the_first_row(db):
     with pytest.raises(QueryTimeout) as caught:
         db.ask(Stream(f"SELECT i FROM ({ENDLESS}) WHERE i < 0", timeout=0.05))
     assert caught.value.executed is False
@@ -578,18 +583,18 @@ def test_the_crews_time_limit_holds_for_streams(crew):
         with pytest.raises(QueryTimeout):
             db.ask(Query("SELECT 1"), block=False).get(
                 timeout=PATIENCE
-            )  # which waits for the stream, and has that limit
+            )  # it waits for the stream, and has the limit of the crew
         assert [next(stream).i for _ in range(10)] == list(range(1, 11))
 
 
-def test_who_waits_no_longer_for_the_first_rows_has_cancelled(db):
+def test_a_timeout_before_the_first_rows_cancels_the_stream(db):
     with same_workers(db):
         with pytest.raises(pykka.Timeout):
             db.ask(Stream(f"SELECT i FROM ({ENDLESS}) WHERE i < 0"), timeout=0.05)
         assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
 
 
-def test_its_reply_may_be_cancelled_before_the_first_rows(db):
+def test_the_reply_of_a_stream_may_be_cancelled_before_the_first_rows(db):
     reply = db.ask(Stream(f"SELECT i FROM ({ENDLESS}) WHERE i < 0"), block=False)
     assert eventually(lambda: db.ask(Status()).running)
     assert reply.cancel() is True
@@ -606,7 +611,7 @@ def test_a_reply_that_is_answered_cannot_be_cancelled(crew):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_a_task_that_is_cancelled_takes_its_stream_along(crew, kind):
+def test_a_cancelled_task_ends_its_stream(crew, kind):
     db = crew(kind)
     taken = []
 
@@ -663,10 +668,10 @@ def test_many_threads_stream_side_by_side(crew):
     assert ends == [True] * 12
 
 
-# --- deaths and ends ----------------------------------------------------------------------
+# --- deaths and stops ---------------------------------------------------------------------
 
 
-def test_a_death_in_the_middle_is_told(crew, kind):
+def test_the_death_of_the_worker_in_the_middle_is_an_error(crew, kind):
     if kind == "memory":
         pytest.skip("in memory the connection is the database")
     db, seen = crew(kind, system_exit, restart=EAGER), []
@@ -678,7 +683,7 @@ def test_a_death_in_the_middle_is_told(crew, kind):
 
 
 @pytest.mark.parametrize("taken", [0, 15])
-def test_a_child_that_is_killed_in_the_middle_is_told(crew, taken):
+def test_the_death_of_a_child_in_the_middle_is_an_error(crew, taken):
     db = crew("child", restart=EAGER)
     stream = db.ask(Stream(NUMBERS, (1000,), chunk=10))
     seen = [next(stream).i for _ in range(taken)]
@@ -690,7 +695,7 @@ def test_a_child_that_is_killed_in_the_middle_is_told(crew, taken):
 
 
 @pytest.mark.parametrize("kind", ["file", "child"])
-def test_stopping_waits_for_a_stream_and_that_for_its_time(crew, kind):
+def test_a_stop_waits_for_a_stream_until_its_deadline(crew, kind):
     db = crew(kind)
     whole, endless = db.ask(Stream(NUMBERS, (50,), chunk=10)), db.ask(Stream(ENDLESS, timeout=0.2), block=False)
     stopped = db.stop(block=False)
@@ -702,7 +707,7 @@ def test_stopping_waits_for_a_stream_and_that_for_its_time(crew, kind):
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "child"])
-def test_a_shutdown_at_its_time_limit_ends_a_stream_that_is_held(crew, kind):
+def test_a_shutdown_at_its_time_limit_ends_an_open_stream(crew, kind):
     db = crew(kind)
     stream = db.ask(Stream(ENDLESS, chunk=3))
     next(stream)
@@ -723,12 +728,12 @@ print([next(stream).i for _ in range(4)])
 
 
 @pytest.mark.parametrize("kind", ["thread", "child"])
-def test_a_program_that_ends_with_one_open_ends(path, kind):
+def test_a_program_with_an_open_stream_ends(path, kind):
     assert run_python(ENDING, kind, path) == "[1, 2, 3, 4]\n"
-    assert not path.with_name(path.name + "-wal").exists(), "the connections were closed"
+    assert not path.with_name(path.name + "-wal").exists(), "the connections were not closed"
 
 
-# --- what is refused ----------------------------------------------------------------------
+# --- refused requests ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -744,7 +749,7 @@ def test_a_program_that_ends_with_one_open_ends(path, kind):
         (lambda: Stream("SELECT 1", timeout=-1), ValueError, r"Stream\(timeout=-1\)"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(make, kind, said):
+def test_a_wrong_argument_is_refused_by_name(make, kind, said):
     with pytest.raises(kind, match=said):
         make()
 
@@ -756,12 +761,12 @@ def test_a_request_shows_no_parameters():
     assert request != Stream("SELECT ?", ("other",), timeout=1)
 
 
-def test_nobody_is_told_a_stream(crew):
+def test_a_stream_cannot_be_sent_by_tell(crew):
     with pytest.raises(TypeError, match="a Stream needs its answer"):
         crew("file").tell(Stream("SELECT 1"))
 
 
-def test_a_thread_of_the_crew_is_told_that_it_would_wait_for_itself(crew):
+def test_a_thread_of_the_crew_that_would_wait_for_itself_gets_an_error(crew):
     db, seen = crew("file"), []
 
     def take(reply):
@@ -774,7 +779,7 @@ def test_a_thread_of_the_crew_is_told_that_it_would_wait_for_itself(crew):
     assert eventually(lambda: seen)
 
 
-def test_a_writers_connection_is_not_touched_by_what_a_stream_reads(crew):
+def test_a_stream_does_not_touch_the_connection_of_the_writer(crew):
     db = crew("file")
     with db.ask(Stream(ENDLESS, chunk=3)) as stream:
         next(stream)
@@ -782,9 +787,9 @@ def test_a_writers_connection_is_not_touched_by_what_a_stream_reads(crew):
         db.ask(Query("INSERT INTO kept VALUES (3)"), timeout=PATIENCE)
 
 
-def test_a_thread_is_not_taken_for_one_that_has_ended():
+def test_a_thread_is_not_confused_with_a_thread_that_has_ended():
     numbers = set()
-    for _ in range(50):  # the system gives their numbers again
+    for _ in range(50):  # the system uses the numbers of ended threads again
         thread = threading.Thread(target=lambda: numbers.add(current_owner()))
         thread.start()
         thread.join()
@@ -793,7 +798,7 @@ def test_a_thread_is_not_taken_for_one_that_has_ended():
     assert current_owner() not in numbers
 
 
-def test_a_stream_that_was_closed_with_rows_left_says_so_though_all_were_fetched(crew):
+def test_a_stream_that_is_closed_with_rows_left_raises_though_all_were_fetched(crew):
     db = crew()
     stream = db.ask(Stream("SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3"))
     next(stream)

@@ -1,4 +1,4 @@
-"""Transactions, calls, and queries that are run many times: all or nothing, on threads and in child processes."""
+"""Transactions, calls and queries with many runs: all or nothing, on threads and in children."""
 
 import threading
 from functools import partial
@@ -76,12 +76,12 @@ def test_a_transaction_that_fails_has_done_nothing_and_says_where(db):
 
 @pytest.mark.parametrize("sql", ["COMMIT", "ROLLBACK", "END", "COMMIT -- twice"])
 def test_a_statement_that_ends_the_transaction_undoes_it(db, sql):
-    for _ in range(2):  # a statement that is prepared already is no other
+    for _ in range(2):  # the second time, the statement is prepared already
         error = error_of(db.ask(Transaction([insert(3), Query(sql), insert(4)]), block=False))
         assert isinstance(error, (TransactionBroken, apsw.ConstraintError))
         assert getattr(error, "executed", False) is False
         assert numbers(db) == [1, 2]
-    assert db.ask(insert(5)).rowcount == 1, "an ordinary statement commits as ever"
+    assert db.ask(insert(5)).rowcount == 1, "an ordinary statement does not commit any more"
     assert numbers(db) == [1, 2, 5]
 
 
@@ -97,10 +97,10 @@ def test_a_transaction_that_reads_cannot_write(db):
     assert [result.scalar() for result in db.ask(Transaction(reading, readonly=True))] == [2, 2]
     error = error_of(db.ask(Transaction([*reading, insert(3)], readonly=True), block=False))
     assert isinstance(error, apsw.ReadOnlyError)
-    assert db.ask(insert(3)).rowcount == 1, "the next job may"
+    assert db.ask(insert(3)).rowcount == 1, "the next job cannot write"
 
 
-def test_a_transaction_that_reads_sees_one_state_and_holds_nobody_up(start, path):
+def test_a_transaction_that_reads_sees_one_state_and_blocks_no_other_request(start, path):
     db = start(SQLite(path), size=2)
     db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1)"))
     seen = db.ask(Call(_look_twice, str(path), readonly=True))
@@ -155,7 +155,7 @@ def test_transactions_of_many_workers_wait_for_each_other(start, path):
 # --- many ---------------------------------------------------------------------------------
 
 
-def test_a_query_is_run_for_each_of_many_parameters(db):
+def test_a_query_runs_for_each_of_many_parameters(db):
     result = db.ask(Query("INSERT INTO kept VALUES (?)", many=[(number,) for number in range(10, 20)]))
     assert (result.rowcount, result.lastrowid, result.rows) == (10, 19, [])
     assert numbers(db) == [1, 2, *range(10, 20)]
@@ -165,7 +165,7 @@ def test_a_query_is_run_for_each_of_many_parameters(db):
     assert db.ask(Query("INSERT INTO kept VALUES (?)", many=[])).rowcount == 0
 
 
-def test_many_runs_of_which_one_fails_have_done_nothing(db):
+def test_many_runs_of_which_one_fails_change_nothing(db):
     with same_workers(db):
         error = error_of(db.ask(Query("INSERT INTO kept VALUES (?)", many=[(10,), (11,), (1,), (12,)]), block=False))
         assert isinstance(error, apsw.ConstraintError)
@@ -182,7 +182,7 @@ def test_many_runs_are_part_of_their_transaction(db):
 # --- Call ---------------------------------------------------------------------------------
 
 
-def test_a_call_answers_what_its_function_returns_and_commits(db):
+def test_a_call_answers_the_value_of_its_function_and_commits(db):
     assert db.ask(Call(call_functions.move, 1, 5)) == 2
     assert numbers(db) == [2, 5]
     for value in (None, 7, "text", [1, (2, {"three": 3})], {1, 2}):
@@ -195,7 +195,7 @@ def test_a_value_that_is_an_error_is_a_value(db):
     assert value.args == ("a value, and nothing that was raised",)
 
 
-def test_what_a_call_raises_reaches_its_caller_and_rolls_back(db):
+def test_an_error_of_a_call_reaches_its_caller_and_rolls_back(db):
     with same_workers(db):
         error = error_of(db.ask(Call(call_functions.move, 9, 5), block=False))
         assert type(error) is LookupError
@@ -219,7 +219,7 @@ def test_a_call_that_reads_cannot_write(db):
     assert numbers(db) == [1, 2]
 
 
-def test_what_a_call_changes_of_its_connection_is_gone_afterwards(db, kind):
+def test_the_changes_of_the_connection_by_a_call_are_gone_after_it(db, kind):
     if kind == "memory":
         pytest.skip("in memory the connection is the database")
     with same_workers(db):
@@ -231,7 +231,7 @@ def test_what_a_call_changes_of_its_connection_is_gone_afterwards(db, kind):
 
 
 @pytest.mark.parametrize("what", ["connection", "cursor", "in a list", "generator"])
-def test_what_belongs_to_the_connection_is_refused(db, what):
+def test_a_value_that_belongs_to_the_connection_is_refused(db, what):
     with same_workers(db):
         error = error_of(db.ask(Call(call_functions.bound, what), block=False))
         assert isinstance(error, TypeError)
@@ -280,7 +280,7 @@ def nested():
 
 
 def of_main(connection):
-    """Stand for a function of the program that was started."""
+    """Stand for a function of the module that was started as a program."""
 
 
 of_main.__module__ = "__main__"
@@ -353,7 +353,7 @@ def test_a_result_is_cut_and_says_so(db, most, rows, truncated):
         assert ("there were more" in repr(result)) == truncated
 
 
-def test_a_cut_costs_no_more_than_what_is_taken(db):
+def test_a_cut_result_costs_no_more_than_its_rows(db):
     endless = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
     result = db.ask(Query(endless, max_rows=5, timeout=PATIENCE))
     assert (result.column(0), result.truncated) == ([1, 2, 3, 4, 5], True)
@@ -382,7 +382,7 @@ def test_many_runs_that_are_cut_have_all_run(db, most, truncated):
     assert numbers(db) == [1, 2, *range(10, 19)]
 
 
-# --- what is refused in the caller --------------------------------------------------------
+# --- requests that are refused in the caller ----------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_many_runs_that_are_cut_have_all_run(db, most, truncated):
         (lambda: Query("SELECT 1", max_rows=True), TypeError, r"Query\(max_rows\) must be a whole number, not bool"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(make, kind, said):
+def test_a_wrong_argument_is_refused_by_name(make, kind, said):
     with pytest.raises(kind, match=said):
         make()
 
@@ -437,7 +437,7 @@ def test_requests_are_values_that_show_no_parameters():
         lambda: Call(call_functions.execute, "INSERT INTO kept VALUES (7)"),
     ],
 )
-def test_an_error_behind_the_commit_says_that_it_was_done(path, request_of, monkeypatch):
+def test_an_error_after_the_commit_says_that_it_was_done(path, request_of, monkeypatch):
     real = OwnTransaction.end
 
     def end_and_fail(own):
@@ -457,8 +457,8 @@ def test_an_error_behind_the_commit_says_that_it_was_done(path, request_of, monk
     connection.close()
 
 
-def test_a_cursor_that_a_function_leaves_open_as_it_is_interrupted_costs_the_worker_at_most(kind, start, path):
-    """SQLite forgets an interrupt only once no statement is open, so the rollback fails again and again."""
+def test_an_open_cursor_of_an_interrupted_function_costs_at_most_the_worker(kind, start, path):
+    """SQLite forgets an interrupt only when no statement is open, so each rollback fails."""
     if kind == "memory":
         pytest.skip("in memory the connection is the database")
     db = start(KINDS[kind](path), size=1)

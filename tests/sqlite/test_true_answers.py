@@ -1,4 +1,4 @@
-"""What the crew answers is what one plain connection answers to the same statements, in every form of asking."""
+"""A crew answers as one plain connection does, for each form of asking."""
 
 import threading
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ def one_by_one(db: SupervisorRef, statements: list[Query]) -> list[Any]:
 
 
 def together(db: SupervisorRef, statements: list[Query]) -> list[Any]:
-    """All at once, so that those that write share a commit."""
+    """Ask for all at once, so that writes share a commit."""
     return [reply.get(timeout=PATIENCE) for reply in [db.ask(query, block=False) for query in statements]]
 
 
@@ -64,19 +64,18 @@ FORMS = [one_by_one, together, in_a_transaction, in_a_session]
 
 @dataclass(frozen=True)
 class Case:
-    """Statements, and what is right beyond what a plain connection answers."""
+    """Statements, and the right answers that a plain connection does not return."""
 
     what: str
     setup: str
     statements: list[Query]
     rowcounts: list[int] | None = None
-    """Where a plain connection does not tell: of many runs, and of statements that read."""
+    """The counts that a plain connection does not return: of many runs, and of reads."""
     inserted: list[int | None] | None = None
     looks: list[str] = field(default_factory=list)
-    """What is read afterwards, as everything else is, from the crew and from the plain
-    connection."""
+    """The statements that read both databases afterwards."""
     apart: bool = True
-    """Whether it means the same if each statement is a request of its own."""
+    """Whether the answers are the same if each statement is a request of its own."""
 
     def __str__(self) -> str:
         return self.what
@@ -223,7 +222,7 @@ CASES = [
         [Query("EXPLAIN QUERY PLAN ALTER TABLE t ADD COLUMN b"), Query("SELECT * FROM t")],
     ),
     Case(
-        "counts and rowids of statements that change the schema, and of those that only change a search index",
+        "counts and rowids of statements that change the schema, or only a search index",
         "CREATE TABLE log(id INTEGER PRIMARY KEY); INSERT INTO log VALUES (10)",
         [
             Query("CREATE VIRTUAL TABLE f USING fts5(x)"),
@@ -258,7 +257,7 @@ CASES = [
 
 
 def plain(case: Case) -> tuple[list[Any], list[Any]]:
-    """Return what one plain connection answers: rows and columns of each statement, and of the looks."""
+    """Return the rows and columns of each statement and of the looks on a plain connection."""
     connection = apsw.Connection(":memory:")
     connection.pragma("foreign_keys", True)
     connection.execute(case.setup)
@@ -285,9 +284,9 @@ def plain(case: Case) -> tuple[list[Any], list[Any]]:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_what_is_answered_is_what_a_plain_connection_answers(db, case, form):
+def test_a_crew_answers_as_a_plain_connection_does(db, case, form):
     if form in (one_by_one, together) and not case.apart:
-        pytest.skip("what another request has inserted is nobody else's business")
+        pytest.skip("a request does not see the inserted rowid of another request")
     db.ask(Script(case.setup))
     results = form(db, case.statements)
     answers, looks = plain(case)
@@ -306,7 +305,7 @@ def test_a_function_sees_the_rowid_of_its_own_insert(db):
         db.ask(Query("UPDATE p SET a = 1"))
 
 
-def test_a_script_counts_what_its_own_statements_change(db):
+def test_a_script_counts_the_changes_of_its_own_statements(db):
     db.ask(Script(LOGGED + "CREATE TABLE c(r)"))
     done = db.ask(
         Script("INSERT INTO t(a) VALUES (1); INSERT INTO t(a) VALUES (2), (3); UPDATE t SET a = last_insert_rowid();")
@@ -362,7 +361,7 @@ def test_a_pragma_sees_the_schema_as_it_is_now(db, pragma):
     connection.close()
 
 
-def test_a_pragma_sees_what_another_process_has_made(start, path):
+def test_a_pragma_sees_the_tables_of_another_process(start, path):
     db = start(path, size=2)
     db.ask(Query("SELECT 1 FROM sqlite_schema"))
     other = apsw.Connection(str(path))
@@ -410,7 +409,7 @@ def test_foreign_keys_cannot_be_switched_off_where_that_has_no_effect(db):
             db.ask(Query("INSERT INTO child VALUES (77)"))
 
 
-# --- what an error has left behind ---------------------------------------------------------
+# --- after an error -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -458,7 +457,7 @@ def test_a_statement_that_fails_is_undone_as_a_whole(db, setup, sql):
 
 
 @pytest.mark.parametrize("ends", [["ROLLBACK", "BEGIN"], ["ROLLBACK", "BEGIN IMMEDIATE"], ["ROLLBACK"]])
-def test_a_function_that_begins_anew_has_broken_its_transaction(db, ends):
+def test_a_function_that_begins_a_new_transaction_breaks_its_own(db, ends):
     db.ask(Script("CREATE TABLE t(a)"))
     add = "INSERT INTO t VALUES (?)"
     with same_workers(db):
@@ -468,7 +467,7 @@ def test_a_function_that_begins_anew_has_broken_its_transaction(db, ends):
         assert db.ask(Query("SELECT a FROM t")).rows == []
 
 
-def test_a_commit_that_a_function_asks_for_is_no_commit(db):
+def test_a_commit_by_a_function_commits_nothing(db):
     db.ask(Script("CREATE TABLE t(a)"))
     with pytest.raises((TransactionBroken, apsw.ConstraintError)):
         db.ask(Call(call_functions.insert_around, "INSERT INTO t VALUES (?)", ["COMMIT", "BEGIN"]))
@@ -489,7 +488,7 @@ def test_a_damaged_virtual_table_is_an_error_of_its_statement(db):
     assert db.ask(Query("SELECT count(*) FROM t")).scalar() == 4
 
 
-def test_a_script_that_cannot_wait_for_the_lock_says_what_to_write(start, path):
+def test_a_script_that_cannot_wait_for_the_lock_names_the_remedy(start, path):
     db = start(SQLite(path, busy_timeout=0.02), size=1)
     db.ask(Script("CREATE TABLE t(a)"))
     other = apsw.Connection(str(path))
@@ -523,7 +522,7 @@ def test_neighbours_in_a_commit_have_their_own_answers(db):
 # --- files --------------------------------------------------------------------------------
 
 
-def test_a_database_of_strange_name_is_one_file(tmp_path: Path, start):
+def test_a_database_with_a_strange_name_is_one_file(tmp_path: Path, start):
     for name in ("a?b.db", "a#b.db", "a%41.db", "file:x.db", "with space.db", ":memory:x.db"):
         path = tmp_path / name
         db = start(path)

@@ -1,1 +1,4 @@
-"""The crew against one plain connection: the same statements give the same answers and the same database."""
+"""A comparison of a crew with one plain connection.
+
+Both run the same statements. Their answers and their databases must be equal.
+"""

@@ -21,10 +21,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sqlite.differential", description=__doc__)
     parser.add_argument("--statements", type=int, default=100_000, help="how many")
     parser.add_argument(
-        "--seed", type=int, default=1, help="of the first programs; each of the next has the next number"
+        "--seed", type=int, default=1, help="of the first programs; the next programs have the next numbers"
     )
     parser.add_argument("--kind", choices=JOURNALS, help="of crew; all of them if it is not given")
-    parser.add_argument("--form", choices=FORMS, help="in which most requests are asked; any if it is not given")
+    parser.add_argument("--form", choices=FORMS, help="of most requests; any form if it is not given")
     options = parser.parse_args()
     logging.disable()
     kinds, clean, wrong = [options.kind] if options.kind else list(JOURNALS), Counter[tuple[str, str]](), ""

@@ -1,4 +1,4 @@
-"""The function for `Call`: it runs statements on the connection that it is given."""
+"""The function for `Call`. It runs statements on the connection of the worker."""
 
 import apsw
 
@@ -7,7 +7,7 @@ from tests.sqlite.differential.statements import Answer, Statement
 
 
 def run(connection: apsw.Connection, statements: tuple[Statement, ...], tolerant: bool) -> list[Answer]:
-    """Run statements; raise the first error, or go on after it, as long as the transaction is there."""
+    """Run statements. Raise the first error, or go on after it while the transaction is open."""
     answers = list[Answer]()
     for statement in statements:
         answers.append((plain.answer if tolerant else plain.run)(connection, statement))

@@ -1,4 +1,7 @@
-"""Programs: requests for one crew, drawn by hypothesis. A program with a wrong answer is made as short as possible."""
+"""Programs: the requests to one crew, drawn by hypothesis.
+
+A program with a wrong answer is made as short as possible.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,24 +19,24 @@ from tests.sqlite.differential.shortest import shortest
 from tests.sqlite.differential.statements import Asked, Statement
 
 STATEMENTS = 8
-"""How many a request has at most."""
+"""The most statements of one request."""
 
 
 @dataclass
 class Campaign:
-    """Programs for one kind of crew. A difference is an `AssertionError` that shows a short program."""
+    """Programs for one kind of crew. A difference raises `AssertionError` with a short program."""
 
     kind: str
     form: str | None = None
-    """In which most requests are asked; `None` for any."""
+    """The form of most requests; `None` for any form."""
     makes_short: bool = True
-    """Whether the shortest program is looked for."""
+    """Whether to search for the shortest program."""
     clean: "Counter[tuple[str, str]]" = field(default_factory=Counter)
     """How many statements ran clean, by kind and form."""
 
     @property
     def requests(self) -> int:
-        """How many requests a program has: many where it takes long to start a crew."""
+        """The number of requests in a program. It is high where a crew takes long to start."""
         return 40 if self.kind == "child" else 10
 
     def run(self, random: Random) -> None:

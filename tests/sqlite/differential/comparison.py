@@ -11,10 +11,12 @@ from tests.sqlite.differential.oracle import REFUSED
 from tests.sqlite.differential.statements import Answer, Asked, Statement
 
 UNCERTAIN = ("apsw.ConstraintError", "apsw.BindingsError", "builtins.KeyError")
-"""Errors whose texts may differ. Another constraint may be broken, too; the library says more of a
-parameter. The same holds for a change of a view: its table may be missing, too."""
+"""Errors whose texts may differ. A second constraint may be broken, and the library says more about
+a parameter. A change of a view may have a second error too: the table of the view is missing."""
 _SAYS_LITTLE = "SQL logic error"
-"""What SQLite says of an explained pragma whose table is missing, depending on what ran before."""
+"""The error of SQLite for an explained pragma whose table is missing.
+
+SQLite raises the error or not, depending on the statements before."""
 
 Next = Callable[[Expected, list[Statement], bool], Statement | None]
 """Gives the next statement of a request, if there is one. Its arguments: the expected answers, the
@@ -30,10 +32,10 @@ class Unknowable(Exception):
 
 
 def run(pair: Pair, form: str, next_one: Next) -> Asked:
-    """Let the oracle run a request statement by statement, then the crew, and compare.
+    """Run a request on the oracle statement by statement, then on the crew, and compare.
 
     Raises:
-        Difference: there is one.
+        Difference: the crew gave a wrong answer.
         Unknowable: a statement asks for a value that an earlier request has left.
     """
     right = expected(pair.oracle, form)
@@ -78,7 +80,7 @@ def _wrong_answers(statements: tuple[Statement, ...], given: list[Answer], right
 
 
 def _differences(given: Answer, right: Answer, statement: Statement | None) -> Iterator[tuple[str, Any, Any]]:
-    """Return the differences between two answers: the name of each, the given value and the right value."""
+    """Return the differences between two answers: name, given value and right value of each."""
     is_wrong_twice = statement is not None and (statement.several or (right is REFUSED and statement.changes))
     if is_wrong_twice and None not in (given.error, right.error):
         return  # either of two errors may be found first

@@ -28,14 +28,16 @@ class Pair:
         self._look = look
 
     def dump(self) -> dict[str, Any]:
-        """Return the whole content of the crew's database. A file is read by a connection outside of the crew."""
+        """Return the whole content of the crew's database.
+
+        A connection outside of the crew reads a file."""
         look = self._look
         if look is None:
             return dump(lambda sql: self.db.ask(Query(sql), timeout=PATIENCE).rows, connections_own=True)
         return dump(lambda sql: look.execute(sql, can_cache=False).fetchall(), connections_own=False)
 
     def right_dump(self) -> dict[str, Any]:
-        """Return the content that it should have."""
+        """Return the content that the crew's database should have."""
         self.oracle.refresh()
         connection = self.oracle.connection
         return dump(lambda sql: connection.execute(sql).fetchall(), connections_own=self.oracle.in_memory)

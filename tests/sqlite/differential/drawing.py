@@ -41,7 +41,7 @@ CONDITIONS = (*CONDITIONS_IN_SCHEMAS, "{x} IN ({one_column})", "EXISTS ({one_col
 DEPTH = 3
 
 ROWIDS: tuple[Any, ...] = (None, None, None, 1, 2, 3, 1, 2, 4, 5, 10, -(2**63))
-"""The greatest rowid is left out: after that one SQLite picks random rowids."""
+"""The greatest rowid is left out, since SQLite picks random rowids after it."""
 _POOLS: dict[Sequence[Any], int] = dict.fromkeys((values.INTEGERS, values.FLOATS, values.TEXTS, values.BLOBS), 2)
 _POOLS[values.SMALL] = 12
 
@@ -60,9 +60,10 @@ class Draw:
         self.sees_rowid = sees_rowid
         """Whether the value of `last_insert_rowid()` is known."""
         self.uses_rowid = False
-        """Whether the statement asks for it."""
+        """Whether the statement asks for that value."""
         self.in_schema = False
-        """Whether it becomes a part of the schema: without parameters and subqueries."""
+        """Whether the text becomes a part of the schema, so it has no parameters and no
+        subqueries."""
         self.scope: list[str] = []
         """The columns that an expression may name."""
         self._depth = 0

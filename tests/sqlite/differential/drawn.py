@@ -76,7 +76,7 @@ _MAKERS: tuple[Callable[[Draw], Statement], ...] = (
 def draw_statement(
     random: Random, form: str, right: Expected, before: list[Statement], *, in_memory: bool, sees_rowid: bool
 ) -> Statement:
-    """Draw the next statement of a request; `before` holds the statements of all requests so far."""
+    """Draw the next statement of a request; `before` holds all statements so far."""
     has_params = MIXES[form].has_params
     while True:
         d = Draw(random, right.connection, has_params=has_params, in_memory=in_memory, sees_rowid=sees_rowid)
@@ -118,7 +118,7 @@ def _new(d: Draw, form: str) -> Statement:
 
 
 def _again(d: Draw, usable: list[Statement]) -> Statement:
-    """Return an earlier statement, perhaps with other parameters, with facts that fit the schema of now."""
+    """Return an earlier statement, perhaps with other parameters. Its facts fit the schema."""
     whole = [statement for statement in usable if statement.sql.startswith("SELECT *")]
     statement = d.one(*(whole if whole and d.chance(40) else usable))
     params = statement.many[0] if statement.many else statement.params

@@ -1,4 +1,7 @@
-"""The right answers to a whole request, in each form. Plain SQLite has no requests: these are the library's rules."""
+"""The right answers to a whole request, in each form.
+
+Plain SQLite has no requests, so this module states the rules of the library.
+"""
 
 from typing import Any
 
@@ -120,7 +123,9 @@ class InTransaction(Expected):
 
 
 class InSession(InTransaction):
-    """An error undoes its statement alone, unless it ends the transaction. The last answer is that to the commit."""
+    """An error undoes its statement alone, unless the error ends the transaction.
+
+    The last answer is the answer to the commit."""
 
     def _answer(self, statement: Statement) -> Answer:
         return super()._answer(statement) if self.connection.in_transaction else BROKEN
@@ -133,7 +138,7 @@ class InSession(InTransaction):
 
 
 class InCall(InTransaction):
-    """A function runs them on the connection. One that is tolerant goes on after an error."""
+    """A function runs the statements. A tolerant function goes on after an error."""
 
     def __init__(self, oracle: Oracle, *, tolerant: bool = False, readonly: bool = False) -> None:
         super().__init__(oracle, readonly=readonly)

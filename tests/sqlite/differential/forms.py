@@ -1,4 +1,7 @@
-"""Each form of a request to a crew: takes statements, and returns answers in the shape of the expected ones."""
+"""Each form of a request to a crew.
+
+A form takes statements. It returns answers in the shape of the expected answers.
+"""
 
 from collections.abc import Callable
 from unittest.mock import patch
@@ -13,7 +16,7 @@ Statements = tuple[Statement, ...]
 
 
 def answers(db: SupervisorRef, asked: Asked) -> list[Answer]:
-    """Ask a crew."""
+    """Ask a crew the request in its form."""
     return FORMS[asked.form](db, asked.statements)
 
 
@@ -31,7 +34,7 @@ def one_by_one(db: SupervisorRef, statements: Statements) -> list[Answer]:
 
 
 def together(db: SupervisorRef, statements: Statements) -> list[Answer]:
-    """Ask for all at once, and wake the workers then: writes share a commit."""
+    """Ask for all at once, and wake the workers afterwards, so that writes share a commit."""
     with patch.object(Lane, "wake_one", lambda lane: None):
         replies = [db.ask(statement.query(), block=False) for statement in statements]
     for lane in db._dispatcher.lanes:
@@ -41,7 +44,7 @@ def together(db: SupervisorRef, statements: Statements) -> list[Answer]:
 
 
 def reads_at_once(db: SupervisorRef, statements: Statements) -> list[Answer]:
-    """Ask for all at once, and again: the second time they are known to read, and share a snapshot."""
+    """Ask for all at once, twice. The second time they are known reads, and share a snapshot."""
     together(db, statements)
     return together(db, statements)
 

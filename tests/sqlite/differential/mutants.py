@@ -1,4 +1,4 @@
-"""Bugs to plant into the connections: the differential test has to find each of them."""
+"""Bugs to plant into the connections. The differential test must find each of them."""
 
 from dataclasses import dataclass
 from typing import Any

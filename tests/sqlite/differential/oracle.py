@@ -14,7 +14,7 @@ REFUSED = Answer(error="builtins.ValueError")
 
 
 class Oracle:
-    """A database of its own. Each request to a file has a new connection: a crew promises a clean one."""
+    """A plain database. Each request to a file has a new connection: crews promise a clean one."""
 
     def __init__(self, folder: Path, journal_mode: str) -> None:
         """Make an empty database: a file in a folder, or in memory if that is the journal mode."""

@@ -1,4 +1,7 @@
-"""Runs one statement on a plain connection, and returns the right answer: for the oracle, and inside of a `Call`."""
+"""Runs one statement on a plain connection, and returns the right answer.
+
+The oracle uses it, and so does the function of a `Call`.
+"""
 
 from dataclasses import replace
 from itertools import islice
@@ -73,9 +76,9 @@ def _run(connection: apsw.Connection, statement: Statement) -> Answer:
 def _rowid(connection: apsw.Connection, statement: Statement, inserted: set[tuple[str, int]]) -> int | None:
     """Return the rowid of the last row that the statement itself has inserted.
 
-    SQLite tells the last rowid that no trigger has inserted. An earlier statement may have inserted
-    it. The update hook tells of each inserted row, except in virtual tables. A virtual table has no
-    upsert: there each change is an insert."""
+    SQLite returns the last rowid that no trigger has inserted. An earlier statement may have
+    inserted it. The update hook reports each inserted row, except in virtual tables. A virtual
+    table has no upsert: there each change is an insert."""
     last = connection.last_insert_rowid()
     if statement.is_virtual:
         return last if connection.changes() else None

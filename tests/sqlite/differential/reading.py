@@ -18,7 +18,7 @@ def read(d: Draw) -> Statement:
 
 
 def whole(d: Draw, source: Table) -> Statement:
-    """Read all of it. This text is likely to come again after a change of the schema."""
+    """Read all rows. This text is likely to come again after a change of the schema."""
     return Statement(f"SELECT * FROM {source}")
 
 

@@ -26,8 +26,8 @@ def ask_pragma(d: Draw) -> Statement:
     sources = [*d.schema.tables, *d.schema.views]
     if d.chance(30) or not sources:
         pragma = d.one(*_OF_DATABASES)
-        # SQLite: after a write on another connection, a check may call a search index damaged that
-        # is sound.
+        # After a write on another connection, a check of SQLite may call a sound search index
+        # damaged.
         is_unsure = pragma.endswith("_check") and d.schema.has_virtual
         return Statement(f"PRAGMA {d.one('', '', 'main.')}{pragma}", varies=is_unsure)
     pragma = d.one(*_OF_TABLES, *_OF_INDEXES)

@@ -10,7 +10,9 @@ Program = list[Asked]
 
 
 def shortest(kind: str, program: Program, wrong: str) -> tuple[Program, str]:
-    """Leave out requests and statements as long as this sort of difference remains. Each try has a new crew."""
+    """Leave out requests and statements as long as this sort of difference remains.
+
+    Each try has a new crew."""
     sort = wrong.partition(" of ")[0].partition(" finds ")[0]
     if _wrong_with(kind, program, sort) is None:
         return program, f"{wrong} (not each time)"

@@ -1,4 +1,4 @@
-"""Statements with errors, statements that do nothing, and statements that the crew treats in its own way."""
+"""Statements with errors, statements that do nothing, and statements that the crew treats apart."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Statements, requests and answers: plain values, the same for the crew and for the plain connection."""
+"""Statements, requests and answers: plain values for the crew and for the plain connection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class Statement:
     ordered: bool = False
     """The order of its rows is known."""
     varies: bool = False
-    """Its rows may differ: they tell of the file, or of the query plan."""
+    """Its rows may differ, since they depend on the file or on the query plan."""
 
     def query(self) -> Query:
         if self.many is not None:

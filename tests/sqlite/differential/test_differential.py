@@ -1,4 +1,7 @@
-"""The crew answers as a plain connection does; bugs that are planted are found; every kind of statement is tried."""
+"""A crew answers as a plain connection does.
+
+The comparison finds each planted bug, and it runs every kind of statement.
+"""
 
 import logging
 import re
@@ -14,7 +17,7 @@ from tests.sqlite.differential.mutants import MUTANTS
 from tests.support.common import environment
 
 PROGRAMS = {"memory": 60, "file": 60, "rollback journal": 40, "child": 6}
-LOOKED_AT = 400  # programs in which a bug has to show, of some 40 statements each
+LOOKED_AT = 400  # programs of some 40 statements each; a planted bug must show in one of them
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +41,7 @@ def test_a_planted_bug_is_found(mutant, monkeypatch):
         drawn_by_hypothesis(campaign.run, LOOKED_AT)
 
 
-def test_a_wrong_answer_is_shown_with_the_statements_that_it_takes(monkeypatch):
+def test_a_wrong_answer_is_shown_with_the_statements_that_cause_it(monkeypatch):
     monkeypatch.setattr(Runner, "_fetch", lambda self, most: (self._cursor.fetchall()[1:], False))
     with pytest.raises(AssertionError) as caught:
         drawn_by_hypothesis(Campaign("memory").run, LOOKED_AT)
