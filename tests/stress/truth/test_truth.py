@@ -37,7 +37,7 @@ def error_with(kind: type[QuerycrewError], executed: bool | None) -> QuerycrewEr
     ],
     ids=lambda value: str(value) if isinstance(value, Told) else " or ".join(sorted(there.name for there in value)),
 )
-def test_each_word_allows_what_may_be_in_the_file(told, true):
+def test_each_answer_allows_some_contents_of_the_file(told, true):
     assert {there for there in There if allowed(told.word, there)} == true
 
 
@@ -53,12 +53,12 @@ def test_each_word_allows_what_may_be_in_the_file(told, true):
         (-1, There.PART),
     ],
 )
-def test_what_is_found_of_a_write_is_told_from_its_number_of_parts(found, there):
+def test_the_presence_of_a_write_follows_from_its_number_of_parts(found, there):
     [script] = [write for write in WRITES if write.name == "script"]
     assert replace(script, found=lambda file, number: found).there(None, 1) is there
 
 
-def test_callers_are_told_the_truth_whenever_a_write_is_interrupted(tmp_path):
+def test_callers_hear_the_truth_whenever_a_write_is_interrupted(tmp_path):
     findings = run(tmp_path, _TRIES, 1, Plan(rounds=(1, 3, 40), large=0.05))
     assert findings.is_clean, findings.table()
     assert findings.total >= _TRIES
