@@ -1,4 +1,7 @@
-"""How plain Pykka behaves where the crew leans on it or works around it: an upgrade that differs fails here first."""
+"""Facts of plain Pykka that the crew depends on or works around.
+
+A Pykka that differs fails here first.
+"""
 
 import asyncio
 import gc
@@ -24,7 +27,7 @@ made = []
 
 
 class Plain(pykka.ThreadingActor):
-    """An actor that calls what it is sent, and notes which hooks were called."""
+    """An actor that calls each message, and notes which hooks were called."""
 
     use_daemon_thread = True
 
@@ -51,13 +54,13 @@ class Plain(pykka.ThreadingActor):
 
 @pytest.fixture
 def quiet(monkeypatch):
-    """Threads may end with an exception here: that is what is shown."""
+    """Let threads end with an exception: these tests show that they do."""
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
 
 
 @pytest.fixture(autouse=True)
 def _end_all():
-    """Stop the actors, and strike off those that look alive for ever."""
+    """Stop the actors, and remove from the registry the actors that would look alive for ever."""
     yield
     for actor in made:
         actor.actor_inbox.put(Envelope(_ActorStop()))
@@ -148,7 +151,8 @@ def test_a_message_put_after_the_last_look_is_never_answered():
     ref = Plain.start()
     ref.stop(timeout=PATIENCE)
     assert gone(ref)
-    # What ask() does once it has seen that the actor is alive, which it was a moment ago.
+    # The rest of ask(), after it has seen that the actor is alive. The actor was alive a moment
+    # ago.
     reply = pykka.ThreadingFuture()
     ref.actor_inbox.put(Envelope(lambda: 1, reply_to=reply))
     with pytest.raises(pykka.Timeout):
@@ -207,7 +211,7 @@ def test_stopping_all_stops_the_last_started_first():
     assert notes == ["third", "second", "first"]
 
 
-def test_stopping_all_leaves_alive_what_a_supervisor_starts_meanwhile():
+def test_stopping_all_leaves_alive_the_actors_that_a_supervisor_starts_meanwhile():
     class Child(Plain):
         def on_stop(self):
             supervisor.tell(Child.start)
@@ -222,7 +226,7 @@ def test_stopping_all_leaves_alive_what_a_supervisor_starts_meanwhile():
         supervisor.tell(Child.start)
 
 
-def test_the_loop_keeps_what_it_handled_last_until_the_next_message():
+def test_the_loop_keeps_the_last_message_until_the_next_one():
     class Thing:
         pass
 
@@ -289,7 +293,7 @@ def test_a_future_that_is_returned_is_nested():
 
 def test_a_reply_replaces_every_method_of_a_future_and_so_needs_no_constructor():
     methods = {name for name, it in vars(pykka.Future).items() if callable(it) and name != "__init__"}
-    assert methods <= set(vars(Reply)), "a reply inherits a method that may need what the constructor sets"
+    assert methods <= set(vars(Reply)), "a reply inherits a method that may need attributes of the constructor"
 
 
 def test_a_future_with_a_get_hook_calls_it_once_and_cannot_be_set():

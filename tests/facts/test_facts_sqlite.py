@@ -1,4 +1,7 @@
-"""How plain SQLite and APSW behave where the crew leans on it: an upgrade that differs fails here first."""
+"""Facts of plain SQLite and APSW that the crew depends on.
+
+A SQLite that differs fails here first.
+"""
 
 import gc
 import os
@@ -201,7 +204,7 @@ def test_the_tracer_sees_the_old_columns_of_a_kept_statement_after_a_change_of_t
     cursor.exec_trace = lambda cursor, *_: traced.append(cursor.get_description()) or True
     cursor.execute(sql)
     assert [name for name, _ in traced[0]] == ["a"]
-    assert [name for name, _ in cursor.get_description()] == ["a"], "and APSW keeps what it has told"
+    assert [name for name, _ in cursor.get_description()] == ["a"], "and APSW keeps the description"
     assert [column[0] for column in cursor.description] == ["a", "b"], "the first step has prepared it anew"
     assert [len(row) for row in cursor] == [2, 2]
     # Told anew to a tracer that runs nothing.
@@ -211,7 +214,7 @@ def test_the_tracer_sees_the_old_columns_of_a_kept_statement_after_a_change_of_t
     assert [name for name, _ in traced[-1]] == ["a", "b"]
 
 
-def test_what_is_temporary_is_heard_of_as_an_insert_into_the_temporary_schema(connect):
+def test_a_temporary_object_is_reported_as_an_insert_into_the_temporary_schema(connect):
     connection = connect()
     heard = []
     connection.authorizer = lambda action, *names: heard.append((action, names[0], names[2])) or apsw.SQLITE_OK

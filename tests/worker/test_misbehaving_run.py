@@ -1,4 +1,7 @@
-"""A `run` of somebody's own that breaks its contract costs its worker. No job is lost, and none runs for ever."""
+"""A user's own `run` that breaks its contract costs its worker.
+
+No job is lost, and no job runs for ever.
+"""
 
 from typing import Any
 
@@ -61,7 +64,7 @@ class Of(Database):
 
 @pytest.mark.parametrize("way", TWICE)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_job_that_was_answered_is_done_whatever_its_connection_says_next(start, place, way):
+def test_an_answered_job_is_done_in_spite_of_later_words_of_its_connection(start, place, way):
     db = start(PLACES[place](Of(Misbehaving)), size=1)
     db.ask(GOOD, timeout=PATIENCE)
     reply = db.ask(Query(way), block=False)

@@ -1,4 +1,7 @@
-"""A database of somebody's own: what its connection leaves out is refused by name, and costs no worker."""
+"""A user's own database.
+
+A request that its connection leaves out is refused by name, and costs no worker.
+"""
 
 import sqlite3
 import threading
@@ -69,7 +72,7 @@ REFUSED = [
 ]
 
 
-def test_what_a_connection_leaves_out_is_refused_by_name_and_costs_no_worker(crew):
+def test_a_request_that_a_connection_leaves_out_is_refused_by_name_and_costs_no_worker(crew):
     db = crew("QueriesOnly")
     with same_workers(db):
         for ask, said in REFUSED * 2:
@@ -91,7 +94,7 @@ def test_a_connection_that_knows_no_steps_answers_the_first_error(crew):
         assert [row.i for row in rows] == list(range(1, 31))
 
 
-def test_what_a_transaction_cannot_run_is_refused_and_leaves_it_open(crew):
+def test_a_request_that_a_transaction_cannot_run_is_refused_and_leaves_it_open(crew):
     db = crew()
     with same_workers(db), db.transaction() as tx:
         tx.ask(insert(3))
@@ -179,7 +182,7 @@ def test_a_step_that_is_answered_wrongly_says_so(crew):
 
 @dataclass(frozen=True)
 class Opening:
-    """A database that opens whatever the test says."""
+    """A database that opens as the test says."""
 
     connection: object
     name: str = "opening"
@@ -232,7 +235,7 @@ def test_a_stream_that_begins_wrongly_is_an_error_of_its_caller(start, place, an
     assert eventually(lambda: is_idle(db))
 
 
-def test_what_cannot_execute_is_no_connection(start):
+def test_an_object_that_cannot_execute_is_no_connection(start):
     db = start(Opening(object()))
     with pytest.raises(DatabaseUnavailable) as caught:
         db.ask(Query("SELECT 1"), timeout=PATIENCE)
@@ -247,7 +250,7 @@ class OnlyCloses:
         self.closed.set()
 
 
-def test_an_object_that_cannot_execute_is_closed_all_the_same(start):
+def test_an_object_that_cannot_execute_is_closed(start):
     opened = OnlyCloses()
     db = start(Opening(opened))
     with pytest.raises(DatabaseUnavailable, match=r"method execute\(\), not OnlyCloses"):

@@ -1,4 +1,7 @@
-"""Deadlines and cancelling, struck in the middle by signal handlers, finalizers and Ctrl-C; and other hard cases."""
+"""Deadlines and cancels in the middle of which signal handlers, finalizers or Ctrl-C run.
+
+Other hard cases.
+"""
 
 import asyncio
 import gc
@@ -22,7 +25,7 @@ from tests.support.fakes import FakeDatabase, Gate
 
 
 class Amid:
-    """A profiler that calls `act` at the `at`-th moment at which a signal handler or a finalizer could run."""
+    """A profiler that calls `act` at the `at`-th moment at which other code could run there."""
 
     def __init__(self, at, act):
         self.left = at
@@ -57,7 +60,10 @@ class Amid:
 
 
 def moments(prepare):
-    """For each moment of a step: what `prepare` returns, with the step done and its act in the middle of it."""
+    """For each moment of a step.
+
+    Yield the result of `prepare`, after the step with its act in the middle.
+    """
     for at in count(1):
         step, act, left = prepare()
         amid = Amid(at, act)
@@ -168,7 +174,7 @@ def test_deadlines_work_after_ctrl_c_in_the_middle_of_an_ask():
 
 
 class Stopped(Exception):
-    """What a program's own signal handler may raise, to end a wait."""
+    """The error of a program's own signal handler, which ends a wait."""
 
 
 def test_an_ask_that_is_left_by_any_exception_cancels_its_job(start, monkeypatch):
@@ -280,7 +286,7 @@ async def value_of(reply):
 def test_a_loop_that_is_closed_meanwhile_is_not_kept_alive(start):
     db, gate = at_gate(start, FakeDatabase())
     loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)  # that a pending task is thrown away is what this is about
+    loop.set_exception_handler(lambda *_: None)  # the loop reports that a pending task is thrown away
     reply = db.ask(Query("orphaned"), block=False)
     task = loop.create_task(value_of(reply))
     loop.run_until_complete(asyncio.sleep(0))

@@ -21,7 +21,7 @@ BASE_EXCEPTIONS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.Cancell
 
 
 class OneWorker:
-    """A worker without a supervisor: what it tells is kept in `news`."""
+    """A worker without a supervisor: `news` keeps its messages."""
 
     def __init__(self, database: FakeDatabase) -> None:
         self.dispatcher = Dispatcher("one", str(database), 1, None)
@@ -119,7 +119,7 @@ def test_a_worker_that_cannot_open_says_why_and_takes_no_job(one, database, kind
     assert one.dispatcher.queued == 1
 
 
-def test_a_lost_connection_is_told_as_the_drivers_error_behind_it(one, database):
+def test_a_lost_connection_is_reported_as_the_drivers_error_behind_it(one, database):
     cause = OSError("cable cut")
     database.statements["bad"] = lost(cause)
     one.launch()
@@ -145,7 +145,7 @@ def test_a_job_that_a_dead_worker_had_not_started_stays_in_the_queue(one, databa
 
 
 @pytest.mark.parametrize("answer", [None, 42, [("a row",)], iter(())])
-def test_what_is_not_a_result_is_refused_and_the_worker_lives(one, database, answer):
+def test_an_answer_that_is_no_result_is_refused_and_the_worker_lives(one, database, answer):
     database.statements["odd"] = answer
     one.launch()
     error = error_of(one.ask("odd"))
