@@ -13,7 +13,7 @@ from tests.stress.truth.law import There, Told, Word, allowed
 from tests.stress.truth.plants import PLANTS, PackingLate
 from tests.stress.truth.ways import WAYS
 
-_TRIES = 300
+_TRIES = 450  # fewer would not try every kind of write
 _MOST_TRIES = 2250  # a planted bug has to show before
 
 
