@@ -40,7 +40,8 @@ def made(path, *numbers, journal_mode="wal"):
     connection = apsw.Connection(str(path))
     connection.pragma("journal_mode", journal_mode)
     connection.execute("CREATE TABLE kept(number)")
-    connection.executemany("INSERT INTO kept VALUES (?)", [(number,) for number in numbers])
+    with connection:
+        connection.executemany("INSERT INTO kept VALUES (?)", [(number,) for number in numbers])
     connection.close()
     return path
 

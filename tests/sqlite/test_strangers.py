@@ -120,7 +120,8 @@ def test_on_connect_cannot_leave_the_loading_of_extensions_switched_on(start, on
 def test_a_damaged_file_is_found_as_it_is_opened(start, on, path):
     connection = sqlite3.connect(path)
     connection.executescript("CREATE TABLE t(a); CREATE INDEX i ON t(a)")
-    connection.executemany("INSERT INTO t VALUES (?)", [(f"row {number}" * 20,) for number in range(2000)])
+    with connection:
+        connection.executemany("INSERT INTO t VALUES (?)", [(f"row {number}" * 20,) for number in range(2000)])
     connection.commit()
     connection.close()
     with open(path, "r+b") as file:

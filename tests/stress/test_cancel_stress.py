@@ -1,11 +1,11 @@
-"""A storm of cancels against short jobs: no wrong job is ever interrupted, and each error tells the truth.
+"""A storm of cancels against short jobs: only cancelled jobs are hit, and errors tell the truth.
 
     python -m tests.stress.test_cancel_stress --cancels 1000000 --database sqlite
     python -m tests.stress.test_cancel_stress --cancels 1000000 --database fake
     python -m tests.stress.test_cancel_stress --deadlines 10000 --database sqlite
 
-Every job has a number. One that was not cancelled has to give that number back, whatever happens to its
-neighbours; one that was cancelled gives `QueryCancelled`, or its number if `cancel` has said False.
+Every job has a number. A job that was not cancelled has to give its number back, in spite of its
+neighbours. A cancelled job gives `QueryCancelled`, or its number if `cancel` has returned False.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from tests.support.common import switching_often
 from tests.support.fakes import FakeConnection, FakeDatabase
 
 PATIENCE = 60.0  # seconds after which an answer counts as missing
-PATIENT = RestartPolicy(grace=PATIENCE)  # on a busy machine nobody shall be given up for being slow
+PATIENT = RestartPolicy(grace=PATIENCE)  # on a busy machine no worker is given up for being slow
 
 SHORT = "SELECT ?"
 LONGER = (
@@ -76,7 +76,7 @@ class HeedfulDatabase(FakeDatabase):
 
 
 class Storm:
-    """What several callers ask, cancel, and get."""
+    """The jobs of several callers, their cancels and their answers."""
 
     def __init__(self, ref: SupervisorRef, seed: int) -> None:
         self.ref = ref
@@ -84,7 +84,7 @@ class Storm:
         self.numbers = count()
         self.wrong: list[str] = []
         self.counts: Counter[str] = Counter()
-        # Numbers that were to be written: what their callers were told of that.
+        # For each number of a write: the answer to its caller.
         self.written: dict[int, bool | None] = {}
         self._lock = threading.Lock()
 
@@ -131,7 +131,10 @@ class Storm:
         return chance.choice((SHORT, SHORT, LONGER, LONGER, LONGER, WRITE))
 
     def check(self, number: int, sql: str, reply: Reply[Result], said: bool | None) -> str:
-        """Check the answer to one job; `said` is what cancelling it has said, if it was. Return what it was."""
+        """Check the answer to one job, and return its kind.
+
+        `said` is the result of its cancel, if any.
+        """
         error = reply.exception(PATIENCE)
         executed = True
         if error is None:
@@ -164,7 +167,7 @@ class Storm:
     # --- deadlines ------------------------------------------------------------------------
 
     def time_out(self, interrupts: int, chance: Random) -> None:
-        """Let so many statements run into their deadlines, each with one behind it that must not be hurt."""
+        """Let so many statements run into their deadlines. The job behind each must not be hurt."""
         tally: Counter[str] = Counter()
         for _ in range(interrupts):
             late, *unhurt = self.ask(RUNAWAY, 0.001 + 0.01 * chance.random()), self.ask(SHORT), self.ask(LONGER)

@@ -1,4 +1,4 @@
-"""Every reply is settled, exactly once, wherever a thread is cut off and whatever races with what."""
+"""Every reply is settled exactly once, at any point where a thread is cut off, and in each race."""
 
 import asyncio
 import collections
@@ -26,7 +26,7 @@ from tests.support.struck import KilledAt
 
 EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.001, backoff_max=0.001, poison_after=0)
 
-# What an ask may end with when a part of the crew is killed: never anything else, never nothing.
+# The possible ends of a request when a part of the crew is killed. There is always an end.
 ENDS = (type(None), WorkerDied, DatabaseUnavailable, SupervisorStopped)
 
 
@@ -44,7 +44,7 @@ def ask_until_refused(db, replies):
 
 
 def race(start, stop):
-    """Let four threads ask until they are refused, stop the crew meanwhile, and return all replies."""
+    """Let four threads ask until they are refused; stop the crew meanwhile; return the replies."""
     db = start(FakeDatabase(), size=2)
     replies = [[] for _ in range(4)]
     askers = [threading.Thread(target=ask_until_refused, args=(db, mine)) for mine in replies]
@@ -155,14 +155,17 @@ def life(db, database, killer):
 
 
 def every_step(kill_at):
-    """Call `kill_at(1)`, `kill_at(2)` … until there is no such step any more; return how many there were."""
+    """Call `kill_at(1)`, `kill_at(2)` … until there is no such step.
+
+    Return how many steps there were.
+    """
     for step in range(1, 10_000):
         if not kill_at(step):
             return step - 1
     pytest.fail("this life has no end")
 
 
-# What strikes a finalizer, Python tells and drops.
+# Python reports and drops an exception in a finalizer.
 _IN_A_FINALIZER = pytest.mark.filterwarnings(
     r"ignore:Exception ignored in. <function Keeper\.__del__:pytest.PytestUnraisableExceptionWarning"
 )

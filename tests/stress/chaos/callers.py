@@ -1,4 +1,4 @@
-"""The callers of the chaos run: each asks in its own way, and keeps a tally of what came back."""
+"""The callers of the chaos run: each asks in its own way, and counts its answers."""
 
 import asyncio
 import threading
@@ -29,7 +29,7 @@ told = Told()
 
 
 class Tally:
-    """What one caller asks, and what came back."""
+    """The requests of one caller, and their answers."""
 
     def __init__(self, database: Any, numbers: range, patience: float) -> None:
         self.database = database
@@ -50,7 +50,10 @@ class Tally:
         self._seen_unavailable = 0
 
     def windows(self, ref: SupervisorRef, size: int) -> Iterator[list[int]]:
-        """Yield the numbers to ask together, and wait between two windows while the crew is suspended."""
+        """Yield the numbers to ask together.
+
+        Wait between two windows while the crew is suspended.
+        """
         numbers = iter(self.numbers)
         while window := list(islice(numbers, size)):
             yield window
@@ -59,7 +62,7 @@ class Tally:
                 eventually(lambda: ref.ask(Status()).state == "up", self.patience)
 
     def note(self, number: int, get: Callable[[], Any], *expected: type[BaseException]) -> None:
-        """Take note of what `get` returns or raises."""
+        """Take note of the value or the error of `get`."""
         try:
             result = get()
         except Exception as error:

@@ -46,7 +46,8 @@ class ChaosWorker(Worker):
         super().on_start()
 
     def on_gone(self, cause: BaseException | None) -> None:
-        # Its thread's number may soon be another's: whoever aims has to know that it is gone.
+        # The number of its thread may soon belong to another thread. So the killer must not aim at
+        # it.
         with self.aiming:
             self.targets.pop(threading.get_ident(), None)
         super().on_gone(cause)

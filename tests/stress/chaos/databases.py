@@ -1,4 +1,7 @@
-"""The scripted database: it writes down which statement ran where, and breaks when the killer wants it."""
+"""The scripted database.
+
+It writes down where each statement ran, and breaks when the killer says so.
+"""
 
 import threading
 from asyncio import CancelledError
@@ -29,7 +32,7 @@ class StatementInterrupted(Exception):
 
 
 class Scripted:
-    """A database without a database: the cheapest there is, so that the crew is what is tried."""
+    """A database without a database. It costs the least time, so that the run tries the crew."""
 
     name = "chaos"
     max_size = None
@@ -56,7 +59,10 @@ class Scripted:
         return NumberedConnection(self.doomed, ran)
 
     def doom(self, ref: SupervisorRef, random: Random) -> bool:
-        """Let the next statement break its worker. One at a time: if nobody meets it, all would come at once."""
+        """Let the next statement break its worker.
+
+        Only one at a time: if no statement met it, all of them would come at once.
+        """
         if self.doomed:
             return False
         self.doomed.append(random.randrange(len(_ENDINGS) + 1))
@@ -102,12 +108,12 @@ class Scripted:
         return [f"{number} was answered and never ran" for number in acknowledged.difference(self.ran())]
 
     def not_undone(self, denied: set[int]) -> list[str]:
-        """Say which statements have taken effect, though their callers were told that they have not."""
+        """Return the statements that took effect although their callers heard that they did not."""
         return []
 
 
 class NumberedConnection:
-    """A connection of somebody's own: it can do no more than what it has to."""
+    """A user's own connection, with the fewest methods that a connection must have."""
 
     def __init__(self, doomed: deque[int], ran: list[int]) -> None:
         self._doomed = doomed

@@ -34,7 +34,7 @@ class File:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE written(number INTEGER)")
 
-    # --- what the killer does -------------------------------------------------------------
+    # --- for the killer -------------------------------------------------------------------
 
     def doom(self, ref: SupervisorRef, random: Random) -> bool:
         """End a worker from inside of a job, or kill a child."""
@@ -79,7 +79,7 @@ class File:
         """Say whether the statement of this number fails."""
         return number % 50 == 49
 
-    # --- what is in the file --------------------------------------------------------------
+    # --- the content of the file ----------------------------------------------------------
 
     def written(self) -> list[int]:
         """Return the numbers in the file."""
@@ -100,7 +100,7 @@ class File:
         return wrong if checked == "ok" else [*wrong, checked]
 
     def not_undone(self, denied: set[int]) -> list[str]:
-        """Say which statements have taken effect, though their callers were told that they have not."""
+        """Return the statements that took effect although their callers heard that they did not."""
         return [f"{number} is there, and was said to be undone" for number in denied.intersection(self.written())]
 
 

@@ -1,4 +1,4 @@
-"""What a chaos run has found, and whether that is broken."""
+"""The findings of a chaos run, and whether one of them is an error."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from tests.stress.chaos.callers import Tally
 
 @dataclass(kw_only=True)
 class Findings:
-    """What a run has shown."""
+    """The findings of a run."""
 
     asks: int
     seconds: float
@@ -23,7 +23,9 @@ class Findings:
     """Deadlines and interrupts that outlive their jobs."""
     leaks: list[str]
     recoveries: list[float]
-    """Seconds from a worker's death notice until its replacement was up, where that could open the database."""
+    """Seconds from a worker's death notice until its replacement was up, if the database could
+    open.
+    """
     hard_recoveries: list[float]
     """The same, where the database could not be opened at first."""
     unanswered: int = 0
@@ -34,7 +36,7 @@ class Findings:
     unexpected: list[str] = field(default_factory=list)
 
     def add(self, tally: Tally) -> None:
-        """Add what one caller has seen."""
+        """Add the counts of one caller."""
         self.unanswered += tally.unanswered
         self.callbacks_missed += tally.callbacks_missed
         self.outcomes += tally.outcomes

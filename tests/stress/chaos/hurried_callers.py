@@ -1,4 +1,7 @@
-"""Callers that do not wait for ever: with deadlines, with second thoughts, on an event loop with time limits."""
+"""Callers that do not wait for ever.
+
+With deadlines, with cancels, on an event loop with time limits.
+"""
 
 import asyncio
 import time
@@ -45,7 +48,10 @@ def _measure(tally: "Tally", reply: "Reply[Any]", deadline: float) -> None:
 
 
 def with_second_thoughts(ref: "SupervisorRef", tally: "Tally") -> None:
-    """Cancel half of all, some before they are started, some while they run, some when they are done."""
+    """Cancel half of all jobs.
+
+    Some before their start, some while they run, some when they are done.
+    """
     chance = Random(tally.numbers.start)
     for window in tally.windows(ref, _WINDOW):
         replies = [(number, ref.ask(some_request(tally, number, chance), block=False)) for number in window]
@@ -80,7 +86,7 @@ async def _on_a_loop_with_time_limits(ref: "SupervisorRef", tally: "Tally") -> N
 
     for window in tally.windows(ref, _WINDOW):
         await asyncio.gather(*(ask(number) for number in window))
-        # Whoever gave up has cancelled the job: its reply is settled all the same.
+        # A caller that gave up has cancelled the job. The reply is settled in any case.
         while tally.given_up:
             number, reply = tally.given_up.pop()
             try:

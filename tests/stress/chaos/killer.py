@@ -18,7 +18,7 @@ LOGGERS = (*(f"querycrew.{name}" for name in ("supervisor", "worker", "reply", "
 
 
 class Killer(threading.Thread):
-    """Kills workers, in every way, until it is told to stop."""
+    """Kills workers in every way until the run has had enough."""
 
     def __init__(self, random: Random, ref: SupervisorRef, database: Any, pause: float) -> None:
         super().__init__(name="chaos-killer", daemon=True)
@@ -36,7 +36,10 @@ class Killer(threading.Thread):
             self.kills[way.__name__.strip("_")] += way()
 
     def _interrupt(self) -> bool:
-        """Raise in the middle of whatever a worker does. Once in its life: a second one may hit its very end."""
+        """Raise in the middle of a worker's work.
+
+        Only once in its life: a second kill may hit its end.
+        """
         with ChaosWorker.aiming:
             idents = list(ChaosWorker.targets)
             if not idents:

@@ -1,4 +1,4 @@
-"""One chaos run: start everything, let it happen, and look at what is left."""
+"""One chaos run: start everything, let it run, and check the rest at the end."""
 
 import gc
 import logging
@@ -30,11 +30,11 @@ _POLICY = RestartPolicy(
 def run(
     asks: int, seed: int, database: Any, *, workers: int = 4, pause: float = 0.002, patience: float = 60.0
 ) -> Findings:
-    """Let the callers ask while the killer kills; return what was found.
+    """Let the callers ask while the killer kills; return the findings.
 
     Args:
         asks: how many, all callers together.
-        seed: of what the killer decides; the threads' timing is nobody's.
+        seed: of the killer's choices. No seed decides the timing of the threads.
         database: `Scripted`, or a `File`.
         workers: the size of the crew.
         pause: seconds between two kills, on average.
@@ -97,7 +97,7 @@ def _let_it_happen(ref: SupervisorRef, callers: Any, tallies: list[Tally], kille
 
 @contextmanager
 def _hooks() -> Iterator[None]:
-    """Count the answers of replies, and be silent about threads that are killed after their last act."""
+    """Count the answers of replies; hide the errors of threads killed after their last act."""
     CountingReply.answered_twice.clear()
     actors.ref.Reply = CountingReply  # type: ignore[misc]
     hooks = threading.excepthook, sys.unraisablehook

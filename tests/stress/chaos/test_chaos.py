@@ -1,4 +1,7 @@
-"""A short chaos run: whatever is killed, every ask is answered once, and nothing runs twice or is left behind."""
+"""A short chaos run.
+
+The killer kills anything, each request is answered once, and nothing runs twice.
+"""
 
 import subprocess
 import sys
@@ -16,7 +19,7 @@ _ASKS = 16_000
 _PAUSE = 0.0005  # seconds between two kills: more than a test needs, so that some hit every time
 
 
-def test_nothing_is_lost_and_nothing_runs_twice_whatever_is_killed():
+def test_nothing_is_lost_and_nothing_runs_twice_in_spite_of_kills():
     findings = run(_ASKS, 1, Scripted(), pause=_PAUSE)
     assert not findings.broken, findings.table()
     assert min(findings.outcomes[name] for name in ("answered", "QueryTimeout", "QueryCancelled")) > 0

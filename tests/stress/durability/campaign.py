@@ -1,4 +1,4 @@
-"""The campaign: programs one after the other on one file, each killed, and at the end a look at what is there."""
+"""The campaign: programs run one after the other on one file and are killed; the end is checked."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ _BOUND = 2.0  # seconds after which nothing is left of a program that was killed
 
 @dataclass
 class Findings:
-    """What was done, and what was found."""
+    """The kills and the findings."""
 
     seed: int
     programs_killed: int = 0
@@ -41,7 +41,7 @@ class Findings:
 
     @property
     def broken(self) -> dict[str, Any]:
-        """Return what is not as it must be, by name."""
+        """Return the wrong findings, by name."""
         wrong = {name: getattr(self, name) for name in ("lost", "twice", "halves", "not_undone", "strays")}
         if self.integrity != "ok":
             wrong["integrity"] = self.integrity
@@ -60,9 +60,9 @@ def run(folder: Path, kills: int, seed: int, *, workers: int = 3, pause: float =
     """Kill until so many children were killed.
 
     Args:
-        folder: where the database and the journals are to be.
+        folder: the place for the database and the journals.
         kills: how many children.
-        seed: for every choice; the moments are those of a real machine.
+        seed: for every choice. A real machine decides the moments.
         workers: children at a time.
         pause: seconds between two kills of a child, on average.
         life: seconds until the program itself is killed, on average.

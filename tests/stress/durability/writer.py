@@ -1,4 +1,4 @@
-"""The program that is killed: its crew writes numbered rows, its journal says what was told of each.
+"""The program that is killed: its crew writes numbered rows, its journal has the answers.
 
 python -m tests.stress.durability.writer FILE JOURNAL FIRST SEED WORKERS PAUSE
 """
@@ -46,18 +46,22 @@ class Journal:
         elif isinstance(error, QuerycrewError):
             self.say({True: "acknowledged", False: "denied", None: "unknown"}[error.executed], number)
         else:
-            # The driver's own, such as a lock that another child held too long: the statement is undone.
+            # An error of the driver: another child held a lock for too long, and the statement is
+            # undone.
             self.say("unknown" if kind(number) == "script" else "denied", number)
 
 
 KINDS = ("script", "row", "row", "many", "row", "transaction", "row", "session", "row", "row")
-"""How a number is written, by its last digit: as a row, or in one of several ways as a pair of them."""
+"""How a number is written, by its last digit.
+
+As a row, or in one of several ways as a pair of rows.
+"""
 
 _INSERT = "INSERT INTO written VALUES (?, ?)"
 
 
 def kind(number: int) -> str:
-    """Return what is written under a number."""
+    """Return the rows that are written for a number."""
     return KINDS[number % len(KINDS)]
 
 
@@ -87,7 +91,7 @@ def in_a_session(db: SupervisorRef, number: int, timeout: float | None) -> BaseE
 
 
 def ask_on(db: SupervisorRef, journal: Journal, numbers: range, chance: Random) -> None:
-    """Ask a few at a time, or very many, and write down what each reply tells."""
+    """Ask a few at a time, or very many, and write down the answer of each reply."""
     numbers = iter(numbers)
     while True:
         window = [next(numbers) for _ in range(chance.choice([1, 3, 8, 60]))]
@@ -125,7 +129,7 @@ def kill_on(db: SupervisorRef, journal: Journal, chance: Random, pause: float) -
 
 def main(arguments: list[str]) -> None:
     file, path, first, seed, workers, pause = arguments
-    logging.disable()  # of deaths, which are what this is about
+    logging.disable()  # the log would be full of deaths
     journal = Journal(path)
     db = Supervisor.start(ChildProcess(file), size=int(workers), restart=POLICY)
     threads = [

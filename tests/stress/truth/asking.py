@@ -1,4 +1,7 @@
-"""How a write is asked for, so that another step can interrupt it: any request, and a session, which is many."""
+"""How a write is submitted, so that another step can interrupt it.
+
+As a request, or as a session.
+"""
 
 import threading
 from contextlib import suppress
@@ -79,7 +82,7 @@ def _forgiven(session: Session) -> tuple[type[BaseException], ...]:
 
 
 def ask(db: SupervisorRef, asked: Asked, timeout: float | None = None) -> Pending:
-    """Ask without waiting; `timeout` is the deadline of the ask, of a request that is no session."""
+    """Ask without waiting; `timeout` is the deadline of a request that is no session."""
     if isinstance(asked, Session):
         return _PendingSession(db, asked)
     return Pending(db.ask(asked, block=False, timeout=timeout))
@@ -118,7 +121,10 @@ class Waiter:
         return results
 
     def told(self, value: Any, error: BaseException | None) -> Told:
-        """Return the outcome of the task; a request tells more by its reply, which is still there."""
+        """Return the outcome of the task.
+
+        The reply of a request says more, if it is still there.
+        """
         if self.reply is not None:
             return Pending(self.reply).told()
         return Told(value, error, may_be_done=self._left)

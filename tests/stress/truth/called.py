@@ -1,4 +1,7 @@
-"""Functions for the campaign's `Call`s: a module that takes little memory, since a child has to import it."""
+"""Functions for the campaign's `Call`s.
+
+The module takes little memory, since a child imports it.
+"""
 
 from typing import TYPE_CHECKING, Any
 

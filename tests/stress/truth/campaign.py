@@ -1,4 +1,4 @@
-"""The campaign: crews one after the other, each on a file of its own, until enough writes were interrupted."""
+"""The campaign: crews one after the other, each on its own file, until enough interrupts."""
 
 import asyncio
 import time
@@ -32,14 +32,17 @@ WRITES = (*ROWS, *TRANSACTIONS, *SCHEMA, *FAILING_ROWS, *FAILING_WHOLES)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a campaign tries; the seed chooses among it. The shares are of crews, or of rounds."""
+    """The settings that a campaign tries.
+
+    The seed chooses among them. Shares are of crews or of rounds.
+    """
 
     places: Sequence[str] = (*4 * ["threads"], *3 * ["children"], "memory", "children's memory")
     writes: Sequence[Write] = WRITES
     ways: Sequence[Way] = tuple(WAYS)
     states: Sequence[str] = ("warm", *STATES)
     large: float = 0.25
-    """Crews of children with little memory, among those of children."""
+    """Crews of children with little memory, as a share of the crews of children."""
     shaky: float = 0.05
     """Crews that can open some of their connections only."""
     limited: float = 0.1
@@ -53,7 +56,7 @@ class Plan:
     rounds: Sequence[int] = (1, 3, 40, 120)
     """Writes that a crew is asked for; of children, not so few."""
     child: Callable[[SQLite], Any] = lambda database: database
-    """Makes what the children connect to."""
+    """Makes the database of the children."""
 
 
 def run(folder: Path, tries: int, seed: int, plan: Plan | None = None, *, until_wrong: bool = False) -> Findings:
@@ -62,18 +65,18 @@ def run(folder: Path, tries: int, seed: int, plan: Plan | None = None, *, until_
     Args:
         folder: where the files are made, and removed again.
         tries: how many writes are interrupted.
-        seed: for every choice; the moments are those of a real machine.
-        plan: what is tried.
+        seed: for every choice. A real machine decides the moments.
+        plan: the settings to try.
         until_wrong: whether to end at the first finding.
     """
-    # Else a worker that needs the interpreter waits for the one that measures the time.
+    # Otherwise a worker that needs the interpreter waits for the thread that measures the time.
     with switching_often(), asyncio.Runner() as runner:
         campaign = _Campaign(folder, tries, seed, plan or Plan(), runner, until_wrong=until_wrong)
         began = time.monotonic()
         try:
             while not campaign.is_over:
                 campaign.try_a_crew()
-        except Exception:  # so that what was found before is told, too
+        except Exception:  # the findings before it are reported, too
             campaign.findings.broken.append(traceback.format_exc())
         campaign.findings.seconds = time.monotonic() - began
     return campaign.findings
@@ -101,7 +104,7 @@ class _Campaign:
         return findings.total >= self._tries or (self._until_wrong and not findings.is_clean)
 
     def try_a_crew(self) -> None:
-        """Start a crew on a new file, lead it through its rounds, and look at all of its file at the end."""
+        """Start a crew on a new file, lead it through its rounds, and check its file at the end."""
         self.findings.crews += 1
         path = self._folder / f"{self.findings.crews}.db"
         setting = self._setting()
@@ -169,4 +172,4 @@ _NEIGHBOURS = [
     *(3 * [*ROWS, *FAILING_ROWS]),
     *(write for write in WRITES if write.name.startswith(("transaction", "call", "script", "create", "add"))),
 ]
-"""What is asked for beside an interrupted write: most of it can share its commit."""
+"""The neighbours of an interrupted write. Most of them can share its commit."""

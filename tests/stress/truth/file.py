@@ -1,4 +1,7 @@
-"""The file of a crew, as another connection sees it: what every write needs beforehand, and what is there of each."""
+"""The file of a crew, as another connection sees it.
+
+It prepares the writes, and counts their parts.
+"""
 
 import threading
 from collections import Counter
@@ -43,7 +46,7 @@ _ALTERED = ("written", "kept", "parent", "child", "counted", "picky")
 
 
 class File:
-    """A file, and a connection to it that no crew knows of. It writes only while no request runs."""
+    """A file, and a connection that no crew knows. It writes only while no request runs."""
 
     def __init__(self, path: Path, journal_mode: str) -> None:
         self._connection = apsw.Connection(str(path))
@@ -57,7 +60,7 @@ class File:
         self._altered = 0
         # The end of a lock, if one was taken.
         self._unlocking: threading.Timer | None = None
-        # The last row of `written` when it was last looked at, and what came behind it.
+        # The last row of `written` at the last check, and the rows behind it.
         self._seen = 0
         self._new: dict[int, tuple[int, int]] = {}
         # How many rows of each number there were in all.
@@ -89,7 +92,10 @@ class File:
         self._seen = max((last for *_, last in rows), default=self._seen)
 
     def inserted(self, number: int) -> int:
-        """Return how many rows of a number the last look has found; -1 if they are not numbered from 0 on."""
+        """Return how many rows of a number the last check found.
+
+        -1 if they are not numbered from 0 on.
+        """
         count, parts = self._new.get(number, (0, 0))
         return count if parts == count * (count - 1) // 2 else -1
 
@@ -102,7 +108,7 @@ class File:
     # --- the whole ------------------------------------------------------------------------
 
     def alter_tables(self) -> None:
-        """Add a column to every table that is written to, so that every statement has to be prepared once more."""
+        """Add a column to every table with writes, so that every statement is prepared anew."""
         self._altered += 1
         for table in _ALTERED:
             self.execute(f"ALTER TABLE {table} ADD COLUMN more_{self._altered}")
@@ -114,7 +120,7 @@ class File:
         self._unlocking.start()
 
     def integrity(self) -> list[str]:
-        """Return what is damaged."""
+        """Return the damages."""
         found = [text for (text,) in self.execute("PRAGMA integrity_check") if text != "ok"]
         found += [f"a foreign key of {table} row {row}" for table, row, *_ in self.execute("PRAGMA foreign_key_check")]
         try:

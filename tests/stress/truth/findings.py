@@ -10,7 +10,7 @@ __all__ = ["Findings"]
 
 @dataclass
 class Findings:
-    """What was tried, what the callers were told, and what was wrong."""
+    """The tries, the answers to the callers, and the errors."""
 
     seed: int
     seconds: float = 0.0
@@ -18,7 +18,7 @@ class Findings:
     tries: Counter[str] = field(default_factory=Counter)
     """Interrupted writes, by where the crew's connections are."""
     words: Counter[tuple[str, Word]] = field(default_factory=Counter)
-    """What their callers were told, by kind of write."""
+    """The answers to their callers, by kind of write."""
     ways: Counter[tuple[str, Word]] = field(default_factory=Counter)
     """The same, by way of interrupting."""
     states: Counter[str] = field(default_factory=Counter)
@@ -26,14 +26,14 @@ class Findings:
     unhurt: int = 0
     """Writes that nobody interrupted, alone."""
     neighbours: int = 0
-    """Writes that nobody interrupted, beside one that was."""
+    """Writes without an interrupt, beside a write with one."""
     lies: list[str] = field(default_factory=list)
-    """What a caller was told, and is not so."""
+    """Answers to callers that are not true."""
     broken: list[str] = field(default_factory=list)
     """Anything else that must not be."""
 
     def note(self, place: str, write: str, way: str, state: str, word: Word, *, is_try: bool) -> None:
-        """Note what the caller of a write was told."""
+        """Note the answer to the caller of a write."""
         if not is_try:
             self.unhurt += 1
             return

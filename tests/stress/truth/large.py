@@ -1,4 +1,7 @@
-"""Writes with large answers, for children that have little memory: what cannot be packed must not be committed."""
+"""Writes with large answers, for children with little memory.
+
+An answer that cannot be packed forbids the commit.
+"""
 
 from supervisor import Call, Query, Transaction
 from tests.stress.truth import called

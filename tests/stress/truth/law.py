@@ -12,7 +12,7 @@ __all__ = ["There", "Told", "Word", "allowed"]
 
 
 class Word(Enum):
-    """What a caller was told of a write."""
+    """The answer to a caller about a write."""
 
     ANSWERED = "answered"
     DONE = "executed=True"
@@ -20,7 +20,7 @@ class Word(Enum):
     UNKNOWN = "executed=None"
     FAILED = "driver's error"
     NOTHING = "no word"
-    """The caller waited no longer, and nothing says what became of the write."""
+    """The caller waited no longer, and nothing tells the end of the write."""
 
 
 class There(Enum):
@@ -53,14 +53,14 @@ _LEFT = (pykka.Timeout, TimeoutError, asyncio.CancelledError)
 
 
 class Told:
-    """What a caller got: a value or an error."""
+    """The outcome for a caller: a value or an error."""
 
     def __init__(self, value: Any = None, error: BaseException | None = None, *, may_be_done: bool = True) -> None:
-        """Note what a caller got.
+        """Note the outcome for a caller.
 
         Args:
             value: the answer.
-            error: what was raised instead.
+            error: the exception, instead of an answer.
             may_be_done: of a caller who waits no longer, whether the write may have taken effect.
         """
         self.value = value
@@ -74,7 +74,7 @@ class Told:
 
     @property
     def word(self) -> Word:
-        """What the value or the error says of the write."""
+        """The meaning of the value or the error for the write."""
         if self.error is None:
             return Word.ANSWERED
         if isinstance(self.error, QuerycrewError):

@@ -1,4 +1,4 @@
-"""Moments: when to interrupt a write, swept over its length, most often around the moment at which it is decided."""
+"""Moments: when to interrupt a write, swept over its length, most often around its decision."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -14,7 +14,10 @@ _LENGTH = 0.0015  # seconds that a write is taken to need before one was measure
 
 
 class _Edge:
-    """A value on whose one side writes take effect, found by small steps: each try moves it towards the other side."""
+    """A value that divides the writes that take effect from the others.
+
+    It is found by small steps. Each try moves it towards the other side.
+    """
 
     def __init__(self, at: float) -> None:
         self.at = at
@@ -30,9 +33,9 @@ class _Edge:
 class Moments:
     """The delays of interrupts.
 
-    A third of the delays is spread evenly over 0 … 1.5 times the length that was measured. The others lie close to the
-    edge between the tries that took effect and those that did not: a part of that length, which is learnt for each way
-    to interrupt, and more exactly for each kind of write.
+    A third of the delays is spread evenly over 0 … 1.5 times the measured length. The others lie
+    close to the edge between the tries that took effect and the others. The edge is a part of the
+    length. It is learnt for each way to interrupt, and more exactly for each kind of write.
     """
 
     def __init__(self, chance: Random) -> None:
@@ -54,7 +57,7 @@ class Moments:
         self._lengths[write] = seconds if before is None else before + 0.3 * (seconds - before)
 
     def draw(self, length: float, way: Hashable, write: Hashable) -> tuple[float, Callable[[bool], None]]:
-        """Return a delay in seconds, and a function to be told whether the write took effect in spite of it.
+        """Return a delay in seconds, and a function that takes whether the write took effect.
 
         Args:
             length: how long the write takes, and its neighbours.
@@ -81,15 +84,18 @@ class Moments:
 
 
 def spin_until(at: float) -> None:
-    """Wait until a moment of `time.perf_counter`, without sleeping: to wake up takes as long as a write does."""
+    """Wait until a moment of `time.perf_counter` without sleeping.
+
+    A wake-up takes as long as a write.
+    """
     while time.perf_counter() < at:
         pass
 
 
 def wait_for_slot(delay: float) -> None:
-    """Wait until a request with a short timeout that is asked now is interrupted after `delay` seconds.
+    """Wait until a moment from which a short timeout interrupts a request after `delay` seconds.
 
-    Its deadline is kept at the end of the slot of 10 ms in which it lies, so that has to be the one that ends then.
+    A deadline takes effect at the end of its slot of 10 ms. So the slot must end then.
     """
     edge = (int((time.monotonic() + delay) / SLOT) + 1) * SLOT
     while time.monotonic() < edge - delay:

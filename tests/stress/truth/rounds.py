@@ -1,4 +1,4 @@
-"""A round: one write is interrupted, alone or among others, and the file is compared with the words to the callers."""
+"""A round: one write is interrupted, alone or among others, and the file is compared."""
 
 import asyncio
 import time
@@ -44,7 +44,10 @@ STATES = {
     "altered": "fresh",
     "locked": "locked",
 }
-"""States of the connection, or of the file, before a write, and what the length of the write depends on."""
+"""States of the connection, or of the file, before a write.
+
+The length of a write depends on the value.
+"""
 STATES_OF_MEMORY = ("warm", "new text", "altered")
 """The same of a database in memory, whose connection is never opened anew."""
 
@@ -110,11 +113,14 @@ class Crew:
         tell_size(there is There.WHOLE)
 
     def _kind(self, write: Write, state: str) -> Hashable:
-        """Return what the length of a write depends on."""
+        """Return the key on which the length of a write depends."""
         return write.name, self.setting.is_in_children, STATES[state]
 
     def _patience(self, delay: float | None = None) -> float | None:
-        """Return a timeout that does not end, or now and then one that ends as a neighbour is interrupted."""
+        """Return a timeout that never ends, or now and then a timeout that ends at the interrupt.
+
+        The interrupt comes after `delay`.
+        """
         if delay is not None and self.chance.random() < _HASTY:
             return delay * self.chance.uniform(0.2, 1.0)
         return None if self.setting.timeout is None else PATIENCE
@@ -153,7 +159,7 @@ class Crew:
         return answers[0]
 
     def _interrupt(self, asked: _Asked, way: Way, delay: float, others: list[_Asked]) -> tuple[Told, list[Told]]:
-        """Ask for all, and interrupt one; return what became of that one, and of the others."""
+        """Ask for all, and interrupt one; return its outcome, and the outcomes of the others."""
         at = len(others) if way.waits else self.chance.randint(0, len(others))
         requests = [other.write.make(other.order) for other in others]
         pending = [ask(self.db, request) for request in requests[:at]]

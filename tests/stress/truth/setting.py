@@ -1,4 +1,4 @@
-"""The setting of a crew: where its connections and its database are, and what is hard about them."""
+"""The setting of a crew: the places of its connections and its database, and its difficulties."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _RESTART = RestartPolicy(
 
 @dataclass(frozen=True)
 class Setting:
-    """What a crew is started with."""
+    """The arguments of a crew."""
 
     place: str
     """`threads` or `children`, on a file; `memory` or `children's memory`."""
@@ -45,7 +45,7 @@ class Setting:
 
 
 def start(setting: Setting, path: Path, child: Callable[[SQLite], Any]) -> tuple[SupervisorRef, File]:
-    """Start a crew, and look at its database; `child` makes what children connect to."""
+    """Start a crew, and open its database; `child` makes the database of the children."""
     if setting.is_in_memory:
         memory = ChildProcess(SQLite()) if setting.is_in_children else SQLite()
         db = Supervisor.start(memory, restart=_RESTART)

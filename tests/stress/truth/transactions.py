@@ -59,7 +59,7 @@ _CALL_REGARDLESS = Write(
 
 
 def _of_all_kinds(order: Order) -> Session:
-    """Return a session of a call, a script, many runs of a query, and an insert that returns its rows."""
+    """Return a session: a call, a script, a query with many runs, an insert that returns rows."""
     number = order.number
     return Session(
         [

@@ -1,4 +1,7 @@
-"""Ways to interrupt a write at a moment: deadlines, cancels, tasks of an event loop, the end of the crew."""
+"""Ways to interrupt a write at a moment.
+
+Deadlines, cancels, tasks of an event loop, the end of the crew.
+"""
 
 import asyncio
 import time
@@ -50,7 +53,7 @@ class Way:
     is_swept: bool = True
     """Whether it has a moment, which depends on the length of the write."""
     waits: bool = False
-    """Whether the caller's thread waits, so that all neighbours have to be asked for first."""
+    """Whether the caller's thread waits, so that all neighbours must be submitted first."""
 
 
 # --- deadlines ----------------------------------------------------------------------------
@@ -62,7 +65,10 @@ def _short_timeout(victim: Victim) -> float:
 
 
 def _ask_in_time(victim: Victim, asked: Asked, delay: float, timeout: float | None = None) -> Pending:
-    """Ask for the write at the moment from which its deadline is kept after that delay, and for its neighbours."""
+    """Ask for the write at the moment that makes its deadline end after `delay`.
+
+    Ask for its neighbours.
+    """
     wait_for_slot(delay)
     pending = ask(victim.db, asked, timeout)
     victim.ask_others()
@@ -206,7 +212,7 @@ def _not_at_all(victim: Victim) -> Told:
 
 UNHURT = Way("none", _not_at_all, (), is_swept=False, waits=True)
 """No interrupt: for the length of the write, and its answer."""
-BESIDE = Way("none, beside one that was interrupted", _not_at_all, (), is_swept=False)
+BESIDE = Way("none, beside an interrupted one", _not_at_all, (), is_swept=False)
 """No interrupt, but that of a neighbour."""
 BY_MEMORY = Way("too little memory", _not_at_all, (), is_swept=False, waits=True)
 """No interrupt but the answer's size."""

@@ -1,4 +1,4 @@
-"""A kind of write: how it is asked for, and how another connection finds out what is there of it."""
+"""A kind of write: how it is submitted, and how another connection counts its parts in the file."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,11 +57,11 @@ class Write:
     """How many parts of it `found` counts, if it is there once and wholly."""
     make: Callable[[Order], Asked]
     prepare: Callable[[File, int], object] = _nothing
-    """Makes what it needs."""
+    """Prepares the file for the write."""
     found: Callable[[File, int], int] = File.inserted
     """Counts the parts that are there."""
     clear: Callable[[File, int], object] = _nothing
-    """Takes away what would be in the way of later ones."""
+    """Removes rows that would be in the way of later writes."""
     is_right: Callable[[Any], bool] = lambda value: True
     """Says whether an answer is the right one."""
     statements: tuple[int, ...] = ()

@@ -120,7 +120,7 @@ def locked() -> None:
     In the child no thread releases them.
     """
     gate = Gate()
-    db = Supervisor.start(FakeDatabase({"slow": gate}), size=1)
+    db = Supervisor.start(FakeDatabase({"slow": gate}), size=1, max_queue=10)  # a limited queue has a lock
     running, queued = (db.ask(Query(sql), block=False) for sql in ("slow", "a"))
     assert gate.entered.wait(20)
     held, enough = threading.Event(), threading.Event()
@@ -128,15 +128,14 @@ def locked() -> None:
 
     def hold() -> None:
         with contextlib.ExitStack() as locks:
-            locks.enter_context(db._dispatcher._lock)
-            for holder in (running, queued, *(ref.actor_inbox for ref in refs)):
+            for holder in (db._dispatcher.admission, *(ref.actor_inbox for ref in refs)):
                 locks.enter_context(holder._lock)
             held.set()
             enough.wait(20)
 
     holding = threading.Thread(target=hold)
     holding.start()
-    held.wait(20)
+    assert held.wait(20)
 
     def child() -> None:
         assert all(is_refused(reply) for reply in (running, queued))
