@@ -1,4 +1,4 @@
-"""Who may import whom: arrows point one way, and this is the table of them."""
+"""The rules of imports: packages import downwards only, and one table names the order."""
 
 import ast
 import importlib
@@ -24,16 +24,16 @@ FLOORS = (
     "supervisor",
     "actors.console",
 )
-"""The packages, from the ground up. A module imports from its own package and from those below it,
-also for types."""
+"""The packages, from the ground up. A module imports from its own package and from the packages
+below it. The rule holds also for imports of types."""
 
-# What each outside library is used for stands in one place.
+# The only package that may import a library at run time. With None, no package may.
 OUTSIDE = {"apsw": "actors.databases.sqlite", "asyncio": None, "trio": None}
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement's name, and when it is carried out."""
+    """A name that a statement imports, and when the statement runs."""
 
     name: str
     at_import_time: bool
@@ -55,7 +55,7 @@ MODULES = modules()
 def names_of(statement):
     if isinstance(statement, ast.Import):
         return [alias.name for alias in statement.names]
-    assert statement.level == 0, "a relative import hides what is imported"
+    assert statement.level == 0, "a relative import hides the name of the module"
     whole = statement.module
     return [f"{whole}.{alias.name}" if f"{whole}.{alias.name}" in MODULES else whole for alias in statement.names]
 
@@ -79,7 +79,7 @@ IMPORTS = {name: list(imports_in(ast.parse(path.read_text("utf-8")).body)) for n
 
 
 def imported_at_run_time(module):
-    """Return the names that `module` imports for more than types, sooner or later."""
+    """Return the names that `module` imports at run time, at any moment."""
     return {each.name for each in IMPORTS[module] if not each.for_types_only}
 
 
@@ -92,12 +92,12 @@ def below(package):
 
 
 def package_of(module):
-    """Return the package in which a module is; a package is in itself."""
+    """Return the package of a module. The package of a package is the package itself."""
     return module if module in FLOORS else module.rpartition(".")[0]
 
 
 def floor_of(module):
-    """Return on which floor a module is, counted from the ground."""
+    """Return the number of the floor of a module, counted from the ground."""
     return FLOORS.index(package_of(module))
 
 
@@ -109,18 +109,18 @@ def test_the_page_of_the_architecture_names_every_module_and_no_other():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_stands_in_one_of_the_packages(module):
+def test_a_module_belongs_to_one_of_the_packages(module):
     assert package_of(module) in FLOORS
 
 
 @pytest.mark.parametrize("module", below("actors.console"))
-def test_the_console_uses_what_every_program_may_use(module):
+def test_the_console_imports_only_the_public_module(module):
     assert ours(imported_at_run_time(module)) <= {"supervisor", *below("actors.console")}
 
 
 @pytest.mark.parametrize(("library", "package"), OUTSIDE.items())
-def test_an_outside_library_is_used_in_its_one_place(library, package):
-    # The console is a program like any other.
+def test_one_package_uses_an_outside_library(library, package):
+    # The console is a program, so the rule does not hold for it.
     found = {
         package_of(module)
         for module, imports in IMPORTS.items()
@@ -131,7 +131,7 @@ def test_an_outside_library_is_used_in_its_one_place(library, package):
 
 
 def private_names(path):
-    """Return the private names that a file uses, and those that it defines."""
+    """Return the private names that a file uses, and the private names that it defines."""
     used, defined = set(), set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         match node:
@@ -153,26 +153,26 @@ def test_one_module_names_the_private_parts_of_pykka():
     found = {}
     for module, path in MODULES.items():
         used, defined = private_names(path)
-        if names := (used - defined) & of_pykka:  # what it defines itself, it calls
+        if names := (used - defined) & of_pykka:  # a file may use a name that it defines
             found[module] = names
     assert found == {"actors.system.pykka_parts": {"_ActorStop", "_actor_refs", "_envelope"}}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_downwards(module):
-    """Also those for types: a package can be read without the packages above it."""
+    """The rule holds also for imports of types, so a reader needs no package above."""
     imported = ours({each.name for each in IMPORTS[module]})
     assert [name for name in imported if floor_of(name) > floor_of(module)] == []
 
 
-def test_no_module_needs_itself_neither_while_it_is_imported_nor_later():
+def test_no_module_imports_itself_through_others():
     graph = {module: imported_at_run_time(module) & set(MODULES) for module in MODULES}
     in_order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
     assert set(in_order) == set(MODULES)
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("actors.console")])
-def test_what_a_module_offers_is_there(module):
+def test_every_name_in_all_exists(module):
     loaded = importlib.import_module(module)
     names = getattr(loaded, "__all__", [])
     assert sorted(set(names)) == sorted(names)

@@ -1,4 +1,4 @@
-"""The command `querycrew`, run as a user runs it: in a process of its own, piped and on a terminal."""
+"""The command `querycrew`, as a user runs it: in its own process, with a pipe and on a terminal."""
 
 import fcntl
 import os
@@ -36,14 +36,15 @@ def environment(folder, **variables):
 
 def querycrew(folder, *arguments, **variables):
     env = environment(folder, **variables)
-    # Not in the project's folder: `-m` puts the current one first on the path.
+    # The command does not run in the project's folder, since `-m` puts the current folder on the
+    # path.
     return subprocess.run(
         [*COMMAND, *arguments], env=env, cwd=folder, capture_output=True, encoding="utf-8", timeout=60, check=False
     )
 
 
 def on_a_terminal(folder, columns, *arguments, **variables):
-    """Run the command on a pseudo-terminal of so many columns; return all that it wrote there, and its exit code."""
+    """Run the command on a pseudo-terminal with `columns`; return its output and its exit code."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = environment(folder, **variables)
@@ -54,13 +55,13 @@ def on_a_terminal(folder, columns, *arguments, **variables):
         while chunk := os.read(master, 65536):
             written += chunk
     except OSError:
-        pass  # so Linux tells that the other end is closed
+        pass  # on Linux, the other end is closed
     os.close(master)
     return written.decode(), process.wait(60)
 
 
 def check_story(text):
-    """Check that the demo's text tells all that it has to tell, however its lines are broken."""
+    """Check that the demo's text is complete, independent of its line breaks."""
     text = " ".join(text.split())
     assert re.search(r"loaded [\d,]+ of the [\d,]+ named characters", text)
     killed = re.search(r"killing worker (\d+)", text).group(1)
@@ -83,7 +84,7 @@ def test_without_a_command_it_prints_its_help(tmp_path):
     assert "demo" in done.stdout
 
 
-def test_it_tells_its_version_also_where_it_is_not_installed(tmp_path):
+def test_it_prints_its_version_also_if_it_is_not_installed(tmp_path):
     done = querycrew(tmp_path, "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"querycrew \d+\.\d+\.\d+.*\n|querycrew, run from its source .*\n", done.stdout)
@@ -111,7 +112,7 @@ def test_help_is_quick_since_it_loads_neither_pykka_nor_apsw(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["demo"], []])
 @pytest.mark.parametrize("content", ["", "raise SystemError('supervisord wants something')"])
-def test_somebody_elses_supervisor_is_told_in_one_sentence(tmp_path, arguments, content):
+def test_a_foreign_supervisor_package_is_reported_in_one_sentence(tmp_path, arguments, content):
     (tmp_path / "other" / "supervisor").mkdir(parents=True)
     (tmp_path / "other" / "supervisor" / "__init__.py").write_text(content)
     done = querycrew(tmp_path, *arguments, PYTHONPATH=os.pathsep.join([str(tmp_path / "other"), str(ROOT)]))
@@ -124,7 +125,7 @@ def test_somebody_elses_supervisor_is_told_in_one_sentence(tmp_path, arguments, 
 # --- the demo -----------------------------------------------------------------------------
 
 
-def test_the_demo_without_a_terminal_tells_its_story_in_plain_lines(tmp_path):
+def test_the_demo_without_a_terminal_prints_plain_lines(tmp_path):
     done = querycrew(tmp_path, "demo", "--seconds", "2")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
@@ -134,7 +135,7 @@ def test_the_demo_without_a_terminal_tells_its_story_in_plain_lines(tmp_path):
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-def test_the_demo_on_a_terminal_fits_in_it_and_leaves_nothing_half_drawn(tmp_path, columns):
+def test_the_demo_fits_in_its_terminal_and_completes_its_last_frame(tmp_path, columns):
     written, code = on_a_terminal(tmp_path, columns, "demo", "--seconds", "4")
     assert code == 0
     assert "━" in written
@@ -185,7 +186,7 @@ def test_a_reader_that_goes_away_ends_the_demo_cleanly(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_full_is_told_in_one_line(tmp_path):
+def test_a_full_disk_is_reported_in_one_line(tmp_path):
     limited = ["sh", "-c", 'ulimit -f 4000; exec "$0" "$@"', *COMMAND, "demo"]
     done = subprocess.run(
         limited, env=environment(tmp_path), cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=60, check=False
@@ -203,7 +204,7 @@ def test_a_search_that_fails_makes_the_demo_fail(monkeypatch, capsys):
     assert "0 searches answered, 1 rejected with its worker, 1 failed, 0 unanswered" in text
 
 
-def test_what_is_not_done_at_the_time_limit_is_cut_off(monkeypatch, capsys):
+def test_a_search_that_runs_at_the_time_limit_is_cut_off(monkeypatch, capsys):
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     monkeypatch.setattr(demo_module, "SEARCHES", (Search("the end of all numbers", endless),))
     assert demo(2) == 0
@@ -218,7 +219,7 @@ def test_loading_that_takes_too_long_is_cut_short(monkeypatch, capsys):
     assert "loaded 2,000 of the " in capsys.readouterr().out
 
 
-def test_a_file_that_cannot_be_written_in_time_is_told(monkeypatch, capsys):
+def test_a_file_that_is_not_written_in_time_is_reported(monkeypatch, capsys):
     monkeypatch.setattr(demo_module, "_ENDING", 60)
     assert run(["demo", "--seconds", "7"]) == 1
     told = "querycrew: error: TimeoutError: the temporary file could not be written within 7 seconds\n"
@@ -242,7 +243,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
 # --- its parts ----------------------------------------------------------------------------
 
 
-def test_the_rows_are_what_python_knows_of_the_characters():
+def test_the_rows_agree_with_pythons_unicode_data():
     half = (0xBD, "½", "VULGAR FRACTION ONE HALF", "No", "ON", "<fraction> 0031 2044 0032", 0.5, 0, 0, "A")
     assert characters.row(0xBD) == half
     own, by_rule = characters.named_codes()

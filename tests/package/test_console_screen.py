@@ -1,4 +1,4 @@
-"""What the console writes to a terminal, and to anything else."""
+"""The output of the console on a terminal, and on other streams."""
 
 from types import SimpleNamespace
 
@@ -16,7 +16,7 @@ def terminal(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "value", "live"), [("TERM", "dumb", 0), ("NO_COLOR", "1", 0), ("TERM", "vt100", 1)])
-def test_lines_are_redrawn_only_on_a_terminal_that_can(terminal, monkeypatch, name, value, live):
+def test_only_a_capable_terminal_gets_redrawn_lines(terminal, monkeypatch, name, value, live):
     monkeypatch.setenv(name, value)
     screen = Screen(terminal)
     screen.draw(["working"])
@@ -41,7 +41,7 @@ def test_no_more_lines_are_drawn_than_the_terminal_has(terminal):
     assert shown(terminal.written) == ["0", "1", "2", "3", ""]
 
 
-def test_what_the_encoding_cannot_write_is_replaced(monkeypatch):
+def test_a_character_outside_the_encoding_is_replaced(monkeypatch):
     stream = Terminal("ascii")
     screen = Screen(stream)
     screen.say("naïve")
@@ -54,7 +54,7 @@ def test_lines_that_a_narrower_terminal_has_broken_are_overwritten_as_a_whole(te
     screen.draw(["thirty-nine columns of text, all in all."[:39], "short"])
     monkeypatch.setenv("COLUMNS", "30")
     screen.say("narrower")
-    # The first line takes two rows by now, so three rows are overwritten.
+    # The first line now takes two rows, so three rows are overwritten.
     assert "\x1b[3Fnarrower" in terminal.written
 
 

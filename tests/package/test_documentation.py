@@ -1,4 +1,4 @@
-"""Each Python block of the documentation runs as it stands, in an empty folder."""
+"""Each Python block of the documentation runs unchanged, in an empty folder."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
 def blocks():
-    """Return the Python blocks of all documents, by where they stand."""
+    """Return the Python blocks of all documents, by their place."""
     found = {}
     for path in DOCUMENTS:
         text = path.read_text("utf-8")
@@ -39,7 +39,7 @@ def test_the_readme_shows_the_quick_start_word_for_word():
 
 
 def anchors_of(path):
-    """Return the anchors that the headings of a document have."""
+    """Return the anchors of the headings of a document."""
     headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -59,10 +59,10 @@ def test_the_picture_of_the_demo_stands_alone():
 
 
 @pytest.mark.parametrize("place", BLOCKS)
-def test_a_block_runs_as_it_stands(tmp_path, place):
+def test_a_block_runs_unchanged(tmp_path, place):
     program = tmp_path / "program.py"
     program.write_text(BLOCKS[place], "utf-8")
     command, given = [sys.executable, "-W", "error", program], {"cwd": tmp_path, "env": environment(), "timeout": 60}
-    for _ in range(2):  # the second time, the files of the first are there
+    for _ in range(2):  # in the second run, the files of the first run exist
         done = subprocess.run(command, capture_output=True, text=True, check=False, **given)
         assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Each example runs as a reader would run it, and prints the promised lines."""
+"""Each example runs as a program of its own, and prints the promised lines."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ heard: WorkerUp WorkerLost Suspended WorkerUp Resumed
 
 
 ELSEWHERE = {"in_a_web_app.py"}
-"""An example that serves until it is stopped has a test file of its own."""
+"""An example that runs until a user stops it has its own test file."""
 
 
 def test_every_example_has_a_test():

@@ -1,4 +1,4 @@
-"""The actors of the example: neither of them ever waits for the crew."""
+"""The actors of the example never wait for the crew."""
 
 import pykka
 import pytest
@@ -41,7 +41,7 @@ def act():
 
 @pytest.fixture
 def busy(start):
-    """Yield a crew whose only worker is busy until the gate is opened, and the gate."""
+    """Yield a gate, and a crew whose only worker is busy until the gate is open."""
     gate = Gate()
     db = start(FakeDatabase({"slow": gate}), size=1, max_queue=100)
     db.ask(Query("slow"), block=False)
@@ -51,7 +51,7 @@ def busy(start):
 
 
 def find(reporter, sql):
-    """Return the future that the reporter gives at once."""
+    """Return the future that the reporter returns at once."""
     return reporter.find(sql).get(timeout=PATIENCE)
 
 
@@ -96,7 +96,7 @@ def test_a_question_while_the_database_is_away_is_answered_when_it_is_back(act, 
     database.opening.extend([OSError("away"), back])
     with pytest.raises(pykka.ActorDeadError):
         db.ask(Query("die"))
-    assert back.entered.wait(PATIENCE)  # the first attempt has failed, so the crew is suspended; the second hangs
+    assert back.entered.wait(PATIENCE)  # the first attempt failed, so the crew is suspended; the second hangs
     found = [find(reporter, f"book {n}") for n in range(10)]
     assert reporter.postponed.get(timeout=PATIENCE) == 10
     assert monitor.workers.get(timeout=PATIENCE) == frozenset()

@@ -1,4 +1,4 @@
-"""What is installed: a wheel with the module beside the package, with types, and with few imports."""
+"""The installed project: a wheel with a module, a package, types and few imports."""
 
 import email
 import importlib
@@ -26,14 +26,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def run(*command, **options):
-    """Run a program to its end, and return what it printed."""
+    """Run a program to its end, and return its output."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def plain_environment():
-    """Return the environment without a coverage tool, which imports much by itself."""
+    """Return the environment without a coverage tool, since such a tool imports many modules."""
     return {name: value for name, value in environment().items() if not name.startswith("COV")}
 
 
@@ -41,7 +41,7 @@ def plain_environment():
 
 
 @pytest.mark.parametrize("module", ["supervisor", "actors.console.main"])
-def test_importing_pulls_in_no_machinery_that_the_crew_does_not_use(module):
+def test_an_import_loads_no_module_that_the_crew_does_not_use(module):
     unwanted = "{'asyncio', 'concurrent.futures.thread', 'multiprocessing', 'sqlite3', 'html', 'ctypes'}"
     program = f"import sys, {module}; print(sorted({unwanted} & set(sys.modules)), 'supervisor' in sys.modules)"
     found, _, supervisor = run(sys.executable, "-c", program, env=plain_environment()).strip().rpartition(" ")
@@ -87,7 +87,7 @@ def test_the_command_leads_to_a_function():
     assert callable(getattr(importlib.import_module(module), name))
 
 
-def test_what_the_project_asks_for_is_what_is_tested():
+def test_the_installed_versions_are_in_the_required_ranges():
     asked = {}
     for text in PROJECT["project"]["dependencies"]:
         name, _, versions = text.partition(">=")
@@ -97,7 +97,7 @@ def test_what_the_project_asks_for_is_what_is_tested():
     for name, (first, beyond) in asked.items():
         assert numbers(first) <= numbers(found[name]), name
         assert not beyond or numbers(found[name]) < numbers(beyond), name
-    assert asked["pykka"][1], "the private parts on which the crew is built may change with the next great version"
+    assert asked["pykka"][1], "the next major version of Pykka may change the private parts that the crew uses"
     assert sys.version_info >= numbers(PROJECT["project"]["requires-python"].removeprefix(">="))
 
 
@@ -113,7 +113,7 @@ AT_THE_TOP = {
 }
 
 
-def test_nothing_lies_at_the_top_level_that_is_no_part_of_the_project():
+def test_every_entry_of_the_top_level_is_part_of_the_project():
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("this is no checkout, or there is no git")
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
@@ -149,7 +149,7 @@ def sdist(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def metadata(wheel):
-    """Return the metadata of the wheel, of which the long description is the payload."""
+    """Return the metadata of the wheel. Its payload is the long description."""
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         return email.message_from_bytes(archive.read(name))
@@ -157,7 +157,7 @@ def metadata(wheel):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Return an interpreter that has the wheel installed, and nothing of this source tree on its path."""
+    """Return an interpreter that has the wheel installed, and no path of this source tree."""
     folder = tmp_path_factory.mktemp("installed")
     venv.EnvBuilder(symlinks=os.name != "nt").create(folder)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -169,7 +169,7 @@ def installed(wheel, tmp_path_factory):
     return python
 
 
-def test_the_wheel_holds_the_module_the_whole_package_and_its_mark_of_being_typed(wheel):
+def test_the_wheel_contains_the_module_the_package_and_its_py_typed(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "actors").rglob("*.py")}
@@ -191,13 +191,13 @@ def test_the_licence_is_shipped(wheel, sdist, metadata):
     assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
 
 
-def test_the_source_distribution_holds_all_that_the_tests_need(sdist):
+def test_the_source_distribution_contains_the_files_that_the_tests_need(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2].partition("/")[0] for name in archive.getnames()}
     assert names - {"PKG-INFO", ""} == AT_THE_TOP - {".ci"}
 
 
-def test_the_long_description_is_the_readme_without_links_that_lead_nowhere_on_an_index(metadata):
+def test_the_long_description_is_the_readme_with_links_that_work_on_an_index(metadata):
     text = metadata.get_payload(decode=True).decode()
     targets = re.findall(r"\]\(([^)]*)\)", text)
     assert targets
@@ -218,7 +218,7 @@ def test_an_installed_wheel_answers_a_query_from_any_folder(installed, tmp_path)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed here")
-def test_a_users_type_checker_infers_what_an_installed_crew_answers(installed, tmp_path):
+def test_a_users_type_checker_infers_the_answers_of_an_installed_crew(installed, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "from supervisor import Call, Query, Status, Supervisor\n"

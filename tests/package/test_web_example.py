@@ -1,4 +1,4 @@
-"""The web app of the examples, asked by a real HTTP client over a real socket."""
+"""The web app of the examples, with a real HTTP client and a real socket."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ assert web.LONGEST > 2 * PATIENCE
 @contextmanager
 def served(app):
     """Serve `app` on a free port, and yield the URL."""
-    # Not uvloop, where that is installed: it keeps two descriptors for the rest of the process.
+    # An installed uvloop is not used: it keeps two descriptors for the rest of the process.
     config = uvicorn.Config(app, loop="asyncio", lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     # A client that comes before the server is ready waits in the backlog. The protocol is named
@@ -64,7 +64,7 @@ def served(app):
 
 @pytest.fixture
 def serve():
-    """Serve the app with a crew of the test's own; return a client of it."""
+    """Serve the app with a crew of the test, and return a client of the app."""
     with ExitStack() as stack:
 
         def serve_app(database, **options):
@@ -88,7 +88,7 @@ def crew(client):
 
 @asynccontextmanager
 async def leaving(client, **wanted):
-    """Ask an endless question, wait for the state `wanted`, and hang up at the end of the block."""
+    """Send an endless query, wait for the state `wanted`, and disconnect after the block."""
     async with httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE, trust_env=False) as http:
         endless = asyncio.create_task(http.get(ENDLESS))
         async with asyncio.timeout(PATIENCE):
@@ -118,7 +118,7 @@ def test_a_request_past_its_deadline_gets_504_and_the_only_worker_is_free(serve,
 
 
 @pytest.mark.parametrize("within", ["soon", "nan", "-1", "inf", web.LONGEST + 1])
-def test_a_deadline_that_is_none_is_refused(serve, library, within):
+def test_an_invalid_deadline_is_refused(serve, library, within):
     answer = serve(library).get("/count", params={"within": within})
     assert answer.status_code == 400
     assert "within must be a number from 0 to" in answer.text
@@ -134,7 +134,7 @@ def test_hundreds_of_requests_are_answered_while_a_slow_query_runs(serve, librar
 
     answers, running = asyncio.run(main())
     assert [answer.status_code for answer in answers] == [200] * 300
-    assert running == 1, "the slow query has ended meanwhile, so the test says nothing"
+    assert running == 1, "the slow query ended too early, so the test proves nothing"
 
 
 # --- clients that go away -----------------------------------------------------------------
@@ -196,11 +196,11 @@ def test_neither_starting_nor_stopping_the_crew_blocks_the_event_loop():
         async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
             state = await stack.enter_async_context(app.router.lifespan_context(app))
             reply = state["db"].ask(Query("slow"), block=False)
-            opening.opened.set()  # reached while the only worker opens the database
+            opening.opened.set()  # runs while the only worker opens the database
             ending = asyncio.create_task(stack.pop_all().aclose())
             assert await asyncio.to_thread(slow.entered.wait, PATIENCE)
             assert not ending.done()
-            slow.opened.set()  # reached while the crew waits for the last query
+            slow.opened.set()  # runs while the crew waits for the last query
             await ending
         return reply.get(timeout=0).scalar()
 
@@ -243,7 +243,7 @@ def test_a_database_that_is_away_is_a_503_until_it_is_back(serve, tmp_path):
         (ValueError("secret"), 500, False),
     ],
 )
-def test_every_error_has_its_status_code_and_tells_no_secrets(serve, error, code, later):
+def test_every_error_has_its_status_code_and_shows_no_secrets(serve, error, code, later):
     client = serve(FakeDatabase({web.BOOKS: error}))
     answer = client.get("/books")
     assert answer.status_code == code

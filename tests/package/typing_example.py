@@ -1,4 +1,4 @@
-"""Checked by mypy only: what a user's own type checker infers."""
+"""Checked by mypy only: the types that a user's own type checker infers."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -112,7 +112,7 @@ def ask_in_a_transaction(tx: Session, block: bool) -> None:
 
 
 class OwnConnection(Connection):
-    """What an author writes; the rest is refused for him."""
+    """A connection with the methods that every author writes."""
 
     def execute(self, request: Any) -> Any:
         match request:
@@ -123,7 +123,7 @@ class OwnConnection(Connection):
 
 
 class DuckTyped:
-    """The same without the base class."""
+    """A connection with the same methods, without the base class."""
 
     def execute(self, request: Any) -> Any:
         return None if isinstance(request, Close) else Result()
@@ -134,7 +134,7 @@ class DuckTyped:
 
 
 class OwnDatabase:
-    """A database of somebody's own."""
+    """A database that a user wrote."""
 
     name = "own"
     max_size = None
@@ -204,7 +204,7 @@ def call(books: Books, unknown: Callable[..., str]) -> None:
     assert_type(Call(Books.clear), Call[bool])
     assert_type(Call(unknown, 1, "two"), Call[str])
     assert_type(Call(lambda connection: 5), Call[int])
-    # What does not fit is refused.
+    # The type checker refuses parameters that do not fit.
     Call(count)  # type: ignore[arg-type]
     Call(count, 5)  # type: ignore[arg-type]
     Call(count, "t", "t")  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ async def await_it(db: SupervisorRef) -> None:
 def result(result: Result) -> None:
     assert_type(result[0], Row)
     assert_type(result[1:], list[Row])
-    assert_type([row for row in result], list[Row])  # noqa: C416  # the type of what iterating gives
+    assert_type([row for row in result], list[Row])  # noqa: C416  # the type of an item of an iteration
     assert_type(result.first(), Row | None)
     assert_type(result.one(), Row)
     assert_type(result.columns, tuple[str, ...])

@@ -1,4 +1,4 @@
-"""For all tests of the dispatcher."""
+"""Fixtures of all tests of the dispatcher."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from actors.databases import executor
 
 @pytest.fixture(autouse=True)
 def _wait_for_no_thread_that_was_killed(monkeypatch):
-    """Let a batch wait for a short time only for interrupts whose threads these tests kill."""
+    """Shorten the wait of a batch for interrupts, since these tests kill interrupting threads."""
     monkeypatch.setattr(executor, "_LONGEST_INTERRUPT", 0.02)

@@ -1,4 +1,4 @@
-"""A dispatcher on its own, with workers that a test drives by hand."""
+"""A dispatcher without a crew, with workers that a test drives by hand."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from actors.values.result import Result
 from actors.values.status import CrewStatus
 
 QUICK = Query("SELECT quick")
-"""A statement that the readers' lane knows to be quick; see `Harness.knows`."""
+"""A statement that the readers' lane knows as quick; see `Harness.knows`."""
 WRITE = Query("INSERT")
 DONE = Result(("done",), [(True,)], 1)
 
@@ -34,14 +34,14 @@ class Clock:
 
 
 class ScriptedConnection(Connection):
-    """Notes what is interrupted, and gives back what the test lets it give back."""
+    """A connection that notes its interrupts, and gives back the jobs that a test names."""
 
     def __init__(self) -> None:
         self.interrupted: list[Job] = []
         self.unbegun: list[Job] = []
-        """What `recall` gives back, oldest first."""
+        """The jobs that `recall` gives back, oldest first."""
         self.recalled: list[Job] = []
-        """What it has given back: it never runs here."""
+        """The jobs that the connection gave back. It never runs them."""
 
     def cancel(self, task: Any) -> None:
         self.interrupted.append(task)
@@ -53,15 +53,15 @@ class ScriptedConnection(Connection):
 
 
 class Harness:
-    """A dispatcher, the clock it looks at, and what it has done to its workers and jobs."""
+    """A dispatcher and its clock, with notes about its workers and jobs."""
 
     def __init__(self, *, size: int = 2, max_queue: int | None = None, **options: Any) -> None:
         self.clock = Clock()
         self.dispatcher = Dispatcher("app", "Database()", size, max_queue, self.clock, **options)
         self.woken: list[WorkerHandle] = []
-        """Those that were woken and have not taken a batch since."""
+        """The workers that were woken and have not taken a batch since."""
         self.workers: list[WorkerHandle] = []
-        """Those that are up and were not killed."""
+        """The workers that are up and were not killed."""
         self.jobs: list[Job] = []
         self.begun: Counter[Job] = Counter()
         self.settled: Counter[Job] = Counter()
@@ -71,7 +71,7 @@ class Harness:
 
     @property
     def lane(self) -> Lane:
-        """The first lane: of readers, where there is a writer."""
+        """The first lane: the lane of the readers in a crew with a writer."""
         return self.dispatcher.lanes[0]
 
     @property
@@ -79,7 +79,7 @@ class Harness:
         return self.dispatcher.lanes[-1]
 
     def knows(self, *requests: Query, lane: Lane | None = None) -> None:
-        """Let statements be known as quick: a millisecond each."""
+        """Note in the readers' lane that statements take a millisecond each."""
         for request in requests or (QUICK,):
             (lane or self.lane).quick[request.sql] = 0.001
 
@@ -92,7 +92,7 @@ class Harness:
         return job
 
     def submit(self, request: Request | None = None, **options: Any) -> Job:
-        """Submit a job that has to be accepted."""
+        """Submit a job, and check that the dispatcher accepts it."""
         job = self.job(request, **options)
         self.dispatcher.submit(job)
         assert not job.reply.done()
@@ -102,7 +102,7 @@ class Harness:
         return [self.submit(request) for _ in range(number)]
 
     def refused(self, request: Request | None = None) -> BaseException:
-        """Submit a job that has to be refused, and return why."""
+        """Submit a job, check that the dispatcher refuses it, and return the error."""
         job = self.job(request)
         self.dispatcher.submit(job)
         error = job.reply.exception(0)
@@ -120,7 +120,7 @@ class Harness:
         return handle
 
     def worker(self, lane: int = 0) -> WorkerHandle:
-        """Return a worker whose connection is open, and that has not looked for a job yet."""
+        """Return a worker with an open connection that has not looked for a job yet."""
         handle = self.starting(lane)
         assert self.dispatcher.worker_ready(handle)
         self.workers.append(handle)
@@ -154,7 +154,7 @@ class Harness:
         return job
 
     def run_batch(self, batch: JobBatch, outcome: Any = DONE) -> list[Job]:
-        """Let a worker do a batch as `Worker` does; return the jobs that it has begun."""
+        """Run a batch as `Worker` does, and return the jobs that the worker began."""
         begun = []
         while (job := batch.begin()) is not None:
             self.begun[job] += 1
@@ -167,14 +167,14 @@ class Harness:
         return begun
 
     def work(self, handle: WorkerHandle) -> list[Job]:
-        """Let a worker take batches and do them until it finds none; return what it has begun."""
+        """Let a worker run batches until it finds none, and return the jobs that it began."""
         begun = []
         while (batch := self.take(handle)) is not None:
             begun += self.run_batch(batch)
         return begun
 
     def die(self, handle: WorkerHandle, *, given_up: bool = False) -> list[Job]:
-        """End a worker as its own end does, or the supervisor that gives it up; return its orphans."""
+        """End a worker as the worker or the supervisor does, and return its orphans."""
         orphans = self.dispatcher.remove_worker(handle)
         for orphan in orphans:
             self.dispatcher.reject_orphan(orphan, RuntimeError("its worker died"))
@@ -185,8 +185,8 @@ class Harness:
     # --- the supervisor -------------------------------------------------------------------
 
     def tick(self, seconds: float = 0.0) -> list[WorkerHandle]:
-        """Let time pass, and do what the supervisor does then; return the workers that it gives up."""
-        self.dispatcher.next_due()  # it was rung
+        """Let time pass, run a turn of the supervisor, and return the workers that it gives up."""
+        self.dispatcher.next_due()  # as the supervisor does when it wakes
         self.clock.now += seconds
         dispatcher, now = self.dispatcher, self.clock()
         dispatcher.recover()
@@ -196,10 +196,9 @@ class Harness:
         return given_up
 
     def settle_all(self) -> None:
-        """Let all that was woken work until nothing is left; each job has to be settled once, and begun once at most.
+        """Let all workers that are awake work until no job is left, and check the crew.
 
-        A worker that nobody wakes stays asleep. So a wake that was lost is a job that is never
-        settled."""
+        A worker that no job wakes stays asleep. So after a lost wake, a job is never settled."""
         self.tick()
         if not any(handle.state is not WorkerState.RETIRED for handle in self.workers):
             self.worker()
@@ -217,7 +216,7 @@ class Harness:
         self.check()
 
     def finish(self, handle: WorkerHandle) -> None:
-        """Let a worker end what it runs, if it runs anything, and all that is left."""
+        """Let a worker end its running jobs, and then all jobs that wait."""
         if handle not in self.workers:
             return
         if handle.state is WorkerState.BUSY and handle.batch is not None:
@@ -228,7 +227,7 @@ class Harness:
         self.work(handle)
 
     def check(self) -> None:
-        """Each job is settled once and was begun once at most; and all of it is counted."""
+        """Check that each job is settled once, was begun at most once, and is counted."""
         lost = [job for job in self.jobs if not job.reply.done()]
         assert not lost, f"{len(lost)} jobs were lost: {[(job.claims, job in self.lane.jobs) for job in lost]}"
         assert max(self.settled.values(), default=0) <= 1, "a job was settled twice"
@@ -245,19 +244,19 @@ class Harness:
 
 
 def answer(handle: WorkerHandle, value: Any = DONE) -> None:
-    """Let a worker answer the job that it runs."""
+    """Let a worker answer its running job."""
     assert handle.batch is not None
     handle.batch.answer(handle.running[0], value)
 
 
 def errors(jobs: Iterable[Job]) -> list[str | None]:
-    """Return the kinds of errors with which jobs ended."""
+    """Return the names of the errors that rejected jobs."""
     found = [job.reply.exception(0) for job in jobs]
     return [None if error is None else type(error).__name__ for error in found]
 
 
 def once(function: Callable[..., Any], act: Callable[[], object]) -> Callable[..., Any]:
-    """Return `function`, with something that happens before it is called for the first time."""
+    """Return `function` with an act that runs once, before the first call."""
     acts = [act]
 
     def run(*arguments: Any, **options: Any) -> Any:

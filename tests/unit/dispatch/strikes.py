@@ -1,4 +1,4 @@
-"""Every moment of a step: something else happens in the middle of it, or an exception cuts it off there."""
+"""Strikes at every moment of a step: another act, or an exception that cuts the step off."""
 
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -11,16 +11,16 @@ S = TypeVar("S")
 
 
 class Moments:
-    """Does something at the numbered moments of a step.
+    """Run acts at numbered moments of a step.
 
-    CPython changes threads, and looks for signals and for asynchronous exceptions, as a function
-    begins, after each call and as a loop goes round. So these are the moments, and the beginning of
-    each line."""
+    CPython changes threads, and looks for signals and for asynchronous exceptions, at three places:
+    as a function begins, after each call and as a loop repeats. These places are the moments. The
+    beginning of each line is a moment too."""
 
     def __init__(self, acts: dict[int, Callable[[], object]], within: Collection[str] = ()) -> None:
         self.acts = acts
         self.within = within
-        """The functions whose moments count; all of the crew's, if there are none."""
+        """The functions whose moments count. An empty set stands for all functions of the crew."""
         self.count = 0
         self.where = ""
 
@@ -48,7 +48,7 @@ class Moments:
         name, function = str(frame.f_globals.get("__name__")), frame.f_code.co_name
         if self.within:
             return function in self.within
-        # A generator that is thrown away swallows what hits it.
+        # A generator that is discarded swallows an exception that hits it.
         return name.startswith("actors.") and function not in ("<genexpr>", "__repr__")
 
     def _moment(self, frame: FrameType, event: str) -> None:
@@ -64,10 +64,10 @@ def _interrupt() -> None:
 
 
 def cut_off(prepare: Callable[[], tuple[S, Callable[[], object]]]) -> Iterator[tuple[S, str]]:
-    """For each moment of a step: yield what `prepare` returns with it, after the step was cut off there.
+    """Cut a step off at each of its moments, with a state of its own for each.
 
     Yields:
-        What was prepared, and where the step was cut off.
+        The state that `prepare` returned with the step, and the place of the cut.
     """
     for at in count(1):
         state, step = prepare()
@@ -75,7 +75,7 @@ def cut_off(prepare: Callable[[], tuple[S, Callable[[], object]]]) -> Iterator[t
         with suppress(KeyboardInterrupt):
             moments.run(step)
         if not moments.where:
-            assert at > 1, "it had no moment"
+            assert at > 1, "the step had no moment"
             return
         yield state, moments.where
 
@@ -84,7 +84,7 @@ def in_the_middle(
     prepare: Callable[[], tuple[S, Callable[[], object], list[Callable[[], object]]]],
     within: Collection[str] = (),
 ) -> Iterator[tuple[S, str]]:
-    """For all moments of a step, one for each act and in their order: yield what `prepare` returns, after all of it."""
+    """Run acts in their order at moments of a step; yield the state for each choice of moments."""
     state, step, acts = prepare()
     probe = Moments({}, within)
     probe.run(step)

@@ -1,4 +1,4 @@
-"""Batches: what a worker takes together, what others take from it, and what waits again, in which order."""
+"""Batches: the jobs that a worker takes, that others take from it, and that wait again in order."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def crew():
 
 @pytest.fixture
 def both():
-    """A crew with a lane of readers and one of a writer."""
+    """A crew with a lane of readers and a lane of one writer."""
     return Harness(size=2, has_writer=True)
 
 
@@ -54,13 +54,13 @@ def test_jobs_that_take_next_to_no_time_are_all_taken_by_one_worker(crew):
 
 
 @pytest.mark.parametrize("other", [SLOW, MANY, Script(QUICK.sql), Call(len), Transaction([QUICK])], ids=str)
-def test_what_is_not_known_to_be_quick_is_taken_alone(crew, other):
+def test_a_job_that_is_not_known_as_quick_is_taken_alone(crew, other):
     worker = crew.worker()
     jobs = [crew.submit(request) for request in (other, QUICK, QUICK, other, QUICK)]
     found = []
     while (batch := crew.take(worker)) is not None:
         found.append(list(batch.jobs))
-        assert list(crew.lane.jobs) == jobs[sum(map(len, found)) :], "what was put back waits in its order"
+        assert list(crew.lane.jobs) == jobs[sum(map(len, found)) :], "the jobs that were put back keep their order"
         while (job := batch.begin()) is not None:
             crew.clock.now += 0.5 if job.request is other else 0.0005
             batch.answer(job, DONE)
@@ -90,13 +90,13 @@ def test_a_statement_that_killed_a_worker_is_not_taken_with_others_again(crew):
     assert crew.taken(crew.worker()) == jobs[:1]
 
 
-def test_a_writer_takes_whatever_waits_together(both):
+def test_a_writer_takes_all_waiting_jobs_together(both):
     writer = both.worker(1)
     jobs = [both.submit(request) for request in (WRITE, Script("DELETE"), Call(len), Query("INSERT", many=[(1,)]))]
     assert both.taken(writer) == jobs
 
 
-def test_a_writer_takes_alone_what_talks_with_its_caller_and_what_has_killed_a_writer(both):
+def test_a_writer_takes_a_checkout_alone_and_a_statement_that_killed_a_writer_alone(both):
     writer = both.worker(1)
     first, talking, last = both.submit(WRITE), both.job(WRITE), both.job(WRITE)
     talking.checkout = object()
@@ -118,13 +118,13 @@ def test_a_writer_takes_alone_what_talks_with_its_caller_and_what_has_killed_a_w
     assert both.taken(writer) == jobs[2:]
 
 
-def test_others_that_were_faster_leave_a_worker_what_it_has_got(crew):
+def test_a_worker_keeps_the_jobs_that_it_took_before_others_emptied_the_queue(crew):
     worker = crew.worker()
     jobs = crew.submitted(3, QUICK)
 
     class Shrinking(type(crew.lane.jobs)):
         def __len__(self):
-            return 5  # as it was before others took two
+            return 5  # the length before others took two jobs
 
     crew.lane.jobs = Shrinking(crew.lane.jobs)
     assert crew.taken(worker) == jobs
@@ -133,7 +133,7 @@ def test_others_that_were_faster_leave_a_worker_what_it_has_got(crew):
 # --- waking, and becoming idle ------------------------------------------------------------
 
 
-def test_a_worker_that_leaves_something_wakes_the_next_one(crew):
+def test_a_worker_that_leaves_jobs_wakes_the_next_worker(crew):
     first, second, third = crew.idle_workers(3)
     for job in crew.submitted(3, SLOW):
         assert job.is_waiting
@@ -185,7 +185,7 @@ def test_two_workers_that_become_idle_as_jobs_come_do_them_all():
 # --- taking from others -------------------------------------------------------------------
 
 
-def test_an_idle_worker_takes_what_another_has_taken_and_not_begun(crew):
+def test_an_idle_worker_takes_jobs_that_another_worker_has_not_begun(crew):
     busy = crew.worker()
     jobs = crew.submitted(5, QUICK)
     assert crew.begin(busy) is jobs[0]
@@ -209,7 +209,7 @@ def test_a_job_that_lies_in_two_batches_is_begun_once(crew):
     assert begun == [*jobs, None, None]
 
 
-def test_what_is_left_of_a_stalled_batch_comes_before_newer_jobs(crew):
+def test_the_rest_of_a_stalled_batch_comes_before_newer_jobs(crew):
     busy = crew.worker()
     jobs = crew.submitted(3, QUICK)
     crew.begin(busy)
@@ -217,10 +217,10 @@ def test_what_is_left_of_a_stalled_batch_comes_before_newer_jobs(crew):
     newer = crew.submitted(2, QUICK)
     crew.clock.now += 2 * stealing._STALLED
     found = crew.work(other)
-    assert found == [newer[0], *jobs[1:], newer[1]], "it looks at one other worker each time, and first at itself"
+    assert found == [newer[0], *jobs[1:], newer[1]], "each time, the worker looks at one worker, and first at itself"
 
 
-def test_a_batch_that_goes_on_is_left_to_its_worker_while_newer_jobs_wait(crew):
+def test_a_batch_that_makes_progress_stays_with_its_worker_while_newer_jobs_wait(crew):
     busy = crew.worker()
     crew.submitted(3, QUICK)
     crew.begin(busy)
@@ -229,7 +229,7 @@ def test_a_batch_that_goes_on_is_left_to_its_worker_while_newer_jobs_wait(crew):
     assert crew.taken(other) == newer[:1]
 
 
-def test_the_supervisor_wakes_an_idle_worker_for_what_is_left_of_a_batch_that_has_stalled(crew):
+def test_the_supervisor_wakes_an_idle_worker_for_the_rest_of_a_stalled_batch(crew):
     crew.lane.quick[QUICK.sql] = 0.000_001
     (idle,) = crew.idle_workers(1)
     busy = crew.worker()
@@ -247,7 +247,7 @@ def test_the_supervisor_wakes_an_idle_worker_for_what_is_left_of_a_batch_that_ha
 
 
 @pytest.mark.parametrize("all_busy", [False, True])
-def test_a_look_that_comes_early_does_not_lose_the_watch_for_a_batch_that_stalls(crew, all_busy):
+def test_an_early_look_of_the_supervisor_keeps_the_watch_for_a_stalled_batch(crew, all_busy):
     crew.lane.quick[QUICK.sql] = 0.000_001
     (idle,) = crew.idle_workers(1)
     busy = crew.worker()
@@ -269,7 +269,7 @@ def test_a_look_that_comes_early_does_not_lose_the_watch_for_a_batch_that_stalls
     assert crew.work(idle) == jobs[1:]
 
 
-def test_an_idle_worker_takes_half_of_what_the_connection_of_another_was_given_and_has_not_begun(crew):
+def test_an_idle_worker_takes_half_of_the_jobs_that_another_connection_has_not_begun(crew):
     busy = crew.worker()
     jobs = crew.submitted(5, QUICK)
     batch = crew.take(busy)
@@ -285,7 +285,7 @@ def test_an_idle_worker_takes_half_of_what_the_connection_of_another_was_given_a
 # --- waiting again ------------------------------------------------------------------------
 
 
-def test_what_waits_again_waits_before_all_others_in_its_order_and_each_in_its_own_lane(both):
+def test_jobs_that_wait_again_come_first_in_their_own_lane_and_keep_their_order(both):
     reader, writer = both.worker(), both.worker(1)
     reads, writes = both.submitted(3, QUICK), both.submitted(3, WRITE)
     for lane in both.dispatcher.lanes:
@@ -313,7 +313,7 @@ def test_jobs_that_are_given_back_wait_before_all_others_in_their_order(crew):
     crew.settle_all()
 
 
-def test_what_waits_again_wakes_idle_workers(crew):
+def test_jobs_that_wait_again_wake_idle_workers(crew):
     (idle,) = crew.idle_workers(1)
     worker = crew.worker()
     crew.submit(QUICK)
@@ -377,10 +377,10 @@ def test_a_job_that_is_interrupted_as_it_comes_to_wait_again_is_settled_once(way
         assert type(crew.jobs[0].reply.exception(0)) in (QueryCancelled, QueryTimeout), where
 
 
-# --- jobs that turn out to write ----------------------------------------------------------
+# --- readers' jobs that write -------------------------------------------------------------
 
 
-def test_a_job_that_turns_out_to_write_is_begun_by_the_writer_and_its_text_is_remembered(both):
+def test_a_readers_job_that_writes_is_begun_by_the_writer_and_its_text_is_remembered(both):
     reader, writer = both.worker(), both.worker(1)
     hides = Query("WITH … INSERT")
     job = both.submit(hides)
@@ -412,7 +412,7 @@ def test_a_job_that_is_rerouted_as_the_writers_lane_closes_is_rejected_once(step
 
     for (crew, job), where in in_the_middle(prepare):
         crew.work(crew.workers[0])
-        crew.die(crew.workers[0])  # it retires, or is stopped with the crew
+        crew.die(crew.workers[0])  # the worker retires, or stops with the crew
         assert isinstance(job.reply.exception(0), kind), where
         crew.check()
 
@@ -444,7 +444,7 @@ class Talk:
         pass
 
 
-def test_a_wait_that_began_before_its_job_turned_out_to_write_is_refused_if_its_owner_holds_the_writer():
+def test_a_wait_for_a_rerouted_job_is_refused_if_its_owner_holds_the_writer():
     def prepare():
         crew = Harness(size=1, has_writer=True)
         reader, writer = crew.worker(), crew.worker(1)
@@ -470,7 +470,7 @@ def test_a_wait_that_began_before_its_job_turned_out_to_write_is_refused_if_its_
         assert crew.status().rejected == 1
 
 
-def test_a_wait_of_another_owner_for_a_job_that_turned_out_to_write_goes_on(both):
+def test_a_wait_of_another_owner_for_a_rerouted_job_continues(both):
     reader, writer = both.worker(), both.worker(1)
     session = both.job(WRITE)
     session.checkout = Talk(session.reply, "me")
@@ -485,11 +485,11 @@ def test_a_wait_of_another_owner_for_a_job_that_turned_out_to_write_goes_on(both
     both.settle_all()
 
 
-# --- what a connection was given ----------------------------------------------------------
+# --- jobs in a connection -----------------------------------------------------------------
 
 
 def given(crew, number=3):
-    """Let a worker hand jobs over to another process, which has begun the first."""
+    """Let a worker pass jobs to another process, which has begun the first job."""
     worker = crew.worker()
     jobs = crew.submitted(number, QUICK)
     batch = crew.take(worker)
@@ -513,7 +513,7 @@ def test_a_cancel_takes_a_job_back_from_the_connection_and_the_others_wait_again
 
 
 def test_a_cancel_that_comes_late_does_not_lose_the_jobs_of_the_next_batch(crew):
-    """It finds the job in one batch, and the connection in the next one."""
+    """The cancel finds the job in one batch, and the connection in the next batch."""
     worker, batch, (job,) = given(crew, 1)
     batch.answer(job, DONE)
     batch.close()
@@ -532,14 +532,14 @@ def test_a_cancel_that_comes_late_does_not_lose_the_jobs_of_the_next_batch(crew)
 def test_jobs_that_a_killed_thread_took_back_wait_again_once_the_batch_is_done(crew):
     worker, batch, jobs = given(crew)
     worker.was_recalled = True
-    worker.connection.recall()  # and the thread is killed here
+    worker.connection.recall()  # the thread is killed here
     batch.answer(jobs[0], DONE)
     batch.close()
     assert list(crew.lane.jobs) == jobs[1:]
     crew.settle_all()
 
 
-def test_a_connection_that_does_not_say_what_became_of_a_job_is_lost(crew):
+def test_a_connection_that_does_not_report_the_end_of_a_job_is_lost(crew):
     worker = crew.worker()
     job = crew.submit()
     crew.begin(worker)
@@ -548,14 +548,14 @@ def test_a_connection_that_does_not_say_what_became_of_a_job_is_lost(crew):
     assert crew.die(worker) == [job]
 
 
-def test_the_jobs_that_a_connection_was_given_and_has_not_begun_are_not_orphans_of_its_worker(crew):
+def test_jobs_that_a_connection_has_not_begun_are_no_orphans_of_its_worker(crew):
     worker, _, jobs = given(crew)
     assert crew.die(worker) == jobs[:1]
     assert list(crew.lane.jobs) == jobs[1:]
     crew.settle_all()
 
 
-def test_cancelling_all_that_waits_takes_it_back_from_the_connection_as_well(crew):
+def test_cancelling_all_waiting_jobs_takes_them_back_from_the_connection_as_well(crew):
     _, batch, jobs = given(crew)
     crew.dispatcher.cancel_pending()
     assert errors(jobs[1:]) == ["SupervisorStopped"] * 2
@@ -567,7 +567,7 @@ def test_cancelling_all_that_waits_takes_it_back_from_the_connection_as_well(cre
 # --- claimed jobs in the queue ------------------------------------------------------------
 
 
-def test_a_purge_leaves_the_others_in_their_order_and_settles_what_killed_threads_have_claimed(crew):
+def test_a_purge_keeps_the_order_of_the_others_and_settles_jobs_that_killed_threads_claimed(crew):
     jobs = crew.submitted(10)
     for job in jobs[::3]:
         assert job.claim(aborts.cancelled(crew.dispatcher.admission))
@@ -578,7 +578,7 @@ def test_a_purge_leaves_the_others_in_their_order_and_settles_what_killed_thread
     assert crew.work(crew.worker()) == kept
 
 
-def test_a_purge_keeps_the_order_though_a_job_is_asked_meanwhile():
+def test_a_purge_keeps_the_order_though_a_job_comes_meanwhile():
     def prepare():
         crew = Harness()
         jobs = crew.submitted(4)
@@ -615,7 +615,7 @@ def test_a_purge_loses_nothing_while_others_take_and_put(act):
 
 
 def test_jobs_of_a_lost_connection_wait_again_in_their_order(crew):
-    """It gives back one that it has begun; those that it has not begun are younger."""
+    """The worker gives back a job that it began. The jobs that it has not begun are younger."""
     worker, other = crew.worker(), crew.worker()
     jobs = crew.submitted(4, QUICK)
     batch = crew.take(worker)

@@ -30,7 +30,7 @@ def end(batch, job, outcome):
         batch.answer(job, outcome)
 
 
-def test_a_job_that_ends_in_spite_of_its_interrupt_leaves_the_next_one_unhurt(crew):
+def test_a_job_that_ends_in_spite_of_its_interrupt_does_not_harm_the_next_job(crew):
     worker = crew.worker()
     late, innocent = crew.submit(deadline=crew.clock.now + 0.1), crew.submit()
     crew.begin(worker)
@@ -66,7 +66,7 @@ def test_the_next_job_begins_only_once_an_interrupt_of_the_one_before_is_over(cr
     assert (hit, said, begun) == ([(job, [])], [True], [(None, following)])
 
 
-def test_an_interrupt_that_comes_late_hits_nobody(crew):
+def test_an_interrupt_that_comes_late_hits_no_job(crew):
     crew.knows()
     worker = crew.worker()
     job, following = crew.submitted(2, QUICK)
@@ -78,7 +78,7 @@ def test_an_interrupt_that_comes_late_hits_nobody(crew):
     assert worker.connection.interrupted == []
 
 
-def test_a_thread_that_was_killed_in_the_middle_of_an_interrupt_keeps_nobody_from_going_on(crew):
+def test_a_thread_that_was_killed_in_the_middle_of_an_interrupt_does_not_block_the_worker(crew):
     worker = crew.worker()
     job = crew.submit()
     batch = crew.take(worker)
@@ -89,7 +89,7 @@ def test_a_thread_that_was_killed_in_the_middle_of_an_interrupt_keeps_nobody_fro
 
 
 @pytest.mark.parametrize("outcome", [DONE, ResultLost("it was done"), ValueError("no such table")], ids=repr)
-def test_a_cancel_that_comes_as_the_statement_ends_keeps_its_word(outcome):
+def test_a_cancel_that_comes_as_the_statement_ends_returns_the_truth(outcome):
     def prepare():
         crew = Harness(size=1)
         worker = crew.worker()
@@ -120,7 +120,7 @@ def _the_other_way_round(prepared):
 
 
 @pytest.mark.parametrize("outcome", [DONE, ValueError("no such table"), ResultLost("it was done")], ids=repr)
-def test_a_deadline_that_passes_as_the_statement_ends_counts_as_what_the_caller_gets(outcome):
+def test_a_deadline_that_passes_as_the_statement_ends_is_counted_like_the_callers_outcome(outcome):
     def prepare():
         crew = Harness(size=1)
         worker = crew.worker()
@@ -227,13 +227,13 @@ def test_a_finalizer_may_cancel_another_job_while_one_is_interrupted_again():
     assert isinstance(second.reply.exception(0), QueryCancelled)
 
 
-def test_jobs_whose_deadlines_end_together_are_rejected_in_the_order_of_the_asking(crew):
+def test_jobs_with_one_deadline_are_rejected_in_the_order_of_their_arrival(crew):
     jobs = [crew.submit(deadline=crew.clock.now + 0.1) for _ in range(100)]
     crew.tick(0.2)
     assert list(crew.settled) == jobs
 
 
-def test_of_very_many_jobs_that_are_due_together_some_are_rejected_in_a_row_and_the_others_at_once_behind_them(crew):
+def test_very_many_jobs_that_are_due_together_are_rejected_in_rounds_without_a_pause(crew):
     jobs = [crew.submit(deadline=crew.clock.now + 0.1) for _ in range(1_500)]
     crew.tick(0.2)
     assert len(crew.settled) == 1_000
@@ -242,7 +242,7 @@ def test_of_very_many_jobs_that_are_due_together_some_are_rejected_in_a_row_and_
     assert list(crew.settled) == jobs
 
 
-def test_a_cancel_that_is_cut_off_anywhere_leaves_nobody_waiting_and_cannot_be_forgotten():
+def test_a_cancel_that_is_cut_off_anywhere_leaves_no_caller_waiting_and_is_not_forgotten():
     def prepare():
         crew = Harness(size=1)
         crew.begin(crew.worker()) if crew.submit() else None
@@ -286,7 +286,7 @@ def test_an_interrupt_that_is_cut_off_by_ctrl_c_leaves_the_connection_usable(pat
             usable.set()
 
     threading.Thread(target=use, daemon=True).start()
-    assert usable.wait(5), "it hangs"
+    assert usable.wait(5), "the thread hangs"
     connection.close()
 
 
@@ -308,7 +308,7 @@ def test_a_cancel_that_comes_while_the_connection_is_opened_anew_does_not_lose_i
     connection._open = cancelled_while_another_holds_the_lock
     connection._wait.on_busy = goes_on_once_the_lock_is_free
     try:
-        connection.execute(Query("PRAGMA cache_size = 100"))  # the next job must not see that
+        connection.execute(Query("PRAGMA cache_size = 100"))  # the next job must not see the interrupt
         assert connection.execute(Query("SELECT 1")).scalar() == 1
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""The claim alone: many may want a job, one has it, and nobody loses it."""
+"""The claim alone: many threads may claim a job, one of them owns it, and no job is lost."""
 
 import threading
 
@@ -25,7 +25,7 @@ def abort():
     return Abort("cancelled", lambda job, executed: QueryCancelled())
 
 
-def test_a_job_waits_until_somebody_claims_it_and_the_second_comes_too_late():
+def test_a_job_waits_until_a_claim_and_a_second_claim_fails():
     job, first, second = unclaimed(), object(), object()
     assert (job.is_waiting, job.owner) == (True, None)
     assert job.claim(first)
@@ -33,7 +33,7 @@ def test_a_job_waits_until_somebody_claims_it_and_the_second_comes_too_late():
     assert (job.is_waiting, job.owner, job.claims) == (False, first, [first])
 
 
-def test_a_claim_is_given_back_by_its_owner_alone():
+def test_only_its_owner_gives_a_claim_back():
     job, owner, stranger = unclaimed(), object(), object()
     assert job.claim(owner)
     job.unclaim(stranger)
@@ -50,7 +50,7 @@ def test_the_owner_cannot_claim_it_twice():
     assert not job.claim(owner)
 
 
-def test_of_two_that_claim_at_once_one_has_it_wherever_they_meet():
+def test_one_of_two_simultaneous_claims_succeeds_at_every_moment():
     def prepare():
         job, first, second, said = unclaimed(), object(), object(), {}
         return (
@@ -68,7 +68,7 @@ def test_of_two_that_claim_at_once_one_has_it_wherever_they_meet():
     assert winners == {"first", "second"}
 
 
-def test_of_many_threads_that_claim_at_once_one_has_it():
+def test_one_of_many_simultaneous_claims_of_threads_succeeds():
     for _ in range(200):
         job, start = unclaimed(), threading.Barrier(4)
 
@@ -85,7 +85,7 @@ def test_of_many_threads_that_claim_at_once_one_has_it():
         assert (job.owner is mine) is said
 
 
-def test_a_claimant_that_is_killed_has_not_claimed_or_everybody_sees_that_it_has():
+def test_a_killed_claimant_has_no_claim_or_a_claim_that_all_threads_see():
     def prepare():
         job, killed = unclaimed(), object()
         return (job, killed), lambda: job.claim(killed)
@@ -98,8 +98,8 @@ def test_a_claimant_that_is_killed_has_not_claimed_or_everybody_sees_that_it_has
     assert found == {True, False}
 
 
-def test_a_job_that_its_owner_gives_back_is_lost_to_nobody_who_met_it_meanwhile():
-    """A worker and a cancel claim at once; a second worker passes over the job while the cancel's mark is there."""
+def test_a_job_that_its_owner_gives_back_is_not_lost_if_another_worker_skipped_it():
+    """A worker and a cancel claim at once. A second worker skips the job that the cancel marked."""
 
     def prepare():
         crew = Harness()
@@ -113,7 +113,7 @@ def test_a_job_that_its_owner_gives_back_is_lost_to_nobody_who_met_it_meanwhile(
 
         def give_back():
             if job in batch.running:
-                crew.begun[job] -= 1  # nothing of it ran
+                crew.begun[job] -= 1  # no part of the job ran
                 batch.give_back(job)
                 passing = crew.take(second)
                 if passing is not None:
@@ -128,7 +128,7 @@ def test_a_job_that_its_owner_gives_back_is_lost_to_nobody_who_met_it_meanwhile(
     assert ends == {type(None), QueryCancelled}
 
 
-def test_a_job_that_two_workers_begin_at_once_is_lost_to_nobody_if_its_owner_gives_it_back():
+def test_a_job_that_two_workers_begin_at_once_is_not_lost_if_its_owner_gives_it_back():
     def prepare():
         crew = Harness()
         first, second, third = crew.worker(), crew.worker(), crew.worker()
@@ -158,7 +158,7 @@ def test_a_job_that_two_workers_begin_at_once_is_lost_to_nobody_if_its_owner_giv
 
 
 @pytest.mark.parametrize("where", ["queue", "batch"])
-def test_a_job_whose_canceller_was_killed_before_it_settled_is_settled_by_the_next_that_meets_it(where):
+def test_the_next_thread_settles_a_job_whose_canceller_was_killed_before_it_settled(where):
     crew = Harness()
     worker = crew.worker()
     job, behind = crew.submit(), crew.submit()
@@ -175,7 +175,7 @@ def test_a_job_whose_canceller_was_killed_before_it_settled_is_settled_by_the_ne
     crew.check()
 
 
-def test_two_threads_that_cancel_a_queued_job_at_once_leave_nobody_waiting_and_one_has_done_it():
+def test_two_threads_that_cancel_a_queued_job_at_once_settle_it_and_one_cancel_succeeds():
     def prepare():
         crew = Harness()
         job, said = crew.submit(), []

@@ -1,7 +1,7 @@
-"""Steps that are cut off at any moment, as by a signal or a killed thread: no job is lost, none is settled twice.
+"""Steps that a signal or a killed thread cuts off: no job is lost, and none is settled twice.
 
-A caller that was cut off cancels its job, or is gone. A worker that was cut off ends. A supervisor
-that was cut off closes the crew."""
+A caller that was cut off cancels its job, or never uses its reply. A worker that was cut off ends.
+A supervisor that was cut off closes the crew."""
 
 from contextlib import suppress
 
@@ -18,7 +18,7 @@ from tests.unit.dispatch.strikes import cut_off
 
 
 def crew_with(workers=2, jobs=0, request=QUICK, **options):
-    """Return a crew with workers that are up and look for nothing yet, and jobs that wait."""
+    """Return a crew with waiting jobs, and with workers that have not looked for jobs yet."""
     crew = Harness(size=workers, **options)
     crew.knows()
     for _ in range(workers):
@@ -28,7 +28,7 @@ def crew_with(workers=2, jobs=0, request=QUICK, **options):
 
 
 def given(crew, handle):
-    """Let a worker hand its jobs over to another process, which has begun the first."""
+    """Let a worker pass its jobs to another process, which has begun the first job."""
     batch = crew.take(handle)
     while (job := batch.hand_over()) is not None:
         crew.begun[job] += job is batch.jobs[0]
@@ -97,9 +97,9 @@ CALLERS = {
     "submit with shed_after": lambda: asked(idle_crew(shed_after=1.0)),
     "cancel in the queue": lambda: cancelling(crew_with(jobs=5), 2),
     "cancel in a batch": lambda: cancelling(in_batch(), 2),
-    "cancel what runs": lambda: cancelling(in_batch(begun=1), 0),
+    "cancel a running job": lambda: cancelling(in_batch(begun=1), 0),
     "cancel in another process": lambda: cancelling(in_process(), 1),
-    "cancel what runs in another process": lambda: cancelling(in_process(), 0),
+    "cancel a running job in another process": lambda: cancelling(in_process(), 0),
     "refuse a wait": lambda: refusing(crew_with(jobs=2)),
     "purge": purging,
     "recall": lambda: of_lane(in_process(), "recall"),
@@ -109,14 +109,14 @@ CALLERS = {
 
 @pytest.mark.parametrize("prepare", CALLERS.values(), ids=list(CALLERS))
 @pytest.mark.parametrize("cleans_up", [True, False])
-def test_whatever_a_caller_was_about_to_do_no_job_is_lost_or_settled_twice(prepare, cleans_up):
+def test_a_caller_that_is_cut_off_loses_no_job_and_settles_none_twice(prepare, cleans_up):
     for crew, _ in cut_off(prepare):
         last = crew.jobs[-1]
-        if last.lane is None or cleans_up:  # it is not known yet whether it was accepted: its caller has the error
+        if last.lane is None or cleans_up:  # the job may be refused, and then its caller gets the error
             last.reply.cancel()
             crew.dispatcher.recover()
         elif not last.reply.done() and last.is_waiting and last not in crew.dispatcher.lanes[0].waiting():
-            crew.jobs.remove(last)  # it did not come into the queue, and its caller has the error
+            crew.jobs.remove(last)  # the job is not in the queue, and its caller gets the error
         crew.settle_all()
 
 
@@ -198,7 +198,7 @@ def closing(crew, batch):
 
 WORKERS = {
     "take": taking,
-    "take what is unknown": lambda: taking_from(crew_with(jobs=3, request=Query("SELECT unknown"))),
+    "take an unknown statement": lambda: taking_from(crew_with(jobs=3, request=Query("SELECT unknown"))),
     "steal": stealing,
     "steal from a process": stealing_from_a_process,
     "become idle": lambda: taking_from(crew_with()),
@@ -212,20 +212,20 @@ WORKERS = {
 
 
 @pytest.mark.parametrize("prepare", WORKERS.values(), ids=list(WORKERS))
-def test_whatever_a_worker_was_about_to_do_it_costs_the_jobs_that_it_had_begun_at_most(prepare):
+def test_a_worker_that_is_cut_off_loses_only_jobs_that_it_had_begun(prepare):
     for crew, where in cut_off(prepare):
         handle = crew.workers[0]
         begun = {job for job in crew.jobs if handle.batch is not None and job.owner is handle.batch}
         orphans = crew.die(handle)
         assert {*orphans} <= begun, where
         if "hand" not in where:
-            assert len(orphans) <= 2, where  # those that `giving_back` has begun
+            assert len(orphans) <= 2, where  # the jobs that `giving_back` has begun
         crew.settle_all()
 
 
 @pytest.mark.parametrize("prepare", WORKERS.values(), ids=list(WORKERS))
 def test_the_end_of_a_worker_may_be_cut_off_as_well_and_is_repeated(prepare):
-    """By the supervisor, which removes a worker whose end was cut off."""
+    """The supervisor repeats it: it removes a worker whose end was cut off."""
 
     def ending():
         crew, step = prepare()
@@ -263,7 +263,7 @@ def test_the_rejection_of_an_orphan_may_be_cut_off_and_is_repeated():
             assert errors(crew.jobs[:1]) == ["QueryCancelled" if cancelled else "RuntimeError"]
 
 
-def test_a_worker_that_is_killed_as_it_reports_is_removed_or_up():
+def test_a_worker_that_is_killed_as_it_becomes_ready_is_removed_or_up():
     def reporting():
         crew = Harness()
         handle = crew.starting()
@@ -324,7 +324,7 @@ def test_a_supervisor_that_is_cut_off_closes_the_crew_and_leaves_no_job(step, st
 
 
 @pytest.mark.parametrize("step", ["stop_accepting", "cancel_pending"])
-def test_a_step_of_the_supervisor_that_was_cut_off_is_made_good_when_it_is_repeated(step):
+def test_a_repeated_step_of_the_supervisor_repairs_a_step_that_was_cut_off(step):
     def prepare():
         crew = idle_crew()
         crew.submitted(2)
@@ -350,7 +350,7 @@ def test_a_step_of_the_supervisor_that_was_cut_off_is_made_good_when_it_is_repea
 )
 def test_a_supervisor_that_is_killed_while_it_rejects_the_queue_has_rejected_all_of_it_at_its_end(step):
     def prepare():
-        crew = Supervisor(FakeDatabase(), 1, None, RestartPolicy(), "app")  # never started: a plain object
+        crew = Supervisor(FakeDatabase(), 1, None, RestartPolicy(), "app")  # an object, never started as an actor
         replies = [crew.actor_ref.ask(Query("SELECT 1"), block=False) for _ in range(3)]
         return (crew, replies), lambda: step(crew)
 
@@ -359,7 +359,7 @@ def test_a_supervisor_that_is_killed_while_it_rejects_the_queue_has_rejected_all
         assert [reply.done() for reply in replies] == [True, True, True], where
 
 
-# --- whatever happens in the middle -------------------------------------------------------
+# --- events in the middle of a step -------------------------------------------------------
 
 
 def test_a_finalizer_may_stop_the_crew_in_the_middle_of_a_wake():
@@ -374,7 +374,7 @@ def test_a_finalizer_may_stop_the_crew_in_the_middle_of_a_wake():
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_what_a_lost_connection_had_not_begun_waits_again(begun):
+def test_jobs_that_a_lost_connection_had_not_begun_wait_again(begun):
     crew = Harness(size=1, has_writer=True)
     writer = crew.worker(1)
     job = crew.submit(WRITE)

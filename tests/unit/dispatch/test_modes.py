@@ -1,4 +1,4 @@
-"""The dispatcher's modes, and what it shows: up, suspended, stopping, stopped, forked."""
+"""The dispatcher's modes and its status: up, suspended, stopping, stopped, forked."""
 
 import threading
 
@@ -46,7 +46,7 @@ def crew_in(mode):
         (Mode.STOPPED, "close", Mode.STOPPED),
     ],
 )
-def test_every_step_leads_from_every_mode_where_the_table_says(before, step, after):
+def test_every_step_leads_from_every_mode_to_the_mode_of_the_table(before, step, after):
     crew = crew_in(before)
     for _ in range(2):  # each step may be repeated
         getattr(crew.dispatcher, step)(*([OSError("why")] if step == "suspend" else []))
@@ -58,20 +58,20 @@ def test_every_step_leads_from_every_mode_where_the_table_says(before, step, aft
 
 @pytest.mark.parametrize("lane", [0, 1], ids=["the crew", "the writer"])
 def test_jobs_that_wait_again_just_after_they_were_rejected_are_rejected_too(lane):
-    """Their worker ends as the crew, or the writer's lane, is suspended."""
+    """The worker of the jobs ends as the crew, or the writer's lane, is suspended."""
     crew = Harness(has_writer=True)
     worker = crew.worker(1)
     jobs = [crew.submit(WRITE) for _ in range(3)]
     assert crew.begin(worker) is jobs[0]
     worker.batch.jobs.extend(crew.lane.writers.jobs)
     crew.lane.writers.jobs.clear()
-    worker.lane.handles.remove(worker)  # nobody sees what it has
+    worker.lane.handles.remove(worker)  # no other thread sees the worker's jobs
     crew.dispatcher.suspend(OSError("no"), lane)
     crew.die(worker)
     assert errors(jobs) == ["RuntimeError", "DatabaseUnavailable", "DatabaseUnavailable"]
 
 
-def test_suspending_rejects_the_queue_in_its_order_and_leaves_what_runs():
+def test_suspending_rejects_the_queue_in_its_order_and_leaves_running_jobs():
     crew = Harness()
     running, *queued = crew.submitted(3)
     crew.begin(crew.worker())
@@ -106,7 +106,7 @@ def test_a_resumed_crew_takes_jobs_and_has_forgotten_the_cause():
     assert crew.status().cause is None
 
 
-def test_a_stopping_crew_that_has_nobody_left_says_why():
+def test_a_stopping_crew_without_workers_says_why():
     crew = Harness()
     job = crew.submit()
     crew.dispatcher.stop_accepting()
@@ -120,7 +120,7 @@ def test_a_stopping_crew_that_has_nobody_left_says_why():
 # --- stopping -----------------------------------------------------------------------------
 
 
-def test_a_stopping_crew_wakes_everybody_and_serves_what_was_accepted():
+def test_a_stopping_crew_wakes_all_workers_and_runs_accepted_jobs():
     crew = Harness()
     workers = crew.idle_workers(2)
     job = crew.submit()
@@ -143,7 +143,7 @@ def test_pending_jobs_can_be_cancelled_at_any_time():
     assert errors(jobs) == ["SupervisorStopped"] * 3
 
 
-def test_cancelling_what_waits_reaches_what_a_worker_has_taken_and_not_begun():
+def test_cancelling_pending_jobs_reaches_jobs_that_a_worker_has_not_begun():
     crew = Harness()
     crew.knows()
     worker = crew.worker()
@@ -155,7 +155,7 @@ def test_cancelling_what_waits_reaches_what_a_worker_has_taken_and_not_begun():
     assert errors([first]) == [None]
 
 
-def test_closing_rejects_the_queue_wakes_everybody_and_keeps_the_first_cause():
+def test_closing_rejects_the_queue_wakes_all_workers_and_keeps_the_first_cause():
     crew = Harness()
     (worker,) = crew.idle_workers(1)
     busy = crew.worker()
@@ -297,7 +297,7 @@ def test_a_dispatcher_prints_its_state():
     assert "'app' stopping:" in repr(crew.dispatcher)
 
 
-def test_a_late_answer_says_where_the_job_is():
+def test_the_error_of_a_late_answer_names_the_place_of_the_job():
     crew = Harness()
     crew.knows()
     worker = crew.worker()
@@ -315,7 +315,7 @@ def test_a_late_answer_says_where_the_job_is():
     assert "its answer is on the way" in late(jobs[0], 2)
 
 
-def test_the_thread_inside_the_lock_of_max_queue_knows_that_it_is():
+def test_a_thread_knows_whether_it_holds_the_lock_of_max_queue():
     crew = Harness(max_queue=10)
     seen = []
     dispatcher = crew.dispatcher
@@ -330,7 +330,7 @@ def test_the_thread_inside_the_lock_of_max_queue_knows_that_it_is():
     assert seen == [True, False]
 
 
-def test_a_snapshot_tells_who_writes():
+def test_a_snapshot_names_the_writer():
     crew = Harness(size=1, has_writer=True)
     reader, writer = crew.worker(), crew.worker(1)
     crew.submit()

@@ -1,4 +1,4 @@
-"""Overload: a queue that stands sheds its oldest jobs."""
+"""Overload: a queue whose jobs all wait too long sheds its oldest jobs."""
 
 import math
 
@@ -26,7 +26,7 @@ def test_a_queue_that_was_short_once_in_an_interval_does_not_stand():
     assert codel.stands(5.0, 11.1) is False
 
 
-def test_a_queue_in_which_every_job_of_an_interval_waited_too_long_stands_until_one_did_not():
+def test_a_queue_stands_from_an_interval_of_long_waits_until_the_first_short_wait():
     codel = CoDel(1.0)
     codel.stands(0.1, 10.0)
     codel.stands(2.0, 11.0)
@@ -37,7 +37,7 @@ def test_a_queue_in_which_every_job_of_an_interval_waited_too_long_stands_until_
 
 
 def crew_under(load, *, seconds=30.0, together=False):
-    """Drive a crew in virtual time, whose worker does a job in 10 ms; return the waits, and the number shed."""
+    """Drive a crew with jobs of 10 ms in virtual time; return the waits and the number shed."""
     crew = Harness(size=1, shed_after=1.0)
     if together:
         crew.knows()
@@ -69,7 +69,7 @@ def crew_under(load, *, seconds=30.0, together=False):
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_with_three_times_the_load_the_answered_jobs_wait_about_as_long_as_wanted(together):
+def test_with_three_times_the_load_the_answered_jobs_wait_about_as_long_as_shed_after(together):
     waits, shed = crew_under(3.0, together=together)
     settled = sorted(waits[len(waits) // 5 :])
     assert settled[int(len(settled) * 0.99)] <= 1.25
@@ -94,7 +94,7 @@ def test_jobs_behind_workers_that_never_come_back_are_shed_as_well(start):
     gate.opened.set()
 
 
-def test_jobs_are_shed_at_the_head_of_a_queue_from_which_nobody_takes():
+def test_jobs_are_shed_at_the_head_of_a_queue_from_which_no_worker_takes():
     crew = Harness(size=1, shed_after=1.0)
     crew.worker()
     old = crew.submitted(2)
@@ -125,7 +125,7 @@ def test_the_time_until_a_worker_is_up_is_no_overload():
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 200, 7))
-def test_when_the_queue_is_looked_at_and_what_is_then_shed_agree_to_the_last_digit(milliseconds):
+def test_the_time_of_the_next_look_and_the_time_of_shedding_agree_to_the_last_digit(milliseconds):
     crew = Harness(shed_after=0.05)
     crew.worker()
     crew.clock.now += milliseconds / 1000

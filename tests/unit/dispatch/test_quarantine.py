@@ -12,7 +12,7 @@ def died(quarantine, request, times, now=0.0):
         quarantine.record(request, now)
 
 
-def test_a_request_is_held_back_once_so_many_workers_died_of_it():
+def test_a_request_is_held_back_once_it_killed_the_allowed_number_of_workers():
     quarantine = Quarantine(3, 10.0)
     died(quarantine, POISON, 2)
     assert quarantine.deaths_of(POISON, 0.0) == 0
@@ -20,13 +20,13 @@ def test_a_request_is_held_back_once_so_many_workers_died_of_it():
     assert quarantine.deaths_of(POISON, 0.0) == 3
 
 
-def test_the_number_of_deaths_is_told_even_if_there_are_more_than_allowed():
+def test_the_number_of_deaths_is_complete_even_above_the_limit():
     quarantine = Quarantine(2, 10.0)
     died(quarantine, POISON, 5)
     assert quarantine.deaths_of(POISON, 0.0) == 5
 
 
-def test_nobody_is_held_back_for_the_deaths_of_another_statement():
+def test_no_statement_is_held_back_for_the_deaths_of_another_statement():
     quarantine = Quarantine(1, 10.0)
     died(quarantine, POISON, 3)
     assert quarantine.deaths_of(Query("SELECT 1"), 0.0) == 0
@@ -90,14 +90,14 @@ def test_recording_a_death_forgets_those_before_the_window():
     assert len(quarantine.deaths) == 1
 
 
-def test_with_no_deaths_allowed_for_nothing_is_noted_or_held_back():
+def test_without_a_limit_of_deaths_nothing_is_noted_or_held_back():
     quarantine = Quarantine(0, 10.0)
     died(quarantine, POISON, 5)
     assert quarantine.deaths == []
     assert quarantine.deaths_of(POISON, 0.0) == 0
 
 
-def test_many_runs_and_calls_are_told_apart_by_all_their_parameters():
+def test_many_runs_and_calls_are_distinguished_by_all_their_parameters():
     good, bad = Query("INSERT …", many=[(1,), (2,)]), Query("INSERT …", many=[(1,), (3,)])
     for harmless, deadly in ((good, bad), (Call(len, 1), Call(len, 2))):
         quarantine = Quarantine(2, 10.0)
@@ -119,7 +119,7 @@ def test_a_script_is_known_by_its_text():
 
 
 class Stranger:
-    """A parameter of a type of somebody's own, that nothing may be asked of under a lock."""
+    """A parameter of a caller's type, whose methods the dispatcher must not call under a lock."""
 
     def __eq__(self, other):
         raise AssertionError
@@ -128,7 +128,7 @@ class Stranger:
         raise AssertionError
 
 
-def test_parameters_of_a_strangers_type_are_left_alone():
+def test_parameters_of_a_callers_type_are_left_alone():
     quarantine = Quarantine(2, 10.0)
     request = Query("SELECT boom(?)", (Stranger(),))
     died(quarantine, request, 2)
@@ -139,7 +139,7 @@ def test_parameters_of_a_strangers_type_are_left_alone():
 
 def test_no_parameter_is_remembered():
     quarantine = Quarantine(2, 10.0)
-    secret = "a secret that nobody else has"
+    secret = "a secret of one caller"
     quarantine.record(Query("SELECT ?", (secret,)), 0.0)
     (death,) = quarantine.deaths
     assert secret not in [getattr(death, name) for name in death.__slots__]
@@ -148,13 +148,13 @@ def test_no_parameter_is_remembered():
 
 def test_a_request_is_recognised_however_its_parameters_were_made():
     quarantine = Quarantine(1, 10.0)
-    text = str(b"parameter", "ascii")  # equal to a constant of a program, and another object
+    text = str(b"parameter", "ascii")  # equal to a constant of a program, but another object
     quarantine.record(Query("SELECT boom(?)", ("parameter",)), 0.0)
     quarantine.clear(Query("SELECT boom(?)", ("another",)))
     assert quarantine.deaths_of(Query("SELECT boom(?)", (text,)), 0.0) == 1
 
 
-def test_who_died_in_company_is_suspected_and_not_held_back():
+def test_a_statement_that_died_together_with_others_is_suspected_and_not_held_back():
     quarantine = Quarantine(2, 10.0)
     assert not quarantine.suspects(POISON)
     for _ in range(5):
@@ -162,6 +162,6 @@ def test_who_died_in_company_is_suspected_and_not_held_back():
     assert quarantine.deaths_of(POISON, 0.0) == 0
     assert quarantine.suspects(POISON)
     quarantine.clear(OTHER)
-    assert not quarantine.suspects(POISON), "the statement was answered since"
+    assert not quarantine.suspects(POISON), "the statement was answered meanwhile"
     died(quarantine, POISON, 2)
     assert quarantine.deaths_of(POISON, 0.0) == 2

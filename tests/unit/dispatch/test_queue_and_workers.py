@@ -1,4 +1,4 @@
-"""The dispatcher alone: who waits, who is idle, who runs what."""
+"""The dispatcher alone: waiting jobs, idle workers and running jobs."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_idle_workers_are_woken_last_in_first_out_one_for_each_job():
     assert crew.lane.idle == [first]
 
 
-def test_nobody_is_woken_while_everybody_works():
+def test_no_worker_is_woken_while_all_work():
     crew = Harness()
     crew.submit()
     worker = crew.worker()
@@ -51,14 +51,14 @@ def test_a_spurious_wake_is_harmless():
     crew = Harness()
     (worker,) = crew.idle_workers(1)
     for _ in range(3):
-        crew.lane.idle.remove(worker)  # as the thread does that wakes it
+        crew.lane.idle.remove(worker)  # as a thread does that wakes the worker
         assert crew.take(worker) is None
     assert crew.lane.idle == [worker]
     crew.submitted(2)
     assert crew.woken == [worker]
 
 
-def test_a_worker_that_is_woken_by_a_stranger_takes_a_job_too():
+def test_a_worker_that_another_thread_woke_takes_a_job_too():
     crew = Harness()
     early, late = crew.idle_workers(2)
     crew.submit()
@@ -68,7 +68,7 @@ def test_a_worker_that_is_woken_by_a_stranger_takes_a_job_too():
     crew.settle_all()
 
 
-def test_what_came_of_a_job_is_counted_and_timed():
+def test_the_outcome_of_a_job_is_counted_and_timed():
     crew = Harness()
     worker = crew.worker()
     for outcome in ("one", "two", ValueError("no")):
@@ -90,7 +90,7 @@ def test_what_came_of_a_job_is_counted_and_timed():
 # --- the queue's limit --------------------------------------------------------------------
 
 
-def test_a_full_queue_refuses_and_says_what_to_change():
+def test_a_full_queue_refuses_and_names_the_remedies():
     crew = Harness(max_queue=2)
     crew.submitted(2)
     refusal = crew.refused()
@@ -131,10 +131,10 @@ def test_jobs_in_a_batch_that_have_not_begun_take_room():
 
 def test_without_a_queue_a_job_is_accepted_only_for_a_free_worker():
     crew = Harness(max_queue=0)
-    crew.starting()  # not free
+    crew.starting()  # this worker is not free
     crew.refused()
     (worker,) = crew.idle_workers(1)
-    crew.submit()  # for the worker that it wakes
+    crew.submit()  # for the worker that the job wakes
     crew.refused()
     batch = crew.take(worker)
     crew.refused()
@@ -152,10 +152,10 @@ def test_free_workers_come_on_top_of_the_queues_limit():
     assert crew.status().rejected == 1
 
 
-# --- cancelling what waits, and interrupting what runs ------------------------------------
+# --- cancelling waiting jobs, and interrupting running jobs -------------------------------
 
 
-def test_a_job_that_nobody_has_begun_is_cancelled_once_and_never_begins():
+def test_a_job_that_no_worker_has_begun_is_cancelled_once_and_never_begins():
     crew = Harness()
     first, second = crew.submitted(2)
     assert crew.dispatcher.cancel(first) is True
@@ -233,7 +233,7 @@ def test_a_worker_is_ready_once():
     assert crew.dispatcher.handles() == [worker]
 
 
-def test_nobody_wants_a_worker_that_was_removed_or_whose_crew_has_stopped():
+def test_a_worker_that_was_removed_or_whose_crew_has_stopped_is_not_wanted():
     crew = Harness()
     removed, late = crew.starting(), crew.starting()
     assert crew.dispatcher.abandon_start(removed) is True
@@ -269,7 +269,7 @@ def test_a_dead_workers_job_is_its_orphan_and_the_queue_stays():
 
 
 @pytest.mark.parametrize("begun", [0, 1, 2])
-def test_what_a_dead_worker_had_taken_and_not_begun_waits_again_in_its_order_and_before_all_others(begun):
+def test_jobs_that_a_dead_worker_had_not_begun_wait_again_in_order_and_before_all_others(begun):
     crew = Harness()
     crew.knows()
     worker = crew.worker()
@@ -339,8 +339,8 @@ def test_a_dead_idle_worker_is_not_woken():
     assert crew.woken == [early]
 
 
-def test_a_worker_that_is_given_up_as_it_becomes_idle_keeps_no_wake_from_the_others():
-    """It puts itself on the idle list once more, and leaves it for good at its own end."""
+def test_a_worker_that_is_given_up_as_it_becomes_idle_takes_no_wake_from_the_others():
+    """The worker enters the idle list once more, and leaves it for ever at its own end."""
     crew = Harness()
     early, late = crew.worker(), crew.worker()
     assert crew.take(early) is None
@@ -348,7 +348,7 @@ def test_a_worker_that_is_given_up_as_it_becomes_idle_keeps_no_wake_from_the_oth
     assert crew.take(late) is None
     late.lane.clock = crew.clock
     job = crew.submit()
-    crew.die(late)  # its thread finds that it was retired
+    crew.die(late)  # the worker's thread finds that the worker is retired
     crew.settle_all()
     assert job.reply.done()
 
@@ -358,12 +358,12 @@ def test_a_worker_that_is_given_up_as_it_becomes_idle_keeps_no_wake_from_the_oth
 
 @pytest.mark.parametrize("refuse", ["unavailable", "stopped"])
 def test_each_caller_gets_an_error_of_its_own(refuse):
-    # Raising one writes its traceback into it.
+    # A raised error stores its traceback in itself.
     make = getattr(Harness().dispatcher, refuse)
     assert make() is not make()
 
 
-def test_the_text_of_a_refusal_holds_the_cause_and_its_notes():
+def test_the_text_of_a_refusal_contains_the_cause_and_its_notes():
     crew = Harness()
     cause = OSError("cannot open")
     cause.add_note("there is no directory /data")
@@ -383,7 +383,7 @@ def test_a_refusal_without_a_cause_says_so():
     assert "(no cause is known)" in str(crew.refused())
 
 
-def test_the_text_of_a_stopped_crew_tells_whether_it_is_over():
+def test_the_text_of_a_refusal_says_whether_the_crew_is_stopping_or_stopped():
     crew = Harness()
     crew.dispatcher.stop_accepting()
     refusal = crew.refused()

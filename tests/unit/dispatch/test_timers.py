@@ -1,4 +1,4 @@
-"""The timers: against a simple model that is searched from end to end, and no deadline lost wherever its job moves."""
+"""The timers agree with a simple model, and no deadline is lost as its job moves."""
 
 from itertools import pairwise
 
@@ -15,11 +15,11 @@ from actors.values.requests import Query
 from tests.unit.dispatch.harness import DONE, QUICK, Harness, answer
 from tests.unit.dispatch.strikes import in_the_middle
 
-SLOT = 0.01  # seconds that a job may be due too late
+SLOT = 0.01  # seconds by which a job may be due too late
 ROUNDING = 1e-6  # seconds, at the times of this test
 
 times = st.one_of(st.floats(0, 2), st.sampled_from([0.29, 1.0, 1.01, 1.1]), st.floats(0, 1e9))
-"""Many that share a slot, and some that lie far from all others."""
+"""Many deadlines share a slot, and some are far from all others."""
 
 
 def job(deadline):
@@ -27,7 +27,7 @@ def job(deadline):
 
 
 class TimersMachine(RuleBasedStateMachine):
-    """Jobs come, are done early or fall due; `waiting` is what ought to be there, in the order of adding."""
+    """Jobs come, end early or fall due. `waiting` is the expected state, in the order of adding."""
 
     def __init__(self):
         super().__init__()
@@ -65,12 +65,12 @@ class TimersMachine(RuleBasedStateMachine):
         due_at = self.timers.next(self.now)
         if due_at is not None:
             self.now = max(self.now, due_at)
-            assert self.take_what_is_due(), "it was woken for nothing"
+            assert self.take_what_is_due(), "the supervisor was woken for nothing"
 
     def take_what_is_due(self):
         due = self.timers.due(self.now, 10**9)
         assert len(due) == len(set(due)), "a job was due twice"
-        assert set(due) <= set(self.waiting), "a job was due that was done, or never added"
+        assert set(due) <= set(self.waiting), "a job was due after its end, or was never added"
         assert all(one.deadline <= self.now for one in due), "a job was due too early"
         left = [one for one in self.waiting if one not in due]
         assert all(self.now < one.deadline + SLOT + ROUNDING for one in left), "a job was not due in time"
@@ -84,14 +84,14 @@ class TimersMachine(RuleBasedStateMachine):
         for one, following in pairwise(due):
             assert one.deadline < following.deadline + SLOT + ROUNDING, "a later deadline came first"
             if one.deadline == following.deadline:
-                assert places[one] < places[following], "of two with one deadline, the younger came first"
+                assert places[one] < places[following], "of two jobs with one deadline, the younger came first"
 
     @invariant()
     def it_says_when_the_next_is_due(self):
         due_at = self.timers.next(self.now)
         if not self.waiting:
             assert due_at is None
-            assert not self.timers._slots, "the memory of jobs that are gone is kept"
+            assert not self.timers._slots, "the timers keep the memory of jobs that are gone"
             assert not self.timers._order
         else:
             first = min(one.deadline for one in self.waiting)
@@ -103,7 +103,7 @@ TestTimers.settings = settings(max_examples=200, stateful_step_count=40, deadlin
 
 
 def seen(*times):
-    """Return timers that have seen a job for each of these deadlines, and the jobs."""
+    """Return timers that have seen one job for each deadline, and the jobs."""
     timers, jobs = Timers(), [job(at) for at in times]
     for one in jobs:
         timers.schedule(one)
@@ -115,7 +115,7 @@ def all_due(timers, now):
 
 
 @given(st.lists(times, max_size=50), times, st.integers(1, 60))
-def test_what_is_due_and_what_is_left_are_all_that_was_seen(given_times, now, most):
+def test_due_jobs_and_remaining_jobs_are_all_jobs_that_were_seen(given_times, now, most):
     timers, jobs = seen(*given_times)
     due = timers.due(now, most)
     assert len(due) <= most
@@ -127,7 +127,7 @@ def test_what_is_due_and_what_is_left_are_all_that_was_seen(given_times, now, mo
 
 
 class JobWithAFinalizer(Job):
-    """A job in the middle of whose adding the garbage collector runs code that adds another."""
+    """A job that lets a finalizer add another job while the timers add this one."""
 
     __slots__ = ("finalizer",)
 
@@ -200,7 +200,7 @@ def ringing():
     return crew, rung
 
 
-def test_the_supervisor_is_rung_for_the_first_deadline_and_for_an_earlier_one_only():
+def test_the_supervisor_is_notified_of_the_first_deadline_and_of_earlier_ones_only():
     crew, rung = ringing()
     for deadline, rings in ((1010.0, 1), (1010.0, 0), (1020.0, 0), (1005.0, 1), (None, 0)):
         crew.submit(deadline=deadline)
@@ -254,7 +254,7 @@ def test_while_a_job_is_interrupted_the_supervisor_looks_again_and_again():
 
 
 def timed_out(crew, job, where):
-    """Let the deadline pass; the job is rejected, or interrupted where it runs."""
+    """Let the deadline pass, so that the job is rejected, or interrupted while it runs."""
     crew.tick()
     crew.tick(1.02)
     if not job.reply.done():
@@ -349,4 +349,4 @@ def test_another_deadline_holds_for_a_job_that_runs():
     crew.tick(0.1)
     assert worker.connection.interrupted
     crew.dispatcher.set_deadline(job, None)
-    assert job.deadline is not None, "it is being interrupted"
+    assert job.deadline is not None, "an interrupt of the job is under way"
