@@ -290,23 +290,23 @@ def test_an_interrupt_that_is_cut_off_by_ctrl_c_leaves_the_connection_usable(pat
     connection.close()
 
 
-def test_a_cancel_that_comes_while_the_connection_is_opened_anew_does_not_lose_it(path):
+def test_a_cancel_that_comes_while_the_connection_is_opened_anew_does_not_lose_it(path, monkeypatch):
     connection = SQLite(path, journal_mode="delete").connect()
     other = apsw.Connection(str(path))
-    open_anew, on_busy = connection._open, connection._wait.on_busy
+    open_anew, on_busy = connection._open, LockWait.on_busy
 
     def cancelled_while_another_holds_the_lock():
         other.execute("BEGIN EXCLUSIVE")
         connection.interrupt()
         open_anew()
 
-    def goes_on_once_the_lock_is_free(attempts):
+    def goes_on_once_the_lock_is_free(wait, attempts):
         if other.in_transaction:
             other.execute("ROLLBACK")
-        return on_busy(attempts)
+        return on_busy(wait, attempts)
 
     connection._open = cancelled_while_another_holds_the_lock
-    connection._wait.on_busy = goes_on_once_the_lock_is_free
+    monkeypatch.setattr(LockWait, "on_busy", goes_on_once_the_lock_is_free)
     try:
         connection.execute(Query("PRAGMA cache_size = 100"))  # the next job must not see the interrupt
         assert connection.execute(Query("SELECT 1")).scalar() == 1
