@@ -8,6 +8,7 @@ import apsw
 import pytest
 
 from actors.databases import executor
+from actors.databases.sqlite.lock_wait import LockWait
 from supervisor import Query, QueryCancelled, QueryTimeout, ResultLost, SQLite
 from tests.conftest import eventually
 from tests.support.common import PATIENCE
