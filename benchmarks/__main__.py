@@ -17,6 +17,7 @@ from benchmarks import (
     points,
     reading,
     scans,
+    shell,
     starting,
     streaming,
     ticks,
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "read-under-write": reading.run,
     "write-log": write_log.run,
     "stream": streaming.run,
+    "shell": shell.run,
 }
 README = Path(__file__).with_name("README.md")
 WAITS = Path(__file__).with_name("overload.svg")

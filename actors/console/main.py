@@ -12,6 +12,7 @@ from typing import Any, Never
 __all__ = ["run"]
 
 _INTERRUPTED = 128 + 2  # the exit code in a shell of a program that SIGINT has ended
+_USAGE = ("querycrew [options] [DATABASE] [SQL]", "querycrew [options] DATABASE < FILE.sql", "querycrew demo")
 _BROKEN_PIPE = 128 + 13  # the same for SIGPIPE
 
 
@@ -24,16 +25,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: for `--help`, `--version`, wrong arguments, and SIGTERM or SIGHUP.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    is_demo = arguments[:1] == ["demo"]
+    parser = _demo_parser() if is_demo else _parser()
+    # Options may stand between DATABASE and SQL.
+    options = parser.parse_intermixed_args(arguments[1:] if is_demo else arguments)
     try:
         problem = _wrong_supervisor()
         if problem:
             return _fail(problem)
-        if options.command is None:
-            parser.print_help()
-            return 0
-        return _demo(options.seconds)
+        return _demo(options.seconds) if is_demo else _console(parser, options)
     except KeyboardInterrupt:
         print("querycrew: interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -54,22 +55,57 @@ def _demo(seconds: float) -> int:
         return _fail("; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
 
 
+def _console(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int:
+    """Run the SQL of the arguments or of standard input; without SQL, open a prompt."""
+    from actors.console.arguments import options_of
+
+    options = options_of(parsed)
+    if options.sql is None and sys.stdin is not None and sys.stdin.isatty():
+        from actors.console.repl import repl
+
+        return repl(options)
+    try:
+        text = options.sql if options.sql is not None else "" if sys.stdin is None else sys.stdin.read()
+    except UnicodeDecodeError as error:
+        return _fail(f"the SQL of standard input is not valid {error.encoding}")
+    if not text.strip():
+        if options.database is None:
+            parser.print_help()
+        return 0
+    from actors.console.shell import run_sql
+    from actors.console.signals import Signals
+
+    with Signals():
+        return run_sql(options, text)
+
+
 def _parser() -> argparse.ArgumentParser:
+    from actors.console.arguments import add_arguments
+
     parser = argparse.ArgumentParser(
         prog="querycrew",
+        allow_abbrev=False,
         description="A supervised crew of database workers: queries never block a program, and never go unanswered.",
+        epilog="`querycrew demo` shows a crew at work. A file with that name is written ./demo.",
+        usage="\n       ".join(_USAGE),
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="print the version and exit"
+    )
+    add_arguments(parser)
+    return parser
+
+
+def _demo_parser() -> argparse.ArgumentParser:
     about = (
         "Load the Unicode character database into a temporary SQLite file, run slow searches over it side by side, "
         "and kill a worker in the middle of its query."
     )
-    demo = commands.add_parser("demo", help="see a crew at work, and one of its workers die", description=about)
+    demo = argparse.ArgumentParser(prog="querycrew demo", description=about)
     demo.add_argument(
         "--seconds", type=_seconds, default=10.0, metavar="N", help="how long it may take at most (default: 10)"
     )
-    return parser
+    return demo
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,271 @@
+"""Commands: the lines of the prompt that are no Python, which are SQL and a few words."""
+
+import io
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TextIO
+
+from actors.console import tables
+from actors.console.completion import Names
+from actors.console.killing import Killer, NoSuchWorker
+from actors.console.problems import block
+from actors.console.progress import Progress
+from actors.console.runner import Runner, opened
+from actors.console.showing import say, show
+from actors.console.statements import first_word, is_complete, only_reads, split, without_comments
+from actors.console.visible import visible
+from supervisor import (
+    Query,
+    Result,
+    SessionClosed,
+    Status,
+    SupervisorRef,
+    TransactionBroken,
+    WorkerDied,
+)
+
+__all__ = ["HELP", "Commands"]
+
+HELP: Final = """\
+  select …          SQL just runs; `last` holds the rows that were shown
+  begin … commit    statements in between are one transaction
+  tables            the tables and views
+  schema [TABLE]    the SQL that made them
+  explain select …  how SQLite runs a query
+  status            the crew: its workers, its queue, its times
+  kill N            kill worker N, and see another one take its place
+  timer on|off      show how long each statement takes
+  help, quit
+
+  db.ask(Query("select …", (1,)))    Python, with every public name of querycrew
+  ask("select …", 1)                 the same, shorter
+  await db.ask(…, block=False)       `await` works here
+
+Ctrl-C cancels the statement that runs. Tab completes."""
+
+_SQL: Final = frozenset(
+    (
+        *("alter", "analyze", "attach", "begin", "commit", "create", "delete", "detach", "drop", "end"),
+        *("explain", "insert", "pragma", "reindex", "release", "replace", "rollback", "savepoint"),
+        *("select", "update", "vacuum", "values", "with"),
+    )
+)
+_ALONE: Final = frozenset(("analyze", "begin", "commit", "end", "reindex", "rollback", "vacuum"))
+"""The words that are a whole statement."""
+_PYTHON: Final = re.compile(r"\s*(?:[=,.:)\]]|[-+*/%&|^@<>!]=|is\b|in\b|if\b|and\b|or\b)")
+"""How a line of Python goes on behind a name."""
+_WITH: Final = re.compile(
+    r"with\s+(recursive\s|[\w\"`\[\]]+\s*(\([^)]*\)\s*)?as\s+(not\s+)?(materialized\s+)?\()", re.IGNORECASE
+)
+_TABLES: Final = r"""
+SELECT name, type, (SELECT group_concat(name, ', ') FROM pragma_table_info(schema.name)) AS columns
+FROM sqlite_schema AS schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY name"""
+_SCHEMA: Final = """
+SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (?1 IS NULL OR lower(tbl_name) = lower(?1) OR lower(name) =
+lower(?1)) ORDER BY tbl_name, type = 'table' DESC, name"""
+
+
+class Commands:
+    """Recognizes and runs the lines that are no Python.
+
+    Nothing that a line does ends the prompt, except `quit`: an error is shown as a block, and
+    Ctrl-C cancels the statement.
+    """
+
+    def __init__(
+        self, db: SupervisorRef, stream: TextIO, killer: Killer, namespace: dict[str, Any], *, most: int
+    ) -> None:
+        self.runner = Runner(db)
+        self.names = Names(db)
+        self._db = db
+        self._stream = stream
+        self._killer = killer
+        self._namespace = namespace
+        self._most = most
+        self._timed = False
+        self._commands: Mapping[str, Callable[[str], None]] = {
+            "status": self._status,
+            "tables": self._tables,
+            "schema": self._schema,
+            "explain": self._explain,
+            "timer": self._timer,
+            "kill": self._kill,
+            "help": self._help,
+            "quit": self._quit,
+            "exit": self._quit,
+        }
+
+    # --- recognizing ----------------------------------------------------------------------
+
+    def take(self, text: str) -> bool:
+        """Say whether a text is SQL or a command, and no Python.
+
+        A name that the user has defined is Python: after `status = 1`, `status` shows 1.
+        """
+        text = without_comments(text).removeprefix(".").strip()
+        word = first_word(text)
+        typed, behind = text[: len(word)], text[len(word) :]
+        if not word or typed in self._namespace or behind[:1].isidentifier() or behind[:1].isdigit():
+            return False
+        argument = behind.strip().rstrip(";").strip()
+        if word == "with":
+            return _WITH.match(text) is not None and not text.endswith(":")
+        if _is_python(behind):
+            return False
+        if typed in self._commands:
+            return bool(argument) == (word == "explain") or word in ("schema", "timer", "kill")
+        return word in _SQL and (bool(argument) or word in _ALONE)
+
+    def is_complete(self, text: str) -> bool:
+        """Say whether a text that `take` takes can run, or goes on in the next line."""
+        return not text.endswith("\\") and is_complete(text)
+
+    # --- running --------------------------------------------------------------------------
+
+    def run(self, text: str) -> None:
+        """Run a text that `take` takes; show its rows, or its error.
+
+        Raises:
+            SystemExit: the command was `quit`.
+        """
+        text = without_comments(text.replace("\\\n", "\n")).removeprefix(".").strip()
+        started = time.monotonic()
+        word = first_word(text)
+        try:
+            command = self._commands.get(word)
+            if (
+                command is None
+                or not text.startswith(word)
+                or (word == "explain" and re.match(r"explain\s+query\b", text, re.IGNORECASE))
+            ):
+                self._sql(text)
+            else:
+                command(text[len(word) :].strip().rstrip(";").strip())
+        except KeyboardInterrupt:
+            self._stream.write("\n")
+            say(self._stream, f"cancelled after {time.monotonic() - started:.1f} s")
+            self._end_transaction()
+        except NoSuchWorker as error:
+            say(self._stream, str(error), style="red")
+        except Exception as error:  # noqa: BLE001  # a prompt shows every error, and goes on
+            block(self._stream, error, text)
+            if isinstance(error, (SessionClosed, TransactionBroken, WorkerDied)):
+                self._end_transaction()
+
+    def show_error(self, error: BaseException) -> None:
+        """Show an error of the crew that a line of Python has raised."""
+        block(self._stream, error, _sql_of(error))
+
+    def show(self, result: Result) -> None:
+        """Show a result that a line of Python has given."""
+        show(result, self._stream, Progress(self._stream, on=False), self._most)
+
+    def table_of(self, result: Result) -> str:
+        """Return a result as a table for the terminal, with its codes for colours."""
+        text = io.StringIO()
+        text.isatty = self._stream.isatty  # type: ignore[method-assign]  # so that it has colours
+        show(result, text, Progress(text, on=False), self._most)
+        return text.getvalue().rstrip("\n")
+
+    def first_words(self, beginning: str) -> list[str]:
+        """Return the words that begin a line which is no Python, in the case of the beginning."""
+        words = sorted({*self._commands, *_SQL})
+        upper = beginning[:1].isupper()
+        return [word.upper() if upper else word for word in words if word.startswith(beginning.lower())]
+
+    def close(self) -> None:
+        """Roll back the transaction that is open, and say so."""
+        self._end_transaction()
+
+    def _end_transaction(self) -> None:
+        if self.runner.close():
+            say(self._stream, "the transaction was rolled back")
+
+    def _sql(self, text: str) -> None:
+        statements = list(split(text))
+        for statement in statements:
+            with (
+                Progress(self._stream, timed=self._timed) as progress,
+                opened(self.runner.run(statement.sql)) as answer,
+            ):
+                last = show(answer, self._stream, progress, self._most)
+            self._namespace["last"] = last
+            if not only_reads(statement.sql):
+                self.names.forget()
+                if not last.columns and not last.rowcount:
+                    say(self._stream, f"done, {progress.seconds:.3f} s" if self._timed else "done")
+            if hint := self.runner.hint(statement.sql):
+                say(self._stream, hint)
+
+    def _status(self, argument: str) -> None:
+        del argument
+        self._stream.write(f"{_visible_lines(str(self._db.ask(Status())))}\n")
+
+    def _tables(self, argument: str) -> None:
+        del argument
+        result = self._db.ask(Query(_TABLES))
+        if result:
+            tables.print_rows(self._stream, result.columns, result.rows)
+        else:
+            say(self._stream, "there is no table")
+
+    def _schema(self, argument: str) -> None:
+        name = argument.strip("\"'`[]") or None
+        result = self._db.ask(Query(_SCHEMA, (name,)))
+        for (sql,) in result.rows:
+            self._stream.write(f"{_visible_lines(sql)};\n")
+        if not result:
+            say(self._stream, f"there is no table {visible(name)}" if name else "there is no table")
+
+    def _explain(self, argument: str) -> None:
+        plan = self._db.ask(Query(f"EXPLAIN QUERY PLAN {argument}"))
+        depth = {0: 0}
+        for id_, parent, _, detail in plan.rows:
+            depth[id_] = depth.get(parent, 0) + 1
+            self._stream.write(f"{'   ' * (depth[id_] - 1)}└─ {visible(detail)}\n")
+        if not plan:
+            say(self._stream, "SQLite has no plan for this statement")
+
+    def _timer(self, argument: str) -> None:
+        if argument not in ("on", "off"):
+            say(self._stream, f"the timer is {'on' if self._timed else 'off'}: write `timer on` or `timer off`")
+            return
+        self._timed = argument == "on"
+
+    def _kill(self, argument: str) -> None:
+        if not argument.isdecimal():
+            ids = ", ".join(str(worker.id) for worker in self._db.ask(Status()).workers)
+            say(self._stream, f"write `kill N`; the workers are: {ids}")
+            return
+        self._stream.write(self._killer.kill(self._db, int(argument)) + "\n")
+        if "':memory:'" in self._db.ask(Status()).database:
+            say(self._stream, "a database in memory ends with its worker: this one is empty now")
+        self.names.forget()
+
+    def _help(self, argument: str) -> None:
+        del argument
+        self._stream.write(HELP + "\n")
+
+    def _quit(self, argument: str) -> None:
+        del argument
+        raise SystemExit
+
+
+def _is_python(behind: str) -> bool:
+    return _PYTHON.match(behind) is not None
+
+
+def _visible_lines(text: str) -> str:
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def _sql_of(error: BaseException) -> str | None:
+    """Return the SQL of the request that failed, if the traceback of the error holds it."""
+    trace, found = error.__traceback__, None
+    while trace is not None:
+        request = trace.tb_frame.f_locals.get("message")
+        if isinstance(request, Query):
+            found = request.sql
+        trace = trace.tb_next
+    return found

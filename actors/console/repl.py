@@ -1,0 +1,92 @@
+"""`querycrew [DATABASE]`: a prompt for Python and SQL."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pykka
+
+import supervisor
+from actors.console import tables
+from actors.console.arguments import Options, open_crew
+from actors.console.commands import Commands
+from actors.console.killing import Killer
+from actors.console.problems import one_line
+from actors.console.signals import Signals
+from supervisor import Query, QuerycrewError, Supervisor, SupervisorRef
+
+__all__ = ["repl"]
+
+
+def repl(options: Options) -> int:
+    """Open the database and a prompt; return the exit code after `quit` or the end of the input."""
+    with Killer() as killer:
+        try:
+            db = open_crew(options)
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            print(f"querycrew: error: {one_line(error)}", file=sys.stderr)
+            return 1
+        with Signals(), db:
+            try:
+                db.wait(timeout=30)
+            except (QuerycrewError, pykka.Timeout) as error:
+                print(f"querycrew: error: {one_line(error)}", file=sys.stderr)
+                return 1
+            namespace = _namespace(db)
+            commands = Commands(db, sys.stdout, killer, namespace, most=options.rows)
+            try:
+                _prompt()(commands, namespace, _banner(options, db), _name(options))
+            finally:
+                commands.close()
+    return 0
+
+
+def _prompt() -> Callable[[Commands, dict[str, Any], str, str], None]:
+    """Return the prompt of IPython, or that of the standard library where IPython is missing."""
+    try:
+        from actors.console import ipython_prompt
+    except ImportError:
+        from actors.console import plain_prompt
+
+        return plain_prompt.prompt
+    return ipython_prompt.prompt
+
+
+def _namespace(db: SupervisorRef) -> dict[str, Any]:
+    """Return the names that a line of Python finds."""
+
+    def ask(request: Any, *params: Any, **options: Any) -> Any:
+        """Ask the crew: a request, or SQL with its parameters."""
+        return db.ask(Query(request, params) if isinstance(request, str) else request, **options)
+
+    public: Iterable[str] = supervisor.__all__
+    names = {name: getattr(supervisor, name) for name in public}
+    return {**names, "Supervisor": Supervisor, "db": db, "ask": ask, "__name__": "__console__", "__doc__": None}
+
+
+def _banner(options: Options, db: SupervisorRef) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        name = f"querycrew {version('querycrew')}"
+    except PackageNotFoundError:
+        name = "querycrew"
+    status = db.ask(supervisor.Status())
+    where = "a database in memory, which ends with this program" if options.in_memory else options.database or ""
+    crew = tables.in_words(status.size, "worker")
+    mode = ", readonly" if options.readonly else ""
+    lines = [f"{name}: {where}{mode}, {crew}", "SQL and Python run here; `help` tells more, `quit` ends."]
+    lines += [f"warning: {warning}" for warning in status.warnings]
+    if not tables.HAS_RICH:
+        lines.append(tables.MISSING)
+    return "\n".join(lines)
+
+
+def _name(options: Options) -> str:
+    """Return the word before the prompt."""
+    if options.in_memory or options.database is None:
+        return "memory"
+    base = os.path.basename(options.database.partition("?")[0]) or "db"
+    name = os.path.splitext(base)[0]
+    return "".join(char for char in name if char.isprintable())[:24]
