@@ -1,4 +1,4 @@
-"""python -m tests.stress.chaos: a run, its figures, and 1 if anything is broken."""
+"""python -m tests.stress.chaos: a run, its figures, and exit code 1 if an invariant is broken."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from tests.stress.chaos.files import File
 from tests.stress.chaos.run import run
 
 _KINDS = ("scripted", "sqlite", "children")
-_SLOW_TO_START = 150  # times as long as a thread takes: a child that is killed too early serves nobody
+_SLOW_TO_START = 150  # times the start of a thread: a child that is killed too early answers no job
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The callers of the chaos run: each asks in its own way, and keeps a tally of what came back."""
+"""The callers of the chaos run: each asks in its own way, and counts its outcomes."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ _EXPECTED = (WorkerDied, DatabaseUnavailable)
 
 
 class Told(threading.local):
-    """Where replies are kept that a caller does not get to see."""
+    """The replies of a thread that its caller does not see."""
 
     replies: list[Reply[Any]] | None = None
 
@@ -29,7 +29,7 @@ told = Told()
 
 
 class Tally:
-    """What one caller asks, and what came back."""
+    """The requests of one caller, and their outcomes."""
 
     def __init__(self, database: Any, numbers: range, patience: float) -> None:
         self.database = database
@@ -41,16 +41,16 @@ class Tally:
         self.acknowledged: set[int] = set()
         self.callbacks_missed = 0
         self.denied: set[int] = set()
-        """Of which it was said that they have not taken effect."""
+        """The numbers of statements with the outcome `executed=False`."""
         self.cancelled: set[int] = set()
-        """Of which `cancel` has said that it takes effect."""
+        """The numbers of jobs whose `cancel` returned True."""
         self.given_up: list[tuple[int, Reply[Any]]] = []
         self.lateness: list[float] = []
         """Seconds from each deadline until the answer."""
         self._seen_unavailable = 0
 
     def windows(self, ref: SupervisorRef, size: int) -> Iterator[list[int]]:
-        """Yield the numbers to ask together, and wait between two windows while the crew is suspended."""
+        """Yield windows of numbers to ask together; wait between two while the crew is suspended."""
         numbers = iter(self.numbers)
         while window := list(islice(numbers, size)):
             yield window
@@ -59,7 +59,7 @@ class Tally:
                 eventually(lambda: ref.ask(Status()).state == "up", self.patience)
 
     def note(self, number: int, get: Callable[[], Any], *expected: type[BaseException]) -> None:
-        """Take note of what `get` returns or raises."""
+        """Note the value or the error of `get`."""
         try:
             result = get()
         except Exception as error:
@@ -120,7 +120,7 @@ def by_telling(ref: SupervisorRef, tally: Tally) -> None:
 
 
 def from_callbacks(ref: SupervisorRef, tally: Tally) -> None:
-    """Ask every second number from the callback of the one before."""
+    """Ask every second number from the callback of the number before."""
     for window in tally.windows(ref, 64):
         called: list[int] = []
         following: list[tuple[int, Reply[Any]]] = []
@@ -135,7 +135,9 @@ def from_callbacks(ref: SupervisorRef, tally: Tally) -> None:
         for number, reply in replies:
             tally.wait_for(number, reply)
         wanted = len(window) // 2
-        # Waiters are released first: the last callback may still run. A kill that hits one ends it.
+        # Waiters are released before the callbacks, so the last callback may still run. A kill ends
+        # the
+        # callback that it hits.
         eventually(lambda called=called, wanted=wanted: len(called) == wanted, 0.2)
         tally.callbacks_missed += wanted - len(following)
         if len(called) != len(set(called)):
@@ -180,4 +182,4 @@ CALLERS = (
     *(with_deadlines, with_second_thoughts, on_a_loop_with_time_limits),
 )
 TALKERS = (in_transactions, by_streams)
-"""Callers for a database that takes transactions and streams."""
+"""Callers for a database that supports transactions and streams."""

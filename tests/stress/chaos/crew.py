@@ -1,4 +1,4 @@
-"""The crew of a chaos run: the real one, which also counts, measures, and can be aimed at."""
+"""The crew of a chaos run: a real crew that also counts, measures, and shows its workers."""
 
 import threading
 import time
@@ -46,14 +46,15 @@ class ChaosWorker(Worker):
         super().on_start()
 
     def on_gone(self, cause: BaseException | None) -> None:
-        # Its thread's number may soon be another's: whoever aims has to know that it is gone.
+        # Another thread may soon get this thread's number, so the killer must not aim at it any
+        # more.
         with self.aiming:
             self.targets.pop(threading.get_ident(), None)
         super().on_gone(cause)
 
 
 class ChaosSupervisor(Supervisor):
-    """A supervisor that measures from each death notice until the replacement is up."""
+    """A supervisor that measures the time from each death notice until the replacement is up."""
 
     worker_class = ChaosWorker
 
@@ -62,7 +63,7 @@ class ChaosSupervisor(Supervisor):
         self.recoveries: list[float] = []
         self.hard_recoveries: list[float] = []
         self._heard: dict[tuple[type, int], float] = {}
-        # By the slot's id: since when it is vacant, and whether opening has failed since.
+        # By the slot's id: the time since which it is vacant, and whether opening has failed since.
         self._vacant: dict[int, float] = {}
         self._hard: set[int] = set()
 

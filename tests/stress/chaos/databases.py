@@ -1,4 +1,4 @@
-"""The scripted database: it writes down which statement ran where, and breaks when the killer wants it."""
+"""The scripted database: it notes the statements that ran, and breaks when the killer wants it."""
 
 import threading
 from asyncio import CancelledError
@@ -25,23 +25,23 @@ class StatementFailed(Exception):
 
 
 class StatementInterrupted(Exception):
-    """A statement has heeded its interrupt."""
+    """A statement that its interrupt ended."""
 
 
 class Scripted:
-    """A database without a database: the cheapest there is, so that the crew is what is tried."""
+    """A database without data. It is very quick, so the run tests the crew."""
 
     name = "chaos"
     max_size = None
     checkouts = False
-    """Whether it takes transactions and streams."""
+    """Whether the database supports transactions and streams."""
 
     def __init__(self) -> None:
         self.doomed: deque[int] = deque()
-        """For the next statements: how each breaks its worker."""
+        """The ways in which the next statements break their workers."""
         self.doomed_openings: deque[int] = deque()
-        """For the next openings: how each fails."""
-        # One list a connection, which only its own thread appends to.
+        """The ways in which the next openings fail."""
+        # One list for each connection. Only the connection's thread appends to it.
         self._ran: list[list[int]] = []
 
     def __str__(self) -> str:
@@ -56,7 +56,10 @@ class Scripted:
         return NumberedConnection(self.doomed, ran)
 
     def doom(self, ref: SupervisorRef, random: Random) -> bool:
-        """Let the next statement break its worker. One at a time: if nobody meets it, all would come at once."""
+        """Let the next statement break its worker, unless an earlier order still waits.
+
+        With more orders, the breaks would come all together after a quiet period.
+        """
         if self.doomed:
             return False
         self.doomed.append(random.randrange(len(_ENDINGS) + 1))
@@ -90,7 +93,7 @@ class Scripted:
         return number % 50 == 49
 
     def ran(self) -> list[int]:
-        """Return the number of every statement that was started, as often as it was."""
+        """Return the number of every started statement, once for each start."""
         return [number for ran in self._ran for number in ran]
 
     def twice(self) -> int:
@@ -98,21 +101,22 @@ class Scripted:
         return sum(count > 1 for count in Counter(self.ran()).values())
 
     def never_ran(self, acknowledged: set[int]) -> list[str]:
-        """Say which statements were answered, and have not run."""
+        """Return the statements that were answered and have not run."""
         return [f"{number} was answered and never ran" for number in acknowledged.difference(self.ran())]
 
     def not_undone(self, denied: set[int]) -> list[str]:
-        """Say which statements have taken effect, though their callers were told that they have not."""
+        """Return the statements that took effect in spite of the outcome `executed=False`."""
         return []
 
 
 class NumberedConnection:
-    """A connection of somebody's own: it can do no more than what it has to."""
+    """A connection that a user wrote, with the required methods only."""
 
     def __init__(self, doomed: deque[int], ran: list[int]) -> None:
         self._doomed = doomed
         self._ran = ran
-        # Not an event: a thread that is killed in the middle of setting one leaves it locked.
+        # An event is no choice here: a thread that is killed while it sets an event leaves it
+        # locked.
         self._interrupted = False
 
     def execute(self, request: Request) -> Result:
@@ -145,7 +149,7 @@ class NumberedConnection:
 
 
 def wait(seconds: float) -> None:
-    """Wait, in a way that a kill does not hurt."""
+    """Wait in a way that is safe if the thread is killed."""
     gate = threading.Lock()
     gate.acquire()
     gate.acquire(timeout=seconds)

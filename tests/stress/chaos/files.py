@@ -1,4 +1,4 @@
-"""A real file of SQLite, as users get it: readers and a writer, on threads or in children."""
+"""A real file of SQLite, with readers and a writer, on threads or in children."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from actors.values.result import Result
 from supervisor import ChildProcess, SQLite, Status, SupervisorRef
 from tests.stress.chaos.databases import GRACE, wait
 
-# Takes some milliseconds.
+# This statement takes some milliseconds.
 _COUNTING = (
     "FROM (WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 30000) "
     "SELECT max(i) AS largest FROM n) WHERE largest > 0"
@@ -24,7 +24,7 @@ class File:
     """A file in which one statement of twenty writes its number."""
 
     checkouts = True
-    """Whether it takes transactions and streams."""
+    """Whether the database supports transactions and streams."""
 
     def __init__(self, path: Path, *, in_children: bool) -> None:
         self._path = path
@@ -34,10 +34,10 @@ class File:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE written(number INTEGER)")
 
-    # --- what the killer does -------------------------------------------------------------
+    # --- acts of the killer ---------------------------------------------------------------
 
     def doom(self, ref: SupervisorRef, random: Random) -> bool:
-        """End a worker from inside of a job, or kill a child."""
+        """End a worker inside of a job, or kill a child."""
         if not self._in_children or random.random() < 0.3:
             return not ref.ask(Call(_end_it, readonly=random.random() < 0.5), block=False).done()
         children = [worker.pid for worker in ref.ask(Status()).workers if worker.pid is not None]
@@ -47,11 +47,11 @@ class File:
         return bool(children)
 
     def doom_opening(self, random: Random) -> bool:
-        """Do nothing: the scripted database does that."""
+        """Do nothing. Only the scripted database supports this act."""
         return False
 
     def spare(self) -> None:
-        """Do nothing: nothing is doomed beforehand."""
+        """Do nothing, since no break is ordered beforehand."""
 
     # --- statements -----------------------------------------------------------------------
 
@@ -76,10 +76,10 @@ class File:
         return Call(_pause, number, readonly=True, timeout=timeout)
 
     def must_fail(self, number: int) -> bool:
-        """Say whether the statement of this number fails."""
+        """Return whether the statement of this number fails."""
         return number % 50 == 49
 
-    # --- what is in the file --------------------------------------------------------------
+    # --- the rows of the file -------------------------------------------------------------
 
     def written(self) -> list[int]:
         """Return the numbers in the file."""
@@ -92,7 +92,7 @@ class File:
         return len(written) - len(set(written))
 
     def never_ran(self, acknowledged: set[int]) -> list[str]:
-        """Say which writes were answered, and are not there."""
+        """Return the writes that were answered and are not in the file."""
         with closing(sqlite3.connect(self._path)) as connection:
             checked = connection.execute("PRAGMA integrity_check").fetchone()[0]
         missing = {number for number in acknowledged if writes(number)}.difference(self.written())
@@ -100,12 +100,12 @@ class File:
         return wrong if checked == "ok" else [*wrong, checked]
 
     def not_undone(self, denied: set[int]) -> list[str]:
-        """Say which statements have taken effect, though their callers were told that they have not."""
+        """Return the statements that took effect in spite of the outcome `executed=False`."""
         return [f"{number} is there, and was said to be undone" for number in denied.intersection(self.written())]
 
 
 def writes(number: int) -> bool:
-    """Say whether the statement of this number writes."""
+    """Return whether the statement of this number writes."""
     return number % 20 == 0
 
 

@@ -1,4 +1,4 @@
-"""What a chaos run has found, and whether that is broken."""
+"""The findings of a chaos run, and its broken invariants."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from tests.stress.chaos.callers import Tally
 
 @dataclass(kw_only=True)
 class Findings:
-    """What a run has shown."""
+    """The figures of a run."""
 
     asks: int
     seconds: float
@@ -18,23 +18,23 @@ class Findings:
     restarts: int
     full_size: bool
     miscounted: int
-    """By how much the counters do not add up: a kill may hit as it counts."""
+    """The error in the sum of the counters. A kill may hit a thread as it counts."""
     kept: int
     """Deadlines and interrupts that outlive their jobs."""
     leaks: list[str]
     recoveries: list[float]
-    """Seconds from a worker's death notice until its replacement was up, where that could open the database."""
+    """Seconds from a worker's death notice until its replacement was up, if no opening failed."""
     hard_recoveries: list[float]
-    """The same, where the database could not be opened at first."""
+    """The same seconds, if an opening of the database failed first."""
     unanswered: int = 0
     callbacks_missed: int = 0
     lateness: list[float] = field(default_factory=list)
-    """Seconds from each deadline until the answer, where it came later."""
+    """Seconds from each deadline until an answer that came later."""
     outcomes: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
 
     def add(self, tally: Tally) -> None:
-        """Add what one caller has seen."""
+        """Add the outcomes of one caller."""
         self.unanswered += tally.unanswered
         self.callbacks_missed += tally.callbacks_missed
         self.outcomes += tally.outcomes
@@ -49,7 +49,7 @@ class Findings:
             "answered twice": self.answered_twice == 0,
             "ran twice": self.ran_twice == 0,
             "unexpected": not self.unexpected,
-            # A kill that hits a callback ends that callback, and no other.
+            # A kill that hits a callback ends only this callback.
             "callbacks missed": self.callbacks_missed <= self.kills["interrupt"],
             "miscounted": abs(self.miscounted) <= self.kills["interrupt"],
             "kept": self.kept == 0,

@@ -1,4 +1,4 @@
-"""Callers that do not wait for ever: with deadlines, with second thoughts, on an event loop with time limits."""
+"""Callers that give up: with deadlines, with cancels, and with time limits of an event loop."""
 
 import asyncio
 import time
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _WINDOW = 16
 _TIMEOUTS = (0.0, 0.001, 0.01, 0.03, 5.0)
-_LASTING = 0.05  # of the statements, last so long that deadlines and cancels meet them while they run
-_DEAF = 0.004  # of the statements, ignore their interrupt
+_LASTING = 0.05  # the part of the statements that still run when deadlines and cancels come
+_DEAF = 0.004  # the part of the statements that ignore their interrupt
 
 
 def some_request(tally: "Tally", number: int, chance: Random, timeout: float | None = None) -> Any:
@@ -45,7 +45,7 @@ def _measure(tally: "Tally", reply: "Reply[Any]", deadline: float) -> None:
 
 
 def with_second_thoughts(ref: "SupervisorRef", tally: "Tally") -> None:
-    """Cancel half of all, some before they are started, some while they run, some when they are done."""
+    """Cancel half of all jobs: before they begin, while they run, or after their end."""
     chance = Random(tally.numbers.start)
     for window in tally.windows(ref, _WINDOW):
         replies = [(number, ref.ask(some_request(tally, number, chance), block=False)) for number in window]
@@ -80,7 +80,7 @@ async def _on_a_loop_with_time_limits(ref: "SupervisorRef", tally: "Tally") -> N
 
     for window in tally.windows(ref, _WINDOW):
         await asyncio.gather(*(ask(number) for number in window))
-        # Whoever gave up has cancelled the job: its reply is settled all the same.
+        # A task that gave up has cancelled its job. The reply is settled nevertheless.
         while tally.given_up:
             number, reply = tally.given_up.pop()
             try:

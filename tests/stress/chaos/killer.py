@@ -1,4 +1,4 @@
-"""The killer: ends workers in every way there is."""
+"""The killer: it ends workers in every possible way."""
 
 import ctypes
 import logging
@@ -18,7 +18,7 @@ LOGGERS = (*(f"querycrew.{name}" for name in ("supervisor", "worker", "reply", "
 
 
 class Killer(threading.Thread):
-    """Kills workers, in every way, until it is told to stop."""
+    """Kill workers in every possible way until `enough` is set."""
 
     def __init__(self, random: Random, ref: SupervisorRef, database: Any, pause: float) -> None:
         super().__init__(name="chaos-killer", daemon=True)
@@ -36,7 +36,10 @@ class Killer(threading.Thread):
             self.kills[way.__name__.strip("_")] += way()
 
     def _interrupt(self) -> bool:
-        """Raise in the middle of whatever a worker does. Once in its life: a second one may hit its very end."""
+        """Raise an exception at a random moment of a worker, and never twice in the same worker.
+
+        A second exception might hit the end of the worker.
+        """
         with ChaosWorker.aiming:
             idents = list(ChaosWorker.targets)
             if not idents:
@@ -61,7 +64,7 @@ class Killer(threading.Thread):
 
 
 def be_rude(random: Random) -> None:
-    """Let everything be logged, to a filter that raises now and then and lets nothing through."""
+    """Log all events to a filter that sometimes raises and lets no record pass."""
 
     def rude(record: logging.LogRecord) -> bool:
         if random.random() < 0.01:

@@ -1,4 +1,4 @@
-"""One chaos run: start everything, let it happen, and look at what is left."""
+"""One chaos run: start the crew, run callers and killer, and check the end state."""
 
 import gc
 import logging
@@ -30,12 +30,12 @@ _POLICY = RestartPolicy(
 def run(
     asks: int, seed: int, database: Any, *, workers: int = 4, pause: float = 0.002, patience: float = 60.0
 ) -> Findings:
-    """Let the callers ask while the killer kills; return what was found.
+    """Let the callers ask while the killer kills, and return the findings.
 
     Args:
-        asks: how many, all callers together.
-        seed: of what the killer decides; the threads' timing is nobody's.
-        database: `Scripted`, or a `File`.
+        asks: the number of requests of all callers together.
+        seed: the seed of the killer's choices; the timing of threads has no seed.
+        database: a `Scripted`, or a `File`.
         workers: the size of the crew.
         pause: seconds between two kills, on average.
         patience: seconds after which an answer counts as missing.
@@ -52,7 +52,7 @@ def run(
         seconds = _let_it_happen(ref, callers, tallies, killer)
         database.spare()
         full_size = eventually(lambda: _is_full(ref, workers), 20)
-        eventually(lambda: not _kept(ref), 10)  # the deadline of a job that was cancelled is forgotten as it passes
+        eventually(lambda: not _kept(ref), 10)  # the timers keep the deadline of a cancelled job until it passes
         status, kept = ref.ask(Status()), _kept(ref)
         stopped = _stop(ref, patience)
     recoveries, hard_recoveries = supervisor.recoveries, supervisor.hard_recoveries
@@ -79,7 +79,7 @@ def run(
 
 
 def _let_it_happen(ref: SupervisorRef, callers: Any, tallies: list[Tally], killer: Killer) -> float:
-    """Run all callers to their end, and the killer meanwhile; return the seconds that took."""
+    """Run all callers to their end beside the killer, and return the seconds of the run."""
     threads = [
         threading.Thread(target=caller, args=(ref, tally), name=caller.__name__, daemon=True)
         for caller, tally in zip(callers, tallies, strict=True)
@@ -97,7 +97,7 @@ def _let_it_happen(ref: SupervisorRef, callers: Any, tallies: list[Tally], kille
 
 @contextmanager
 def _hooks() -> Iterator[None]:
-    """Count the answers of replies, and be silent about threads that are killed after their last act."""
+    """Count the answers of replies, and silence threads that are killed after their last act."""
     CountingReply.answered_twice.clear()
     actors.ref.Reply = CountingReply  # type: ignore[misc]
     hooks = threading.excepthook, sys.unraisablehook
@@ -117,7 +117,7 @@ def _hooks() -> Iterator[None]:
 
 
 def _miscounted(status: CrewStatus) -> int:
-    """Return by how much the counters do not add up."""
+    """Return the error in the sum of the counters."""
     ends = (status.answered, status.failed, status.died, status.rejected, status.cancelled, status.timed_out)
     return status.submitted - sum(ends) - status.shed - status.queued - status.running
 

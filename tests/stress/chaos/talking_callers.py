@@ -15,7 +15,7 @@ _AWAY = "INSERT INTO written VALUES (?)"
 
 
 def in_transactions(ref: "SupervisorRef", tally: "Tally") -> None:
-    """Write the numbers of a window in one transaction; every third one is rolled back."""
+    """Write the numbers of a window in one transaction; roll every third transaction back."""
     for count, window in enumerate(tally.windows(ref, 4)):
         numbers = [number for number in window if writes(number)]
         keeps = count % 3 > 0

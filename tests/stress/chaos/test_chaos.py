@@ -1,4 +1,4 @@
-"""A short chaos run: whatever is killed, every ask is answered once, and nothing runs twice or is left behind."""
+"""A short chaos run: in spite of kills, every request is answered once, and no job runs twice."""
 
 import subprocess
 import sys
@@ -13,10 +13,10 @@ from tests.stress.chaos.files import File
 from tests.stress.chaos.run import run
 
 _ASKS = 16_000
-_PAUSE = 0.0005  # seconds between two kills: more than a test needs, so that some hit every time
+_PAUSE = 0.0005  # seconds between two kills: short, so that some kills hit in every run
 
 
-def test_nothing_is_lost_and_nothing_runs_twice_whatever_is_killed():
+def test_no_job_is_lost_and_none_runs_twice_in_spite_of_kills():
     findings = run(_ASKS, 1, Scripted(), pause=_PAUSE)
     assert not findings.broken, findings.table()
     assert min(findings.outcomes[name] for name in ("answered", "QueryTimeout", "QueryCancelled")) > 0
@@ -24,14 +24,14 @@ def test_nothing_is_lost_and_nothing_runs_twice_whatever_is_killed():
     assert min(findings.kills[way] for way in ("interrupt", "stop", "doom")) > 0
 
 
-def test_nothing_is_lost_on_a_real_file_with_readers_and_a_writer(path):
+def test_no_job_is_lost_on_a_real_file_with_readers_and_a_writer(path):
     findings = run(_ASKS // 4, 1, File(path, in_children=False), pause=_PAUSE)
     assert not findings.broken, findings.table()
     assert min(findings.outcomes[name] for name in ("answered", "committed", "streamed")) > 0
     assert findings.restarts > 0
 
 
-def test_nothing_is_lost_on_a_real_file_in_children(path):
+def test_no_job_is_lost_on_a_real_file_in_children(path):
     findings = run(_ASKS // 4, 1, File(path, in_children=True), workers=2, pause=0.1)
     assert not findings.broken, findings.table()
     assert min(findings.outcomes[name] for name in ("answered", "committed", "streamed")) > 0
@@ -92,7 +92,7 @@ def test_an_interrupt_that_outlives_its_job_is_found(monkeypatch):
     assert "kept" in run(_ASKS // 4, 1, Scripted(), patience=1.0).broken
 
 
-def test_the_command_prints_a_table_and_ends_with_0_if_nothing_is_broken():
+def test_the_command_prints_a_table_and_ends_with_0_if_all_invariants_hold():
     command = [sys.executable, "-m", "tests.stress.chaos", "--asks", "2000", "--seed", "2", "--database", "sqlite"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stdout + done.stderr
