@@ -1,12 +1,12 @@
-"""A storm of cancels against short jobs: no wrong job is ever interrupted, and each error tells the truth.
+"""A storm of cancels against short jobs: no wrong job is interrupted, and each error is true.
 
     python -m tests.stress.test_cancel_stress --cancels 1000000 --database sqlite
     python -m tests.stress.test_cancel_stress --cancels 1000000 --database fake
     python -m tests.stress.test_cancel_stress --deadlines 10000 --database sqlite
 
-Every job has a number. One that was not cancelled has to give that number back, whatever happens to its
-neighbours; one that was cancelled gives `QueryCancelled`, or its number if `cancel` has said False.
-"""
+Every job has a number. A job that was not cancelled must answer with its number, even if its
+neighbours are cancelled. A cancelled job ends with `QueryCancelled`. If `cancel` returned False,
+the job may also answer with its number."""
 
 import argparse
 import sys
@@ -40,7 +40,7 @@ from tests.support.common import switching_often
 from tests.support.fakes import FakeConnection, FakeDatabase
 
 PATIENCE = 60.0  # seconds after which an answer counts as missing
-PATIENT = RestartPolicy(grace=PATIENCE)  # on a busy machine nobody shall be given up for being slow
+PATIENT = RestartPolicy(grace=PATIENCE)  # on a busy machine, a slow worker must not be given up
 
 SHORT = "SELECT ?"
 LONGER = (
@@ -52,11 +52,11 @@ RUNAWAY = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELE
 
 
 class Interrupted(Exception):
-    """A statement has heeded its interrupt."""
+    """A statement that its interrupt ended."""
 
 
 class HeedfulConnection(FakeConnection):
-    """Runs short statements that can be interrupted; like SQLite's, not before their first step."""
+    """A connection whose short statements end at an interrupt, but not before their first step."""
 
     def execute(self, request: Query) -> Result:
         self.interrupted.clear()
@@ -69,14 +69,14 @@ class HeedfulConnection(FakeConnection):
 
 
 class HeedfulDatabase(FakeDatabase):
-    """A database whose statements heed their interrupts."""
+    """A database whose statements end at an interrupt."""
 
     def connect(self) -> HeedfulConnection:
         return HeedfulConnection(self)
 
 
 class Storm:
-    """What several callers ask, cancel, and get."""
+    """Several callers, with their requests, cancels and outcomes."""
 
     def __init__(self, ref: SupervisorRef, seed: int) -> None:
         self.ref = ref
@@ -84,12 +84,12 @@ class Storm:
         self.numbers = count()
         self.wrong: list[str] = []
         self.counts: Counter[str] = Counter()
-        # Numbers that were to be written: what their callers were told of that.
+        # The `executed` of each number that a statement writes, as its caller got it.
         self.written: dict[int, bool | None] = {}
         self._lock = threading.Lock()
 
     def run(self, caller: Callable[[int, Random], None], number: int, *, callers: int = 3) -> "Storm":
-        """Let each caller do its part of `number`."""
+        """Let each caller do its part of `number` repetitions."""
 
         def work(index: int) -> None:
             try:
@@ -98,7 +98,7 @@ class Storm:
                 self.wrong.append(f"a caller got {error!r}")
 
         threads = [threading.Thread(target=work, args=(index,)) for index in range(callers)]
-        with switching_often():  # otherwise a caller has cancelled before any worker has begun
+        with switching_often():  # otherwise a caller cancels before any worker has begun
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -112,11 +112,11 @@ class Storm:
     # --- cancels --------------------------------------------------------------------------
 
     def cancel(self, cancels: int, chance: Random) -> None:
-        """Cancel so many jobs of a stream of short ones, at any moment of their lives."""
+        """Cancel jobs in a stream of short jobs, at any moment of their lives."""
         tally: Counter[str] = Counter()
         while tally["cancels"] < cancels:
             asked = [self.ask(self.some_statement(chance)) for _ in range(chance.randrange(2, 9))]
-            if chance.random() < 0.7:  # some have run by then, and one or other is running
+            if chance.random() < 0.7:  # so some jobs have ended by then, and some are running
                 _, _, first = asked[chance.randrange(2)]
                 first.exception(PATIENCE)
             doomed = chance.sample(asked, chance.randrange(1, len(asked)))
@@ -131,7 +131,14 @@ class Storm:
         return chance.choice((SHORT, SHORT, LONGER, LONGER, LONGER, WRITE))
 
     def check(self, number: int, sql: str, reply: Reply[Result], said: bool | None) -> str:
-        """Check the answer to one job; `said` is what cancelling it has said, if it was. Return what it was."""
+        """Check the answer of one job, and return its kind.
+
+        Args:
+            number: the number of the job.
+            sql: the statement of the job.
+            reply: the reply of the job.
+            said: the value that `cancel` returned, or None without a cancel.
+        """
         error = reply.exception(PATIENCE)
         executed = True
         if error is None:
@@ -152,7 +159,7 @@ class Storm:
         return what
 
     def check_written(self) -> None:
-        """Each write that was reported is in the file, and no other."""
+        """Check that the file has exactly the writes that were reported."""
         there = {number for (number,) in self.ref.ask(Query("SELECT number FROM written")).rows}
         told = {number for number, executed in self.written.items() if executed}
         unknown = {number for number, executed in self.written.items() if executed is None}
@@ -164,7 +171,7 @@ class Storm:
     # --- deadlines ------------------------------------------------------------------------
 
     def time_out(self, interrupts: int, chance: Random) -> None:
-        """Let so many statements run into their deadlines, each with one behind it that must not be hurt."""
+        """Let statements run into their deadlines, and check the jobs behind them."""
         tally: Counter[str] = Counter()
         for _ in range(interrupts):
             late, *unhurt = self.ask(RUNAWAY, 0.001 + 0.01 * chance.random()), self.ask(SHORT), self.ask(LONGER)
@@ -179,7 +186,7 @@ class Storm:
             self.counts += tally
 
     def check_crew(self) -> "Storm":
-        """The crew is as before, and has counted right."""
+        """Check that the crew lost no worker, and that its counters add up."""
         status = self.ref.ask(Status())
         if status.restarts or status.stuck or status.failed or status.died or status.queued:
             self.wrong.append(str(status))
@@ -226,7 +233,7 @@ def test_a_storm_of_cancels_hits_no_wrong_job_on_the_scripted_database(start):
 
 
 @pytest.mark.parametrize("database", ["fake", "sqlite", "children"])
-def test_a_statement_that_is_interrupted_at_its_deadline_leaves_the_next_on_its_worker_unhurt(start, path, database):
+def test_an_interrupt_at_a_deadline_does_not_harm_the_next_statement_of_the_worker(start, path, database):
     where = {"fake": HeedfulDatabase, "sqlite": SQLite, "children": ChildProcess}[database]
     storm = start_storm(start(where() if database == "fake" else where(path), size=1, restart=PATIENT))
     assert not storm.run(storm.time_out, 60, callers=1).check_crew().wrong
@@ -234,7 +241,7 @@ def test_a_statement_that_is_interrupted_at_its_deadline_leaves_the_next_on_its_
 
 
 class HurtfulConnection(HeedfulConnection):
-    """Is interrupted once more at the beginning of every hundredth statement."""
+    """A connection that gets a wrong interrupt at the beginning of every hundredth statement."""
 
     statements = 0
 

@@ -1,4 +1,4 @@
-"""Every reply is settled, exactly once, wherever a thread is cut off and whatever races with what."""
+"""Every reply is settled exactly once, at any cut of a thread and in any race."""
 
 import asyncio
 import collections
@@ -25,7 +25,7 @@ from tests.support.fakes import FakeDatabase, Gate
 
 EAGER = RestartPolicy(max_restarts=1_000_000, backoff_initial=0.001, backoff_max=0.001, poison_after=0)
 
-# What an ask may end with when a part of the crew is killed: never anything else, never nothing.
+# The possible errors of an ask when a part of the crew is killed; None stands for an answer.
 ENDS = (type(None), WorkerDied, DatabaseUnavailable, SupervisorStopped)
 
 
@@ -37,13 +37,13 @@ def ask_until_refused(db, replies):
         reply = db.ask(Query(f"job {len(replies)}"), block=False)
         replies.append(reply)
         if len(replies) % 100 == 0:
-            error_of(reply)  # the queue need not be long for a race
+            error_of(reply)  # a short queue is enough for a race
         if reply.done() and isinstance(reply.exception(0), SupervisorStopped):
             return
 
 
 def race(start, stop):
-    """Let four threads ask until they are refused, stop the crew meanwhile, and return all replies."""
+    """Let four threads ask until the crew, which stops, refuses them; return all replies."""
     db = start(FakeDatabase(), size=2)
     replies = [[] for _ in range(4)]
     askers = [threading.Thread(target=ask_until_refused, args=(db, mine)) for mine in replies]
@@ -53,7 +53,7 @@ def race(start, stop):
     stop(db)
     for asker in askers:
         asker.join(PATIENCE)
-        assert not asker.is_alive(), "an asker hangs"
+        assert not asker.is_alive(), "a caller hangs"
     assert db.wait_until_ended(PATIENCE)
     return [reply for mine in replies for reply in mine]
 
@@ -68,7 +68,7 @@ def race(start, stop):
     ],
     ids=["stop", "shutdown", "shutdown now", "stop_all"],
 )
-def test_stop_that_races_with_asks_of_four_threads_leaves_none_unanswered(start, stop, times):
+def test_a_stop_that_races_with_asks_of_four_threads_leaves_none_unanswered(start, stop, times):
     for _ in range(times):
         replies = race(start, stop)
         unanswered = [reply for reply in replies if not reply.done()]
@@ -104,7 +104,7 @@ def test_workers_that_die_while_four_threads_ask_leave_none_unanswered(start):
 
 
 def traced(actor_class, killer, which=1):
-    """Return `actor_class` whose `which`-th instance is cut off where `killer` says."""
+    """Return `actor_class`, with an instance number `which` that `killer` cuts off."""
     born = []
 
     class Traced(actor_class):
@@ -131,7 +131,7 @@ def crew_with(worker_class, supervisor_class, database, **options):
 
 
 def life(db, database, killer):
-    """Lead a short life with everything in it, and see that it all comes to an end."""
+    """Use a crew in many ways for a short time, and check that each reply is settled."""
     gate = database.statements["gate"] = Gate()
     replies = [db.ask(Query(sql), block=False) for sql in ("gate", "wrong", "two", "bad", "three")]
     called = collections.Counter()
@@ -139,7 +139,7 @@ def life(db, database, killer):
     replies += [reply.map(len) for reply in replies]
 
     async def all_ends():
-        # All of them are waited for before the first can be answered.
+        # All waits begin before the crew can answer the first request.
         ends = asyncio.gather(*(asyncio.wait_for(reply, PATIENCE) for reply in replies), return_exceptions=True)
         await asyncio.sleep(0)
         gate.opened.set()
@@ -154,14 +154,14 @@ def life(db, database, killer):
 
 
 def every_step(kill_at):
-    """Call `kill_at(1)`, `kill_at(2)` … until there is no such step any more; return how many there were."""
+    """Call `kill_at(1)`, `kill_at(2)` … up to the last step, and return the number of steps."""
     for step in range(1, 10_000):
         if not kill_at(step):
             return step - 1
     pytest.fail("this life has no end")
 
 
-# What strikes a finalizer, Python tells and drops.
+# Python reports an exception that hits a finalizer, and drops it.
 _IN_A_FINALIZER = pytest.mark.filterwarnings(
     r"ignore:Exception ignored in. <function Keeper\.__del__:pytest.PytestUnraisableExceptionWarning"
 )
@@ -170,7 +170,7 @@ _IN_A_FINALIZER = pytest.mark.filterwarnings(
 @_IN_A_FINALIZER
 @pytest.mark.parametrize("kind", [SystemExit, ZeroDivisionError])
 @pytest.mark.parametrize("which", [1, 2], ids=["first", "replacement"])
-def test_a_worker_killed_at_any_step_of_its_life_leaves_no_reply_and_is_replaced(kind, which):
+def test_a_worker_that_is_killed_at_any_step_settles_its_replies_and_is_replaced(kind, which):
     def kill_at(step):
         killer = KilledAt(step, kind)
         database = FakeDatabase({"bad": SystemExit(), "wrong": ValueError()})
@@ -192,7 +192,7 @@ def test_a_worker_killed_at_any_step_of_its_life_leaves_no_reply_and_is_replaced
 
 @_IN_A_FINALIZER
 @pytest.mark.parametrize("kind", [SystemExit, ZeroDivisionError])
-def test_a_supervisor_killed_at_any_step_of_its_life_leaves_no_reply_and_nothing_behind(kind):
+def test_a_supervisor_that_is_killed_at_any_step_settles_all_replies_and_leaves_nothing(kind):
     def kill_at(step):
         killer = KilledAt(step, kind)
         database = FakeDatabase({"bad": SystemExit(), "wrong": ValueError()})
@@ -229,7 +229,7 @@ def looking(db):
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 @pytest.mark.parametrize("action", [asking, asking_later, telling, looking])
-def test_a_caller_interrupted_at_any_step_leaves_the_crew_usable(start, action, busy):
+def test_a_caller_that_is_interrupted_at_any_step_leaves_the_crew_usable(start, action, busy):
     db = start(FakeDatabase(), size=1)
 
     def kill_at(step):
@@ -250,7 +250,7 @@ def test_a_caller_interrupted_at_any_step_leaves_the_crew_usable(start, action, 
 
 
 @pytest.mark.parametrize("stop", [lambda db: db.stop(), lambda db: db.shutdown()], ids=["stop", "shutdown"])
-def test_a_caller_interrupted_at_any_step_of_stopping_can_stop_again(start, stop):
+def test_a_caller_that_is_interrupted_at_any_step_of_stopping_can_stop_again(start, stop):
     def kill_at(step):
         killer = KilledAt(step, KeyboardInterrupt)
         database = FakeDatabase()

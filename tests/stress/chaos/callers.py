@@ -50,7 +50,7 @@ class Tally:
         self._seen_unavailable = 0
 
     def windows(self, ref: SupervisorRef, size: int) -> Iterator[list[int]]:
-        """Yield windows of numbers to ask together; wait between two while the crew is suspended."""
+        """Yield windows of numbers; wait between two windows while the crew is suspended."""
         numbers = iter(self.numbers)
         while window := list(islice(numbers, size)):
             yield window

@@ -1,10 +1,17 @@
-"""A campaign of kill -9 against writes: what was acknowledged is in the file, whatever is killed at whatever moment.
+"""A campaign of kill -9 against writes: every acknowledged write is in the file.
 
     python -m tests.stress.durability --kills 2000 --seed 1
 
-A program (`writer.py`) lets a crew of children insert rows, many at once, and pairs of rows in every way that makes a
-transaction, and writes down what it is told of each one. A thread of it kills its children, most often the one that
-writes, at random moments; the campaign kills the program itself, again and again. At the
-end every acknowledged row must be in the file, none twice, a pair wholly or not at all, what was said to be undone
-(`executed=False`) must be absent, the file sound, and no child left. The exit code is 1 if any of that is not so.
+A program (`writer.py`) lets a crew of children insert many rows at once. It also inserts pairs of
+rows, in every way that makes a transaction. The program notes the outcome of each write. A thread
+of the program kills children at random moments, most often the writer. The campaign kills the
+program itself, again and again. At the end, the campaign checks that:
+
+* every acknowledged row is in the file, and none is there twice;
+* a pair is in the file as a whole, or not at all;
+* a write with the outcome `executed=False` is not in the file;
+* the file is sound;
+* no child remains.
+
+The exit code is 1 if one of these is false.
 """

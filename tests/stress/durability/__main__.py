@@ -1,4 +1,4 @@
-"""python -m tests.stress.durability: a campaign, its figures, and 1 if anything is broken."""
+"""python -m tests.stress.durability: a campaign, its figures, and exit code 1 after a finding."""
 
 import argparse
 import sys

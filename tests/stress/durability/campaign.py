@@ -1,4 +1,4 @@
-"""The campaign: programs one after the other on one file, each killed, and at the end a look at what is there."""
+"""The campaign: it kills one program after another on one file, and then checks the file."""
 
 import subprocess
 import sys
@@ -16,12 +16,12 @@ from tests.stress.durability.writer import kind
 from tests.support.common import environment
 
 _GAP = 1_000_000  # numbers that no program reaches before it is killed
-_BOUND = 2.0  # seconds after which nothing is left of a program that was killed
+_BOUND = 2.0  # seconds until a killed program and its children are gone
 
 
 @dataclass
 class Findings:
-    """What was done, and what was found."""
+    """The kills of a campaign, and its findings."""
 
     seed: int
     programs_killed: int = 0
@@ -29,19 +29,19 @@ class Findings:
     seconds: float = 0.0
     told: Counter[str] = field(default_factory=Counter)
     lost: list[int] = field(default_factory=list)
-    """Acknowledged, and not in the file."""
+    """The numbers that were acknowledged and are not in the file."""
     twice: list[int] = field(default_factory=list)
     halves: list[int] = field(default_factory=list)
-    """Pairs of which one row is there."""
+    """The pairs of which only one row is in the file."""
     not_undone: list[int] = field(default_factory=list)
-    """Said to be undone, and in the file."""
+    """The numbers with the outcome `executed=False` that are in the file."""
     strays: list[int] = field(default_factory=list)
     """Children that outlived their program."""
     integrity: str = ""
 
     @property
     def broken(self) -> dict[str, Any]:
-        """Return what is not as it must be, by name."""
+        """Return the names of the broken invariants."""
         wrong = {name: getattr(self, name) for name in ("lost", "twice", "halves", "not_undone", "strays")}
         if self.integrity != "ok":
             wrong["integrity"] = self.integrity
@@ -57,13 +57,13 @@ class Findings:
 
 
 def run(folder: Path, kills: int, seed: int, *, workers: int = 3, pause: float = 0.06, life: float = 1.5) -> Findings:
-    """Kill until so many children were killed.
+    """Run programs on one file until `kills` children were killed, and return the findings.
 
     Args:
-        folder: where the database and the journals are to be.
-        kills: how many children.
-        seed: for every choice; the moments are those of a real machine.
-        workers: children at a time.
+        folder: the place of the database and the journals.
+        kills: the number of children to kill.
+        seed: the seed of every choice; the timing of the machine has no seed.
+        workers: the number of children at a time.
         pause: seconds between two kills of a child, on average.
         life: seconds until the program itself is killed, on average.
     """
@@ -76,7 +76,7 @@ def run(folder: Path, kills: int, seed: int, *, workers: int = 3, pause: float =
     began = time.monotonic()
     while findings.children_killed < kills:
         journals.append(folder / f"journal {len(journals)}")
-        journals[-1].touch()  # a program may be killed before it can do so
+        journals[-1].touch()  # a program may be killed before it creates its journal
         arguments = [file, journals[-1], len(journals) * _GAP, f"{seed}-{len(journals)}", workers, pause]
         _live_and_die(arguments, chance.uniform(0.3, 2 * life), findings)
     findings.seconds = time.monotonic() - began
@@ -114,7 +114,7 @@ def _children_of(file: Path) -> list[int]:
             if any(link.readlink() == file for link in (process / "fd").iterdir()):
                 found.append(int(process.name))
         except OSError:
-            continue  # it has just ended, or has no descriptors any more
+            continue  # the process has just ended, or has no descriptors any more
     return found
 
 

@@ -1,4 +1,4 @@
-"""A short campaign of kill -9, and that a long one would notice what it is for."""
+"""A short campaign of kill -9, and a check that a campaign finds each kind of damage."""
 
 import apsw
 import pytest
@@ -6,17 +6,17 @@ import pytest
 from tests.stress.durability.campaign import Findings, _look, run
 
 
-def test_what_was_acknowledged_is_in_the_file_whatever_is_killed(tmp_path):
+def test_acknowledged_writes_are_in_the_file_in_spite_of_kills(tmp_path):
     findings = run(tmp_path, 60, 1)
     assert not findings.broken, findings.table()
     assert findings.children_killed >= 60
     assert findings.programs_killed > 0
     assert findings.told["acknowledged"] > 100
-    assert findings.told["unknown"] > 0, "none was killed in the middle of a write"
+    assert findings.told["unknown"] > 0, "no child was killed in the middle of a write"
 
 
 def looked_at(folder, journal, *rows):
-    """Return what is found where the journal tells this and the file holds these rows."""
+    """Return the findings for a given journal and a file with the given rows."""
     connection = apsw.Connection(str(folder / "campaign.db"))
     connection.execute("CREATE TABLE written(number INTEGER, part INTEGER)")
     connection.executemany("INSERT INTO written VALUES (?, ?)", rows)
@@ -38,5 +38,5 @@ def looked_at(folder, journal, *rows):
         (["asked 5", "acknowledged 5", "killed 77"], [(5, 0), (5, 1)], {}),
     ],
 )
-def test_what_is_wrong_is_found(tmp_path, journal, rows, broken):
+def test_each_kind_of_damage_is_found(tmp_path, journal, rows, broken):
     assert looked_at(tmp_path, journal, *rows).broken == broken

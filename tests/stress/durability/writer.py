@@ -1,4 +1,4 @@
-"""The program that is killed: its crew writes numbered rows, its journal says what was told of each.
+"""The program that is killed. Its crew writes numbered rows, and its journal notes the outcomes.
 
 python -m tests.stress.durability.writer FILE JOURNAL FIRST SEED WORKERS PAUSE
 """
@@ -31,7 +31,7 @@ POLICY = RestartPolicy(
 
 
 class Journal:
-    """Lines that outlive a kill -9 of this process: each is one write to the system."""
+    """Lines that survive a kill -9 of this process. Each line is one system call."""
 
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -40,24 +40,25 @@ class Journal:
         os.write(self._descriptor, (" ".join(map(str, words)) + "\n").encode())
 
     def tell(self, number: int, error: BaseException | None) -> None:
-        """Write down how a number has ended."""
+        """Note the outcome of a number."""
         if error is None:
             self.say("acknowledged", number)
         elif isinstance(error, QuerycrewError):
             self.say({True: "acknowledged", False: "denied", None: "unknown"}[error.executed], number)
         else:
-            # The driver's own, such as a lock that another child held too long: the statement is undone.
+            # An error of the driver, such as a lock that another child held too long, undoes the
+            # statement.
             self.say("unknown" if kind(number) == "script" else "denied", number)
 
 
 KINDS = ("script", "row", "row", "many", "row", "transaction", "row", "session", "row", "row")
-"""How a number is written, by its last digit: as a row, or in one of several ways as a pair of them."""
+"""The kind of each write, by the last digit of its number: a row, or a pair of rows."""
 
 _INSERT = "INSERT INTO written VALUES (?, ?)"
 
 
 def kind(number: int) -> str:
-    """Return what is written under a number."""
+    """Return the kind of the write of a number."""
     return KINDS[number % len(KINDS)]
 
 
@@ -81,13 +82,13 @@ def in_a_session(db: SupervisorRef, number: int, timeout: float | None) -> BaseE
         with db.transaction(timeout=PATIENCE if timeout is None else timeout) as tx:
             tx.ask(Query(_INSERT, (number, 0)))
             tx.ask(Query(_INSERT, (number, 1)))
-    except Exception as error:  # told to the journal
+    except Exception as error:  # the caller notes it in the journal
         return error
     return None
 
 
 def ask_on(db: SupervisorRef, journal: Journal, numbers: range, chance: Random) -> None:
-    """Ask a few at a time, or very many, and write down what each reply tells."""
+    """Ask for few or very many writes at a time, and note the outcome of each reply."""
     numbers = iter(numbers)
     while True:
         window = [next(numbers) for _ in range(chance.choice([1, 3, 8, 60]))]
@@ -107,7 +108,7 @@ def ask_on(db: SupervisorRef, journal: Journal, numbers: range, chance: Random) 
 
 
 def kill_on(db: SupervisorRef, journal: Journal, chance: Random, pause: float) -> None:
-    """Kill a child at a random moment, and again."""
+    """Kill children at random moments, without an end."""
     never = threading.Event()
     while True:
         never.wait(chance.expovariate(1 / pause))
@@ -125,7 +126,7 @@ def kill_on(db: SupervisorRef, journal: Journal, chance: Random, pause: float) -
 
 def main(arguments: list[str]) -> None:
     file, path, first, seed, workers, pause = arguments
-    logging.disable()  # of deaths, which are what this is about
+    logging.disable()  # deaths of workers are the normal case here
     journal = Journal(path)
     db = Supervisor.start(ChildProcess(file), size=int(workers), restart=POLICY)
     threads = [

@@ -30,10 +30,10 @@ class _Edge:
 class Moments:
     """The delays of interrupts.
 
-    A third of the delays is spread evenly over 0 … 1.5 times the length that was measured. The others lie close to the
-    edge between the tries that took effect and those that did not: a part of that length, which is learnt for each way
-    to interrupt, and more exactly for each kind of write.
-    """
+    A third of the delays is spread evenly over 0 … 1.5 times the length that was measured. The
+    others lie close to the edge between the tries that took effect and those that did not: a part
+    of that length, which is learnt for each way to interrupt, and more exactly for each kind of
+    write."""
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
@@ -89,8 +89,8 @@ def spin_until(at: float) -> None:
 def wait_for_slot(delay: float) -> None:
     """Wait until a request with a short timeout that is asked now is interrupted after `delay` seconds.
 
-    Its deadline is kept at the end of the slot of 10 ms in which it lies, so that has to be the one that ends then.
-    """
+    Its deadline is kept at the end of the slot of 10 ms in which it lies, so that has to be the one
+    that ends then."""
     edge = (int((time.monotonic() + delay) / SLOT) + 1) * SLOT
     while time.monotonic() < edge - delay:
         pass

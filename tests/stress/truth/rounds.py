@@ -44,7 +44,8 @@ STATES = {
     "altered": "fresh",
     "locked": "locked",
 }
-"""States of the connection, or of the file, before a write, and what the length of the write depends on."""
+"""States of the connection, or of the file, before a write, and what the length of the write
+depends on."""
 STATES_OF_MEMORY = ("warm", "new text", "altered")
 """The same of a database in memory, whose connection is never opened anew."""
 
