@@ -1,11 +1,17 @@
-"""A campaign of truth: timeouts and cancels at every moment of every kind of write, and a look at the file afterwards.
+"""A campaign of truth: it interrupts each kind of write at every moment, and checks the file.
 
     python -m tests.stress.truth --tries 100000 --seed 1
 
-A crew is asked for writes of many kinds, one at a time or several that share a commit, on threads
-and in children. One of them is interrupted at a moment that is swept over its own length, most
-often close to its end. Each write has a number of its own, so another connection can say which
-writes are in the file. A caller who got an answer, or an error with `executed=True`, must find the
-write there, once and whole; `executed=False` and errors of the driver mean that nothing of it is
-there; `executed=None` that it is there whole or not at all. The neighbours of an interrupted write
-are answered. The exit code is 1 if any of that is not so."""
+A crew runs writes of many kinds, on threads and in children: a single write, or several writes
+that share a commit. A timeout or a cancel interrupts one write. The campaign sweeps the moment of
+the interrupt over the length of the write; most moments are close to the end. Each write has a
+number of its own, so another connection can tell which writes are in the file. The outcome of a
+write must agree with the file:
+
+* after an answer, or an error with `executed=True`, the write is in the file, once and whole;
+* after an error with `executed=False`, or an error of the driver, no part of the write is in the
+  file;
+* after an error with `executed=None`, the whole write is in the file, or no part of it.
+
+The neighbours of an interrupted write get their answers. The exit code is 1 if one of these is
+false."""

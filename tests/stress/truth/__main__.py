@@ -1,4 +1,4 @@
-"""python -m tests.stress.truth: a campaign, its figures, and 1 if anything is wrong."""
+"""python -m tests.stress.truth: a campaign, its figures, and exit code 1 after a finding."""
 
 import argparse
 import logging
@@ -14,7 +14,7 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=100_000, help="how many writes are interrupted")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    logging.disable()  # of the deaths of children without memory
+    logging.disable()  # children without memory die often
     with tempfile.TemporaryDirectory() as folder:
         findings = run(Path(folder), options.tries, options.seed)
     sys.stdout.write(findings.table() + "\n")

@@ -1,4 +1,4 @@
-"""How a write is asked for, so that another step can interrupt it: any request, and a session, which is many."""
+"""Ways to ask for a write that another step can interrupt: requests, sessions and tasks."""
 
 import threading
 from contextlib import suppress
@@ -18,7 +18,7 @@ PATIENCE = 60.0
 
 
 class Pending:
-    """A request that was asked without waiting."""
+    """A request whose caller does not wait yet."""
 
     def __init__(self, reply: Reply[Any]) -> None:
         self.reply = reply
@@ -47,7 +47,7 @@ class _PendingSession(Pending):
         self._told = _in_a_session(db, session, self)
 
     def cancel(self) -> None:
-        """Cancel the statement that runs, and with it the transaction."""
+        """Cancel the running statement, and the transaction with it."""
         reply: Reply[Any] | None = getattr(self, "reply", None)
         if reply is not None:
             reply.cancel()
@@ -55,7 +55,7 @@ class _PendingSession(Pending):
     def told(self) -> Told:
         """Wait for the outcome."""
         self._thread.join(PATIENCE)
-        assert self._told is not None, "a session has no end"
+        assert self._told is not None, "a session did not end"
         return self._told
 
 
@@ -79,14 +79,14 @@ def _forgiven(session: Session) -> tuple[type[BaseException], ...]:
 
 
 def ask(db: SupervisorRef, asked: Asked, timeout: float | None = None) -> Pending:
-    """Ask without waiting; `timeout` is the deadline of the ask, of a request that is no session."""
+    """Ask without waiting. Outside of sessions, `timeout` is the deadline of the request."""
     if isinstance(asked, Session):
         return _PendingSession(db, asked)
     return Pending(db.ask(asked, block=False, timeout=timeout))
 
 
 def ask_and_wait(db: SupervisorRef, asked: Asked, timeout: float | None = None) -> Told:
-    """Ask, and wait for so many seconds; a session is not limited so."""
+    """Ask, and wait for at most `timeout` seconds. A session has no such limit."""
     if isinstance(asked, Session):
         return _in_a_session(db, asked)
     try:
@@ -101,7 +101,7 @@ class Waiter:
     def __init__(self, db: SupervisorRef, asked: Asked) -> None:
         self._db = db
         self._asked = asked
-        # Of a session: whether it was about to commit.
+        # Whether a session was about to commit.
         self._left = False
         self.reply: Reply[Any] | None = None if isinstance(asked, Session) else db.ask(asked, block=False)
 
@@ -118,7 +118,7 @@ class Waiter:
         return results
 
     def told(self, value: Any, error: BaseException | None) -> Told:
-        """Return the outcome of the task; a request tells more by its reply, which is still there."""
+        """Return the outcome of the task. For a request, the reply knows more than the task."""
         if self.reply is not None:
             return Pending(self.reply).told()
         return Told(value, error, may_be_done=self._left)

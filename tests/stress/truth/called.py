@@ -1,4 +1,4 @@
-"""Functions for the campaign's `Call`s: a module that takes little memory, since a child has to import it."""
+"""Functions for the campaign's `Call`s. The module needs little memory: children import it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +23,17 @@ INSERT = "INSERT INTO written(number, part) VALUES (?, ?)"
 
 
 def nothing(connection: apsw.Connection) -> None:
-    """Do nothing; the connection is opened anew behind it."""
+    """Do nothing. The worker opens its connection anew after the call."""
 
 
 def insert_and_read(connection: apsw.Connection, number: int, rows: int, read: int) -> list[tuple[object, ...]]:
-    """Insert some rows, and return some others."""
+    """Insert some rows, and return other rows."""
     connection.executemany(INSERT, [(number, part) for part in range(rows)])
     return connection.execute("SELECT i, word FROM seed WHERE i <= ?", (read,)).fetchall()
 
 
 def insert_orphans(connection: apsw.Connection, number: int, rows: int) -> None:
-    """Insert some rows, and some that cannot be committed."""
+    """Insert rows, and other rows that cannot be committed."""
     connection.executemany(INSERT, [(number, part) for part in range(rows)])
     connection.execute("INSERT INTO orphans VALUES (?)", (number,))
 
@@ -48,7 +48,7 @@ def open_or_not(connection: apsw.Connection) -> None:
 
 
 def insert_regardless(connection: apsw.Connection, number: int, rows: int) -> int:
-    """Insert some rows, one by one and with reads in between, and heed no interrupt."""
+    """Insert rows one by one, with reads in between, and ignore interrupts."""
     done = 0
     for part in range(rows):
         connection.execute(INSERT, (number, part))
@@ -72,7 +72,7 @@ def insert_and_return(connection: apsw.Connection, number: int, size: int) -> by
 
 
 def insert_and_return_broken(connection: apsw.Connection, number: int, rows: int) -> "Broken":
-    """Insert some rows, and return a value that only arrives on a thread."""
+    """Insert rows, and return a value that a child cannot send."""
     from tests.support.faulty_child_database import Broken
 
     connection.executemany(INSERT, [(number, part) for part in range(rows)])

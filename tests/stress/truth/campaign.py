@@ -1,4 +1,4 @@
-"""The campaign: crews one after the other, each on a file of its own, until enough writes were interrupted."""
+"""The campaign: it runs crews, each on its own file, until enough writes were interrupted."""
 
 import asyncio
 import time
@@ -32,55 +32,55 @@ WRITES = (*ROWS, *TRANSACTIONS, *SCHEMA, *FAILING_ROWS, *FAILING_WHOLES)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a campaign tries; the seed chooses among it. The shares are of crews, or of rounds."""
+    """The choices of a campaign. A share is a part of the crews or of the rounds."""
 
     places: Sequence[str] = (*4 * ["threads"], *3 * ["children"], "memory", "children's memory")
     writes: Sequence[Write] = WRITES
     ways: Sequence[Way] = tuple(WAYS)
     states: Sequence[str] = ("warm", *STATES)
     large: float = 0.25
-    """Crews of children with little memory, among those of children."""
+    """The share of crews with little memory among the crews with children."""
     shaky: float = 0.05
-    """Crews that can open some of their connections only."""
+    """The share of crews that can open only some of their connections."""
     limited: float = 0.1
-    """Crews with a timeout of their own."""
+    """The share of crews with a timeout."""
     shut_down: float = 0.9
-    """Crews that end in the middle of a write."""
+    """The share of crews that end in the middle of a write."""
     together: float = 0.4
-    """Writes that are asked for together with others."""
+    """The share of writes with neighbours."""
     undisturbed: float = 0.08
-    """Writes that nobody interrupts."""
+    """The share of writes without an interrupt."""
     rounds: Sequence[int] = (1, 3, 40, 120)
-    """Writes that a crew is asked for; of children, not so few."""
+    """The numbers of rounds of a crew. A crew with children has at least 20 rounds."""
     child: Callable[[SQLite], Any] = lambda database: database
-    """Makes what the children connect to."""
+    """Makes the database of the children from the database of the threads."""
 
 
 def run(folder: Path, tries: int, seed: int, plan: Plan | None = None, *, until_wrong: bool = False) -> Findings:
-    """Interrupt so many writes.
+    """Interrupt writes, and return the findings.
 
     Args:
-        folder: where the files are made, and removed again.
-        tries: how many writes are interrupted.
-        seed: for every choice; the moments are those of a real machine.
-        plan: what is tried.
+        folder: the place of the files, which the campaign removes again.
+        tries: the number of writes to interrupt.
+        seed: the seed of every choice; the timing of the machine has no seed.
+        plan: the choices of the campaign.
         until_wrong: whether to end at the first finding.
     """
-    # Else a worker that needs the interpreter waits for the one that measures the time.
+    # Otherwise a worker that needs the interpreter waits for the thread that measures the time.
     with switching_often(), asyncio.Runner() as runner:
         campaign = _Campaign(folder, tries, seed, plan or Plan(), runner, until_wrong=until_wrong)
         began = time.monotonic()
         try:
             while not campaign.is_over:
                 campaign.try_a_crew()
-        except Exception:  # so that what was found before is told, too
+        except Exception:  # so the earlier findings are reported too
             campaign.findings.broken.append(traceback.format_exc())
         campaign.findings.seconds = time.monotonic() - began
     return campaign.findings
 
 
 class _Campaign:
-    """The choices."""
+    """The choices of a campaign, while it runs."""
 
     def __init__(
         self, folder: Path, tries: int, seed: int, plan: Plan, runner: asyncio.Runner, *, until_wrong: bool
@@ -101,7 +101,7 @@ class _Campaign:
         return findings.total >= self._tries or (self._until_wrong and not findings.is_clean)
 
     def try_a_crew(self) -> None:
-        """Start a crew on a new file, lead it through its rounds, and look at all of its file at the end."""
+        """Start a crew on a new file, run its rounds, and check the whole file at the end."""
         self.findings.crews += 1
         path = self._folder / f"{self.findings.crews}.db"
         setting = self._setting()
@@ -169,4 +169,4 @@ _NEIGHBOURS = [
     *(3 * [*ROWS, *FAILING_ROWS]),
     *(write for write in WRITES if write.name.startswith(("transaction", "call", "script", "create", "add"))),
 ]
-"""What is asked for beside an interrupted write: most of it can share its commit."""
+"""The neighbours of an interrupted write. Most of them can share its commit."""

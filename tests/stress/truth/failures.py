@@ -1,4 +1,4 @@
-"""Writes that fail in their middle or at their commit: nothing of them may be there."""
+"""Writes that fail in their middle or at their commit. No part of them may be in the file."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ __all__ = ["FAILING_ROWS", "FAILING_WHOLES"]
 _ROWS = 300
 _INSERT = "INSERT INTO written(number, part) SELECT ?, i - 1 FROM seed WHERE i <= ?"
 _ORPHAN = "INSERT INTO orphans SELECT ? FROM seed WHERE i <= ?"
-"""Breaks a constraint that is looked at as the transaction is committed."""
+"""A statement that breaks a constraint, which SQLite checks at the commit."""
 
 
 def _picky(how: str = "") -> str:
@@ -44,7 +44,7 @@ FAILING_ROWS = [
         ),
     ),
 ]
-"""Of one statement."""
+"""Failing writes of one statement."""
 
 
 def _late(order: Order) -> list[Query]:
@@ -68,4 +68,4 @@ FAILING_WHOLES = [
     _failing("call fails late", lambda order: Call(called.insert_orphans, order.number, _ROWS, timeout=order.timeout)),
     _failing("script fails late", _script),
 ]
-"""Of several."""
+"""Failing writes of several statements."""

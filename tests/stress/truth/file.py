@@ -1,4 +1,4 @@
-"""The file of a crew, as another connection sees it: what every write needs beforehand, and what is there of each."""
+"""The file of a crew, as another connection sees it: its tables, and the rows of each write."""
 
 import threading
 from collections import Counter
@@ -43,7 +43,7 @@ _ALTERED = ("written", "kept", "parent", "child", "counted", "picky")
 
 
 class File:
-    """A file, and a connection to it that no crew knows of. It writes only while no request runs."""
+    """A file, with a connection outside of the crew, which writes only while no request runs."""
 
     def __init__(self, path: Path, journal_mode: str) -> None:
         self._connection = apsw.Connection(str(path))
@@ -55,12 +55,12 @@ class File:
 
     def _begin(self) -> None:
         self._altered = 0
-        # The end of a lock, if one was taken.
+        # The timer that ends a lock, if the file is locked.
         self._unlocking: threading.Timer | None = None
-        # The last row of `written` when it was last looked at, and what came behind it.
+        # The last row of `written` at the last look, and the rows that this look found.
         self._seen = 0
         self._new: dict[int, tuple[int, int]] = {}
-        # How many rows of each number there were in all.
+        # The number of all rows of each write.
         self._rows: Counter[int] = Counter()
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class File:
     # --- the table that most writes insert into -------------------------------------------
 
     def look(self) -> None:
-        """Look at the rows that were inserted since the last look."""
+        """Read the rows that were inserted since the last look."""
         if self._unlocking is not None:
             self._unlocking.join()
             self._unlocking = None
@@ -89,12 +89,12 @@ class File:
         self._seen = max((last for *_, last in rows), default=self._seen)
 
     def inserted(self, number: int) -> int:
-        """Return how many rows of a number the last look has found; -1 if they are not numbered from 0 on."""
+        """Return the number of rows that the last look found; -1 if a part of them is missing."""
         count, parts = self._new.get(number, (0, 0))
         return count if parts == count * (count - 1) // 2 else -1
 
     def changed_later(self) -> list[str]:
-        """Return of which numbers there are other rows now than when they were looked at."""
+        """Return the numbers whose rows have changed since a look found them."""
         now = Counter(dict(self.execute("SELECT number, count(*) FROM written GROUP BY number")))
         wrong = [number for number in now | self._rows if now[number] != self._rows[number]]
         return [f"{number} had {self._rows[number]} rows, and has {now[number]} later" for number in wrong]
@@ -102,19 +102,19 @@ class File:
     # --- the whole ------------------------------------------------------------------------
 
     def alter_tables(self) -> None:
-        """Add a column to every table that is written to, so that every statement has to be prepared once more."""
+        """Add a column to every written table, so that SQLite prepares every statement again."""
         self._altered += 1
         for table in _ALTERED:
             self.execute(f"ALTER TABLE {table} ADD COLUMN more_{self._altered}")
 
     def lock_for(self, seconds: float) -> None:
-        """Take the lock for writing, and give it back after a while."""
+        """Take the lock for writing, and release it after a time."""
         self.execute("BEGIN IMMEDIATE")
         self._unlocking = threading.Timer(seconds, lambda: self.execute("COMMIT"))
         self._unlocking.start()
 
     def integrity(self) -> list[str]:
-        """Return what is damaged."""
+        """Return the damages that SQLite finds in the file."""
         found = [text for (text,) in self.execute("PRAGMA integrity_check") if text != "ok"]
         found += [f"a foreign key of {table} row {row}" for table, row, *_ in self.execute("PRAGMA foreign_key_check")]
         try:
@@ -125,7 +125,7 @@ class File:
 
 
 class Memory(File):
-    """A database in memory, which only its crew can look into."""
+    """A database in memory, which only its crew can read."""
 
     def __init__(self, db: SupervisorRef) -> None:
         self._db = db
@@ -133,7 +133,7 @@ class Memory(File):
         self._begin()
 
     def close(self) -> None:
-        """Do nothing: it ends with its crew."""
+        """Do nothing. The database ends with its crew."""
 
     def execute(self, sql: str, params: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Run statements; return their rows."""

@@ -10,30 +10,30 @@ __all__ = ["Findings"]
 
 @dataclass
 class Findings:
-    """What was tried, what the callers were told, and what was wrong."""
+    """The interrupted writes, the outcomes of their callers, and the faults."""
 
     seed: int
     seconds: float = 0.0
     crews: int = 0
     tries: Counter[str] = field(default_factory=Counter)
-    """Interrupted writes, by where the crew's connections are."""
+    """Interrupted writes, by the place of the crew's connections."""
     words: Counter[tuple[str, Word]] = field(default_factory=Counter)
-    """What their callers were told, by kind of write."""
+    """The outcomes of interrupted writes, by kind of write."""
     ways: Counter[tuple[str, Word]] = field(default_factory=Counter)
-    """The same, by way of interrupting."""
+    """The same outcomes, by way of interrupting."""
     states: Counter[str] = field(default_factory=Counter)
-    """The same, by the state of the connection before."""
+    """Interrupted writes, by the state of the connection before."""
     unhurt: int = 0
-    """Writes that nobody interrupted, alone."""
+    """Writes without an interrupt and without neighbours."""
     neighbours: int = 0
-    """Writes that nobody interrupted, beside one that was."""
+    """Writes without an interrupt, beside an interrupted write."""
     lies: list[str] = field(default_factory=list)
-    """What a caller was told, and is not so."""
+    """Outcomes of callers that the file contradicts."""
     broken: list[str] = field(default_factory=list)
-    """Anything else that must not be."""
+    """All other faults."""
 
     def note(self, place: str, write: str, way: str, state: str, word: Word, *, is_try: bool) -> None:
-        """Note what the caller of a write was told."""
+        """Note the outcome of a write."""
         if not is_try:
             self.unhurt += 1
             return
@@ -44,12 +44,12 @@ class Findings:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was wrong."""
+        """Whether there was no fault."""
         return not self.lies and not self.broken
 
     @property
     def total(self) -> int:
-        """How many writes were interrupted."""
+        """The number of interrupted writes."""
         return self.tries.total()
 
     def table(self) -> str:

@@ -1,4 +1,7 @@
-"""Writes with large answers, for children that have little memory: what cannot be packed must not be committed."""
+"""Writes with large answers, for children with little memory.
+
+A write must not be committed if the child cannot pack its answer.
+"""
 
 from supervisor import Call, Query, Transaction
 from tests.stress.truth import called

@@ -1,4 +1,4 @@
-"""The law: which word to a caller allows which state of the file."""
+"""The law: the states of the file that the outcome of a caller allows."""
 
 import asyncio
 from enum import Enum
@@ -12,7 +12,7 @@ __all__ = ["There", "Told", "Word", "allowed"]
 
 
 class Word(Enum):
-    """What a caller was told of a write."""
+    """The statement of an outcome about a write."""
 
     ANSWERED = "answered"
     DONE = "executed=True"
@@ -20,11 +20,11 @@ class Word(Enum):
     UNKNOWN = "executed=None"
     FAILED = "driver's error"
     NOTHING = "no word"
-    """The caller waited no longer, and nothing says what became of the write."""
+    """The caller stopped waiting, and the outcome says nothing about the write."""
 
 
 class There(Enum):
-    """How much of a write is in the file."""
+    """The part of a write that is in the file."""
 
     NOT = "not there"
     WHOLE = "there"
@@ -41,11 +41,11 @@ _ALLOWED = {
     Word.UNKNOWN: {There.NOT, There.BEGINNING, There.WHOLE},
     Word.NOTHING: {There.NOT, There.BEGINNING, There.WHOLE},
 }
-"""Only a script is ever there by its first statements: each of its statements commits by itself."""
+"""Only a script can be in the file by its first statements, since each of them commits alone."""
 
 
 def allowed(word: Word, there: There) -> bool:
-    """Say whether the word was true."""
+    """Return whether the outcome agrees with the file."""
     return there in _ALLOWED[word]
 
 
@@ -53,15 +53,15 @@ _LEFT = (pykka.Timeout, TimeoutError, asyncio.CancelledError)
 
 
 class Told:
-    """What a caller got: a value or an error."""
+    """The outcome of a caller: a value or an error."""
 
     def __init__(self, value: Any = None, error: BaseException | None = None, *, may_be_done: bool = True) -> None:
-        """Note what a caller got.
+        """Note the outcome of a caller.
 
         Args:
             value: the answer.
-            error: what was raised instead.
-            may_be_done: of a caller who waits no longer, whether the write may have taken effect.
+            error: the error, or None after an answer.
+            may_be_done: whether the write of a caller that stopped waiting may have taken effect.
         """
         self.value = value
         self.error = error
@@ -69,12 +69,12 @@ class Told:
 
     @property
     def is_left(self) -> bool:
-        """Whether the caller waits no longer, and the crew may still be at work."""
+        """Whether the caller stopped waiting, so that the crew may still be at work."""
         return isinstance(self.error, _LEFT) and not isinstance(self.error, QuerycrewError)
 
     @property
     def word(self) -> Word:
-        """What the value or the error says of the write."""
+        """The statement of the value or the error about the write."""
         if self.error is None:
             return Word.ANSWERED
         if isinstance(self.error, QuerycrewError):

@@ -1,4 +1,4 @@
-"""Moments: when to interrupt a write, swept over its length, most often around the moment at which it is decided."""
+"""The moments of interrupts: spread over the length of a write, most often near its commit."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -9,12 +9,15 @@ __all__ = ["LARGEST", "SLOT", "Moments", "spin_until", "wait_for_slot"]
 LARGEST = 9 << 20
 """Bytes of an answer that no child with the least memory can pack."""
 SLOT = 0.01
-"""Seconds: a deadline is kept up to one slot late."""
-_LENGTH = 0.0015  # seconds that a write is taken to need before one was measured
+"""Seconds by which an interrupt may come after its deadline."""
+_LENGTH = 0.0015  # seconds: the assumed length of a write before a measurement
 
 
 class _Edge:
-    """A value on whose one side writes take effect, found by small steps: each try moves it towards the other side."""
+    """A value on the border between the writes that take effect and the others.
+
+    Each try moves the value by a small step to the other side.
+    """
 
     def __init__(self, at: float) -> None:
         self.at = at
@@ -30,10 +33,11 @@ class _Edge:
 class Moments:
     """The delays of interrupts.
 
-    A third of the delays is spread evenly over 0 … 1.5 times the length that was measured. The
-    others lie close to the edge between the tries that took effect and those that did not: a part
-    of that length, which is learnt for each way to interrupt, and more exactly for each kind of
-    write."""
+    A third of the delays is spread evenly over 0 … 1.5 times the measured length. The other delays
+    are close to an edge: earlier interrupts stop the write, and later interrupts do not. The edge
+    is a part of the measured length. It is learnt for each way to interrupt, and more exactly for
+    each kind of write.
+    """
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
@@ -41,25 +45,25 @@ class Moments:
         self._edges: dict[Hashable, _Edge] = {}
 
     def knows(self, write: Hashable) -> bool:
-        """Say whether the length of a write was measured."""
+        """Return whether the length of a write was measured."""
         return write in self._lengths
 
     def length(self, write: Hashable) -> float:
-        """Return how long a write takes, as far as that is known, in seconds."""
+        """Return the length of a write in seconds, or an assumed length before a measurement."""
         return self._lengths.get(write, _LENGTH)
 
     def measured(self, write: Hashable, seconds: float) -> None:
-        """Note how long a write took that nobody interrupted."""
+        """Note the length of a write without an interrupt."""
         before = self._lengths.get(write)
         self._lengths[write] = seconds if before is None else before + 0.3 * (seconds - before)
 
     def draw(self, length: float, way: Hashable, write: Hashable) -> tuple[float, Callable[[bool], None]]:
-        """Return a delay in seconds, and a function to be told whether the write took effect in spite of it.
+        """Return a delay in seconds, and a function to call with whether the write took effect.
 
         Args:
-            length: how long the write takes, and its neighbours.
-            way: how it is interrupted, and in which circumstances.
-            write: its kind.
+            length: the length of the write and its neighbours, in seconds.
+            way: the way and the circumstances of the interrupt.
+            write: the kind of the write.
         """
         of_all = self._edges.setdefault(way, _Edge(1.0))
         own = self._edges.setdefault((way, write), _Edge(of_all.at))
@@ -73,7 +77,7 @@ class Moments:
         return max(0.0, own.at * length * (1 + self._chance.gauss(0, 0.08))), tell
 
     def draw_size(self, write: Hashable) -> tuple[int, Callable[[bool], None]]:
-        """Return a number of bytes to be answered, and a function as `draw` does."""
+        """Return the size of an answer in bytes, and a function as `draw` does."""
         if self._chance.random() < 1 / 3:
             return self._chance.randrange(LARGEST), lambda took_effect: None
         edge = self._edges.setdefault((write, "size"), _Edge(LARGEST / 4))
@@ -81,16 +85,16 @@ class Moments:
 
 
 def spin_until(at: float) -> None:
-    """Wait until a moment of `time.perf_counter`, without sleeping: to wake up takes as long as a write does."""
+    """Wait until a moment of `time.perf_counter` without sleep, which would end too late."""
     while time.perf_counter() < at:
         pass
 
 
 def wait_for_slot(delay: float) -> None:
-    """Wait until a request with a short timeout that is asked now is interrupted after `delay` seconds.
+    """Wait until a moment from which a short timeout interrupts after `delay` seconds.
 
-    Its deadline is kept at the end of the slot of 10 ms in which it lies, so that has to be the one
-    that ends then."""
+    The supervisor interrupts at the end of the slot of 10 ms that contains the deadline. So the
+    slot must end after `delay` seconds."""
     edge = (int((time.monotonic() + delay) / SLOT) + 1) * SLOT
     while time.monotonic() < edge - delay:
         pass

@@ -1,4 +1,4 @@
-"""A round: one write is interrupted, alone or among others, and the file is compared with the words to the callers."""
+"""A round interrupts one write, alone or among others, and compares the file with the outcomes."""
 
 import asyncio
 import time
@@ -44,15 +44,15 @@ STATES = {
     "altered": "fresh",
     "locked": "locked",
 }
-"""States of the connection, or of the file, before a write, and what the length of the write
-depends on."""
+"""The states of the connection or the file before a write. Writes take equally long in states with
+equal values."""
 STATES_OF_MEMORY = ("warm", "new text", "altered")
-"""The same of a database in memory, whose connection is never opened anew."""
+"""The states of a database in memory, whose connection is never opened anew."""
 
 _NO_CONNECTION = (ConnectionRefusedError, DatabaseUnavailable)
-# A child may even have no memory for the module of a function.
+# A child may lack the memory for the module of a function.
 _NO_MEMORY = (MemoryError, apsw.NoMemError, ImportError, WorkerDied)
-_HASTY = 0.15  # the share of neighbours that have a deadline of their own
+_HASTY = 0.15  # the share of neighbours with a deadline of their own
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Asked:
 
 @dataclass
 class Crew:
-    """A crew on a file, and the rounds that it is led through."""
+    """A crew on a file, and its rounds."""
 
     db: SupervisorRef
     file: File
@@ -83,7 +83,7 @@ class Crew:
     # --- asking ---------------------------------------------------------------------------
 
     def go_round(self, write: Write, way: Way, state: str, neighbours: Sequence[Write] = ()) -> None:
-        """Ask for a write and its neighbours, interrupt the write, and look at the file."""
+        """Ask for a write and its neighbours, interrupt the write, and check the file."""
         if not self.moments.knows(self._kind(write, state)) and way.is_swept:
             way, neighbours = UNHURT, ()
         length = sum(self.moments.length(self._kind(each, state)) for each in (write, *neighbours))
@@ -111,11 +111,11 @@ class Crew:
         tell_size(there is There.WHOLE)
 
     def _kind(self, write: Write, state: str) -> Hashable:
-        """Return what the length of a write depends on."""
+        """Return the key under which the length of a write is measured."""
         return write.name, self.setting.is_in_children, STATES[state]
 
     def _patience(self, delay: float | None = None) -> float | None:
-        """Return a timeout that does not end, or now and then one that ends as a neighbour is interrupted."""
+        """Return a long timeout, or sometimes one near the interrupt of a neighbour."""
         if delay is not None and self.chance.random() < _HASTY:
             return delay * self.chance.uniform(0.2, 1.0)
         return None if self.setting.timeout is None else PATIENCE
@@ -140,7 +140,7 @@ class Crew:
                 self.file.lock_for(self.chance.uniform(0.0001, 0.004))
 
     def _ask(self, request: Query | Script | Call[None]) -> Any:
-        """Ask until the crew has a connection for it, and the memory."""
+        """Ask until the crew has a connection and the memory for the request."""
         answers: list[Any] = []
         setting = self.setting
         passing = (*_NO_CONNECTION * setting.is_shaky, *_NO_MEMORY * setting.is_small)
@@ -154,7 +154,7 @@ class Crew:
         return answers[0]
 
     def _interrupt(self, asked: _Asked, way: Way, delay: float, others: list[_Asked]) -> tuple[Told, list[Told]]:
-        """Ask for all, and interrupt one; return what became of that one, and of the others."""
+        """Ask for all writes, interrupt one, and return its outcome and the other outcomes."""
         at = len(others) if way.waits else self.chance.randint(0, len(others))
         requests = [other.write.make(other.order) for other in others]
         pending = [ask(self.db, request) for request in requests[:at]]
@@ -175,7 +175,7 @@ class Crew:
     # --- judging --------------------------------------------------------------------------
 
     def _judge(self, asked: _Asked, told: Told, way: Way) -> There:
-        """Compare the word to a caller with the file."""
+        """Compare the outcome of a caller with the file."""
         there, findings = asked.write.there(self.file, asked.order.number), self.findings
         what = f"{self.setting.place}, {asked}, {way.name}: {told}"
         if not allowed(told.word, there):
@@ -198,7 +198,7 @@ class Crew:
         if self.setting.is_shaky:
             errors += _NO_CONNECTION
             if "session" in asked.write.name and self.setting.is_in_children:
-                errors += (WorkerDied,)  # it has the child from its beginning on, also while that is opened anew
+                errors += (WorkerDied,)  # a session has its child from its beginning, also while the child opens anew
         if self.setting.is_small:
             errors += _NO_MEMORY
         return errors
@@ -206,7 +206,7 @@ class Crew:
     # --- the end --------------------------------------------------------------------------
 
     def check_serves(self) -> None:
-        """See that the crew writes and reads as before."""
+        """Check that the crew writes and reads as before."""
         number = next(self.numbers)
         self._ask(Query(called.INSERT, (number, 0), PATIENCE))
         found = self._ask(Query("SELECT DISTINCT part FROM written WHERE number = ?", (number,), PATIENCE)).rows
@@ -217,7 +217,7 @@ class Crew:
         self.file.look()
 
     def check_file(self) -> None:
-        """Look at the whole file."""
+        """Check the whole file."""
         faults = [*self.file.changed_later(), *self.file.integrity()]
         self.findings.broken += [f"{self.setting.place}: {fault}" for fault in faults]
 
@@ -225,5 +225,5 @@ class Crew:
 def _is_right(write: Write, value: Any) -> bool:
     try:
         return write.is_right(value)
-    except Exception:  # it is not even of the right class
+    except Exception:  # the value does not even have the right class
         return False

@@ -67,7 +67,7 @@ _LONE = Write(
     is_right=counts(1),
 )
 
-# --- rows that are there before -----------------------------------------------------------
+# --- rows that exist before ---------------------------------------------------------------
 
 _KEPT, _CHILDREN, _COUNTED = 600, 400, 1000
 
@@ -132,7 +132,7 @@ _WORDS = 250
 
 
 def _indexed(file: File, number: int) -> int:
-    """Count the rows that the index leads to, and those among them that hold the number."""
+    """Count the rows that the index finds, plus the found rows that contain the number."""
     return int(
         file.value(
             "SELECT count(*) + coalesce(sum(number = ?), 0) FROM words WHERE words MATCH ?", number, f"n{number}"

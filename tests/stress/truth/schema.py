@@ -66,7 +66,7 @@ _DROP = Write(
 
 
 def _leave_room(file: File, number: int) -> None:
-    """Leave free pages in the file, for VACUUM to take away."""
+    """Leave free pages in the file, which VACUUM removes."""
     file.execute(f"CREATE TABLE room_{number}(blob)")
     file.execute(f"INSERT INTO room_{number} SELECT zeroblob(5000) FROM seed WHERE i <= 40")
     file.execute(f"DROP TABLE room_{number}")

@@ -1,4 +1,4 @@
-"""The setting of a crew: where its connections and its database are, and what is hard about them."""
+"""The setting of a crew: the place of its connections and its database, and their limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tests.stress.truth.file import File, Memory
 
 __all__ = ["Setting", "start"]
 
-_LEAST_MEMORY = 1 << 25  # bytes that a child must be allowed
+_LEAST_MEMORY = 1 << 25  # the least number of bytes that a child needs
 _RESTART = RestartPolicy(
     max_restarts=10**6, backoff_initial=0.001, backoff_max=0.01, quiet_period=0.0, poison_after=0, grace=PATIENCE
 )
@@ -20,32 +20,32 @@ _RESTART = RestartPolicy(
 
 @dataclass(frozen=True)
 class Setting:
-    """What a crew is started with."""
+    """The options of a crew."""
 
     place: str
     """`threads` or `children`, on a file; `memory` or `children's memory`."""
     journal: str
     synchronous: str
     timeout: float | None = None
-    """The crew's own, in seconds."""
+    """The timeout of the crew, in seconds."""
     is_small: bool = False
-    """Whether its children have little memory."""
+    """Whether the children have little memory."""
     is_shaky: bool = False
-    """Whether some of its connections do not open."""
+    """Whether some connections do not open."""
 
     @property
     def is_in_children(self) -> bool:
-        """Whether the connections are."""
+        """Whether the connections are in children."""
         return self.place.startswith("children")
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether the database is."""
+        """Whether the database is in memory."""
         return self.place.endswith("memory")
 
 
 def start(setting: Setting, path: Path, child: Callable[[SQLite], Any]) -> tuple[SupervisorRef, File]:
-    """Start a crew, and look at its database; `child` makes what children connect to."""
+    """Start a crew, and return it with its file; `child` makes the database of children."""
     if setting.is_in_memory:
         memory = ChildProcess(SQLite()) if setting.is_in_children else SQLite()
         db = Supervisor.start(memory, restart=_RESTART)

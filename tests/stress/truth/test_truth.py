@@ -1,4 +1,4 @@
-"""A short campaign of truth, and that it would find the bugs that it is for."""
+"""A short campaign of truth, and a check that a campaign finds planted bugs."""
 
 import asyncio
 from dataclasses import replace
@@ -37,7 +37,7 @@ def error_with(kind: type[QuerycrewError], executed: bool | None) -> QuerycrewEr
     ],
     ids=str,
 )
-def test_each_word_allows_what_may_be_in_the_file(told, true):
+def test_each_outcome_allows_its_states_of_the_file(told, true):
     assert {there for there in There if allowed(told.word, there)} == true
 
 
@@ -53,12 +53,12 @@ def test_each_word_allows_what_may_be_in_the_file(told, true):
         (-1, There.PART),
     ],
 )
-def test_what_is_found_of_a_write_is_told_from_its_number_of_parts(found, there):
+def test_the_number_of_parts_decides_how_much_of_a_write_is_in_the_file(found, there):
     [script] = [write for write in WRITES if write.name == "script"]
     assert replace(script, found=lambda file, number: found).there(None, 1) is there
 
 
-def test_callers_are_told_the_truth_whenever_a_write_is_interrupted(tmp_path):
+def test_the_outcome_of_an_interrupted_write_is_true(tmp_path):
     findings = run(tmp_path, _TRIES, 1, Plan(rounds=(1, 3, 40), large=0.05))
     assert findings.is_clean, findings.table()
     assert findings.total >= _TRIES
@@ -76,7 +76,7 @@ THREADS = Plan(
     limited=0.0,
     shut_down=0.0,
 )
-"""Many tries of little: a window of some microseconds is hit once in a hundred."""
+"""Many tries of few choices: one try in a hundred hits a window of some microseconds."""
 
 
 @pytest.mark.parametrize("name", PLANTS)
@@ -87,7 +87,7 @@ def test_a_planted_bug_is_found(tmp_path, monkeypatch, name):
     assert not findings.is_clean, findings.table()
 
 
-def test_an_answer_that_is_packed_behind_the_commit_is_found(tmp_path):
+def test_an_answer_that_is_packed_after_the_commit_is_found(tmp_path):
     findings = run(tmp_path, 200, 1, Plan(places=["children"], large=1.0, child=PackingLate), until_wrong=True)
     assert findings.lies, findings.table()
     assert "MemoryError" in findings.lies[0]

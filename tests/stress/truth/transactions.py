@@ -18,7 +18,7 @@ _ROWS, _READS = 501, 3000
 
 
 def _statements(order: Order) -> list[Query]:
-    """Return two inserts with many rows read in between and behind."""
+    """Return two inserts, with reads of many rows between and after them."""
     return [
         order.part(_RANGE, order.number, 0, _ROWS - 1),
         order.part(_READ, _READS),
@@ -59,7 +59,7 @@ _CALL_REGARDLESS = Write(
 
 
 def _of_all_kinds(order: Order) -> Session:
-    """Return a session of a call, a script, many runs of a query, and an insert that returns its rows."""
+    """Return a session of a call, a script, a query with many runs, and a returning insert."""
     number = order.number
     return Session(
         [
@@ -89,7 +89,7 @@ _SESSION_LOST = Write(
 
 
 def _failing_in_between(order: Order) -> Session:
-    """Return a session that goes on behind a statement that fails."""
+    """Return a session that continues after a statement that fails."""
     first, read, last, _ = _statements(order)
     fails = order.part("INSERT INTO picky(number, part) SELECT ?, i FROM seed WHERE i <= 900", order.number)
     return Session([first, read, fails, last, fails], order.timeout, forgives=True)

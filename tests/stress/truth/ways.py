@@ -1,4 +1,4 @@
-"""Ways to interrupt a write at a moment: deadlines, cancels, tasks of an event loop, the end of the crew."""
+"""Ways to interrupt a write: deadlines, cancels, tasks of an event loop, the end of the crew."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ __all__ = ["BESIDE", "BY_CREW", "BY_MEMORY", "BY_SHUTDOWN", "UNHURT", "WAYS", "V
 
 @dataclass
 class Victim:
-    """The write that is interrupted, and its circumstances."""
+    """The write to interrupt, and its circumstances."""
 
     db: SupervisorRef
     make: Callable[[Order], Asked]
@@ -27,7 +27,7 @@ class Victim:
     delay: float
     """Seconds from the ask to the interrupt."""
     ask_others: Callable[[], object]
-    """Asks for the neighbours that come behind it."""
+    """Asks for the neighbours that come after the write."""
     chance: Random
     runner: asyncio.Runner
     crew_timeout: float = 0.0
@@ -44,25 +44,25 @@ class Way:
     interrupt: Callable[[Victim], Told]
     """Asks for the write, interrupts it, and returns the outcome."""
     errors: tuple[type[BaseException], ...]
-    """The errors that its caller may get."""
+    """The errors that the caller of the write may get."""
     spares_others: bool = True
     """Whether the neighbours are answered."""
     is_swept: bool = True
-    """Whether it has a moment, which depends on the length of the write."""
+    """Whether the interrupt has a moment, which depends on the length of the write."""
     waits: bool = False
-    """Whether the caller's thread waits, so that all neighbours have to be asked for first."""
+    """Whether the caller's thread waits, so that it asks for all neighbours first."""
 
 
 # --- deadlines ----------------------------------------------------------------------------
 
 
 def _short_timeout(victim: Victim) -> float:
-    """Return a timeout that ends before the interrupt, and in its slot."""
+    """Return a timeout that ends before the interrupt, in the same slot."""
     return max(victim.delay * victim.chance.uniform(0.2, 0.95), victim.delay - 0.95 * SLOT)
 
 
 def _ask_in_time(victim: Victim, asked: Asked, delay: float, timeout: float | None = None) -> Pending:
-    """Ask for the write at the moment from which its deadline is kept after that delay, and for its neighbours."""
+    """Ask for the write and its neighbours; the deadline interrupts it after `delay` seconds."""
     wait_for_slot(delay)
     pending = ask(victim.db, asked, timeout)
     victim.ask_others()
@@ -97,7 +97,7 @@ def _by_ask(victim: Victim) -> Told:
 
 
 def _begun(victim: Victim) -> tuple[Pending, float]:
-    """Ask for the write and its neighbours; return it with the moment of the interrupt."""
+    """Ask for the write and its neighbours; return the write and the moment of the interrupt."""
     asked = victim.asked()
     at = time.perf_counter() + victim.delay
     pending = ask(victim.db, asked)
@@ -140,8 +140,8 @@ def _by_shutdown(victim: Victim) -> Told:
 
 
 async def _turn_until(at: float, task: "asyncio.Task[object]") -> None:
-    """Let the event loop run on, without a rest, until a moment or the end of a task."""
-    while time.perf_counter() < at and not task.done():  # noqa: ASYNC110  # the timer of a loop that rests is late
+    """Let the event loop run without a pause until a moment or the end of a task."""
+    while time.perf_counter() < at and not task.done():  # noqa: ASYNC110  # the timer of a loop that pauses is late
         await asyncio.sleep(0)
 
 
@@ -192,11 +192,11 @@ WAYS = [
     Way("cancel of a task", lambda victim: victim.runner.run(_cancelled_task(victim)), _TASK),
     Way("asyncio.timeout", lambda victim: victim.runner.run(_limited_task(victim)), (*_TASK, TimeoutError)),
 ]
-"""The ways of which a crew bears any number."""
+"""The ways that a crew survives, so that it can run more rounds."""
 BY_CREW = Way("timeout of the crew", _by_crew, _LATE)
-"""For a crew that was started with a `timeout`."""
+"""The way of a crew that was started with a `timeout`."""
 BY_SHUTDOWN = Way("shutdown(timeout=)", _by_shutdown, (SupervisorStopped,), spares_others=False)
-"""The last one of a crew."""
+"""The way of the last round of a crew."""
 
 
 def _not_at_all(victim: Victim) -> Told:
@@ -205,8 +205,8 @@ def _not_at_all(victim: Victim) -> Told:
 
 
 UNHURT = Way("none", _not_at_all, (), is_swept=False, waits=True)
-"""No interrupt: for the length of the write, and its answer."""
-BESIDE = Way("none, beside one that was interrupted", _not_at_all, (), is_swept=False)
-"""No interrupt, but that of a neighbour."""
+"""No interrupt. The round measures the length of the write, and checks its answer."""
+BESIDE = Way("none, beside an interrupted write", _not_at_all, (), is_swept=False)
+"""No interrupt of the write, but of a neighbour."""
 BY_MEMORY = Way("too little memory", _not_at_all, (), is_swept=False, waits=True)
-"""No interrupt but the answer's size."""
+"""No interrupt, but a large answer."""

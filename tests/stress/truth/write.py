@@ -1,4 +1,4 @@
-"""A kind of write: how it is asked for, and how another connection finds out what is there of it."""
+"""A kind of write: its request, and the search of another connection for its parts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,31 +14,31 @@ __all__ = ["Asked", "Order", "Session", "Write", "counts", "returned"]
 
 @dataclass(frozen=True)
 class Order:
-    """One write to ask for."""
+    """The parameters of one write."""
 
     number: int
     text: str = ""
-    """Stands behind the SQL: a comment makes a text that no connection knows."""
+    """A comment after the SQL, which makes a text that no connection knows."""
     timeout: float | None = None
     size: int = 0
-    """Bytes of the answer, of a write that has a large one."""
+    """The size of a large answer, in bytes."""
 
     def query(self, sql: str, *params: Any) -> Query:
         return Query(sql + self.text, params, self.timeout)
 
     def part(self, sql: str, *params: Any) -> Query:
-        """Return a query of a transaction, which has no timeout of its own."""
+        """Return a query for a transaction. It has no timeout."""
         return Query(sql + self.text, params)
 
 
 @dataclass(frozen=True)
 class Session:
-    """Requests that are asked one by one in `db.transaction()`."""
+    """Requests that run one by one in `db.transaction()`."""
 
     requests: Sequence[Query | Script | Call[Any]]
     timeout: float | None
     forgives: bool = False
-    """Whether it goes on behind a statement that breaks a constraint."""
+    """Whether the session continues after a statement that breaks a constraint."""
 
 
 Asked: TypeAlias = Query | Script | Transaction | Call[Any] | Session
@@ -54,27 +54,27 @@ class Write:
 
     name: str
     parts: int
-    """How many parts of it `found` counts, if it is there once and wholly."""
+    """The number of parts that `found` counts if the write is in the file once and whole."""
     make: Callable[[Order], Asked]
     prepare: Callable[[File, int], object] = _nothing
-    """Makes what it needs."""
+    """Makes the rows and tables that the write needs."""
     found: Callable[[File, int], int] = File.inserted
-    """Counts the parts that are there."""
+    """Counts the parts in the file."""
     clear: Callable[[File, int], object] = _nothing
-    """Takes away what would be in the way of later ones."""
+    """Removes rows and tables that would disturb later writes."""
     is_right: Callable[[Any], bool] = lambda value: True
-    """Says whether an answer is the right one."""
+    """Returns whether an answer is right."""
     statements: tuple[int, ...] = ()
-    """Of a script: the parts of each statement, which commits by itself."""
+    """The parts of each statement of a script. Each statement commits alone."""
     fails: bool = False
-    """Whether it always ends with an error."""
+    """Whether the write always ends with an error."""
     is_lost: bool = False
-    """Whether its answer cannot be brought from a child."""
+    """Whether a child cannot send the answer."""
     is_sole: bool = False
-    """Whether it changes a value that the file has once, so that no neighbour may change it."""
+    """Whether the write changes a value that the file has once, so that it has no neighbours."""
 
     def there(self, file: File, number: int) -> There:
-        """Say how much of it is in the file, after `file.look()`."""
+        """Return the part of the write that is in the file, after `file.look()`."""
         found = self.found(file, number)
         if found == 0:
             return There.NOT
@@ -86,12 +86,12 @@ class Write:
 
 
 def counts(rows: int) -> Callable[[Any], bool]:
-    """Return a check that an answer tells so many changed rows."""
+    """Return a check that an answer counts `rows` changed rows."""
     return lambda result: result.rowcount == rows and not result.rows
 
 
 def returned(rows: int) -> Callable[[Any], bool]:
-    """Return a check that an answer has so many rows, each as wide as it has columns."""
+    """Return a check that an answer has `rows` rows, each as wide as its columns."""
 
     def check(result: Any) -> bool:
         width = len(result.columns)
