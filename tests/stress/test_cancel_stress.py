@@ -164,9 +164,9 @@ class Storm:
         told = {number for number, executed in self.written.items() if executed}
         unknown = {number for number, executed in self.written.items() if executed is None}
         if unknown:
-            self.wrong.append(f"nobody knows of {len(unknown)} writes whether they took effect")
+            self.wrong.append(f"the outcomes of {len(unknown)} writes are unknown")
         if there != told:
-            self.wrong.append(f"told as written and not there: {told - there}; the reverse: {there - told}")
+            self.wrong.append(f"reported as written and not in the file: {told - there}; the reverse: {there - told}")
 
     # --- deadlines ------------------------------------------------------------------------
 

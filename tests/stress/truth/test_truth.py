@@ -1,4 +1,4 @@
-"""A short campaign of truth, and a check that a campaign finds planted bugs."""
+"""A short campaign of truth, and a check that a campaign finds each mutant."""
 
 import asyncio
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 from supervisor import QueryCancelled, QuerycrewError, QueryTimeout, Result, WorkerDied
 from tests.stress.truth.campaign import WRITES, Plan, run
 from tests.stress.truth.law import There, Told, Word, allowed
-from tests.stress.truth.plants import PLANTS, PackingLate
+from tests.stress.truth.mutants import MUTANTS, PackingLate
 from tests.stress.truth.ways import WAYS
 
 _TRIES = 450
@@ -79,10 +79,10 @@ THREADS = Plan(
 """Many tries of few choices: one try in a hundred hits a window of some microseconds."""
 
 
-@pytest.mark.parametrize("name", PLANTS)
-def test_a_planted_bug_is_found(tmp_path, monkeypatch, name):
-    for plant in PLANTS[name]:
-        monkeypatch.setattr(*plant)
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_campaign_finds_each_mutant(tmp_path, monkeypatch, name):
+    for change in MUTANTS[name]:
+        monkeypatch.setattr(*change)
     findings = run(tmp_path, 5 * _TRIES, 1, THREADS, until_wrong=True)
     assert not findings.is_clean, findings.table()
 
