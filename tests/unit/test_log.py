@@ -54,7 +54,7 @@ def test_an_event_has_its_level(caplog, logger, level):
 
 class Explosive:
     def __str__(self):
-        raise AssertionError("nobody wants to know")
+        raise AssertionError("no handler wants the text")
 
 
 def test_a_level_that_is_off_costs_no_text(caplog, logger):

@@ -43,7 +43,7 @@ def test_any_value_is_an_answer(value):
     assert reply.done()
 
 
-def test_a_reply_tells_its_state():
+def test_a_reply_shows_its_state():
     pending, answered, rejected = Reply(), Reply(), Reply()
     answered.settle(1)
     rejected.reject(KeyError("k"))
