@@ -28,7 +28,7 @@ def request(name):
 def seen(*_):
     """Return the value of the variable, and change it."""
     value = REQUEST_ID.get()
-    REQUEST_ID.set("changed by what was called")
+    REQUEST_ID.set("changed by a called function")
     return value
 
 
@@ -49,7 +49,7 @@ def db(request, start, path):
 
 @pytest.fixture
 def slow(start):
-    """A crew whose worker runs a job until its gate is opened: the crew, the reply, the gate."""
+    """A crew whose worker runs a job until a gate is open: the crew, the reply, the gate."""
     gate = Gate()
     db = start(FakeDatabase({"slow": gate}), size=1)
     reply = db.ask(Query("slow"), block=False)
@@ -70,7 +70,7 @@ def test_the_function_of_a_call_sees_its_callers_context(db, readonly):
     assert db.ask(call) == "nobody's"
 
 
-def test_the_context_is_the_one_at_the_time_of_the_ask(db):
+def test_the_context_is_the_context_at_the_time_of_the_ask(db):
     call, replies = Call(seen), []
     for number in range(100):
         with request(number):
@@ -78,7 +78,7 @@ def test_the_context_is_the_one_at_the_time_of_the_ask(db):
     assert [reply.get(timeout=PATIENCE) for reply in replies] == list(range(100))
 
 
-def test_the_function_of_a_call_that_is_told_sees_its_callers_context(db):
+def test_the_function_of_a_call_without_a_reply_sees_its_callers_context(db):
     noted = Seen()
     with request("told"):
         db.tell(Call(lambda connection: noted()))
@@ -169,7 +169,7 @@ def test_the_wrap_function_of_pipe_to_sees_its_callers_context(slow):
     collector.stop()
 
 
-def test_a_callback_passes_its_context_on_to_the_callback_that_it_adds(slow):
+def test_a_callback_passes_its_context_to_the_callback_that_it_adds(slow):
     db, reply, gate = slow
     last = Seen()
     with request("chain"):

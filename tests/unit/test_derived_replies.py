@@ -1,4 +1,4 @@
-"""Replies made of others: `map`, `filter`, `join`, `reduce`."""
+"""Replies that derive from others: `map`, `filter`, `join`, `reduce`."""
 
 import queue
 import threading
@@ -26,7 +26,7 @@ def rejected(error):
     return reply
 
 
-# --- what they give, before and after their source is settled -----------------------------
+# --- values, before and after their source is settled -------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def rejected(error):
     ids=["map", "filter", "join", "join of one", "reduce", "reduce from", "map of map"],
 )
 @pytest.mark.parametrize("settled_before", [True, False])
-def test_a_derived_reply_gives_what_is_made_of_its_source(derive, wanted, settled_before):
+def test_a_derived_reply_has_the_value_that_its_function_returns(derive, wanted, settled_before):
     source = answered([1, 2, 3, 4]) if settled_before else Reply()
     derived = derive(source)
     assert derived.done() is settled_before
@@ -65,7 +65,7 @@ def test_a_derived_reply_is_a_reply():
     assert repr(derived) == "<Reply pending>"
     for value, shown in (("abc", "<Reply answered>"), (5, "<Reply rejected: TypeError>")):
         derived = answered(value).map(len)
-        assert repr(derived) == "<Reply pending>", "looking at it must not run the caller's function"
+        assert repr(derived) == "<Reply pending>", "done() must not run the caller's function"
         derived.exception()
         assert repr(derived) == shown
 
@@ -73,7 +73,7 @@ def test_a_derived_reply_is_a_reply():
 # --- errors -------------------------------------------------------------------------------
 
 
-def test_the_error_of_a_source_is_the_error_of_what_is_made_of_it():
+def test_the_error_of_a_source_is_the_error_of_the_derived_reply():
     error = ValueError("no")
     calls = []
     derived = rejected(error).map(calls.append)
@@ -89,7 +89,7 @@ def test_the_error_of_the_function_is_the_outcome():
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_whatever_the_function_raises_is_the_outcome(error):
+def test_every_exception_of_the_function_is_the_outcome(error):
     def explode(value):
         raise error("in a function")
 
@@ -99,12 +99,12 @@ def test_whatever_the_function_raises_is_the_outcome(error):
             derived.get()
 
 
-def test_a_join_fails_with_the_first_of_its_sources_that_does():
+def test_a_join_fails_with_the_error_of_its_first_failed_source():
     joined = answered(1).join(rejected(KeyError("a")), rejected(ValueError("b")))
     assert type(joined.exception()) is KeyError
 
 
-def test_a_value_that_cannot_be_iterated_is_an_error_of_who_asks():
+def test_a_value_that_cannot_be_iterated_raises_in_its_reader():
     for derived in (answered(5).filter(bool), answered(5).reduce(max)):
         with pytest.raises(TypeError, match=r"not iterable|must support iteration"):
             derived.get()
@@ -113,7 +113,7 @@ def test_a_value_that_cannot_be_iterated_is_an_error_of_who_asks():
 # --- once, and in whose thread ------------------------------------------------------------
 
 
-def test_the_function_runs_once_and_only_when_somebody_asks():
+def test_the_function_runs_once_and_only_when_its_value_is_read():
     calls = []
     derived = answered(1).map(calls.append)
     assert derived.done()
@@ -124,7 +124,7 @@ def test_the_function_runs_once_and_only_when_somebody_asks():
     assert calls == [1]
 
 
-def test_two_threads_that_ask_at_once_run_the_function_once():
+def test_two_threads_that_read_at_once_run_the_function_once():
     entered, let_go, calls = threading.Event(), threading.Event(), []
 
     def slow(value):
@@ -178,7 +178,7 @@ def test_a_time_limit_holds_for_all_sources_together():
     assert not second._waiters
 
 
-def test_a_crews_own_thread_is_told_that_a_derived_reply_would_make_it_wait_for_itself():
+def test_a_crews_own_thread_is_refused_a_wait_for_a_derived_reply():
     crew = Dispatcher("app", "a database", 1, None)
     derived = Reply(crew).map(len)
     with on_a_thread_of(crew), pytest.raises(WouldDeadlock):
@@ -230,10 +230,10 @@ def test_a_waiter_on_a_derived_reply_survives_a_settling_that_was_cut_off():
     def killed():
         calls.append("waker")
         if len(calls) == 1:
-            raise SystemExit  # as an asynchronous exception in the settling thread would
+            raise SystemExit  # like an asynchronous exception in the settling thread
 
     assert source.map(str)._add_waker(killed)
-    for _ in range(2):  # a worker that is killed while it answers answers again at its end
+    for _ in range(2):  # a worker that is killed during its answer answers again at its end
         with suppress(SystemExit):
             source.settle(1)
     assert calls == ["waker", "waker"]
@@ -242,7 +242,7 @@ def test_a_waiter_on_a_derived_reply_survives_a_settling_that_was_cut_off():
 # --- settled by hand ----------------------------------------------------------------------
 
 
-def test_a_derived_reply_that_is_settled_by_hand_is_settled_for_everybody():
+def test_a_derived_reply_that_is_settled_by_hand_is_settled_for_all():
     derived, calls = Reply().map(str), []
     derived.settle("by hand")
     assert derived.get(timeout=0) == "by hand"
@@ -250,7 +250,7 @@ def test_a_derived_reply_that_is_settled_by_hand_is_settled_for_everybody():
     assert calls == [derived]
 
 
-def test_the_value_of_a_hooked_reply_is_what_its_hook_gives():
+def test_the_value_of_a_hooked_reply_comes_from_its_hook():
     hooked = Reply()
     hooked.set_get_hook(lambda timeout: [1, 2])
     assert hooked.map(len).get(timeout=0.1) == 2
@@ -279,7 +279,7 @@ def test_the_error_of_a_plain_pykka_future_is_an_outcome_too():
         joined.get()
 
 
-def test_callbacks_and_waiters_hear_of_a_plain_pykka_future():
+def test_a_plain_pykka_future_calls_callbacks_and_releases_waiters():
     foreign, called = pykka.ThreadingFuture(), threading.Event()
     joined = answered(1).join(foreign)
     joined.add_done_callback(lambda done: called.set())
@@ -289,9 +289,9 @@ def test_callbacks_and_waiters_hear_of_a_plain_pykka_future():
     assert seen == [[1, 2]]
 
 
-def test_looking_at_a_plain_pykka_future_that_somebody_waits_for_does_not_wait():
+def test_done_does_not_block_while_a_thread_waits_for_a_plain_pykka_future():
     source = pykka.ThreadingFuture()
-    mapped = source.map(str)  # while somebody waits for it, Pykka holds its lock
+    mapped = source.map(str)  # Pykka holds the lock of the future while a thread waits for it
     joined = answered(1).join(mapped)
     joined.add_done_callback(lambda done: None)
 

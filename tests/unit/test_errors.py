@@ -1,4 +1,4 @@
-"""Every error says by its type and its data what became of the statement."""
+"""The type and the data of every error tell how the statement ended."""
 
 import concurrent.futures
 import pickle
@@ -27,7 +27,7 @@ CALLERS_GET = [DatabaseUnavailable, QueueFull, SupervisorStopped, TransactionLef
 
 
 @pytest.mark.parametrize("error", CALLERS_GET)
-def test_what_a_caller_gets_is_a_querycrew_error(error):
+def test_an_error_for_callers_is_a_querycrew_error(error):
     assert issubclass(error, QuerycrewError)
 
 
@@ -52,18 +52,18 @@ def test_an_error_says_whether_the_statement_took_effect(error, executed):
     assert error("text").executed is executed
 
 
-def test_what_is_known_of_one_error_is_not_said_of_the_next():
+def test_the_data_of_one_error_does_not_change_the_next():
     error = SupervisorStopped("interrupted")
     error.executed = None
     assert SupervisorStopped("refused").executed is False
 
 
-def test_a_lost_connection_is_told_to_the_worker_only():
+def test_a_lost_connection_is_an_error_for_the_worker_only():
     assert not issubclass(ConnectionLost, QuerycrewError)
 
 
 @pytest.mark.parametrize("error", [*CALLERS_GET, ConnectionLost])
-def test_an_error_can_be_pickled_with_what_is_known_of_it(error):
+def test_an_error_can_be_pickled_with_its_data(error):
     sent = error("what happened")
     sent.executed = None
     arrived = pickle.loads(pickle.dumps(sent))
@@ -90,7 +90,7 @@ def test_an_error_works_in_an_executors_future_too():
 
 @dataclass(frozen=True)
 class Telling(FakeDatabase):
-    """A database that says what its driver raises."""
+    """A database that names the errors of its driver."""
 
     errors: object = (OSError, LookupError)
 
@@ -162,15 +162,15 @@ def test_a_mistake_of_the_program_is_not_among_the_errors_of_a_statement(db, req
     ],
     ids=["default", "SQLite", "children", "no word of errors", "errors of its own"],
 )
-def test_a_database_says_what_its_driver_raises(start, database, errors):
+def test_a_database_names_the_errors_of_its_driver(start, database, errors):
     assert start(database).errors == errors
 
 
-def test_children_raise_what_their_database_says():
+def test_children_raise_the_errors_of_their_database():
     assert ChildProcess(Telling()).errors == (OSError, LookupError)
 
 
 @pytest.mark.parametrize("errors", [OSError, [OSError], (OSError, "text"), (int,), None])
-def test_a_database_whose_errors_are_none_is_refused_as_its_crew_is_started(errors):
+def test_a_database_with_invalid_errors_is_refused_as_its_crew_is_started(errors):
     with pytest.raises(TypeError, match=r"Telling\.errors must be a tuple of classes of exceptions"):
         Supervisor.start(Telling(errors=errors))

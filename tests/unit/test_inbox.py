@@ -11,7 +11,7 @@ from tests.support.envelopes import asked, is_settled, told
 
 
 class Clock:
-    """Seconds that pass only when a test says so, or whenever somebody looks."""
+    """A clock whose seconds pass only when a test says so, or by a step at each reading."""
 
     def __init__(self, *, step=0.0):
         self.now = 100.0
@@ -33,7 +33,7 @@ def test_messages_are_read_in_the_order_in_which_they_came():
     assert [inbox.get() for _ in envelopes] == envelopes
 
 
-def test_an_inbox_says_whether_there_is_mail():
+def test_an_inbox_says_whether_it_has_messages():
     inbox = Inbox()
     assert inbox.empty()
     inbox.put(told())
@@ -62,13 +62,13 @@ def test_an_answered_message_is_forgotten():
     assert inbox._unanswered == []
 
 
-def test_what_wants_no_answer_gets_none():
+def test_a_message_that_wants_no_answer_gets_none():
     inbox = Inbox()
     inbox.answer(told(), "nobody listens")
     assert inbox._unanswered == []
 
 
-def test_an_asker_that_has_answered_itself_harms_nobody():
+def test_an_asker_that_settled_its_own_future_causes_no_error():
     inbox = Inbox()
     envelope = asked()
     inbox.put(envelope)
@@ -94,7 +94,7 @@ def test_an_alarm_whose_time_has_come_is_returned():
     assert inbox.get().message is ALARM
 
 
-def test_an_alarm_that_is_due_again_and_again_keeps_nobody_from_reading_the_mail():
+def test_an_alarm_that_is_always_due_does_not_keep_messages_from_being_read():
     clock = Clock()
     inbox = Inbox(clock)
     inbox.put(told("mail"))
@@ -114,7 +114,7 @@ def test_an_alarm_goes_off_once():
     assert inbox.alarm is None
 
 
-def test_mail_comes_before_an_alarm_that_is_not_due():
+def test_a_message_comes_before_an_alarm_that_is_not_due():
     clock = Clock()
     inbox = Inbox(clock)
     inbox.alarm = clock.now + 3600
@@ -124,7 +124,7 @@ def test_mail_comes_before_an_alarm_that_is_not_due():
 
 
 def test_get_waits_until_the_alarm_and_no_longer():
-    clock = Clock(step=0.001)  # a millisecond passes each time that somebody looks
+    clock = Clock(step=0.001)  # a millisecond passes at each reading
     inbox = Inbox(clock)
     inbox.alarm = 100.005
     assert inbox.get().message is ALARM
@@ -152,7 +152,7 @@ def test_an_alarm_in_a_thousand_years_does_not_overflow_the_wait():
 # --- forks and finalizers -----------------------------------------------------------------
 
 
-def test_the_child_of_a_fork_gets_an_empty_closed_inbox_whoever_held_the_lock():
+def test_the_child_of_a_fork_gets_an_empty_closed_inbox_even_if_another_thread_held_the_lock():
     inbox = Inbox()
     envelope = asked()
     inbox.put(envelope)

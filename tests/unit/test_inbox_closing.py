@@ -1,4 +1,4 @@
-"""Closing the mailbox: whatever was put into it is read or answered."""
+"""Closing the mailbox: each message that was put into it is read or answered."""
 
 import threading
 from contextlib import suppress
@@ -23,7 +23,7 @@ def test_closing_answers_everything_unread():
             envelope.reply_to.get(timeout=0)
 
 
-def test_closing_answers_what_was_read_and_not_answered():
+def test_closing_answers_messages_that_were_read_and_not_answered():
     inbox = Inbox()
     envelope = asked()
     inbox.put(envelope)
@@ -33,7 +33,7 @@ def test_closing_answers_what_was_read_and_not_answered():
         envelope.reply_to.get(timeout=0)
 
 
-def test_who_asked_an_actor_to_stop_is_told_that_it_has():
+def test_a_caller_that_asked_an_actor_to_stop_gets_an_answer():
     inbox = Inbox()
     before, after = asked(ActorStop()), asked(ActorStop())
     inbox.put(before)
@@ -52,7 +52,7 @@ def test_a_question_to_a_closed_inbox_is_answered_at_once():
         envelope.reply_to.get(timeout=0)
 
 
-def test_news_to_a_closed_inbox_is_refused():
+def test_a_message_without_a_reply_to_a_closed_inbox_is_refused():
     inbox = Inbox()
     inbox.close()
     with pytest.raises(pykka.ActorDeadError, match="stopped before handling"):
@@ -68,7 +68,7 @@ def test_closing_twice_is_closing_once():
     assert is_settled(envelope)
 
 
-def test_closing_meets_askers_that_have_answered_themselves():
+def test_closing_accepts_askers_that_settled_their_own_futures():
     inbox = Inbox()
     envelopes = [asked() for _ in range(3)]
     for envelope in envelopes:
@@ -79,7 +79,7 @@ def test_closing_meets_askers_that_have_answered_themselves():
 
 
 class ClosesAgain(pykka.ThreadingFuture):
-    """An asker that reacts to its answer by closing the inbox that gives it, as a finalizer may."""
+    """An asker that closes the inbox again when the inbox answers, as a finalizer may."""
 
     def __init__(self, inbox):
         super().__init__()
@@ -100,14 +100,14 @@ def test_closing_again_in_the_middle_of_closing_answers_everything():
 
 
 class Meets(pykka.ThreadingFuture):
-    """An asker at whose answer two threads meet."""
+    """An asker whose answer makes two threads meet."""
 
     def __init__(self):
         super().__init__()
         self.both = threading.Barrier(2, timeout=0.5)
 
     def set_exception(self, exc_info=None):
-        with suppress(threading.BrokenBarrierError):  # only one thread comes here: so much the better
+        with suppress(threading.BrokenBarrierError):  # only one thread came, which is right too
             self.both.wait()
         super().set_exception(exc_info)
 
@@ -165,7 +165,7 @@ class Idler(CrewActor):
         self.handled.set()
 
 
-def test_an_actor_that_is_retired_by_another_thread_ends_while_it_waits_for_mail():
+def test_an_actor_that_another_thread_retires_ends_while_it_waits_for_messages():
     actor = Idler()
     actor.launch()
     mail = actor.actor_inbox._queue

@@ -1,4 +1,4 @@
-"""Logging that cannot harm."""
+"""Logging never harms a crew."""
 
 import logging
 import subprocess
@@ -54,7 +54,7 @@ def test_an_event_has_its_level(caplog, logger, level):
 
 class Explosive:
     def __str__(self):
-        raise AssertionError("nobody wants to know")
+        raise AssertionError("no handler wants the text")
 
 
 def test_a_level_that_is_off_costs_no_text(caplog, logger):
@@ -63,14 +63,14 @@ def test_a_level_that_is_off_costs_no_text(caplog, logger):
     assert caplog.records == []
 
 
-def test_a_value_that_cannot_be_shown_harms_nobody(caplog, logger):
+def test_a_value_that_cannot_be_shown_does_no_harm(caplog, logger):
     with caplog.at_level(logging.DEBUG, NAME):
         log(MODULE, "info", "happened", value=Explosive())
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
-def test_a_filter_that_raises_harms_nobody(caplog, logger, error):
+def test_a_filter_that_raises_does_no_harm(caplog, logger, error):
     calls = []
 
     def refuse(record):
@@ -82,7 +82,7 @@ def test_a_filter_that_raises_harms_nobody(caplog, logger, error):
     assert len(calls) == 1
 
 
-def test_a_handler_that_raises_harms_nobody(logger):
+def test_a_handler_that_raises_does_no_harm(logger):
     class Broken(logging.Handler):
         calls = 0
 
@@ -95,7 +95,7 @@ def test_a_handler_that_raises_harms_nobody(logger):
     assert Broken.calls == 1
 
 
-def test_percent_signs_in_a_value_are_no_format(caplog, logger):
+def test_percent_signs_in_a_value_stay_as_they_are(caplog, logger):
     with caplog.at_level(logging.DEBUG, NAME):
         log(MODULE, "info", "happened", sql="LIKE '%s%d'")
     assert caplog.messages == ["""happened sql="LIKE '%s%d'\""""]

@@ -1,4 +1,4 @@
-"""`await reply`, sessions, streams and crews on every event loop: asyncio, trio, and anyio on both."""
+"""Replies, sessions, streams and crews on every event loop: asyncio, trio, and anyio on both."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ from tests.support.loops import LOOPS, turn
 NEVER = float("inf")
 NUMBERS = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n LIMIT ?) SELECT i FROM n"
 ENDLESS = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
-# Three rows, and then none for years.
+# The statement returns three rows, and then runs for years.
 SILENT = f"SELECT i FROM ({ENDLESS}) WHERE i <= 3 OR i < 0"
 
 
@@ -64,7 +64,7 @@ async def get(reply, answers):
 
 
 async def until(condition):
-    """Let the event loop go on until `condition()` is true."""
+    """Let the event loop run until `condition()` is true."""
     for _ in range(10_000_000):
         if condition():
             return
@@ -92,7 +92,7 @@ def test_a_rejection_is_raised_in_the_task_that_awaits(db, run):
     run(main)
 
 
-def test_the_loop_goes_on_while_many_tasks_await(start, run):
+def test_the_loop_continues_while_many_tasks_await(start, run):
     gate = Gate()
     db = start(FakeDatabase({"gate": gate}), size=1)
     answers = []
@@ -146,7 +146,7 @@ def test_a_plain_pykka_future_among_the_sources_does_not_block_the_loop(run):
     assert run(main) == [[1, 2]]
 
 
-def test_an_answer_that_comes_as_a_task_begins_to_wait_is_not_waited_for(run):
+def test_a_task_does_not_wait_for_an_answer_that_comes_as_its_wait_begins(run):
     class SettledMeanwhile(Reply):
         def _add_waker(self, waker):
             self.settle("meanwhile")
@@ -175,7 +175,7 @@ def test_an_answer_that_comes_twice_and_late_wakes_once(run):
         return answers
 
     assert run(main) == [5]
-    with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits there
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and no task waits in it
         wakers[0]()
 
 
@@ -204,7 +204,7 @@ def test_trios_own_limits_cancel_the_job(db):
                 await tx.ask(Query(RUNAWAY), block=False)
         return db.ask(Status()).running
 
-    assert trio.run(main) == 0, "it is over when the block is left"
+    assert trio.run(main) == 0, "the job has ended when the block ends"
     assert numbers(db) == [1, 2]
 
 
@@ -280,7 +280,7 @@ def test_a_transaction_that_is_cancelled_in_a_statement_is_undone(db, run):
     assert numbers(db) == [1, 2]
 
 
-def test_the_time_of_a_transaction_ends_while_its_task_waits(db, run):
+def test_the_time_limit_of_a_transaction_ends_while_its_task_waits(db, run):
     async def main():
         with pytest.raises(QueryTimeout):
             async with db.transaction(timeout=0.05) as tx:
@@ -339,14 +339,14 @@ def test_each_task_has_transactions_of_its_own_and_waits_for_none_of_them(db, ru
                 await tx.commit(block=False)
 
     async def other():
-        async with db.transaction() as tx:  # it waits: the one that is open is not its own
+        async with db.transaction() as tx:  # the task waits, since another task has the open transaction
             await tx.ask(insert(5), block=False)
 
     run(main)
     assert [number for number in numbers(db) if number != 4] == [1, 2, 3, 5]
 
 
-def test_a_task_is_told_apart_from_all_others(run):
+def test_each_task_is_distinguished_from_all_others(run):
     async def main():
         tasks = [current_task()]
 
@@ -394,7 +394,7 @@ class Mailbox(pykka.ThreadingActor):
         self.told.append(message)
 
 
-def test_an_actor_is_told_by_a_task(db, run):
+def test_a_task_pipes_replies_to_an_actor(db, run):
     told = []
     ref = Mailbox.start(told)
 
@@ -411,8 +411,8 @@ def test_an_actor_is_told_by_a_task(db, run):
 # --- which loop it is ---------------------------------------------------------------------
 
 
-def test_trio_as_a_guest_of_asyncio_is_known_for_trio(db):
-    """Then a loop of asyncio runs in this thread, too, and has tasks of its own."""
+def test_trio_as_a_guest_of_asyncio_is_recognised_as_trio(db):
+    """A loop of asyncio, with its own tasks, then runs in this thread too."""
 
     async def guest():
         async with db.transaction() as tx:
@@ -431,7 +431,7 @@ def test_trio_as_a_guest_of_asyncio_is_known_for_trio(db):
 
         trio.lowlevel.start_guest_run(guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done)
         while not ended.is_set():
-            await db.ask(Query("SELECT 1"), block=False)  # of asyncio's own task
+            await db.ask(Query("SELECT 1"), block=False)  # in a task of asyncio
         return outcome[0]
 
     with pytest.raises(QueryCancelled):

@@ -1,4 +1,4 @@
-"""A table at a prompt, one line inside the `repr` of another object."""
+"""A result shows a table at a prompt, and one line inside the `repr` of another object."""
 
 import collections
 import functools
@@ -35,7 +35,7 @@ class Named(NamedTuple):
 
 
 class Joined:
-    """Shows its parts by a generator and a function of its own."""
+    """An object that shows its parts with its own generator and function."""
 
     def __init__(self, value):
         self.value = value
@@ -52,7 +52,7 @@ def test_a_result_shows_itself_as_a_table():
     assert repr(PEOPLE) == str(PEOPLE) == f"{PEOPLE!r}" == f"{PEOPLE}" == "%r" % PEOPLE == TABLE  # noqa: UP031
 
 
-@pytest.mark.skipif(sys.implementation.name != "cpython", reason="only CPython tells what it is showing")
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="only CPython tells which object it is showing")
 @pytest.mark.parametrize(
     ("hold", "text"),
     [
@@ -111,7 +111,7 @@ def test_the_line_of_a_result_is_short_and_printable(result, line):
     assert repr(Data(result)) == f"Data(value={line})"
 
 
-def test_where_the_interpreter_does_not_tell_a_result_in_a_list_is_a_table(monkeypatch):
+def test_a_result_in_a_list_is_a_table_if_the_interpreter_keeps_no_notes(monkeypatch):
     monkeypatch.setattr(nesting, "_is_showing_a_container", lambda: False)
     assert repr([PEOPLE]) == f"[{TABLE}]"
     assert repr(Data(PEOPLE)) == f"Data(value={LINE})"
@@ -161,7 +161,7 @@ def test_a_prompt_shows_a_table_and_a_list_of_lines():
 
 
 class Printer:
-    """As much of IPython's printer as a `_repr_pretty_` sees."""
+    """The part of IPython's printer that a `_repr_pretty_` uses."""
 
     def __init__(self, *stack):
         self.stack = stack

@@ -1,4 +1,4 @@
-"""What a caller passes to `Supervisor.start`: refused in the caller, by name, and nothing is started."""
+"""`Supervisor.start` refuses a wrong option in the caller, by its name, and starts nothing."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ SINGLE = FakeDatabase(max_size=1)
 
 
 @pytest.mark.parametrize("database", [FILE, SQLite("app.db")])
-def test_what_can_connect_is_a_database(database):
+def test_an_object_that_can_connect_is_a_database(database):
     check_database(database)
 
 
@@ -28,12 +28,12 @@ class NoMethod:
     ("database", "name"),
     [(5, "int"), (b"app.db", "bytes"), (object(), "object"), (FakeDatabase, "type"), (NoMethod(), "NoMethod")],
 )
-def test_what_cannot_connect_is_refused(database, name):
+def test_an_object_that_cannot_connect_is_refused(database, name):
     with pytest.raises(TypeError, match=rf"Supervisor.start\(database\) must be a path or a database .*, not {name}$"):
         check_database(database)
 
 
-def test_an_option_may_be_left_out_or_of_its_type():
+def test_an_option_is_omitted_or_of_its_type():
     check_type("name", None, str)
     check_type("name", "app", str)
     check_max_queue(None)
@@ -71,7 +71,7 @@ def test_there_are_as_many_workers_as_asked_for():
     assert usable_size(64, FILE) == 64
 
 
-def test_there_are_as_many_workers_as_this_process_may_use_cpus(monkeypatch):
+def test_there_are_as_many_workers_as_cpus_that_this_process_may_use(monkeypatch):
     use_cpus(monkeypatch, 3)
     monkeypatch.setattr(os, "cpu_count", lambda: 96)
     assert usable_size(None, FILE) == 3
@@ -121,7 +121,7 @@ def test_a_crew_without_workers_is_refused(size):
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_is_started(options, error, text):
-    # The fixture that looks for actors and threads left behind says that nothing was.
+    # The fixture that looks for remaining actors and threads checks that none was started.
     with pytest.raises(error, match=text):
         Supervisor.start(**options)
 

@@ -1,4 +1,4 @@
-"""Record: what a value class made of it can do, and what it refuses."""
+"""Record: the abilities of a value class, and the arguments that it refuses."""
 
 import copy
 import pickle
@@ -32,7 +32,7 @@ class Empty(Record):
     pass
 
 
-def test_fields_are_given_in_their_order_by_name_or_left_to_their_default():
+def test_fields_are_given_in_order_or_by_name_or_have_their_default():
     assert (Pair(1).left, Pair(1).right) == (1, 2)
     assert Pair(1, 3) == Pair(1, right=3) == Pair(right=3, left=1)
 

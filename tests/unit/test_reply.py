@@ -1,4 +1,4 @@
-"""Reply: settled exactly once, and whoever waits for it is released."""
+"""Reply: it is settled exactly once, and all its waiters are released."""
 
 import queue
 import threading
@@ -24,7 +24,7 @@ def test_the_first_answer_is_kept_and_every_later_one_is_dropped():
     assert reply.exception() is None
 
 
-def test_a_rejected_reply_raises_the_very_error():
+def test_a_rejected_reply_raises_the_same_error_object():
     reply, error = Reply(), ValueError("no")
     assert reply.reject(error) is True
     assert reply.settle("too late") is False
@@ -43,7 +43,7 @@ def test_any_value_is_an_answer(value):
     assert reply.done()
 
 
-def test_a_reply_tells_its_state():
+def test_a_reply_shows_its_state():
     pending, answered, rejected = Reply(), Reply(), Reply()
     answered.settle(1)
     rejected.reject(KeyError("k"))
@@ -144,7 +144,7 @@ def test_a_future_with_a_get_hook_cannot_be_set_by_hand(future):
     assert hooked.get() == "hooked"
 
 
-def test_a_hooked_reply_can_still_be_settled_and_goes_on_answering_with_its_hook():
+def test_a_hooked_reply_can_still_be_settled_and_keeps_answering_with_its_hook():
     reply = Reply()
     reply.set_get_hook(lambda timeout: "hooked")
     assert reply.settle("the crew's answer") is True
@@ -171,7 +171,7 @@ def test_a_settled_reply_needs_no_time():
 
 
 @pytest.mark.parametrize("timeout", [None, 30, 1e300])
-def test_settling_releases_everybody_who_waits(timeout):
+def test_settling_releases_all_waiters(timeout):
     reply = Reply()
     with (
         waiter(lambda: reply.get(timeout=timeout)) as first,
@@ -183,7 +183,7 @@ def test_settling_releases_everybody_who_waits(timeout):
     assert (first, second, third) == (["at last"], ["at last"], [None])
 
 
-def test_a_settle_that_is_cut_off_anywhere_is_made_good_by_the_next_and_its_answer_counts():
+def test_the_next_settle_completes_a_settle_that_was_cut_off_at_any_moment():
     def prepare():
         reply, gate, calls = Reply(), threading.Lock(), []
         gate.acquire()
@@ -198,11 +198,11 @@ def test_a_settle_that_is_cut_off_anywhere_is_made_good_by_the_next_and_its_answ
         answers.add(answer)
         assert settled is (answer == "second"), where
         assert not gate.locked(), where
-        assert calls in ([answer], []), where  # it may have been cut off itself, as it began
+        assert calls in ([answer], []), where  # the cut may have come as the callback began
     assert answers == {"first", "second"}
 
 
-def test_of_two_that_settle_at_once_one_is_first_wherever_they_meet():
+def test_one_of_two_simultaneous_settles_is_first_at_every_moment():
     def prepare():
         reply, said = Reply(), {}
         return (
@@ -216,10 +216,10 @@ def test_of_two_that_settle_at_once_one_is_first_wherever_they_meet():
         assert said[reply.get(timeout=0)], where
 
 
-def test_a_promise_is_kept_by_the_one_that_fulfils_it():
+def test_only_fulfil_settles_a_promised_reply():
     reply = Reply()
     assert reply.promise()
-    assert reply.promise(), "it was promised before"
+    assert reply.promise(), "the reply was promised before"
     assert not reply.done()
     assert reply.settle("too late") is False
     assert reply.reject(ValueError("too late")) is False
@@ -228,7 +228,7 @@ def test_a_promise_is_kept_by_the_one_that_fulfils_it():
     assert reply.get(timeout=0) == "as promised"
 
 
-def test_what_is_settled_cannot_be_promised():
+def test_a_settled_reply_cannot_be_promised():
     def prepare():
         reply, said = Reply(), []
         return (reply, said), lambda: reply.settle("first"), [lambda: said.append((reply.promise(), reply.done()))]
@@ -237,16 +237,16 @@ def test_what_is_settled_cannot_be_promised():
     for (reply, said), where in in_the_middle(prepare):
         found.update(said)
         assert reply.done() is not said[0][0], where
-    assert found == {(True, False), (False, True)}, "and it says so as soon as it is"
+    assert found == {(True, False), (False, True)}, "promise() is refused as soon as the reply is settled"
 
 
-def test_a_settle_that_is_cut_off_is_made_good_by_the_next():
+def test_the_next_settle_releases_the_waiters_of_a_settle_that_was_cut_off():
     reply, calls = Reply(), []
 
     def killed():
         calls.append("killed")
         if calls == ["killed"]:
-            raise SystemExit  # as an asynchronous exception in the settling thread would
+            raise SystemExit  # like an asynchronous exception in the settling thread
 
     with waiter(reply.get) as first, waiter(reply.get) as second:
         assert is_waited_for(reply, by=2)
@@ -261,24 +261,24 @@ def test_a_settle_that_is_cut_off_is_made_good_by_the_next():
     assert calls == ["killed", "killed", "callback"]
 
 
-def test_a_waiter_that_was_released_already_harms_nobody():
+def test_a_waiter_that_was_released_already_does_no_harm():
     reply, gate, calls = Reply(), threading.Lock(), []
     reply._add_waker(lambda: calls.append("other"))
-    reply._add_waker(gate.release)  # raises RuntimeError: it is not locked
+    reply._add_waker(gate.release)  # raises RuntimeError, since the gate is not locked
     reply.settle(1)
     assert calls == ["other"]
     assert reply._waiters == []
 
 
 class SettledMeanwhile(Reply):
-    """A reply whose answer comes just before somebody begins to wait for it."""
+    """A reply whose answer comes just before a thread begins to wait for it."""
 
     def _add_waker(self, waker):
         self.settle("meanwhile")
         return super()._add_waker(waker)
 
 
-def test_an_answer_that_comes_as_somebody_begins_to_wait_is_not_waited_for():
+def test_a_thread_does_not_wait_for_an_answer_that_comes_as_its_wait_begins():
     reply = SettledMeanwhile()
     assert reply.get() == "meanwhile"
     assert not reply._waiters
@@ -301,11 +301,11 @@ def test_a_waker_that_is_taken_back_is_not_called():
     assert calls == []
 
 
-# --- who would wait for itself ------------------------------------------------------------
+# --- threads that would wait for themselves -----------------------------------------------
 
 
 @pytest.mark.parametrize("timeout", [None, 5])
-def test_a_crews_own_thread_is_told_instead_of_waiting_for_itself(timeout):
+def test_a_crews_own_thread_gets_an_error_instead_of_waiting_for_itself(timeout):
     crew = Dispatcher("app", "a database", 1, None)
     reply = Reply(crew)
     with on_a_thread_of(crew):
@@ -314,7 +314,7 @@ def test_a_crews_own_thread_is_told_instead_of_waiting_for_itself(timeout):
                 wait(timeout=timeout)
 
 
-def test_a_crews_own_thread_may_look_and_may_read_what_is_settled():
+def test_a_crews_own_thread_may_look_and_may_read_settled_replies():
     crew = Dispatcher("app", "a database", 1, None)
     reply = Reply(crew)
     with on_a_thread_of(crew):

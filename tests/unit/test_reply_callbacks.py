@@ -1,4 +1,4 @@
-"""What a reply does with errors, and with the code of its callers."""
+"""The tracebacks of a reply's errors, and the callbacks of its callers."""
 
 import asyncio
 import gc
@@ -40,7 +40,7 @@ def test_a_rejection_remembers_where_the_error_was_raised():
 
 
 class Ghost(ValueError):
-    """An error that can be referred to weakly."""
+    """An error that supports weak references."""
 
 
 def test_an_error_is_freed_with_its_reply_without_a_garbage_collection():
@@ -96,7 +96,7 @@ def test_waiters_are_released_before_the_callbacks_are_called():
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
 @pytest.mark.parametrize("settled_before", [False, True])
-def test_a_callback_that_raises_is_logged_and_harms_nobody(caplog, error, settled_before):
+def test_a_callback_that_raises_is_logged_and_does_no_harm(caplog, error, settled_before):
     reply, calls = Reply(), []
 
     def explode(done):

@@ -1,4 +1,4 @@
-"""Requests: what they take, what they refuse, and what they never show."""
+"""Requests: the values that they accept, refuse and never show."""
 
 import pickle
 from collections import ChainMap, UserList, namedtuple
@@ -7,7 +7,7 @@ import pytest
 
 from actors.values.requests import Query, Script, Shutdown, Status, WorkerDown, shorten
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024  # a tuple that is not exactly a tuple
+Point = namedtuple("Point", "x y")  # noqa: PYI024  # a subclass of tuple
 
 
 class Text(str):
@@ -58,13 +58,13 @@ def test_parameters_that_are_no_sequence_are_refused_with_the_remedy(params):
         Query("SELECT ?", params)
 
 
-def test_names_of_parameters_have_to_be_texts():
+def test_names_of_parameters_must_be_texts():
     with pytest.raises(TypeError, match="by name needs str names, not int"):
         Query("SELECT :a", {1: "a"})
 
 
 @pytest.mark.parametrize("request_class", [Query, Script])
-def test_a_statement_has_to_be_a_text(request_class):
+def test_a_statement_must_be_a_text(request_class):
     with pytest.raises(TypeError, match=rf"^{request_class.__name__}\(sql\) must be a str, not bytes$"):
         request_class(b"SELECT 1")
 
@@ -76,7 +76,7 @@ def test_a_statement_must_not_be_empty(request_class, sql):
         request_class(sql)
 
 
-def test_a_kind_of_text_is_a_statement_too():
+def test_a_subclass_of_str_is_a_statement_too():
     assert Query(Text("SELECT 1")).sql == "SELECT 1"
     with pytest.raises(ValueError, match="is empty"):
         Query(Text(" "))

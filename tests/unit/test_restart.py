@@ -1,4 +1,4 @@
-"""When lost workers are replaced: values only, time and chance are arguments."""
+"""The restart policy: a pure value that gets time and chance as arguments."""
 
 import sys
 
@@ -22,7 +22,7 @@ def test_a_number_that_is_negative_or_not_finite_is_refused_by_name(name, value)
 
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("value", ["1", None, True, [1], 1j])
-def test_what_is_no_number_is_refused_by_name(name, value):
+def test_a_value_that_is_no_number_is_refused_by_name(name, value):
     with pytest.raises(TypeError, match=rf"^RestartPolicy\({name}\) must be a number, not {type(value).__name__}$"):
         RestartPolicy(**{name: value})
 
@@ -32,7 +32,7 @@ def test_deaths_are_counted_in_whole_numbers():
         RestartPolicy(max_restarts=1.5)
 
 
-def test_jitter_is_a_part():
+def test_jitter_is_a_fraction():
     assert RestartPolicy(jitter=1).jitter == 1
     with pytest.raises(ValueError, match=r"RestartPolicy\(jitter=1.01\) must be between 0 and 1"):
         RestartPolicy(jitter=1.01)
@@ -78,7 +78,7 @@ def test_any_number_of_failures_waits_for_the_limit(failures):
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.2, 1.0])
-def test_jitter_makes_a_wait_longer_or_shorter_by_its_part(jitter):
+def test_jitter_makes_a_wait_longer_or_shorter_by_its_fraction(jitter):
     policy = RestartPolicy(backoff_initial=0.1, backoff_max=10, jitter=jitter)
     for failures, wait in ((1, 0.1), (3, 0.4), (20, 10)):
         assert policy.backoff(failures, 0.0) == pytest.approx(wait * (1 - jitter))

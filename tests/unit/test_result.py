@@ -1,4 +1,4 @@
-"""Result and Row: plain values that read like a table."""
+"""Result and Row: plain values that print as a table."""
 
 import copy
 import pickle
@@ -31,7 +31,7 @@ def test_a_row_is_the_tuple_of_its_values():
     assert (name, age) == ("ann", 31)
 
 
-def test_an_unknown_column_is_refused_with_the_names_of_those_that_there_are():
+def test_an_unknown_column_is_refused_with_the_names_of_the_columns():
     row = PEOPLE[0]
     with pytest.raises(KeyError, match="no column 'size'; its columns: name, age"):
         row["size"]
@@ -41,7 +41,7 @@ def test_an_unknown_column_is_refused_with_the_names_of_those_that_there_are():
         row[2]
 
 
-def test_the_first_of_two_columns_with_one_name_is_meant():
+def test_a_name_of_two_columns_means_the_first():
     row = Result(("a", "a", "b"), [(1, 2, 3)])[0]
     assert row["a"] == row.a == 1
     assert row.asdict() == {"a": 1, "b": 3}
@@ -68,7 +68,7 @@ def test_a_row_becomes_a_dictionary_in_every_way_that_python_has():
     row = PEOPLE[0]
     wanted = {"name": "ann", "age": 31}
     assert dict(row) == {**row} == {} | dict(row) == taken(**row) == row.asdict() == wanted
-    assert list(dict(row)) == list(row.columns), "in the order of the columns"
+    assert list(dict(row)) == list(row.columns), "the dictionary keeps the order of the columns"
 
 
 @pytest.mark.parametrize("sql", ["SELECT 1 AS a, 'x' AS b", "SELECT 1 AS a, 2 AS a, 3 AS b", "SELECT 1 AS keys"])
@@ -99,7 +99,7 @@ def test_the_keys_of_a_row_are_a_list_of_the_callers_own():
 
 def test_a_row_names_its_fields_as_a_named_tuple_does():
     assert PEOPLE[0]._fields == ("name", "age")
-    assert not hasattr(Row, "_fields"), "without columns it would be taken for an empty named tuple"
+    assert not hasattr(Row, "_fields"), "a row without columns would look like an empty named tuple"
 
 
 @pytest.mark.parametrize("columns", [("name", "age"), ("name", "name"), ("count", "index")])
@@ -149,7 +149,7 @@ def test_a_result_is_a_sequence_of_rows():
         PEOPLE[2]
 
 
-def test_a_result_is_no_mapping_and_says_so_instead_of_taking_two_columns_for_keys_and_values():
+def test_a_result_is_no_mapping_and_does_not_take_two_columns_for_keys_and_values():
     for result in (PEOPLE, NOTHING, Result(("a", "b", "c"), [(1, 2, 3)]), Result(rowcount=1)):
         for convert in (dict, lambda result: {**result}, lambda result: taken(**result)):
             with pytest.raises(TypeError, match=r"result.dicts\(\) for JSON, or dict\(result.rows\)"):
@@ -167,7 +167,7 @@ def test_an_empty_result_keeps_its_columns():
     assert NOTHING.columns == ("name", "age")
 
 
-def test_the_rows_are_the_very_tuples_of_the_driver():
+def test_the_rows_are_the_same_tuples_as_the_drivers():
     rows = [("ann", 31)]
     assert Result(("name", "age"), rows).rows is rows
 
@@ -216,7 +216,7 @@ def test_dicts_are_rows_by_name():
     assert PEOPLE.dicts() == [{"name": "ann", "age": 31}, {"name": "bob", "age": 22}]
 
 
-def test_results_are_equal_when_all_of_them_is():
+def test_results_are_equal_when_all_their_fields_are():
     assert Result(("a",), [(1,)], 1, 7) == Result(("a",), [(1,)], 1, 7)
     assert Result(("a",), [(1,)], 1, 7) != Result(("b",), [(1,)], 1, 7)
     assert Result(("a",), [(1,)], 1, 7) != Result(("a",), [(2,)], 1, 7)
@@ -225,7 +225,7 @@ def test_results_are_equal_when_all_of_them_is():
     assert Result(("a",), [(1,)]) != [(1,)]
 
 
-def test_a_result_is_no_key():
+def test_a_result_cannot_be_a_key():
     with pytest.raises(TypeError, match="unhashable"):
         hash(PEOPLE)
 
@@ -256,11 +256,11 @@ def test_a_table_without_rows_shows_its_columns():
     assert repr(NOTHING).splitlines() == ["name │ age", "─────┼────", "(0 rows)"]
 
 
-def test_a_table_that_was_cut_off_says_that_there_was_more():
+def test_a_table_that_was_cut_off_says_that_there_were_more_rows():
     assert str(Result(("n",), [(1,)], 1, None, True)).endswith("(1 row, and there were more)")
 
 
-def test_a_statement_without_columns_prints_what_it_changed():
+def test_a_result_without_columns_prints_the_number_of_changes():
     assert repr(Result(rowcount=3)) == "<Result: no rows, rowcount=3>"
     assert repr(Result(rowcount=1, lastrowid=7)) == "<Result: no rows, rowcount=1, lastrowid=7>"
 
@@ -291,7 +291,7 @@ def test_a_cell_is_one_short_printable_line(value, cell):
     assert repr(Result(("n",), [(value,)])).splitlines()[2] == cell
 
 
-def test_a_notebook_gets_a_table_in_which_nothing_is_taken_for_markup():
+def test_a_notebook_gets_a_table_without_markup_from_cells():
     html = Result(("a<b",), [("<script>",), (None,)])._repr_html_()
     assert "<th>a&lt;b</th>" in html
     assert "<td>&lt;script&gt;</td>" in html
@@ -299,7 +299,7 @@ def test_a_notebook_gets_a_table_in_which_nothing_is_taken_for_markup():
     assert html.endswith("<p>(2 rows)</p>")
 
 
-def test_a_notebook_is_told_what_a_statement_without_rows_changed():
+def test_a_notebook_shows_the_number_of_changes_of_a_statement_without_rows():
     assert Result(rowcount=3, lastrowid=7)._repr_html_() == "<p>&lt;Result: no rows, rowcount=3, lastrowid=7&gt;</p>"
     assert Result(rowcount=2)._repr_html_() == "<p>&lt;Result: no rows, rowcount=2&gt;</p>"
     assert "<th>name</th>" in NOTHING._repr_html_()

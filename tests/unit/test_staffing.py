@@ -1,4 +1,4 @@
-"""Staffing: which slot gets a worker and when. Values only: no threads, no clock."""
+"""Staffing decides which slot gets a worker and when. It needs no threads and no clock."""
 
 from types import SimpleNamespace
 
@@ -60,7 +60,7 @@ def up(crew):
 def test_one_worker_opens_the_database_and_then_the_others_start(crew):
     first = crew.start(0.0)
     assert first == crew.staffing.slots[:1]
-    assert crew.next_time(0.0) == 30.0, "the time at which the start has failed"
+    assert crew.next_time(0.0) == 30.0, "the result is the time at which the start failed"
     crew.staffing.note_up(first[0], 0.5)
     assert crew.start(0.5) == crew.staffing.slots[1:]
 
@@ -76,7 +76,7 @@ def test_a_worker_that_dies_is_replaced_at_once_and_after_that_with_a_growing_wa
     assert waits == [0.0, 1.0, 2.0]
 
 
-def test_a_quiet_period_ends_the_row_of_failures(up):
+def test_a_quiet_period_ends_the_series_of_failures(up):
     slot = up.staffing.slots[0]
     slot.failures = 4
     up.end(slot, 5.0, OSError("no"))
@@ -98,7 +98,7 @@ def test_more_deaths_than_allowed_make_the_next_start_wait_for_the_window(up):
         up.end(slot, now, OSError("no"))
     assert slot.due == 11.0
     up.staffing.forgive(slot, 5.0)
-    assert slot.due == 11.0, "a statement that ignores its interrupt does not open the window"
+    assert slot.due == 11.0, "forgiving a statement that ignores its interrupt keeps the wait"
 
 
 def test_a_failed_start_makes_the_other_slots_wait_too(crew):
@@ -123,14 +123,14 @@ def test_the_writer_starts_once_a_job_needs_it_and_a_reader_has_opened_the_datab
     writer = crew.staffing.lanes[1]
     crew.jobs.add(1)
     assert not crew.staffing.needs_workers(writer, crew.has_jobs)
-    assert crew.staffing.has_work(crew.staffing.first, crew.has_jobs), "the reader has to come first"
+    assert crew.staffing.has_work(crew.staffing.first, crew.has_jobs), "a reader must open the database first"
     for slot in crew.start(0.0):
         crew.staffing.note_up(slot, 0.0)
     assert crew.staffing.needs_workers(writer, crew.has_jobs)
     crew.jobs.clear()
     assert not crew.staffing.needs_workers(writer, crew.has_jobs)
     crew.start(0.0, lane=1)
-    assert crew.staffing.needs_workers(writer, crew.has_jobs), "it was needed once"
+    assert crew.staffing.needs_workers(writer, crew.has_jobs), "a slot that was needed once stays staffed"
 
 
 def test_jobs_wait_for_the_next_writer_if_it_starts_soon():
@@ -146,7 +146,7 @@ def test_jobs_wait_for_the_next_writer_if_it_starts_soon():
     assert crew.staffing.is_hopeless(writer, 1.0)
     slot.due = 1.0
     crew.start(1.0, lane=1, fails=True)
-    assert crew.staffing.is_hopeless(writer, 1.0), "a database that cannot be opened"
+    assert crew.staffing.is_hopeless(writer, 1.0), "the database cannot be opened"
 
 
 def test_a_crew_that_stops_starts_a_worker_only_for_jobs_that_are_left(crew):

@@ -143,7 +143,7 @@ def test_a_worker_that_leaves_jobs_wakes_the_next_worker(crew):
     assert crew.woken == [second]
 
 
-def test_no_wake_is_lost_whenever_a_job_comes_as_a_worker_becomes_idle():
+def test_no_wake_is_lost_when_a_job_comes_as_a_worker_becomes_idle():
     def prepare():
         crew = Harness(size=1)
         worker = crew.worker()
@@ -156,7 +156,7 @@ def test_no_wake_is_lost_whenever_a_job_comes_as_a_worker_becomes_idle():
         assert crew.lane.idle == crew.workers, where
 
 
-def test_no_wake_is_lost_whenever_a_worker_becomes_idle_as_a_job_comes():
+def test_no_wake_is_lost_when_a_worker_becomes_idle_as_a_job_comes():
     def prepare():
         crew = Harness(size=1)
         worker = crew.worker()

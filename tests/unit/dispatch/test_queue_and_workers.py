@@ -377,7 +377,7 @@ def test_the_text_of_a_refusal_contains_the_cause_and_its_notes():
     )
 
 
-def test_a_refusal_without_a_cause_says_so():
+def test_a_refusal_without_a_cause_says_that_none_is_known():
     crew = Harness()
     crew.dispatcher.suspend(None)
     assert "(no cause is known)" in str(crew.refused())

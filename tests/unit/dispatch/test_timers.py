@@ -258,14 +258,14 @@ def timed_out(crew, job, where):
     crew.tick()
     crew.tick(1.02)
     if not job.reply.done():
-        assert job.owner.connection.interrupted, f"nobody has looked at the deadline: {where}"
+        assert job.owner.connection.interrupted, f"the supervisor did not look at the deadline: {where}"
         job.owner.fail(job, InterruptedError())
     assert isinstance(job.reply.exception(0), QueryTimeout), where
 
 
 @pytest.mark.parametrize("place", ["queue", "batch", "running", "handed over", "given back", "rerouted"])
 @pytest.mark.parametrize("is_seen", [False, True])
-def test_a_deadline_holds_wherever_its_job_is(place, is_seen):
+def test_a_deadline_holds_at_every_place_of_its_job(place, is_seen):
     crew = Harness(size=2, has_writer=True)
     crew.knows()
     worker = crew.worker()
@@ -323,7 +323,7 @@ def test_no_deadline_is_lost_though_its_job_moves_while_the_supervisor_looks(act
             timed_out(crew, job, where)
 
 
-def test_a_job_with_an_earlier_deadline_is_seen_whenever_it_comes():
+def test_a_job_with_an_earlier_deadline_is_seen_at_every_moment():
     def prepare():
         crew = Harness(size=1)
         crew.submit(deadline=crew.clock.now + 1)
