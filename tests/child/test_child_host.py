@@ -124,7 +124,8 @@ def make(monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(child_host, "end", ended)
-    # No time passes, unless the test says so: on a busy machine a job may take longer than answers are kept.
+    # No time passes, unless the test says so: on a busy machine a job may take longer than the
+    # child keeps its answers.
     monkeypatch.setattr(child_host, "time", SimpleNamespace(perf_counter=lambda: 0.0))
     yield make_one
     for ends in made:

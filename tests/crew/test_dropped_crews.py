@@ -267,7 +267,7 @@ def test_the_garbage_collector_drops_a_crew_in_a_cycle():
 
 @pytest.fixture
 def _quick_collections():
-    """Hide all objects that exist before the test from the garbage collector, for hundreds of collections."""
+    """Hide the objects that exist before the test from the garbage collector."""
     gc.collect()
     gc.freeze()
     yield

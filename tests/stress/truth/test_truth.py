@@ -10,7 +10,7 @@ import pytest
 from supervisor import QueryCancelled, QuerycrewError, QueryTimeout, Result, WorkerDied
 from tests.stress.truth.campaign import WRITES, Plan, run
 from tests.stress.truth.law import There, Told, Word, allowed
-from tests.stress.truth.plants import PLANTS, PackingLate
+from tests.stress.truth.mutants import MUTANTS, PackingLate
 from tests.stress.truth.ways import WAYS
 
 _TRIES = 450  # fewer would not try every kind of write
@@ -80,10 +80,10 @@ THREADS = Plan(
 """Many tries of little: a window of some microseconds is hit once in a hundred."""
 
 
-@pytest.mark.parametrize("name", PLANTS)
+@pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_bug_is_found(tmp_path, monkeypatch, name):
-    for plant in PLANTS[name]:
-        monkeypatch.setattr(*plant)
+    for mutant in MUTANTS[name]:
+        monkeypatch.setattr(*mutant)
     findings = run(tmp_path, _MOST_TRIES, 1, THREADS, until_wrong=True)
     assert not findings.is_clean, findings.table()
 
