@@ -1,7 +1,8 @@
-"""Build hooks: supervisor.py is shipped a second time, as its own stub, and the README without relative links.
+"""Build hooks: a stub for supervisor.py, and a README without relative links.
 
-A `py.typed` marker covers a package and never a single module: without the stub, a user's type
-checker would take everything that comes from `supervisor` for Any.
+The wheel has supervisor.py a second time, as its own stub. A `py.typed` marker covers a package and
+never a single module. Without the stub, a type checker would take each name of `supervisor` for
+`Any`.
 """
 
 import re
@@ -17,10 +18,10 @@ _RELATIVE_LINK = re.compile(r"!?\[([^\]]*)\]\((?![a-z]+:|#)[^)]*\)")
 
 
 class ReadmeHook(MetadataHookInterface):
-    """Makes the long description of the README, in which a link to a file beside it leads nowhere."""
+    """Makes the long description from the README. A package index has no files beside it."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Set the readme, with the text of each relative link in its place."""
+        """Set the readme, and replace each relative link by its text."""
         text = (Path(self.root) / "README.md").read_text("utf-8")
         metadata["readme"] = {"content-type": "text/markdown", "text": _RELATIVE_LINK.sub(r"\1", text)}
 
@@ -29,7 +30,7 @@ class StubHook(BuildHookInterface):  # type: ignore[misc, type-arg]
     """Adds `supervisor-stubs/__init__.pyi` to the wheel (PEP 561)."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Copy the module, since hatchling moves a file that it includes by force, and include the copy."""
+        """Include a copy of the module, since hatchling moves a file that it includes by force."""
         del version
         self._folder = tempfile.TemporaryDirectory()
         copy = shutil.copy(Path(self.root) / "supervisor.py", self._folder.name)

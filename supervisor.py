@@ -33,7 +33,8 @@ except Exception as error:
     raise ImportError(message) from error
 
 from actors.actor import CrewActor
-from actors.databases.base import Connection, Database, Executes, errors_of, existing, lanes_of
+from actors.databases.adapter import errors_of, existing, lanes_of
+from actors.databases.base import Connection, Database, Executes
 from actors.databases.child.database import ChildProcess
 from actors.databases.sqlite.database import SQLite
 from actors.databases.steps import (
@@ -55,7 +56,7 @@ from actors.dispatch.quarantine import Quarantine
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
 from actors.inbox import Alarm
 from actors.keeper import Keeper
-from actors.options import check_database, check_shed_after, check_threads, check_type, check_whole, usable_size
+from actors.options import check_database, check_max_queue, check_shed_after, check_threads, check_type, usable_size
 from actors.ref import SupervisorRef
 from actors.registered import RegisteredRef
 from actors.replies.outcome import Outcome
@@ -65,6 +66,7 @@ from actors.system import exit_and_fork
 from actors.system.log import log
 from actors.system.pykka_parts import Envelope
 from actors.system.waiting import Latch, this_thread
+from actors.values.checks import check_timeout
 from actors.values.errors import (
     ChildProcessEnded,
     ConnectionLost,
@@ -98,7 +100,6 @@ from actors.values.requests import (
     Unsubscribe,
     WaitUntilUp,
     WorkerDown,
-    check_timeout,
 )
 from actors.values.restart import RestartPolicy
 from actors.values.result import Result, Row
@@ -312,7 +313,7 @@ class Supervisor(CrewActor):
         check_database(database)
         check_type("restart", restart, RestartPolicy)
         check_type("name", name, str)
-        check_whole("max_queue", max_queue, at_least=0)
+        check_max_queue(max_queue)
         if timeout is not None:
             check_timeout("Supervisor.start", timeout)
         check_shed_after(shed_after)

@@ -1,4 +1,4 @@
-"""CrewActor: a Pykka actor that always says when it ends, whatever ends it."""
+"""CrewActor: a Pykka actor that always reports its end, of any cause."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,21 +18,22 @@ __all__ = ["CrewActor"]
 class CrewActor(pykka.ThreadingActor):
     """The life that supervisor and worker share: one loop, and exactly one end.
 
-    Pykka's loop answers a `BaseException` by stopping every actor of the process, and
-    leaves a thread that dies otherwise registered and looking alive. This one replaces it:
+    Pykka's loop answers a `BaseException` by stopping every actor of the process. An actor whose
+    thread dies in another way stays registered and looks alive. This loop replaces Pykka's:
 
-    1. `on_start`, then `on_receive` for one message after the other, until `actor_stopped`.
-    2. Whatever happens there: `on_end`, then the mailbox is closed and the actor unregistered,
-       then `on_gone`. All of it runs again if it was cut off (an asynchronous exception may
-       hit anywhere), so every step of it can be repeated.
+    1. `on_start` runs. Then `on_receive` runs for one message after the other, until
+       `actor_stopped`.
+    2. Then, after any error too: `on_end` runs, the mailbox is closed, the actor is unregistered,
+       and `on_gone` runs. An asynchronous exception may cut this off anywhere. Then all of it runs
+       again, so every step of it can be repeated.
 
-    The thread is a daemon: a crew must not keep a program from ending; `supervisor` closes
-    crews at exit.
+    The thread is a daemon, since a crew must not keep a program from ending. `supervisor` closes
+    the crews at exit.
     """
 
     use_daemon_thread = True
     actor_inbox: Inbox
-    actor_stopped: Latch  # type: ignore[assignment]  # all that Pykka and its users need of an Event
+    actor_stopped: Latch  # type: ignore[assignment]  # it has every method of an Event that Pykka and its users need
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +52,8 @@ class CrewActor(pykka.ThreadingActor):
 
     @staticmethod
     def _create_future() -> Reply[Any]:
-        # Pykka's own takes its lock in Python code: a thread that is killed there leaves it held.
+        # Pykka's own future takes a lock in Python code: a thread that is killed there never
+        # releases the lock.
         return Reply()
 
     @property
@@ -63,7 +65,7 @@ class CrewActor(pykka.ThreadingActor):
         """Register the actor and start its thread. In the thread that wants the actor.
 
         Raises:
-            RuntimeError: no thread could be started; nothing of the actor is left.
+            RuntimeError: no thread could be started. The actor is unregistered again.
         """
         try:
             _quietly(pykka.ActorRegistry.register, self.actor_ref)
@@ -81,10 +83,10 @@ class CrewActor(pykka.ThreadingActor):
             try:
                 self._actor_loop_setup()
                 self._actor_loop_running()
-            except BaseException as error:  # noqa: BLE001  # whatever it is, the actor ends properly
+            except BaseException as error:  # noqa: BLE001  # after any error the actor ends properly
                 cause = error
             self._end(cause)
-        except BaseException as error:  # noqa: BLE001  # it came in the middle of the end
+        except BaseException as error:  # noqa: BLE001  # it cut the end off
             self._end(cause or error)
 
     def _actor_loop_setup(self) -> None:
@@ -92,7 +94,7 @@ class CrewActor(pykka.ThreadingActor):
 
     def _actor_loop_running(self) -> None:
         while not self.actor_stopped.is_set():
-            # One call a message: nothing of it is held while the actor waits for the next.
+            # A call for each message: its variables are gone during the wait for the next one.
             self.step(self.actor_inbox.get())
 
     def step(self, envelope: Envelope[Any]) -> None:
@@ -103,14 +105,20 @@ class CrewActor(pykka.ThreadingActor):
             self.actor_inbox.answer(envelope, self.on_receive(envelope.message))
 
     def on_stop_asked(self) -> None:
-        """Stop after this message. The asker is answered once the actor has ended."""
+        """Stop after this message. The sender gets its answer once the actor has ended."""
         self.actor_stopped.set()
 
     def on_end(self, cause: BaseException | None) -> None:
-        """Settle and close what the actor holds. In its thread; may be called again if it was cut off."""
+        """Settle and close everything that the actor holds.
+
+        In the actor's thread. It may be called again if it was cut off.
+        """
 
     def on_gone(self, cause: BaseException | None) -> None:
-        """Say that the actor is gone, as its last act. In its thread; may be called again if it was cut off."""
+        """Report that the actor is gone, as its last act.
+
+        In the actor's thread. It may be called again if it was cut off.
+        """
 
     def _end(self, cause: BaseException | None) -> None:
         try:
@@ -120,22 +128,31 @@ class CrewActor(pykka.ThreadingActor):
             self.on_gone(cause)
 
     def retire(self) -> None:
-        """Let nobody send the actor anything more, and end its loop. From any thread; may be called again."""
+        """Refuse all further messages, and end the loop.
+
+        From any thread; it may be called again.
+        """
         self.actor_stopped.set()
         self.actor_inbox.close()
         _quietly(pykka.ActorRegistry.unregister, self.actor_ref)
-        if pykka.ActorRegistry.get_by_urn(self.actor_urn) is not None:  # a kill hit `_quietly`
+        if pykka.ActorRegistry.get_by_urn(self.actor_urn) is not None:  # a kill has cut `_quietly` off
             pykka.ActorRegistry.unregister(self.actor_ref)
 
     def forget_the_parent(self) -> None:
-        """In the child of a fork: the actor's thread is not here, and locks may be held by it."""
+        """In the child of a fork: close the mailbox.
+
+        The actor's thread is not in this process, and may hold a lock.
+        """
         self.actor_inbox.forget_the_parent()
         self.actor_stopped.set()
         strike_off(self.actor_urn)
 
 
 def _quietly(change: Callable[[Any], object], ref: "pykka.ActorRef[Any]") -> None:
-    """Change the registry. Pykka logs when it is done, and whatever a logging filter raises there is no matter."""
+    """Change the registry.
+
+    Pykka logs after the change; the error of a logging filter is ignored.
+    """
     try:
         change(ref)
     except KeyboardInterrupt:

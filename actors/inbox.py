@@ -1,4 +1,4 @@
-"""The mailbox of the crew's actors: fast, closable without losing a message, with an alarm clock."""
+"""Inbox: the mailbox of an actor. It has an alarm, and loses no message when it is closed."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ class Alarm:
 
 
 class Wake:
-    """To a worker: there may be a job. It carries nothing, so a spurious one is harmless."""
+    """To a worker: there may be a job. It carries no job, so one too many is harmless."""
 
 
 ALARM: Final = Alarm()
@@ -32,26 +32,29 @@ _WAKE: Final = Envelope(Wake())
 class Inbox:
     """A mailbox for one actor.
 
-    Pykka's own loses what is put after the actor's last look at it (DESIGN: 3 of 271,452
-    asks around `stop()`). Here `put` and `close` share a lock, so a message is either read by
-    the actor or answered with `ActorDeadError`. The lock is re-entrant because a finalizer
+    Pykka's own mailbox loses every message that is put after the actor's last look (measured: 3 of
+    271,452 asks around `stop()`). Here `put` and `close` share a lock. So each message is either
+    read by the actor or answered with `ActorDeadError`. The lock is re-entrant, because a finalizer
     may put a message while its thread is inside `put`.
 
-    `put` and `close` may be called from any thread; `get` and `alarm` belong to the actor.
+    `put` and `close` may be called from any thread. `get` and `alarm` belong to the actor.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.RLock()
         self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
-        # Messages that want an answer and have none yet: a thread may be killed with one in its hands.
+        # Messages that want an answer and have none yet. `close` answers them, also if the actor
+        # was killed.
         self._unanswered: list[Envelope[Any]] = []
         self._closed = False
         self.empty = self._queue.empty
         """Says whether `get` would wait for a message."""
         self.wake: Callable[[], object] = partial(self._queue.put, _WAKE)
-        """Lets the actor look for work, in one step of the interpreter. From any thread; takes no lock, never raises;
-        a closed mailbox ignores it."""
+        """Makes the actor look for work, in one step of the interpreter.
+
+        From any thread. It takes no lock and never raises; a closed mailbox ignores it.
+        """
         self.alarm: float | None = None
         """Monotonic seconds at which `get` returns `ALARM`; `None` for never."""
 
@@ -59,7 +62,8 @@ class Inbox:
         """Add a message.
 
         Raises:
-            ActorDeadError: the mailbox is closed and the message wants no answer; one that does gets it so.
+            ActorDeadError: the mailbox is closed and the message wants no answer. A message that
+                wants an answer gets this error as its answer.
         """
         with self._lock:
             if not self._closed:
@@ -72,22 +76,26 @@ class Inbox:
         _refuse(envelope)
 
     def notify(self) -> None:
-        """Let `get` return `ALARM`, unless there is mail. As `wake`."""
+        """Make `get` return `ALARM`, unless a message waits. Otherwise like `wake`."""
         if self._queue.empty():
             self._queue.put(_ALARM)
 
     def ask_to_stop(self) -> None:
-        """Ask the actor to stop. For finalizers: takes no lock; a closed mailbox ignores it."""
-        self._queue.put(_STOP)  # a `SimpleQueue` allows a put in the middle of a put
+        """Ask the actor to stop.
+
+        For finalizers: it takes no lock, and a closed mailbox ignores it.
+        """
+        self._queue.put(_STOP)  # a `SimpleQueue` allows a put inside of a put
 
     def get(self) -> Envelope[Any]:
-        """Return the next message, waiting for it, or `ALARM` once its time has come."""
+        """Wait for the next message and return it; return `ALARM` once its time has come."""
         while True:
             if self.alarm is None:
                 return self._queue.get()
             left = self.alarm - self._clock()
             if left <= 0:
-                # Mail first: an alarm that is due again and again must not keep it from being read.
+                # Messages first: an alarm that is due again and again must not keep them from being
+                # read.
                 with suppress(Empty):
                     return self._queue.get_nowait()
                 self.alarm = None
@@ -98,7 +106,7 @@ class Inbox:
                 continue
 
     def answer(self, envelope: Envelope[Any], value: object) -> None:
-        """Answer a message; its asker may have set or hooked the future itself."""
+        """Answer a message. Its sender may have set or hooked the future itself."""
         if envelope.reply_to is None:
             return
         _settle(lambda: envelope.reply_to.set(value))  # type: ignore[union-attr]
@@ -106,29 +114,35 @@ class Inbox:
             self._unanswered.remove(envelope)
 
     def close(self) -> None:
-        """Refuse all further messages, and answer those that have no answer. May be called again."""
+        """Refuse all further messages, and answer the unanswered ones. It may be called again."""
         with self._lock:
             self._closed = True
             unread, self._queue = self._queue, SimpleQueue()
-        # An actor that waits in `get`, or is about to, sees that it is over.
+        # An actor that waits in `get`, or is about to wait, returns and sees that it has to stop.
         unread.put(_ALARM)
         self._queue.put(_ALARM)
         while self._unanswered:
-            # Two threads may be here at once, hence the suppressed errors.
+            # Two threads may be here at once: the other one may have removed the message.
             with suppress(IndexError, ValueError):
                 envelope = self._unanswered[-1]
                 _refuse(envelope)
                 self._unanswered.remove(envelope)
 
     def forget_the_parent(self) -> None:
-        """In the child of a fork: close, though a thread that is not here may hold the lock."""
+        """In the child of a fork: close, and replace the lock.
+
+        A thread of the parent may hold the old lock.
+        """
         self._lock = threading.RLock()
         self._queue = SimpleQueue()
         self._closed = True
 
 
 def _refuse(envelope: Envelope[Any]) -> None:
-    """Answer a message to an actor that has ended: asked to stop it has stopped, all else is an error."""
+    """Answer a message to an actor that has ended.
+
+    A message that asks the actor to stop gets `None`. Any other message gets an error.
+    """
     if envelope.reply_to is None:
         return
     reply_to = envelope.reply_to
@@ -140,10 +154,10 @@ def _refuse(envelope: Envelope[Any]) -> None:
 
 
 def _settle(answer: Callable[[], object]) -> None:
-    """Settle a future whose owner may have set or hooked it itself, and then has its answer.
+    """Settle a future. An error is ignored: the owner may have set or hooked the future itself.
 
-    Twice: an asynchronous exception may have cut the first time off, before all who wait were
-    released, and cannot be told from the future's own. The second time releases them.
+    It tries twice. An asynchronous exception may cut the first try off before all waiting threads
+    are released, and it looks like an error of the future. The second try releases them.
     """
     for _ in range(2):
         with suppress(Exception):

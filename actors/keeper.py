@@ -3,7 +3,7 @@
 import warnings
 from typing import Any, ClassVar
 
-from actors.dispatch.dispatcher import Dispatcher, Mode
+from actors.dispatch.dispatcher import Dispatcher
 from actors.inbox import Inbox
 from actors.system.waiting import Latch
 
@@ -13,14 +13,13 @@ __all__ = ["Keeper"]
 class Keeper:
     """The object whose end stops a crew, as the end of a file object closes its file.
 
-    The reference that `Supervisor.start` returns holds it; the crew does not. Python may drop the
-    reference on any thread, in the middle of any step, with any lock held: on a thread of the crew,
-    or inside the dispatcher. So `__del__` takes no lock and waits for nothing. It puts one message
-    into the supervisor's mailbox.
+    The reference that `Supervisor.start` returns holds the keeper; the crew does not. Python may
+    drop the reference on any thread, in the middle of any step, with any lock held: on a thread of
+    the crew, or inside the dispatcher. So `__del__` takes no lock and never waits. It puts one
+    message into the supervisor's mailbox.
     """
 
     # Kept here, since a module's globals may be gone while the interpreter ends.
-    _over: ClassVar[Any] = (Mode.STOPPING, Mode.STOPPED)
     _warn: ClassVar[Any] = staticmethod(warnings.warn)
 
     def __init__(self, dispatcher: Dispatcher, inbox: Inbox, stopped: Latch) -> None:
@@ -31,12 +30,12 @@ class Keeper:
 
     def __del__(self) -> None:
         crew = self._dispatcher
-        if crew.admission.mode in self._over or self._stopped.is_set():
+        if crew.admission.end is not None or self._stopped.is_set():
             return
         self._inbox.ask_to_stop()  # first: a filter may turn the warning into an error
         self._warn(
-            f"crew {crew.name!r} was dropped without stop(), and stops by itself: keep what Supervisor.start() "
-            "returns, and call its stop(), or use it in a with block",
+            f"crew {crew.name!r} was dropped without stop(), and stops by itself: keep the reference that "
+            "Supervisor.start() returns, and call its stop(), or use it in a with block",
             ResourceWarning,
             stacklevel=2,
             source=self,

@@ -1,4 +1,4 @@
-"""How much memory another process has for itself."""
+"""Memory: the private memory of the workers' processes."""
 
 import os
 
@@ -11,7 +11,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def private_bytes(pid: int) -> int | None:
-    """Return the bytes that a process has for itself, apart from files; `None` where the system does not tell."""
+    """Return the private bytes of a process, without mapped files.
+
+    `None` if the system does not say.
+    """
     try:
         with open(f"/proc/{pid}/statm", "rb") as pages:
             _, resident, shared, *_ = map(int, pages.read().split())
@@ -21,7 +24,10 @@ def private_bytes(pid: int) -> int | None:
 
 
 def with_memory(status: CrewStatus) -> CrewStatus:
-    """Return `status` with the memory of the workers that have a process: a file to read for each."""
+    """Return `status` with the memory of each worker that has a process.
+
+    It reads one file for each.
+    """
     if not any(worker.pid for worker in status.workers):
         return status
     values = {name: getattr(status, name) for name in CrewStatus._fields}

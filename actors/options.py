@@ -1,33 +1,38 @@
-"""Checks of `Supervisor.start`: its arguments, and the threads of the program. Errors come in the caller."""
+"""Checks of `Supervisor.start`: its arguments, and the threads of the program.
+
+They raise in the caller's thread, before the crew starts.
+"""
 
 import os
 import sys
 from queue import SimpleQueue
 
 from actors.databases.base import Database
+from actors.values.checks import check_whole, is_number
 
-__all__ = ["check_database", "check_shed_after", "check_threads", "check_type", "check_whole", "usable_size"]
+__all__ = ["check_database", "check_max_queue", "check_shed_after", "check_threads", "check_type", "usable_size"]
 
 _LONGEST = 1e9  # seconds
 
 
 def check_threads(*, in_children: bool) -> None:
-    """Raise where gevent or eventlet has replaced threads, and the crew could not keep a deadline.
+    """Raise if gevent or eventlet has replaced threads so that the crew could not keep a deadline.
 
-    A worker thread is then a coroutine of one real thread, and a statement of SQLite stops all of them. Under gevent a
-    worker can wait for a child process, if gevent has replaced all that it waits by. Nothing is imported here.
+    A worker thread is then a coroutine of one real thread, and a statement of SQLite stops all
+    coroutines. Under gevent a worker can wait for a child process, if gevent has replaced every
+    module that the wait uses. This function imports nothing.
 
     Args:
         in_children: whether the connections live in child processes.
 
     Raises:
-        RuntimeError: with the way that works.
+        RuntimeError: the crew could not work. The text says how it works there.
     """
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None:
         used = ["threading", *(("os", "select", "subprocess") if in_children else ())]
         patched = [name for name in used if gevent.is_module_patched(name)]
-        # Not as gevent has it now, but as the crew's mailboxes have imported it.
+        # The crew's mailboxes use the class that was imported, which gevent may replace later.
         patched += ["queue"] if SimpleQueue.__module__.startswith("gevent") else []
         if patched and not (in_children and len(patched) == len(used) + 1):
             raise RuntimeError(_GEVENT.format(", ".join(patched)))
@@ -39,9 +44,10 @@ def check_threads(*, in_children: bool) -> None:
 
 
 _GEVENT = (
-    "gevent has replaced {}: worker threads cannot keep a deadline there, and child processes only if it has replaced "
-    "all that a worker waits by. Call monkey.patch_all(), with nothing left out, before supervisor is imported, and "
-    "Supervisor.start(ChildProcess(…)). Or use threads, and call monkey.patch_all(thread=False, queue=False)"
+    "gevent has replaced {}: worker threads cannot keep a deadline there, and child processes only if gevent has "
+    "replaced every module that a worker waits with. Call monkey.patch_all(), with nothing left out, before supervisor "
+    "is imported, and Supervisor.start(ChildProcess(…)). "
+    "Or use threads, and call monkey.patch_all(thread=False, queue=False)"
 )
 _EVENTLET = (
     "eventlet has replaced {}: neither worker threads nor child processes can keep a deadline there. "
@@ -50,7 +56,7 @@ _EVENTLET = (
 
 
 def check_database(database: object) -> None:
-    """Raise `TypeError` unless `database` looks like one."""
+    """Raise `TypeError` unless `database` is an object with a method `connect`."""
     if isinstance(database, type) or not callable(getattr(database, "connect", None)):
         message = (
             f"Supervisor.start(database) must be a path or a database such as SQLite(path), "
@@ -66,23 +72,17 @@ def check_type(name: str, value: object, wanted: type) -> None:
         raise TypeError(message)
 
 
-def check_whole(name: str, value: object, *, at_least: int) -> None:
-    """Raise unless `value` is `None` or a whole number of `at_least` so much."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        message = f"Supervisor.start({name}) must be a whole number, not {type(value).__name__}"
-        raise TypeError(message)
-    if value < at_least:
-        message = f"Supervisor.start({name}={value}) must be {at_least} or more"
-        raise ValueError(message)
+def check_max_queue(jobs: object) -> None:
+    """Raise unless `jobs` is `None` or a whole number of 0 or more."""
+    if jobs is not None:
+        check_whole("Supervisor.start", "max_queue", jobs, at_least=0)
 
 
 def check_shed_after(seconds: object) -> None:
-    """Raise unless `seconds` is `None` or a time that can pass."""
+    """Raise unless `seconds` is `None` or a positive number of less than 1e9."""
     if seconds is None:
         return
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+    if not is_number(seconds):
         message = f"Supervisor.start(shed_after) must be a number of seconds, not {type(seconds).__name__}"
         raise TypeError(message)
     if not 0 < seconds < _LONGEST:
@@ -91,11 +91,15 @@ def check_shed_after(seconds: object) -> None:
 
 
 def usable_size(size: int | None, database: Database) -> int:
-    """Return how many workers to start: `size`, or as many as there are CPUs and the database serves."""
+    """Return how many workers to start.
+
+    That is `size`. Without it, the crew has one worker for each CPU that this process may use, but
+    no more than the database allows.
+    """
     most = database.max_size
     if size is None:
         return min(_usable_cpus(), most or _usable_cpus())
-    check_whole("size", size, at_least=1)
+    check_whole("Supervisor.start", "size", size, at_least=1)
     if most is not None and size > most:
         message = f"Supervisor.start(size={size}): {database} serves at most {most} worker"
         raise ValueError(message)

@@ -1,4 +1,4 @@
-"""SupervisorRef: what a program holds of a crew."""
+"""SupervisorRef: a program's reference to a crew."""
 
 from contextlib import suppress
 from functools import partial
@@ -16,6 +16,7 @@ from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
 from actors.system.pykka_parts import ActorStop, Envelope
 from actors.system.waiting import Latch, current_owner, this_thread
+from actors.values.checks import check_bool, check_timeout
 from actors.values.contexts import in_context
 from actors.values.errors import QuerycrewError, WouldDeadlock
 from actors.values.requests import (
@@ -34,8 +35,6 @@ from actors.values.requests import (
     Unsubscribe,
     WaitUntilUp,
     can_be_told,
-    check_timeout,
-    checked_bool,
     shorten,
 )
 from actors.values.result import Result
@@ -55,16 +54,19 @@ T = TypeVar("T")
 
 
 class SupervisorRef(pykka.ActorRef[Any]):
-    """A reference to a running crew; every method may be called from any thread.
+    """A reference to a running crew. Any thread may call any method.
 
-    The program has to keep the reference that `Supervisor.start` returned. Once it is dropped, the
-    crew stops as by `stop(block=False)`, with a `ResourceWarning`: accepted requests are answered,
-    open transactions and streams go on.
+    The program must keep the reference that `Supervisor.start` returned. Once the reference is
+    dropped, the crew stops as by `stop(block=False)`, with a `ResourceWarning`. Accepted requests
+    are answered, and open transactions and streams go on.
 
-    As a context manager it stops the crew at the end of the block: `with Supervisor.start("app.db") as db:`, or
-    `async with`, which does not block the event loop meanwhile. Transactions and streams that whoever leaves the block
-    has left open are ended. If an exception leaves the block, queued requests are rejected and running
-    ones interrupted, as by `shutdown(cancel_pending=True, timeout=0)`; then the exception goes on.
+    As a context manager the reference stops the crew at the end of the block:
+    `with Supervisor.start("app.db") as db:`. `async with` does not block the event loop while the
+    crew stops. The end of the block also ends open transactions and streams of the thread or task
+    that leaves the block.
+
+    If an exception leaves the block, queued requests are rejected and running requests are
+    interrupted, as by `shutdown(cancel_pending=True, timeout=0)`. Then the exception goes on.
     """
 
     def __init__(
@@ -79,19 +81,19 @@ class SupervisorRef(pykka.ActorRef[Any]):
     ) -> None:
         super().__init__(actor)
         self._driver_errors = driver_errors
-        # Stops the crew once this is dropped; `None` in the reference that Pykka's registry holds.
+        # Stops the crew once this reference is dropped. `None` in the reference of the registry.
         self._keeper = keeper
-        # Of requests without their own, in seconds.
+        # The timeout of requests without a timeout of their own, in seconds.
         self._timeout = timeout
         self._dispatcher = dispatcher
         self._ended = ended
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:
-        """The errors that a statement can end with, for `except db.errors:`; see `QuerycrewError`."""
+        """The errors of crew and driver, for `except db.errors:`. See `QuerycrewError`."""
         return (QuerycrewError, *self._driver_errors)
 
-    # Pykka's own signatures take any message and any future; ours say what comes back.
+    # Pykka's signatures take any message. These signatures tell the type of each answer.
     @overload  # type: ignore[override]
     def ask(
         self, message: Query | Script | Backup, *, block: Literal[True] = True, timeout: float | None = None
@@ -151,26 +153,28 @@ class SupervisorRef(pykka.ActorRef[Any]):
     ) -> Any:
         """Hand `message` to the crew and return its answer, or with `block=False` its `Reply`.
 
-        The reply is settled exactly once, whatever dies. Without `block=False` this waits, but
-        nothing else ever waits for the crew.
+        The reply is settled exactly once, even if workers die. With `block=True` the caller waits
+        for the answer. With `block=False` the caller never waits.
 
         Args:
-            message: a `Query`, `Script`, `Transaction`, `Call`, `Stream` or `Backup`; `Status()`,
+            message: a `Query`, `Script`, `Transaction`, `Call`, `Stream` or `Backup`, `Status()`,
                 `Subscribe(actor_ref)` or `Unsubscribe(actor_ref)`.
             block: whether to wait for the answer.
-            timeout: seconds to wait for it; then the job is cancelled. With `block=False` nobody waits, and it is
-                the request's deadline, if that has none that comes earlier. A request's own `timeout` says more: it
-                is an error that tells whether the statement ran.
+            timeout: seconds to wait for the answer. Then the job is cancelled. With `block=False`
+                it is the request's deadline, unless the request has an earlier one. The `timeout`
+                of a request tells more, since its error says whether the statement ran.
 
         Raises:
             TypeError: `message` is not a request.
             pykka.Timeout: no answer within `timeout`.
-            QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: the job was refused, and nothing ran.
-            QueryTimeout: the request's own `timeout`, or the crew's, has passed.
+            QueueFull, DatabaseUnavailable: the job was refused. Nothing ran.
+            Overloaded: the job has waited too long in a queue that stands. Nothing ran.
+            SupervisorStopped: the crew stops. `executed` says whether the job ran.
+            QueryTimeout: the `timeout` of the request, or of the crew, has passed.
             QueryCancelled: another thread cancelled the reply.
-            WorkerDied: its worker died; nobody knows whether it took effect.
-            WouldDeadlock: called with `block=True` from one of the crew's own threads, or by one who holds all workers
-                that could run it, by transactions or streams.
+            WorkerDied: the worker died. It is unknown whether the request took effect.
+            WouldDeadlock: called with `block=True` on a thread of the crew, or by a caller whose
+                transactions and streams hold all workers for the job.
             Exception: the driver's own error.
         """
         dispatcher = self._dispatcher
@@ -185,25 +189,28 @@ class SupervisorRef(pykka.ActorRef[Any]):
         now, deadline = dispatcher.clock(), None
         if self._timeout is not None or message.timeout is not None or timeout is not None:
             deadline = self._deadline(now, message, None if block else timeout)
-        if isinstance(message, _OF_THEIR_OWN):
-            reply, job = self._job_of_its_own(message, now, deadline)
+        if isinstance(message, _SPECIAL):
+            reply, job = self._special_job(message, now, deadline)
         else:
             job = Job(message, reply, now, deadline)
         try:
             dispatcher.submit(job)
             return reply.get(timeout=timeout) if block else reply
         except BaseException:
-            # Whatever it is, even a signal handler's own exception: nobody will take the answer any more, and the
-            # job shall cost nothing more.
+            # Any exception, even that of a signal handler: the caller does not take the answer, so
+            # the job is cancelled.
             reply._give_up()
             raise
         finally:
-            del reply, job  # the traceback of an error holds this frame, and these would hold the error
+            del reply, job  # the traceback holds this frame, and the two hold the error
 
-    def _job_of_its_own(
+    def _special_job(
         self, request: Call[Any] | Stream | Backup, now: float, deadline: float | None
     ) -> tuple[Reply[Any], Job]:
-        """Return the caller's reply and the job, for a request that needs more than these two."""
+        """Return the caller's reply and the job of a `Call`, a `Stream` or a `Backup`.
+
+        A `Call` needs the caller's context. The other two need a checkout.
+        """
         if isinstance(request, Call):
             called: Reply[Any] = Reply(self._dispatcher)
             return called, Job(in_context(request), called, now, deadline)
@@ -225,28 +232,31 @@ class SupervisorRef(pykka.ActorRef[Any]):
     def transaction(
         self, *, readonly: bool = False, timeout: float | None = 30.0, wait: float | None = None
     ) -> "Session":
-        """Return a transaction whose requests are asked one by one: `with db.transaction() as tx:`.
+        """Return a transaction whose requests come one by one: `with db.transaction() as tx:`.
 
-        It begins as the block is entered. Until it ends, its worker is for nobody else: with `readonly=True` one of
-        those that read, without it the one that writes, so that all other writes wait.
+        The transaction begins when the block is entered. Its worker serves no other caller until
+        the transaction ends. With `readonly=True` the worker is a reader. Otherwise it is the
+        writer, and all other writes wait.
 
         Args:
-            readonly: whether it only reads; all it reads is of one state of the database.
-            timeout: seconds from the entering to the end; then it is rolled back. `None` means the crew's default, and
-                infinity no limit.
-            wait: seconds from the entering until it has begun, with its worker and its lock. `None`
-                is no limit but `timeout`.
+            readonly: whether the transaction only reads. It then sees one state of the database.
+            timeout: seconds from the beginning of the block until the end. Then the transaction is
+                rolled back. `None` means the crew's default. Infinity means no limit.
+            wait: seconds from the beginning of the block until the transaction has its worker and
+                its lock. `None` is no limit but `timeout`.
 
         Raises:
-            TypeError, ValueError: `timeout` or `wait` is no number of seconds that can pass.
-            WouldDeadlock: entered by `with` on one of the crew's own threads.
-            QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: as it is entered; nothing has begun.
-            QueryTimeout: as it is entered, after `wait` or `timeout`; nothing has begun, or will.
+            TypeError, ValueError: `timeout` or `wait` is not a number of seconds of 0 or more.
+            WouldDeadlock: the block was entered by `with` on a thread of the crew.
+            QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: the block was not
+                entered. No transaction has begun.
+            QueryTimeout: the block was not entered within `wait` or `timeout`. No transaction has
+                begun or will begin.
         """
         from actors.replies.interactive import SessionCheckout  # few programs need it
         from actors.replies.session import Session
 
-        request = Interactive(checked_bool("transaction", readonly), timeout, wait)
+        request = Interactive(check_bool("transaction", "readonly", readonly), timeout, wait)
         if timeout is not None:
             check_timeout("transaction", timeout)
         if wait is not None:
@@ -282,22 +292,23 @@ class SupervisorRef(pykka.ActorRef[Any]):
     @overload
     def wait(self, *, block: Literal[False], timeout: float | None = None) -> Reply[None]: ...
     def wait(self, *, block: bool = True, timeout: float | None = None) -> Any:
-        """Wait until the crew is up: until a worker has opened the database.
+        """Wait until the crew is up: a worker has opened the database.
 
-        `Supervisor.start` does not wait for that. A program that waits learns at its start that a path is wrong.
+        `Supervisor.start` does not wait for that. A program that waits finds a wrong path at its
+        start.
 
         Args:
             block: whether to wait here.
-            timeout: seconds to wait; the crew goes on starting.
+            timeout: seconds to wait. The crew keeps starting after that.
 
         Returns:
-            None; with `block=False` its reply, for `await`.
+            None. With `block=False` the reply, for `await`.
 
         Raises:
-            DatabaseUnavailable: no worker can open the database, with the reason.
+            DatabaseUnavailable: no worker can open the database. The text says why.
             SupervisorStopped: the crew is stopping or stopped.
             pykka.Timeout: no worker has opened the database within `timeout`.
-            WouldDeadlock: called with `block=True` from one of the crew's own threads.
+            WouldDeadlock: called with `block=True` on a thread of the crew.
         """
         if block:
             self._check_may_wait()
@@ -305,7 +316,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
             check_timeout("wait", timeout)
         reply: Reply[None] = Reply(self._dispatcher)
         heard: Reply[None] = Reply(self._dispatcher)
-        # A supervisor that has ended, or ends before it reads this, answers nobody.
+        # A supervisor that ends before it reads the message does not settle `reply`. Pykka rejects
+        # `heard` then.
         heard._add_waker(lambda: heard.exception() and reply.reject(self._dispatcher.stopped()))
         self.actor_inbox.put(Envelope(WaitUntilUp(reply), reply_to=heard))
         if not block:
@@ -318,7 +330,7 @@ class SupervisorRef(pykka.ActorRef[Any]):
             raise pykka.Timeout(message) from None
 
     def tell(self, message: Request | ActorStop) -> None:
-        """Hand `message` to the crew and forget it; an error is logged.
+        """Hand `message` to the crew without an answer. An error is logged.
 
         Raises:
             TypeError: `message` is not a request.
@@ -329,8 +341,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
         if not can_be_told(message):
             raise TypeError(_not_a_request(message, told=True))
         now = self._dispatcher.clock()
-        if isinstance(message, _OF_THEIR_OWN):
-            reply, job = self._job_of_its_own(message, now, self._deadline(now, message))
+        if isinstance(message, _SPECIAL):
+            reply, job = self._special_job(message, now, self._deadline(now, message))
         else:
             reply = Reply(self._dispatcher)
             job = Job(message, reply, now, self._deadline(now, message))
@@ -344,20 +356,22 @@ class SupervisorRef(pykka.ActorRef[Any]):
     @overload
     def stop(self, *, block: bool, timeout: float | None = None) -> bool | Reply[bool]: ...
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
-        """Stop the crew once everything accepted so far is answered; later asks are refused at once.
+        """Stop the crew once all accepted requests are answered. Refuse later requests.
 
-        A transaction or stream of the caller's own that is still open and has no deadline is ended: it would wait for
-        itself. Others are waited for; `shutdown` with a `timeout` does not wait so long.
+        An open transaction or stream of the caller without a deadline is ended, since the caller
+        would wait for itself. Other transactions and streams go on until their end. `shutdown` with
+        a `timeout` limits that time.
 
-        Called from one of the crew's own threads, or from code that the garbage collector or a signal
-        runs in the middle of an ask, it does not wait: it would wait for itself.
+        This does not wait on a thread of the crew, nor in code that the garbage collector or a
+        signal runs in the middle of an `ask`. Such a caller would wait for itself.
 
         Args:
             block: whether to wait for the end.
-            timeout: seconds to wait for it; stopping goes on.
+            timeout: seconds to wait for the end. The crew keeps stopping after that.
 
         Returns:
-            True if the crew was running, False if it had ended; with `block=False` a future of that.
+            True if the crew was running, False if it had ended. With `block=False` a future of
+            that.
 
         Raises:
             pykka.Timeout: the crew has not ended within `timeout`.
@@ -366,8 +380,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
         asked: Reply[None] = Reply(self._dispatcher)
         alive = self.is_alive()
         if block:
-            self._hang_up_own(endless=True)
-        # A mailbox that is closed already answers at once.
+            self._release_own(endless=True)
+        # A closed mailbox answers at once.
         self.actor_inbox.put(Envelope(ActorStop(), reply_to=asked))
         stopped = Derived([asked], lambda _: alive)
         if not block:
@@ -379,9 +393,9 @@ class SupervisorRef(pykka.ActorRef[Any]):
 
         Args:
             wait: whether to wait for the end.
-            cancel_pending: reject what is queued instead of running it.
-            timeout: seconds after which what is still queued is rejected and what is still
-                running is interrupted, both with `SupervisorStopped`; `None` for never.
+            cancel_pending: whether to reject queued jobs instead of running them.
+            timeout: seconds until the crew rejects the jobs that are still queued and interrupts
+                the jobs that still run, both with `SupervisorStopped`. `None` is never.
 
         Raises:
             ValueError: `timeout` is negative.
@@ -390,16 +404,16 @@ class SupervisorRef(pykka.ActorRef[Any]):
             message = f"shutdown(timeout={timeout}) must be 0 or more seconds, or None"
             raise ValueError(message)
         self._dispatcher.stop_accepting()
-        with suppress(pykka.ActorDeadError):  # it is ending already
+        with suppress(pykka.ActorDeadError):  # the crew is ending already
             self.actor_inbox.put(Envelope(Shutdown(cancel_pending, timeout)))
         if wait and not self._must_not_wait():
             if timeout is None:
-                self._hang_up_own(endless=True)
+                self._release_own(endless=True)
             heed_executors()
             self.wait_until_ended()
 
     def proxy(self) -> Never:
-        """Refuse: a crew is asked, not proxied.
+        """Refuse, since a crew has no methods to proxy.
 
         Raises:
             TypeError: always.
@@ -414,7 +428,7 @@ class SupervisorRef(pykka.ActorRef[Any]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         try:
-            self._hang_up_own()
+            self._release_own()
             if kind is None:
                 self.stop()
             else:
@@ -430,7 +444,7 @@ class SupervisorRef(pykka.ActorRef[Any]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         try:
-            self._hang_up_own()
+            self._release_own()
             if kind is not None:
                 self.shutdown(wait=False, cancel_pending=True, timeout=0)
             stopped = self.stop(block=False)
@@ -441,8 +455,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
             raise
 
     def _stop_at_least(self) -> None:
-        """After an exception while the block was left: end what is open in it, and do not wait."""
-        self._hang_up_own()
+        """Stop without waiting, after an exception cut off the end of the block."""
+        self._release_own()
         self.stop(block=False)
 
     def __repr__(self) -> str:
@@ -454,7 +468,7 @@ class SupervisorRef(pykka.ActorRef[Any]):
         return [name for name in super().__dir__() if name not in _FOR_THE_SUPERVISOR]
 
     def __eq__(self, other: object) -> bool:
-        """Say whether both refer to the same crew; Pykka's registry has another reference to it."""
+        """Say whether both refer to the same crew. Pykka's registry has a reference of its own."""
         return isinstance(other, SupervisorRef) and other.actor_urn == self.actor_urn
 
     def __hash__(self) -> int:
@@ -462,15 +476,15 @@ class SupervisorRef(pykka.ActorRef[Any]):
         return hash(self.actor_urn)
 
     def wait_until_ended(self, timeout: float | None = None) -> bool:
-        """Wait until the crew has ended and closed everything; say whether it has."""
+        """Wait until the crew has ended and has closed everything. Say whether it has ended."""
         return self._ended.wait(timeout)
 
     def _check_may_wait(self) -> None:
         if self._must_not_wait():
             raise WouldDeadlock(_WOULD_DEADLOCK.format(self._dispatcher.name))
 
-    def _hang_up_own(self, *, endless: bool = False) -> None:
-        """End the checkouts of whoever calls this and is about to wait: nobody would go on with them."""
+    def _release_own(self, *, endless: bool = False) -> None:
+        """End the caller's checkouts before the caller waits. No other thread would end them."""
         if self._dispatcher.has_checkouts:
             for checkout in self._dispatcher.checkouts_of(current_owner(), endless=endless):
                 checkout.release()
@@ -480,11 +494,11 @@ class SupervisorRef(pykka.ActorRef[Any]):
 
 
 _FOR_THE_SUPERVISOR = frozenset({"wait_until_ended"})
-"""Methods that completion at a prompt does not offer."""
+"""Methods for the supervisor. Completion at a prompt does not offer them."""
 
-_OF_THEIR_OWN = (Call, Stream, Backup)  # their jobs need a context, or take turns with the caller
+_SPECIAL = (Call, Stream, Backup)  # their jobs need a context or a checkout
 
-_FOREVER = 1e9  # seconds: thirty years are as good as never, and overflow nothing
+_FOREVER = 1e9  # seconds: thirty years, which do not overflow any clock
 
 _WOULD_DEADLOCK = (
     "this thread belongs to crew {0!r}, and would wait for itself; use block=False here with "
@@ -496,7 +510,7 @@ def _not_a_request(message: object, *, told: bool = False) -> str:
     if isinstance(message, str):
         return f"a crew takes requests, not plain SQL; wrap it: Query({shorten(message)!r})"
     if told and isinstance(message, (Stream, Status, Subscribe, Unsubscribe)):
-        return f"a {type(message).__name__} cannot be told, since nobody would get its answer: use ask()"
+        return f"a {type(message).__name__} needs its answer, which tell() drops: use ask()"
     kinds = "Query, Script, Transaction, Call" + (" and Backup" if told else ", Stream, Backup, Status and Subscribe")
     given = f"the class {message.__name__} itself" if isinstance(message, type) else type(message).__name__
     return f"a crew takes {kinds}, not {given}"

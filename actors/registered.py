@@ -11,13 +11,14 @@ __all__ = ["RegisteredRef"]
 
 
 class RegisteredRef(SupervisorRef):
-    """A reference that can do all that the one of `Supervisor.start` can, but keeps no crew running.
+    """The reference in Pykka's registry. Unlike others, it does not keep the crew running.
 
-    `ActorRegistry.broadcast` tells every actor any message, so `tell` ignores all but requests.
+    `ActorRegistry.broadcast` tells every actor any message. So `tell` ignores all messages but
+    requests.
     """
 
     def tell(self, message: Any) -> None:
-        """Hand `message` to the crew if it is a request; ignore it otherwise."""
+        """Hand `message` to the crew if it is a request. Ignore other messages."""
         if can_be_told(message) or isinstance(message, ActorStop):
             super().tell(message)
         else:

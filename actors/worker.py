@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pykka
 
 from actors.actor import CrewActor
-from actors.databases.base import Database, checked, close, usable
+from actors.databases.adapter import close, usable
+from actors.databases.answers import checked
+from actors.databases.base import Database
 from actors.databases.steps import Close
 from actors.dispatch import rejections
 from actors.dispatch.batch import JobBatch
@@ -27,19 +29,23 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _UNKNOWN: Final = (AttributeError, NotImplementedError, TypeError)
-"""What a connection raises that does not know a step; an error of a driver is none of these."""
+"""The errors of a connection that does not know a step. An error of a driver is none of these."""
 _GIVEN_UP: Final = object()
+"""The outcome of a checkout whose caller has given it up."""
 
 
 class WorkerRef(pykka.ActorRef["Worker"]):
-    """A reference to a worker, on which no thread of its own crew can wait for itself."""
+    """A reference to a worker.
+
+    It keeps a thread of the worker's own crew from waiting for itself.
+    """
 
     def __init__(self, worker: "Worker", crew: Dispatcher) -> None:
         super().__init__(worker)
         self._crew = crew
 
     def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
-        """Ask as any actor is asked; see `pykka.ActorRef.ask`.
+        """Ask the worker, as any actor; see `pykka.ActorRef.ask`.
 
         Raises:
             WouldDeadlock: called with `block=True` from one of the crew's own threads.
@@ -48,12 +54,15 @@ class WorkerRef(pykka.ActorRef["Worker"]):
         return super().ask(message, block=block, timeout=timeout)
 
     def tell(self, message: Any) -> None:
-        """Wake the worker. Raises nothing if it has ended: a broadcast must reach the other actors."""
+        """Wake the worker.
+
+        If it has ended, raise nothing, since a broadcast must reach the other actors.
+        """
         with suppress(pykka.ActorDeadError):
             super().tell(message)
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
-        """Stop the worker after its job; another takes its place. See `pykka.ActorRef.stop`.
+        """Stop the worker after its job. Another worker takes its place. See `pykka.ActorRef.stop`.
 
         Raises:
             WouldDeadlock: called with `block=True` from one of the crew's own threads.
@@ -72,11 +81,14 @@ class Worker(CrewActor):
 
     Its life, all of it in its own thread:
 
-    1. `on_start` opens the connection, reports to the dispatcher and tells `WorkerUp`.
-    2. Every message, whatever it says, makes it take batches until there is none or there is mail.
-    3. It ends when it is stopped, when it retires (its lane has no more jobs to give), when its connection is lost,
-       or when anything else is raised. `on_end` rejects its orphans with `WorkerDied`, lets the jobs that it has not
-       begun wait again, and closes the connection. Then it tells `WorkerDown`.
+    1. `on_start` opens the connection, tells the dispatcher that the worker is ready, and tells the
+       supervisor `WorkerUp`.
+    2. Every message, of any content, makes it take batches until there is none, or until a message
+       has arrived.
+    3. It ends when it is stopped, when it retires (its lane will have no more jobs), when its
+       connection is lost, or when anything else is raised. `on_end` rejects its orphans with
+       `WorkerDied`, puts the jobs that it has not begun back into their lanes, and closes the
+       connection. Then the worker tells the supervisor `WorkerDown`.
     """
 
     def __init__(
@@ -86,12 +98,13 @@ class Worker(CrewActor):
         self.own_ref = WorkerRef(self, dispatcher)
         self._database = database
         self._dispatcher = dispatcher
-        # Tells the supervisor; raises nothing.
+        # Gives the supervisor a message; raises nothing.
         self._notify = notify
         self._opened: Any = None
-        # What a session's last step has decided that its job is answered by, until it is.
+        # A job with a checkout that is over, and its outcome, until the job is settled.
         self._decided: tuple[JobBatch, Job, Any] | None = None
-        # Whether a step of the session that runs has succeeded, so that there may be something to close.
+        # Whether a step of the running checkout has succeeded, so that the connection may have
+        # something to close.
         self._has_opened = False
         self.handle = WorkerHandle(worker_id, self.actor_inbox.wake)
 
@@ -103,20 +116,23 @@ class Worker(CrewActor):
     # --- from any thread ------------------------------------------------------------------
 
     def _on_connection_end(self) -> None:
-        """Notice that the other end of the connection is gone, also while nothing is asked of it."""
+        """Look at the connection, whose other end is gone, also while the worker is idle."""
         self.handle.wake()
         for job in self.handle.running:
             if job.checkout is not None:
                 job.checkout.interrupt()
 
     def abandon(self) -> None:
-        """Let nobody wait for this worker: what it runs elsewhere is ended by force. From any thread; never raises."""
+        """End by force the job that runs in the worker's child process.
+
+        From any thread; never raises.
+        """
         self.handle.connection.abandon()
 
     def forget_the_parent(self) -> None:
-        """In the child of a fork: leave the parent's connection alone, for ever.
+        """In the child of a fork: never touch the parent's connection.
 
-        Closing it here could harm the parent's database, and so could its garbage collection.
+        To close it here, or to collect it as garbage, could harm the parent's database.
         """
         super().forget_the_parent()
         if self._opened is not None:
@@ -127,7 +143,7 @@ class Worker(CrewActor):
     # --- in the worker's thread -----------------------------------------------------------
 
     def on_start(self) -> None:
-        """Open the connection, say so, and take the first jobs."""
+        """Open the connection, tell the dispatcher and the supervisor, and take the first jobs."""
         this_thread.crew = self._dispatcher
         self._opened = self._database.connect()  # first: a kill must not lose it
         self.handle.connection = connection = usable(self._opened)
@@ -135,18 +151,18 @@ class Worker(CrewActor):
         for warning in connection.warnings:
             log(__name__, "warning", "database_warning", crew=self._dispatcher.name, warning=warning)
         if not self._dispatcher.worker_ready(self.handle):
-            self.actor_stopped.set()  # it took so long that nobody waits for it any more
+            self.actor_stopped.set()  # it took so long that the crew no longer needs this worker
             return
         self._notify(WorkerUp(self._dispatcher.name, self.handle.id))
         self._work()
 
     def on_receive(self, message: object) -> None:
-        """Take jobs, whatever the message says."""
-        del message  # a wake, or a stranger's
+        """Take jobs. The content of the message does not matter."""
+        del message  # a wake, or a message of the user's
         self._work()
 
     def _work(self) -> None:
-        """Take batches until there is none, or there is mail to read first."""
+        """Take batches until there is none, or until there is a message to read first."""
         inbox, handle = self.actor_inbox, self.handle
         lane, connection = handle.lane, handle.connection
         assert lane is not None  # it was added before it was started
@@ -155,7 +171,7 @@ class Worker(CrewActor):
             if batch.jobs[0].checkout is None:
                 connection.run(batch)
             else:
-                self._converse(batch)
+                self._run_checkout(batch)
             batch.close()
             connection.refresh()
             if not inbox.empty():
@@ -165,8 +181,8 @@ class Worker(CrewActor):
 
     # --- sessions, streams and backups ----------------------------------------------------
 
-    def _converse(self, batch: JobBatch) -> None:
-        """Perform what the caller of a job asks for, step by step, and answer the job at the end.
+    def _run_checkout(self, batch: JobBatch) -> None:
+        """Perform the steps that the caller of a job asks for, and answer the job at the end.
 
         Raises:
             ConnectionLost: the connection is of no more use.
@@ -191,10 +207,13 @@ class Worker(CrewActor):
             message = f"the {checkout.what} was given up"
             outcome = Rejection(InterruptedError(message) if job.is_unwanted else checkout.closed())
         self._decided = None
-        _end(batch, job, outcome)
+        batch.complete(job, outcome)
 
     def _perform_steps(self, job: Job, checkout: "Checkout") -> Any:
-        """Return what the job is answered by; `_GIVEN_UP` if its caller has given it up."""
+        """Perform steps until the checkout is over; return the job's outcome.
+
+        The outcome is `_GIVEN_UP` if the caller has given the checkout up.
+        """
         checkout.travels = self.handle.connection.pid is not None
         self._has_opened = False
         while (call := self._next_call(checkout)) is not None:
@@ -203,15 +222,15 @@ class Worker(CrewActor):
             except ConnectionLost:
                 raise
             except Exception as error:
-                # An aborted job is over for the reason of its abort: an error of its last step is
-                # not told.
+                # An aborted job ends for the reason of its abort, and not with an error of its last
+                # step.
                 if job.is_unwanted or checkout.ends_with_error_of(call.step):
                     raise
                 error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {call.about}")
                 if isinstance(error, ResultLost):
                     error.executed = None  # it takes effect if its transaction does
                 checkout.reject(call, detached(error))
-                del call  # through its error it leads to its caller
+                del call  # its error refers to its caller
                 continue
             is_first, self._has_opened = not self._has_opened, True
             if checkout.ends_with(call.step, value):
@@ -220,16 +239,16 @@ class Worker(CrewActor):
             if is_first:
                 checkout.note_opened(job)
                 if job.is_unwanted:
-                    break  # its caller gets the reason instead of what was opened
+                    break  # its caller gets the reason of the interrupt
             checkout.answer(call, value)
             del call, value  # hold nothing
         return _GIVEN_UP
 
     def _close_steps(self) -> None:
-        """Let the connection close what the steps of a job have opened.
+        """Let the connection close the transaction or the statement that the steps have opened.
 
         Raises:
-            ConnectionLost: it is of no more use.
+            ConnectionLost: the connection is of no more use.
         """
         try:
             self._perform(Close())
@@ -254,32 +273,31 @@ class Worker(CrewActor):
     # --- the end --------------------------------------------------------------------------
 
     def on_end(self, cause: BaseException | None) -> None:
-        """Settle what this worker holds, reject its orphans, close the connection."""
+        """Settle the worker's jobs and close the connection.
+
+        A job whose checkout is over gets its outcome, even if the worker is killed in that moment.
+        The other orphans are rejected.
+        """
         if self._decided is not None:
             batch, job, outcome = self._decided
-            if job.reply.done():
-                job.release()
-            else:
-                if job not in batch.running:
-                    batch.running.append(job)  # its end was cut off in the middle
-                _end(batch, job, outcome)
+            batch.complete_again(job, outcome)
             self._decided = None
-        if isinstance(cause, ConnectionLost) and not cause.blames and self.handle.batch is not None:
-            self.handle.batch.blames = False
+        if isinstance(cause, ConnectionLost) and not cause.blames:
+            self.handle.exonerate()
         orphans = self._dispatcher.remove_worker(self.handle)
         reason = _reason(cause)
-        if reason is not None and len(orphans) > 1:  # one caller's error may quote its parameters to the others
+        if reason is not None and len(orphans) > 1:  # the error may quote one caller's parameters to the others
             reason = rejections.without_text(reason)
         for orphan in orphans:
             died = rejections.died(self._dispatcher.name, self.handle.id, orphan, reason)
             executed = False if orphan.checkout is not None and orphan.checkout.takes_no_effect else None
             self._dispatcher.reject_orphan(orphan, died, executed=executed)
         if self._opened is not None:
-            close(self._opened)  # it may have been killed before the connection was the handle's
-        # They are rejected by now; through its frames the error that their callers keep leads to this worker.
+            close(self._opened)  # not the handle's: a kill may have come before the handle had the connection
+        # The orphans are rejected by now. Their callers keep the error, whose frames refer to this
+        # worker.
         if self.handle.batch is not None:
-            self.handle.batch.running.clear()
-            self.handle.batch.forget()
+            self.handle.batch.drop()
 
     def on_gone(self, cause: BaseException | None) -> None:
         """Tell the supervisor."""
@@ -288,15 +306,8 @@ class Worker(CrewActor):
         this_thread.crew = None
 
 
-def _end(batch: JobBatch, job: Job, outcome: Any) -> None:
-    if type(outcome) is Rejection:
-        batch.fail(job, outcome.error)
-    else:
-        batch.answer(job, outcome)
-
-
 def _reason(cause: BaseException | None) -> BaseException | None:
-    """Return what a worker really died of: a lost connection is the driver's error behind it."""
+    """Return the cause of a worker's death. Behind a lost connection it is the driver's error."""
     if cause is None:
         return None
     detached(cause)

@@ -61,7 +61,7 @@ BEGIN, END = "<!-- table -->", "<!-- end -->"
 
 
 def main() -> None:
-    """Measure, print the table, and write or draw it if asked."""
+    """Measure, print the table, and write or draw it if an option says so."""
     options = _options()
     effort = Effort(quick=options.quick)
     found: list[Figure | Waits] = []

@@ -1,4 +1,4 @@
-"""Cancelling: whether it costs the same however many jobs wait."""
+"""Cancelling: does a cancel cost the same with few and with many waiting jobs?"""
 
 import gc
 import random
@@ -23,7 +23,7 @@ Arrange = Callable[[list[Any]], None]
 
 
 def _leave(replies: list[Any]) -> None:
-    """Leave them as they were asked."""
+    """Keep the order in which the jobs were asked."""
     del replies
 
 
@@ -39,7 +39,7 @@ def run(effort: Effort) -> Iterator[Figure]:
     rounds = effort.pick(quick=1, full=5)
     _crew(_DEPTHS[0], _leave)  # warm
     for order, arrange in _ORDERS.items():
-        yield _figure(f"{order}, as Python comes", _measured(_crew, arrange, rounds), wanted=True)
+        yield _figure(f"{order}, with the cycle collector", _measured(_crew, arrange, rounds), wanted=True)
     gc.disable()
     try:
         for order, arrange in _ORDERS.items():
@@ -66,7 +66,7 @@ def _figure(text: str, costs: dict[int, list[float]], *, wanted: bool) -> Figure
     flat = spread(costs)
     parts = ", ".join(f"{depth:,}: {median(seen):.1f}" for depth, seen in costs.items())
     return Figure(
-        f"cost of a cancel by depth of the queue, {text}: dearest to cheapest",
+        f"cost of a cancel by depth of the queue, {text}: highest to lowest",
         f"{flat:.2f} {TIMES} (µs; {parts})",
         flat,
         at_most(1.5, TIMES) if wanted else None,
@@ -74,16 +74,16 @@ def _figure(text: str, costs: dict[int, list[float]], *, wanted: bool) -> Figure
 
 
 def _crew(depth: int, arrange: Arrange) -> float:
-    """Queue so many jobs behind a worker that is held busy; return the microseconds that it takes to cancel one."""
-    with blocked_crew(1) as (ref, let_go):
+    """Queue jobs behind a busy worker; return the microseconds that the cancel of one takes."""
+    with blocked_crew(1) as (ref, release):
         replies = [ref.ask(Query("SELECT 1", (number,)), block=False) for number in range(depth)]
         cost = _cancelled(replies, arrange)
-        let_go()
+        release()
     return cost
 
 
 def _executor(depth: int, arrange: Arrange) -> float:
-    """Do the same with an executor, which leaves in its queue what was cancelled."""
+    """Do the same with an executor, whose cancelled futures stay in its queue."""
     gate = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         pool.submit(gate.wait)

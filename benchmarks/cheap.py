@@ -1,4 +1,4 @@
-"""A database that costs next to nothing: what is measured on it is the crew alone."""
+"""A database that costs almost nothing: a measurement on it shows the crew alone."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ class CheapDatabase:
     max_size = None
 
     def __init__(self) -> None:
-        # A worker at the gate takes one of these to pass: nobody waits for a lock that all of them share.
+        # A worker at the gate takes one of these to pass. So no worker waits for a shared lock.
         self.passes: SimpleQueue[None] = SimpleQueue()
         self.arrived = threading.Semaphore(0)
 
@@ -35,18 +35,18 @@ class CheapDatabase:
         return _ANSWER
 
     def interrupt(self) -> None:
-        """Nothing here runs for long."""
+        """Do nothing, since no query runs for long."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, since no connection is open."""
 
 
 @contextmanager
 def blocked_crew(size: int) -> Iterator[tuple[SupervisorRef, Callable[[], None]]]:
-    """Start a crew whose workers all wait at a gate; also give what opens it, to be called once."""
+    """Start a crew whose workers all wait at a gate; also give a function that opens it once."""
     database = CheapDatabase()
 
-    def let_go() -> None:
+    def release() -> None:
         for _ in range(size):
             database.passes.put(None)
 
@@ -55,4 +55,4 @@ def blocked_crew(size: int) -> Iterator[tuple[SupervisorRef, Callable[[], None]]
             ref.tell(Query(_GATE))
         for _ in range(size):
             database.arrived.acquire()
-        yield ref, let_go
+        yield ref, release

@@ -1,4 +1,4 @@
-"""Workers in child processes: rows that are fetched without this program's GIL, points, and what a child costs."""
+"""Workers in child processes: rows fetched without this program's GIL, points, costs."""
 
 import sqlite3
 import threading
@@ -46,7 +46,7 @@ def _create(folder: str) -> str:
 
 
 def fetching(effort: Effort) -> Iterator[Figure]:
-    """Compare queries of 10,000 rows, four outstanding, while the main thread waits and while it computes."""
+    """Compare queries of 10,000 rows while the main thread waits, and while it computes."""
     rounds = effort.pick(quick=3, full=7)
     with TemporaryDirectory() as folder:
         path = _create(folder)
@@ -98,7 +98,13 @@ def _rate(seconds: list[float]) -> str:
 
 
 def _chains(submit: Callable[[], Any], number: int, *, computing: bool) -> None:
-    """Run so many queries in four chains, each answer submitting the next; the main thread waits or computes."""
+    """Run queries in four chains, in which each answer submits the next query.
+
+    Args:
+        submit: asks one query.
+        number: of queries in all.
+        computing: whether the main thread computes meanwhile, or waits.
+    """
     left = iter(range(number))
     done = counter(1)
     finished = threading.Event()
@@ -125,7 +131,7 @@ def _chains(submit: Callable[[], Any], number: int, *, computing: bool) -> None:
 # --- points -------------------------------------------------------------------------------
 
 
-# The way, how many are outstanding, and how many times as fast as an executor on sqlite3 it is wanted to be.
+# The way, the number of outstanding queries, and the least ratio to an executor on sqlite3.
 _POINTS = (("batches", 64, 2.0), ("window", 64, 2.0), ("batches", 16, 1.4), ("window", 16, 1.4), ("one by one", 1, 0.8))
 
 
@@ -149,11 +155,11 @@ def points(effort: Effort) -> Iterator[Figure]:
             peer.close()
 
 
-# --- what it costs ------------------------------------------------------------------------
+# --- costs --------------------------------------------------------------------------------
 
 
 class _One(Batch):
-    """One request as a batch of its own: it keeps the answer and the seconds that the child tells."""
+    """One request as a batch of its own, with its answer and the seconds that the child reports."""
 
     def __init__(self, connection: ChildConnection, request: Query) -> None:
         super().__init__(connection)
@@ -180,7 +186,7 @@ class _One(Batch):
 
 
 def millions(effort: Effort) -> Iterator[Figure]:
-    """Compare how long a result of a million rows takes with how long the child takes to fetch it."""
+    """Compare the time of a result of a million rows with the time that the child needs for it."""
     parts: list[float] = []
     with TemporaryDirectory() as folder:
         connection = ChildConnection(ChildProcess(Path(folder) / "millions.db"))

@@ -1,4 +1,4 @@
-"""The crew's size: whether a job costs the same with 1 worker and with 64."""
+"""The crew's size: does a job cost the same with 1 worker and with 64?"""
 
 import gc
 import time
@@ -28,7 +28,7 @@ def run(effort: Effort) -> Iterator[Figure]:
         flat = spread(seen)
         parts = ", ".join(f"{size}: {median(costs):.1f}" for size, costs in seen.items())
         yield Figure(
-            f"cost of a job by workers, {text}: dearest to cheapest",
+            f"cost of a job by workers, {text}: highest to lowest",
             f"{flat:.2f} {TIMES} (µs; {parts})",
             flat,
             at_most(1.3, TIMES),
@@ -36,19 +36,19 @@ def run(effort: Effort) -> Iterator[Figure]:
 
 
 def _full_queue(size: int, jobs: int) -> float:
-    """Return the microseconds a job, of a queue that was full when the workers began."""
-    with blocked_crew(size) as (ref, let_go):
+    """Return the microseconds for each job of a queue that was full when the workers began."""
+    with blocked_crew(size) as (ref, release):
         replies = [ref.ask(Query("SELECT 1", (number,)), block=False) for number in range(jobs)]
         gc.collect()
         start = time.perf_counter()
-        let_go()
+        release()
         for reply in replies:
             reply.get()
         return (time.perf_counter() - start) / jobs * 1e6
 
 
 def _outstanding(size: int, jobs: int) -> float:
-    """Return the microseconds a job, asked in batches of 64 of a crew that is idle in between."""
+    """Return the microseconds for each job in batches of 64; the crew is idle in between."""
     with Supervisor.start(CheapDatabase(), size=size) as ref:
 
         def submit(number: int) -> object:

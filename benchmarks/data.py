@@ -1,4 +1,4 @@
-"""The database file that the crew and its peers share, and what they ask of it."""
+"""The database file that the crew and its peers share, and the queries on it."""
 
 from pathlib import Path
 
@@ -24,5 +24,5 @@ def create(path: Path) -> str:
 
 
 def key(number: int) -> int:
-    """Return the primary key that the query with this number asks for: all over the file, the same for all peers."""
+    """Return the primary key for the query with this number; the keys lie all over the file."""
     return number * 7919 % ROWS

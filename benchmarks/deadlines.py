@@ -1,4 +1,4 @@
-"""Deadlines: what it costs that every job has one."""
+"""Deadlines: the cost of a deadline on every job."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from supervisor import Query, Reply, Result, Supervisor
 
 __all__ = ["run"]
 
-_SECONDS = 30  # nobody waits that long: each is set, kept and struck off again
+_SECONDS = 30  # no job takes that long: each deadline is set, kept and removed again
 _WANTED = at_least(0.9, TIMES)
 
 
@@ -30,7 +30,7 @@ def run(effort: Effort) -> Iterator[Figure]:
 def _compared(text: str, database: str | CheapDatabase, effort: Effort, *, wanted: Wanted | None) -> Iterator[Figure]:
     count = OUTSTANDING * effort.pick(quick=40, full=100)
     rounds = effort.pick(quick=9, full=25)
-    # Seconds of the crew, and of each query.
+    # The timeout of the crew, and of each query, in seconds.
     cases = {"without": (None, None), "each its own": (None, _SECONDS), "the crew's": (_SECONDS, None)}
     seen: dict[str, list[float]] = {case: [] for case in cases}
     for turn in range(rounds):
@@ -50,7 +50,8 @@ def _compared(text: str, database: str | CheapDatabase, effort: Effort, *, wante
 def _answered(database: str | CheapDatabase, count: int, default: float | None, timeout: float | None) -> float:
     """Return the seconds that so many jobs take.
 
-    The crew is a new one each time: two crews of the same kind can differ by more than a deadline costs.
+    Each run has a new crew: two crews of the same kind can differ by more than the cost of a
+    deadline.
     """
     with Supervisor.start(database, size=cpus(), timeout=default) as ref:
 

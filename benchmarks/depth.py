@@ -1,4 +1,4 @@
-"""The queue: whether a job costs the same however many wait before it, and how much memory it takes."""
+"""The queue: the cost of a job with few and with many jobs before it, and its memory."""
 
 import gc
 import time
@@ -33,7 +33,7 @@ def run(effort: Effort) -> Iterator[Figure]:
     depths = [1_000, 10_000, 100_000] + [1_000_000] * effort.pick(quick=0, full=1)
     rounds = effort.pick(quick=3, full=5)
     _drained(depths[0])
-    yield _figure("as Python comes", _measured(depths, rounds), at_most(1.5, TIMES))
+    yield _figure("with the cycle collector", _measured(depths, rounds), at_most(1.5, TIMES))
     gc.disable()
     try:
         yield _figure("without the cycle collector", _measured(depths, rounds), at_most(1.2, TIMES))
@@ -42,10 +42,10 @@ def run(effort: Effort) -> Iterator[Figure]:
 
 
 def memory(effort: Effort) -> Iterator[Figure]:
-    """Measure what a queued job takes beside its SQL and its parameters."""
+    """Measure the memory of a queued job, without its SQL and its parameters."""
     jobs = effort.pick(quick=20_000, full=100_000)
     parameters = [(number,) for number in range(jobs)]
-    with blocked_crew(1) as (ref, let_go):
+    with blocked_crew(1) as (ref, release):
         replies = [None] * jobs
         gc.collect()
         tracemalloc.start()
@@ -54,7 +54,7 @@ def memory(effort: Effort) -> Iterator[Figure]:
             replies[number] = ref.ask(Query("SELECT 1", values), block=False)
         after, _peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        let_go()
+        release()
     each = (after - before) / jobs
     yield Figure("memory of a queued job: query, reply and job", f"{each:.0f} bytes", each, at_most(600, "bytes"))
 
@@ -71,14 +71,14 @@ def _measured(depths: list[int], rounds: int) -> dict[int, list[Cost]]:
 
 
 def _drained(depth: int) -> Cost:
-    """Queue so many jobs behind a blocked worker, then let it go."""
-    with blocked_crew(1) as (ref, let_go):
+    """Queue jobs behind a blocked worker, then release the worker."""
+    with blocked_crew(1) as (ref, release):
         gc.collect()
         start = time.perf_counter()
         replies = [ref.ask(Query("SELECT 1", (number,)), block=False) for number in range(depth)]
         queued = time.perf_counter()
-        let_go()
-        replies[-1].get()  # first in, first out: it is the last
+        release()
+        replies[-1].get()  # first in, first out: this job is the last
         end = time.perf_counter()
     return Cost((queued - start) / depth * 1e6, (end - queued) / depth * 1e6)
 
@@ -88,7 +88,7 @@ def _figure(text: str, costs: dict[int, list[Cost]], wanted: Wanted) -> Figure:
     middle = {depth: Cost(*map(median, zip(*seen, strict=True))) for depth, seen in costs.items()}
     parts = ", ".join(f"{depth:,}: {cost.submit:.1f} + {cost.drain:.1f}" for depth, cost in middle.items())
     return Figure(
-        f"cost of a job by depth of the queue, {text}: dearest to cheapest",
+        f"cost of a job by depth of the queue, {text}: highest to lowest",
         f"{flat:.2f} {TIMES} (µs to queue + to run; {parts})",
         flat,
         wanted,

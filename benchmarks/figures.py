@@ -1,4 +1,4 @@
-"""Figure: one line of the table, and what was wanted of it."""
+"""Figure: one line of the table, and its limit."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ _NOTHING = "\N{EN DASH}"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A bound that a figure has to keep."""
+    """A limit for a figure."""
 
     limit: float
     lower: bool
-    """Whether `limit` is the least that is wanted, or else the most."""
+    """Whether `limit` is the least wanted value, or else the largest."""
     unit: str
 
     def __str__(self) -> str:
@@ -25,7 +25,7 @@ class Wanted:
         return value >= self.limit if self.lower else value <= self.limit
 
     def score(self, value: float) -> float:
-        """Return how far the bound is kept: 1 is just so, more is better."""
+        """Return how well the limit is kept: 1 is exactly at the limit, more is better."""
         small = 1e-9
         return value / self.limit if self.lower else max(self.limit, small) / max(value, small)
 
@@ -36,9 +36,9 @@ class Figure:
 
     name: str
     seen: str
-    """As it is printed; `value` among it."""
+    """The text for the table, which contains `value`."""
     value: float | None = None
-    """What is compared with `wanted`; `None` where it could not be measured."""
+    """The number that is compared with `wanted`; `None` if it could not be measured."""
     wanted: Wanted | None = None
     """`None` for a figure that only helps to read the others."""
 

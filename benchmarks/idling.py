@@ -1,4 +1,4 @@
-"""An idle crew: whether it uses any CPU."""
+"""An idle crew: does it use any CPU?"""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from supervisor import Query, Supervisor
 __all__ = ["run"]
 
 _WORKERS = 8
-_NOTHING = 1.0  # ms: the clock's own grain, and falling asleep
+_NOTHING = 1.0  # ms: the resolution of the clock, and the workers that go to sleep
 
 
 def run(effort: Effort) -> Iterator[Figure]:

@@ -11,13 +11,13 @@ __all__ = ["Load", "Threads", "check_locked"]
 
 
 def check_locked(error: BaseException) -> None:
-    """Raise every error but that of one who did not get a lock."""
+    """Raise every error except that of a statement that did not get a lock."""
     if not isinstance(error, apsw.BusyError) and "locked" not in str(error):
         raise error
 
 
 class Load:
-    """As long as it is entered, so many requests are outstanding: each answer submits the next."""
+    """Keep a number of requests outstanding inside a `with` block: each answer submits the next."""
 
     def __init__(self, submit: Callable[[int], Any], outstanding: int) -> None:
         self.answered = 0
@@ -55,14 +55,14 @@ class Load:
             self._ended.release()
 
     def locked(self) -> int:
-        """Return how many did not get a lock; raise every other error."""
+        """Return how many requests did not get a lock; raise every other error."""
         for error in self.errors:
             check_locked(error)
         return len(self.errors)
 
 
 class Threads:
-    """As long as it is entered, bare threads do the same again and again, each on its own connection."""
+    """Let bare threads repeat their actions inside a `with` block, each on its own connection."""
 
     def __init__(self, actions: Iterable[Callable[[], object]]) -> None:
         self.answered = 0

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine on which a figure was measured."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ def cpus() -> int:
 
 
 def folder_on_disk() -> str | None:
-    """Return where temporary files are on a disk, and not in memory; `None` if that is so without saying."""
+    """Return a folder for temporary files on a disk, not in memory; `None`: the usual folder."""
     folders = [tempfile.gettempdir(), "/var/tmp", str(Path.cwd())]
     try:
         lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""Overload: how long jobs wait when three times as many come as the crew can serve."""
+"""Overload: the waits of jobs when three times as many come as the crew can serve."""
 
 import gc
 import time
@@ -23,35 +23,35 @@ __all__ = ["run"]
 
 _SHED_AFTER = 0.1  # seconds
 _LOAD = 3  # times the capacity
-_SCAN = 0.001  # seconds that one query takes: the one who asks must not be the bottleneck
+_SCAN = 0.001  # seconds that one query takes: the thread that asks must not be the bottleneck
 _STEP = 0.002  # seconds between two bunches of queries
 
 
 class Seen(NamedTuple):
-    """One run: when each job that was answered got its answer, how long that took, and what became of all."""
+    """One run: the time and the wait of each answered job, and the counters of the crew."""
 
     answers: list[tuple[float, float]]
-    """Seconds since the beginning, and seconds since the asking."""
+    """Seconds since the beginning, and seconds since the job was asked."""
     status: CrewStatus
-    """As it was at the end of the load."""
+    """The status at the end of the load."""
     seconds: float
     """How long the load went on."""
     capacity: float
-    """Jobs a second that a crew served just before and just after, when nobody pressed it."""
+    """Jobs a second that a crew served just before and just after, without overload."""
 
     def wait(self, part: float) -> float:
-        """Return within how many milliseconds this part of the answered jobs had their answers."""
+        """Return the milliseconds within which this part of the answered jobs had their answers."""
         waits = sorted(waited for _, waited in self.answers)
         return waits[int(len(waits) * part)] * 1000
 
     @property
     def throughput(self) -> float:
-        """Return what was answered, as a part of the capacity."""
+        """Return the rate of answers, as a part of the capacity."""
         return len(self.answers) / self.seconds / self.capacity
 
 
 def run(effort: Effort) -> Iterator[Figure | Waits]:
-    """Compare a crew that sheds with one that does not."""
+    """Compare a crew that sheds with a crew that does not."""
     seconds = effort.pick(quick=2, full=3)
     rounds = effort.pick(quick=1, full=3)
     cases = {f"shed_after={_SHED_AFTER:g}": _SHED_AFTER, "without shedding": None}
@@ -97,7 +97,7 @@ def _figures(case: str, runs: list[Seen], *, wanted: bool) -> Iterator[Figure]:
 
 
 def _pressed(path: str, steps: int, shed_after: float | None, seconds: float) -> Seen:
-    """Find out what a crew can serve, offer it more, and see whether the machine still gives as much."""
+    """Measure the capacity of a crew, offer it more, and measure the capacity again."""
     with Supervisor.start(path, size=cpus()) as calm:
         _capacity(calm, steps, seconds / 20)  # warm
         before = _capacity(calm, steps, seconds / 8)
@@ -119,7 +119,7 @@ def _capacity(ref: SupervisorRef, steps: int, seconds: float) -> float:
 
 
 def _offer(ref: SupervisorRef, steps: int, rate: float, seconds: float) -> tuple[list[tuple[float, float]], CrewStatus]:
-    """Ask so many queries a second, whatever becomes of them."""
+    """Ask `rate` queries a second, whether or not answers come."""
     answers: list[tuple[float, float]] = []
     start = time.perf_counter()
 

@@ -45,13 +45,13 @@ Rows = list[tuple[Any, ...]]
 
 
 class Peer(Protocol):
-    """Somebody who answers queries."""
+    """A contestant: it answers queries."""
 
     ways: Mapping[str, Callable[..., object]]
-    """Name of a way to ask → a function that asks so many point queries in that way.
+    """Name of a way to ask → a function that asks point queries in that way.
 
-    It takes the number of queries, and then how many are outstanding at any time, except where they are asked
-    one by one.
+    It takes the number of queries, and then the number that is outstanding at any time. For the way
+    `one by one` it takes only the first.
     """
 
     def ask(self, sql: str, params: tuple[Any, ...]) -> Rows:
@@ -133,7 +133,10 @@ class Executor:
 
 
 class _OnLoop:
-    """As many connections as the others have threads, taken in turn, each on a thread behind one event loop."""
+    """Connections that are taken in turn, each on a thread behind one event loop.
+
+    There are as many of them as the other peers have threads.
+    """
 
     def __init__(self, path: str, size: int) -> None:
         self._runner = asyncio.Runner()
@@ -192,7 +195,7 @@ class Aiosqlite(_OnLoop):
 
 
 class ApswAio(_OnLoop):
-    """APSW's own asynchronous connections; the first rows come with the one hop that `execute` takes."""
+    """APSW's own asynchronous connections. The hop of `execute` also brings the first rows."""
 
     async def _connect(self, path: str) -> Any:
         return await apsw.Connection.as_async(path)
@@ -205,7 +208,10 @@ class ApswAio(_OnLoop):
 
 
 class PlainPykka:
-    """A crew of plain Pykka actors; their futures have no callbacks, and awaiting one blocks the event loop."""
+    """A crew of plain Pykka actors.
+
+    Their futures have no callbacks, and to await a future blocks the event loop.
+    """
 
     def __init__(self, path: str, size: int) -> None:
         self._ref = PlainSupervisor.start(path, size)
@@ -249,7 +255,7 @@ class Direct:
 
 @contextmanager
 def open_peers(path: str, size: int) -> Iterator[dict[str, Peer]]:
-    """Open the crew and every peer that is installed, and see to it that all give the same answer."""
+    """Open the crew and every installed peer, and check that all give the same answer."""
     makers: dict[str, Callable[[], Peer]] = {
         CREW: lambda: Crew(path, size),
         EXECUTOR: lambda: Executor(size, partial(apsw.Connection, path)),

@@ -1,4 +1,4 @@
-"""What one would write with Pykka alone: a supervisor that is sent every job, and told when it is done."""
+"""A crew with Pykka alone: the supervisor receives every job, and a message when it is done."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Done:
 
 
 class PlainSupervisor(pykka.ThreadingActor):
-    """Keeps the queue and hands jobs to idle workers; one message per job each way."""
+    """Keeps the queue and sends jobs to idle workers: one message a job in each direction."""
 
     def __init__(self, path: str, size: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class PlainSupervisor(pykka.ThreadingActor):
 
 
 class PlainWorker(pykka.ThreadingActor):
-    """Runs the job that it is sent, answers it, and says so."""
+    """Runs a job, answers it, and tells the supervisor."""
 
     def __init__(self, path: str, supervisor: pykka.ActorRef) -> None:
         super().__init__()

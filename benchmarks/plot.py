@@ -10,23 +10,23 @@ from benchmarks.figures import TIMES, Figure
 __all__ = ["Waits", "draw", "draw_waits"]
 
 _MET, _MISSED = "#3a7d44", "#b5482f"
-_MOST = 4.0  # a longer bar would tell nothing more
+_MOST = 4.0  # a longer bar would say no more
 _BIN = 0.05  # seconds of answers that a point of a line stands for
 
 
 class Waits(NamedTuple):
-    """What the picture of the overload shows."""
+    """The data of the picture of the overload."""
 
     answers: Mapping[str, Sequence[tuple[float, float]]]
-    """Name of a line → seconds since the beginning and seconds waited, of each job that was answered."""
+    """Name of a line → for each answered job, seconds since the beginning and seconds waited."""
     load: float
     """Times the capacity."""
     target: float
-    """What `shed_after` was, in seconds."""
+    """The value of `shed_after`, in seconds."""
 
 
 def draw(figures: Sequence[Figure], file: str, machine: str) -> None:
-    """Draw how far each wanted figure was met: 1 is just so, more is better.
+    """Draw how well each limit is kept: 1 is exactly at the limit, more is better.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -44,7 +44,7 @@ def draw(figures: Sequence[Figure], file: str, machine: str) -> None:
         axes.text(_MOST * 1.03, row, f"{seen}, wanted {figure.wanted}", verticalalignment="center")
     axes.axvline(1.0, color="black", linewidth=1)
     axes.set_xlim(0, _MOST * 1.4)
-    axes.set_xlabel(f"how far it is met: 1 is just so, more is better, cut off at {_MOST:g}")
+    axes.set_xlabel(f"how well the limit is kept: 1 is at the limit, more is better, cut off at {_MOST:g}")
     picture.suptitle(textwrap.fill(f"querycrew, {machine}", 110), fontsize=9)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
@@ -52,7 +52,7 @@ def draw(figures: Sequence[Figure], file: str, machine: str) -> None:
 
 
 def draw_waits(waits: Waits, file: Path, machine: str) -> None:
-    """Draw how long the jobs had waited that were answered at a time; the longest of each 50 ms.
+    """Draw the waits of the jobs by the time of their answers; the longest wait of each 50 ms.
 
     Raises:
         ImportError: matplotlib is not installed.

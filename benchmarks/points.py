@@ -25,7 +25,7 @@ _TEXTS = {
     "threads": "{0} outstanding, {0} threads ask and wait",
     _ALONE: "one after the other",
 }
-# How many times as fast as its peers the crew is wanted to be. The other peers are shown beside them.
+# The least wanted ratio of the crew to each peer. The other peers are shown without a limit.
 _WANTED = {
     "batches": {EXECUTOR: 2.0, SQLITE3: 2.5, AIOSQLITE: 2.5, PYKKA: 5.0},
     "window": {EXECUTOR: 2.0},
@@ -37,7 +37,7 @@ _WANTED_OF_FEWER = {16: 1.8, 4: 1.5}
 
 
 def outstanding(effort: Effort) -> Iterator[Figure]:
-    """Compare point queries with 64 outstanding in each way, and with fewer in batches and in a window."""
+    """Compare point queries with 64 outstanding in each way, and with fewer in two ways."""
     count = OUTSTANDING * effort.pick(quick=20, full=100)
     with TemporaryDirectory() as folder, open_peers(create(Path(folder) / "points.db"), cpus()) as peers:
         for way, wanted in _WANTED.items():
@@ -69,7 +69,7 @@ def compared(
     depth: int = OUTSTANDING,
     prefix: str = "",
 ) -> Iterator[Figure]:
-    """Compare the crew with its peers at point queries, asked in one way, with `depth` of them outstanding."""
+    """Compare the crew with its peers at point queries, asked in one way, `depth` outstanding."""
     numbers = () if way == _ALONE else (depth,)
     asking = {name: peer.ways[way] for name, peer in peers.items() if way in peer.ways}
     for ask in asking.values():

@@ -1,4 +1,4 @@
-"""Reads: how long the slowest take while the writer is at full load."""
+"""Reads: the slowest ones while the writer is at full load."""
 
 import gc
 import time
@@ -40,7 +40,7 @@ __all__ = ["run"]
 
 _FILL = (
     "INSERT INTO notes (text, at) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) "
-    "SELECT 'what somebody wrote down', i FROM n"
+    "SELECT 'a note that a user wrote', i FROM n"
 )
 _SMALL = "256 writes of one row are outstanding"
 _LOADS: dict[str, tuple[int, Statement]] = {
@@ -53,7 +53,7 @@ _BARE = f"a bare thread commits {AT_ONCE} at a time, {BY_HAND}"
 
 
 def run(effort: Effort) -> Iterator[Figure]:
-    """Compare the p99 of point reads, asked one after the other, while the writer is at full load, and at rest."""
+    """Compare the p99 of point reads while the writer is at full load with the p99 at rest."""
     much = effort.pick(quick=1000, full=4000), effort.pick(quick=3, full=9)
     with TemporaryDirectory(dir=folder_on_disk()) as folder:
         for kind, prefix in KINDS.items():
@@ -82,7 +82,7 @@ def _ask_point(crew: Crew, number: int) -> object:
 
 
 class _Waits:
-    """How long reads took under a load, in each round, and how much of the load was done meanwhile."""
+    """The times of reads under a load, in each round, and the part of the load that was done."""
 
     def __init__(self, unit: str) -> None:
         self.p50s: list[float] = []  # milliseconds
@@ -106,10 +106,10 @@ class _Waits:
 def _waits_under(
     ask: Callable[[int], object], loads: Mapping[str, Load | Threads], count: int, rounds: int
 ) -> dict[str, _Waits]:
-    """Ask so many reads at rest and under each load, in each round; return how long they took, by load."""
+    """Ask `count` reads at rest and under each load, in each round; return the times by load."""
     conditions = {_REST: Threads([]), **loads}
     waits = {name: _Waits("groups" if isinstance(load, Threads) else "writes") for name, load in conditions.items()}
-    for turn in range(-1, rounds):  # the first one warms
+    for turn in range(-1, rounds):  # the first round is not counted
         for name in list(conditions) if turn % 2 == 0 else reversed(list(conditions)):
             load = conditions[name]
             gc.collect()
@@ -124,7 +124,7 @@ def _waits_under(
 
 
 def _beside_loads(text: str, waits: dict[str, _Waits], load: str) -> Iterator[Figure]:
-    """Compare with the reads at rest, and beside a bare thread, where there is one: the slower ones count."""
+    """Compare with the reads at rest, or with the slower reads beside a bare thread."""
     if _BARE not in waits:
         yield _against_rest(text, waits, load, at_most(2, TIMES))
         return

@@ -1,4 +1,4 @@
-"""Measuring side by side: everybody runs in every round, so that a noisy machine is noisy for all."""
+"""Measuring side by side: all run in every round, so that a noisy machine is noisy for all."""
 
 import gc
 import time
@@ -11,7 +11,7 @@ __all__ = ["Effort", "alternate", "ratio", "spread", "timed"]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure."""
+    """The time to spend on a measurement."""
 
     quick: bool
 
@@ -20,7 +20,7 @@ class Effort:
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Return the seconds that `action` takes, without paying for garbage that others left."""
+    """Return the seconds that `action` takes, without the collection of older garbage."""
     gc.collect()
     start = time.perf_counter()
     action()
@@ -28,7 +28,11 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def alternate(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Run all `actions` in each round, forwards and backwards by turns; return seconds by name and round."""
+    """Run all `actions` in each round, forwards and backwards by turns.
+
+    Returns:
+        The seconds, by name and round.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(rounds):
         for name in list(actions) if turn % 2 == 0 else reversed(list(actions)):
@@ -42,7 +46,7 @@ def ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
 
 
 def spread(costs: Mapping[int, Sequence[float]]) -> float:
-    """Return how many times the cheapest the dearest costs, each compared with the first in its own round."""
+    """Return the ratio of the highest cost to the lowest, each relative to its round's first."""
     first = next(iter(costs.values()))
     relative = [ratio(seen, first) for seen in costs.values()]
     return max(relative) / min(relative)

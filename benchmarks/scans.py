@@ -1,4 +1,4 @@
-"""Slow scans: whether the CPUs work side by side."""
+"""Slow scans: do the CPUs work side by side?"""
 
 import threading
 import time
@@ -23,7 +23,7 @@ _SECONDS = 0.05  # that one scan takes
 
 
 def run(effort: Effort) -> Iterator[Figure]:
-    """Compare scans on all workers at once with the same scans one after the other, without a pool."""
+    """Compare scans on all workers at once with the same scans in a row, without a pool."""
     rounds = effort.pick(quick=3, full=7)
     with TemporaryDirectory() as folder:
         path = create(Path(folder) / "scans.db")
@@ -68,7 +68,7 @@ def _compared(path: str, workers: int, scans: int, rounds: int) -> Iterator[Figu
 
 
 def calibrated(direct: Direct, seconds: float) -> int:
-    """Return how many steps make a scan that takes so long here."""
+    """Return the number of steps of a scan that takes `seconds` on this machine."""
     steps = 100_000
     start = time.perf_counter()
     direct.ask(SCAN, (steps,))
@@ -76,7 +76,7 @@ def calibrated(direct: Direct, seconds: float) -> int:
 
 
 def _bare_threads(path: str, count: int, steps: int, scans: int) -> None:
-    """Run the scans on threads without any pool: what this machine can give."""
+    """Run the scans on threads without any pool: the limit of this machine."""
 
     def work(share: int) -> None:
         direct = Direct(path)

@@ -1,4 +1,4 @@
-"""How long a program waits for the crew: to import it, and for the first answer. In a fresh process each time."""
+"""The wait of a program for the import and for the first answer, in a new process each time."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ _START = "db = Supervisor.start({path!r})\ndb.ask(Query('SELECT 1'))"
 
 
 def first_answer(effort: Effort) -> Iterator[Figure]:
-    """Measure from `Supervisor.start()` to the first answer, imports apart."""
+    """Measure from `Supervisor.start()` to the first answer, without the imports."""
     rounds = effort.pick(quick=7, full=25)
     with TemporaryDirectory() as folder:
         path = create(Path(folder) / "start.db")
@@ -43,7 +43,7 @@ def first_answer(effort: Effort) -> Iterator[Figure]:
 
 
 def importing(effort: Effort) -> Iterator[Figure]:
-    """Compare `import supervisor` with importing what it stands on."""
+    """Compare `import supervisor` with the import of its dependencies."""
     rounds = effort.pick(quick=9, full=41)
     statements = {"ours": "import supervisor", "theirs": "import pykka, apsw"}
     seen: dict[str, list[float]] = {name: [] for name in statements}
@@ -60,10 +60,10 @@ def importing(effort: Effort) -> Iterator[Figure]:
 
 
 def seconds_of(folder: str, before: str, timed: str) -> float:
-    """Return how long a piece of code takes in a process of its own, by its own clock."""
+    """Return the seconds that a piece of code takes in a new process, by that process's clock."""
     home = str(Path(supervisor.__file__).parent)
     environment = {**os.environ, "PYTHONPATH": home, "PYTHONPYCACHEPREFIX": str(Path(folder) / "compiled")}
-    # Nothing is compiled again each time, with any settings of the user.
+    # Python must keep its compiled files, with any settings of the user.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     code = _TIMED.format(before=before, timed=timed)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Streams: rows that come as they are taken, how fast, and how much memory they need on their way."""
+"""Streams: rows that are fetched as they are taken: their speed and their memory."""
 
 import json
 import os
@@ -32,16 +32,16 @@ _MAIN = "rows of 5 columns"
 _ROWS, _CHUNKS = "`for row`", "`chunks()`"
 _WANTED = {_ROWS: 0.7, _CHUNKS: 0.9}
 _TURNS = 500  # times the rows of the table: five million
-_FEWER = 100  # the same for what is repeated
+_FEWER = 100  # the same for measurements that are repeated
 _MEASURED = """
 import json, sys
 from functools import partial
 from pathlib import Path
 from supervisor import ChildProcess, Query, Status, Stream, Supervisor
 
-def memory(pid, what):
+def memory(pid, field):
     lines = Path(f"/proc/{{pid}}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 with Supervisor.start({database}, size=1) as db:
     db.ask(Query("SELECT 1"))
@@ -55,7 +55,7 @@ with Supervisor.start({database}, size=1) as db:
 
 
 def run(effort: Effort) -> Iterator[Figure]:
-    """Compare a stream with the driver's own cursor, and measure the memory that one of five million rows needs."""
+    """Compare a stream with the driver's own cursor, and measure the memory of a long stream."""
     with TemporaryDirectory(dir=folder_on_disk()) as folder:
         path = create(Path(folder) / "stream.db")
         _widen(path)
@@ -72,7 +72,7 @@ def _widen(path: str) -> None:
 
 
 def _repeat(path: str, turns: int) -> None:
-    """Let the statements give the rows of their table so many times."""
+    """Let the statements give the rows of their table `turns` times."""
     connection = apsw.Connection(path)
     connection.execute("DROP TABLE IF EXISTS turns; CREATE TABLE turns (turn INTEGER PRIMARY KEY)")
     connection.executemany("INSERT INTO turns VALUES (?)", ((turn,) for turn in range(turns)))

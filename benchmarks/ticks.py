@@ -1,4 +1,4 @@
-"""The event loop's tick: how late it comes while 64 coroutines await answers."""
+"""The event loop's tick: its lateness while 64 coroutines await answers."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ Ask = Callable[[str, int], Awaitable[object]]
 
 
 class Seen(NamedTuple):
-    """One run: how late the loop's ticks came, in milliseconds, and how many queries were answered a second."""
+    """One run: the lateness of the loop's ticks, in milliseconds, and the queries a second."""
 
     p50: float
     p99: float
@@ -42,7 +42,8 @@ class Seen(NamedTuple):
 class _Ticker:
     """Asks to be called each millisecond, and notes how late that was.
 
-    Ticks that pass while the loop is busy count as well, each from its own time: one long stop is many late ticks.
+    Ticks that pass while the loop is busy count as well, each from its own time. So one long
+    stop is many late ticks.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -103,11 +104,11 @@ async def _ask_executor(executor: Executor, sql: str, number: int) -> list[Any]:
 
 
 def _params(number: int) -> tuple[int]:
-    return (key(number) % (ROWS - _ROWS),)  # so many rows come after it
+    return (key(number) % (ROWS - _ROWS),)  # enough rows come after it
 
 
 async def _ticking(seconds: float, clients: list[Callable[[int], Awaitable[object]]]) -> Seen:
-    """Let each client ask again and again for so long, on a loop that ticks."""
+    """Let each client ask again and again for `seconds`, on a loop that ticks."""
     loop = asyncio.get_running_loop()
     ticker = _Ticker(loop)
     end = loop.time() + seconds

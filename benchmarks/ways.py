@@ -1,7 +1,8 @@
-"""Ways to ask many queries with so many of them outstanding at any time.
+"""Ways to ask many queries with a fixed number of them outstanding at any time.
 
-Each takes what a peer offers and runs `count` point queries to their end. `submit(number)` hands over
-the query with this number, `collect(reply)` waits for its answer, `await ask(number)` does both.
+Each way takes functions of a peer and runs `count` point queries to their end. `submit(number)`
+submits the query with this number, `collect(reply)` waits for its answer, and `await ask(number)`
+does both.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ def window(submit: Submit, collect: Collect, count: int, outstanding: int = OUTS
 
 
 def callbacks(submit: Submit, count: int, outstanding: int = OUTSTANDING) -> None:
-    """Each answer submits the next query, on the thread that gives it: 64 chains."""
+    """Run 64 chains: each answer submits the next query, on the thread that gives the answer."""
     left = iter(range(count))
     done = counter(1)
     finished = threading.Event()
@@ -70,7 +71,7 @@ def callbacks(submit: Submit, count: int, outstanding: int = OUTSTANDING) -> Non
 
 
 def threads(ask: Callable[[int], object], count: int, outstanding: int = OUTSTANDING) -> None:
-    """64 threads, each asking, waiting and asking again."""
+    """Run 64 threads, each of which asks, waits and asks again."""
 
     def client(first: int) -> None:
         for number in range(first, count, outstanding):
@@ -101,7 +102,7 @@ async def awaiting_window(ask: AsyncAsk, count: int, outstanding: int = OUTSTAND
 
 
 async def awaiting(ask: AsyncAsk, count: int, outstanding: int = OUTSTANDING) -> None:
-    """64 coroutines, each awaiting an answer and asking again."""
+    """Run 64 coroutines, each of which awaits an answer and asks again."""
 
     async def client(first: int) -> None:
         for number in range(first, count, outstanding):

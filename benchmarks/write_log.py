@@ -1,4 +1,4 @@
-"""The write-ahead log: how long it becomes while somebody reads all the time."""
+"""The write-ahead log: its size while other threads read all the time."""
 
 import sqlite3
 import threading
@@ -25,7 +25,7 @@ _KEPT, _WRITTEN = 2000, 50
 
 
 def run(effort: Effort) -> Iterator[Figure]:
-    """Compare how long the write-ahead log becomes while somebody reads all the time, with connections as they come."""
+    """Compare the size of the log on the crew and on plain connections, with busy readers."""
     seconds = effort.pick(quick=1.5, full=10.0)
     with TemporaryDirectory(dir=folder_on_disk()) as folder:
         ours, theirs = (str(Path(folder) / name) for name in ("crew.db", "plain.db"))
@@ -61,7 +61,7 @@ def _replace_by_hand(connection: sqlite3.Connection, numbers: list[int]) -> None
 def _longest(
     path: str, write: Callable[[list[int]], object], read: Callable[[], object], seconds: float
 ) -> tuple[float, float]:
-    """Return how many megabytes the log had at most, and how many were written."""
+    """Return the largest size of the log, and the amount of written data, in megabytes."""
     over, longest, written = threading.Event(), 0.0, 0
 
     def read_on() -> None:

@@ -1,4 +1,4 @@
-"""Writers: the crew, in threads and in children, and others who write, each on a file of its own."""
+"""Writers: the crew, in threads and in children, and its peers, each on a file of its own."""
 
 import sqlite3
 import time
@@ -38,19 +38,19 @@ __all__ = [
 CHILDREN = "children"
 BY_HAND = "by hand"
 OUTSTANDING = 256
-AT_ONCE = 128  # as many as the crew puts into one transaction at most
+AT_ONCE = 128  # the most writes that the crew puts into one transaction
 INSERT = "INSERT INTO notes (text, at) VALUES (?, ?)"
 READ = "SELECT count(name), sum(age) FROM users"
-PATIENT = 120.0  # seconds of waiting for a lock, after which something would be lost
+PATIENT = 120.0  # seconds of waiting for a lock; after that a write would be lost
 
 Statement = Callable[[int], tuple[str, tuple[Any, ...]]]
-"""What is asked, by number: SQL and parameters."""
+"""The SQL and the parameters of the request with a number."""
 
-KINDS = {CREW: "", CHILDREN: "children, "}  # as they stand before a figure's name
+KINDS = {CREW: "", CHILDREN: "children, "}  # the beginning of a figure's name
 
 
 def create_for(folder: str, name: str) -> str:
-    """Make a file of the contestant's own: nobody writes back what another one has written."""
+    """Make a file of the contestant's own, so that no contestant writes back another's log."""
     path = create(Path(folder) / file_of(name))
     connection = apsw.Connection(path)
     connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT, at INTEGER)")
@@ -68,9 +68,9 @@ def crew_for(folder: str, kind: str) -> Crew:
 
 
 def by_apsw(path: str) -> apsw.Connection:
-    """Connect as one does who sets no timeout; the rest as the crew has it."""
+    """Connect without a timeout, and otherwise with the settings of the crew."""
     connection = apsw.Connection(path)
-    connection.set_busy_timeout(round(PATIENT * 1000))  # the first look at a file may find it locked for a moment
+    connection.set_busy_timeout(round(PATIENT * 1000))  # the file may be locked for a moment at first
     connection.pragma("synchronous", "full")
     connection.set_busy_timeout(0)
     return connection
@@ -83,7 +83,7 @@ def by_sqlite3(path: str, timeout: float) -> sqlite3.Connection:
 
 
 def note(number: int) -> tuple[str, int]:
-    return "what somebody wrote down", number
+    return "a note that a user wrote", number
 
 
 def submit_to(crew: Crew, statement: Statement, number: int) -> Any:

@@ -1,4 +1,4 @@
-"""Writes: many that wait together, beside readers at full load, and one alone."""
+"""Writes: many that wait together, writes beside readers at full load, and a write alone."""
 
 import time
 from collections import Counter
@@ -65,7 +65,7 @@ def _batches(submit: Callable[[int], Any], collect: Callable[[Any], object]) -> 
 
 
 def grouped(effort: Effort) -> Iterator[Figure]:
-    """Compare 256 single-row inserts outstanding with one commit for each, and with an executor of writers."""
+    """Compare 256 outstanding inserts with one commit for each, and with an executor of writers."""
     with TemporaryDirectory(dir=folder_on_disk()) as folder, ExitStack() as stack:
         crews = {kind: stack.enter_context(closing(crew_for(folder, kind))) for kind in KINDS}
         connection = stack.enter_context(closing(by_apsw(create_for(folder, BY_HAND))))
@@ -106,7 +106,7 @@ def _one_by_one(connection: apsw.Connection, count: int) -> None:
 
 
 def _note_locked(locked: Counter[str], future: Any) -> None:
-    """Wait for an answer; count those who did not get the lock, and raise every other error."""
+    """Wait for an answer; count it if it got no lock, and raise every other error."""
     error = future.exception()
     if error is not None:
         check_locked(error)
@@ -132,7 +132,7 @@ _READS: dict[str, Statement] = {
 
 
 def beside_readers(effort: Effort) -> Iterator[Figure]:
-    """Compare writes beside readers at full load with the same writes alone; count who did not get a lock."""
+    """Compare writes beside busy readers with writes alone; count requests without a lock."""
     count = OUTSTANDING * effort.pick(quick=4, full=12)
     with TemporaryDirectory(dir=folder_on_disk()) as folder:
         for kind, prefix in KINDS.items():
@@ -150,7 +150,7 @@ def beside_readers(effort: Effort) -> Iterator[Figure]:
 
 
 def _bare(folder: str, effort: Effort) -> Figure:
-    """Measure what the machine gives: by hand, in groups, beside bare threads that scan."""
+    """Measure the limit of the machine: by hand, in groups, beside bare threads that scan."""
     path = create_for(folder, BY_HAND)
     with ExitStack() as stack:
         writer, *readers = (stack.enter_context(closing(by_apsw(path))) for _ in range(1 + cpus()))
@@ -173,7 +173,7 @@ def _beside(
 
     def beside() -> float:
         with load:
-            time.sleep(0.01)  # until it is at its height
+            time.sleep(0.01)  # until the load is at its height
             before = load.answered
             seconds = timed(write)
             reads_a_second.append((load.answered - before) / seconds)
@@ -192,7 +192,7 @@ def _beside(
 
 
 def _executors_beside(folder: str, effort: Effort) -> Iterator[Figure]:
-    """Count what fails where every thread reads and writes, with the timeout that a driver has by itself."""
+    """Count the failures if every thread reads and writes, with the default timeout of a driver."""
     connects: dict[str, Callable[[str], Any]] = {
         EXECUTOR: by_apsw,
         SQLITE3: lambda path: by_sqlite3(path, 5.0),
@@ -206,7 +206,7 @@ def _executors_beside(folder: str, effort: Effort) -> Iterator[Figure]:
             with reading, writing:
                 time.sleep(seconds)
         yield Figure(
-            f"{name} (it {waits[name]}), whose {cpus() + 1} threads all read and write: what found it locked",
+            f"{name} (it {waits[name]}), whose {cpus() + 1} threads all read and write: found it locked",
             f"{reading.locked()} of {reading.answered:,} reads, {writing.locked():,} of {writing.answered:,} writes "
             f"({(writing.answered - writing.locked()) / seconds / 1000:.2g} thousand writes/s, "
             f"{reading.answered / seconds / 1000:.2g} thousand reads/s)",
@@ -217,7 +217,7 @@ def _executors_beside(folder: str, effort: Effort) -> Iterator[Figure]:
 
 
 def lone(effort: Effort) -> Iterator[Figure]:
-    """Compare the latency of writes that are asked one after the other with a direct call, and with an executor."""
+    """Compare the latency of writes in a row with a direct call, and with an executor."""
     with TemporaryDirectory(dir=folder_on_disk()) as folder, ExitStack() as stack:
         crews = {kind: stack.enter_context(closing(crew_for(folder, kind))) for kind in KINDS}
         connection = stack.enter_context(closing(by_apsw(create_for(folder, BY_HAND))))

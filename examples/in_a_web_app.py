@@ -1,15 +1,15 @@
-"""In a web app: each request is a query with a deadline, and a client that hangs up takes its query along.
+"""In a web app: each request is a query with a deadline; a client that leaves cancels its query.
 
-pip install '.[web]' && python examples/in_a_web_app.py        # serves on port 8000
+pip install '.[web]' && python examples/in_a_web_app.py     # serves on port 8000
 
 curl -i 'localhost:8000/books?longer_than=450'
-curl -i 'localhost:8000/count?upto=1000000000&within=0.5'      # 504: interrupted, and the worker is free again
-curl -i 'localhost:8000/count?upto=1000000000'                 # press Ctrl-C: it counts as cancelled in
-curl -i 'localhost:8000/status'
+curl -i 'localhost:8000/count?upto=1000000000&within=0.5'   # 504: interrupted; the worker is free
+curl -i 'localhost:8000/count?upto=1000000000'              # press Ctrl-C: the query is cancelled
+curl -i 'localhost:8000/status'                             # counts it as cancelled
 
-Rows are tuples, which JSON has no names for: `rows.dicts()` makes objects of them. An endpoint of
-FastAPI returns `rows.dicts()`, too, or `rows` itself where its `response_model` is `list[Book]`,
-with a pydantic model `Book`.
+Rows are tuples, and a tuple in JSON has no names: `rows.dicts()` makes objects of the rows. An
+endpoint of FastAPI returns `rows.dicts()`, too. It may return `rows` itself if its
+`response_model` is `list[Book]`, with a pydantic model `Book`.
 """
 
 import asyncio
@@ -51,26 +51,30 @@ INSERT INTO books VALUES ('Emma', 474), ('Dracula', 418), ('Ulysses', 730);
 """
 BOOKS = "SELECT title, pages FROM books WHERE pages > ? ORDER BY title"
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
-LONGEST = 30.0  # seconds that any request may take; no client may ask for more
+LONGEST = 30.0  # seconds that a request may take; a client may not ask for more
 
-# Anything else, such as an error of a statement, is the app's own fault: 500, and a traceback in its log.
+# Any other error, such as an error of a statement, is a fault of the app: the answer is 500, and
+# the log of the app has a traceback.
 STATUS_CODES = {
     QueryTimeout: 504,
-    QueueFull: 503,  # also Overloaded, which is one
+    QueueFull: 503,  # also Overloaded, its subclass
     DatabaseUnavailable: 503,
     SupervisorStopped: 503,
-    QueryCancelled: 499,  # nobody reads it: the client is gone
+    QueryCancelled: 499,  # no client reads this: it has gone
 }
 
 
-# --- to take with you ---------------------------------------------------------------------
+# --- helpers for any app ------------------------------------------------------------------
 
 
 async def unless_gone(request: Request, reply: Reply[T]) -> T:
-    """Await `reply`, and cancel its job as soon as the client has gone, which raises `QueryCancelled`.
+    """Await `reply`, and cancel its job as soon as the client has gone.
 
-    Starlette does not end an endpoint whose client hangs up. After the request's body, which
-    has to be read before, the server sends only one more message: that the client is gone.
+    Starlette does not end an endpoint when its client leaves. Read the request's body before. Then
+    the server sends only one more message: the client is gone.
+
+    Raises:
+        QueryCancelled: the client has gone.
     """
     watching = asyncio.create_task(cancel_when_gone(request, reply))
     try:
@@ -86,7 +90,7 @@ async def cancel_when_gone(request: Request, reply: Reply[Any]) -> None:
 
 
 async def refuse(_: Request, error: Exception) -> JSONResponse:
-    """Say what went wrong, without the statement, and whether it took effect: whether asking again is safe."""
+    """Name the error, and say whether the statement took effect: is it safe to ask again?"""
     assert isinstance(error, QuerycrewError)
     code = next(code for kind, code in STATUS_CODES.items() if isinstance(error, kind))
     headers = {"Retry-After": "1"} if code == 503 else {}
@@ -109,7 +113,7 @@ async def count(request: Request) -> JSONResponse:
 
 
 async def status(request: Request) -> JSONResponse:
-    crew = request.state.db.ask(Status())  # never waits, so it may be asked on the event loop
+    crew = request.state.db.ask(Status())  # is answered at once, so it may run on the event loop
     shown = ("state", "queued", "running", "answered", "timed_out", "cancelled")
     return JSONResponse({name: getattr(crew, name) for name in shown})
 
@@ -125,15 +129,15 @@ def number(request: Request, name: str, default: float, most: float = 1e15) -> f
 
 
 def make_app(start: Callable[[], SupervisorRef]) -> Starlette:
-    """Return the app; `start` starts its crew, as the server starts the app."""
+    """Return the app. The server calls `start` for the crew when it starts the app."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        db = start()  # returns at once: the workers open the database meanwhile
+        db = start()  # returns at once, while the workers open the database
         try:
             yield {"db": db}
         finally:
-            await db.stop(block=False)  # a `with` block would wait, and the event loop with it
+            await db.stop(block=False)  # the end of a `with` block would stop the event loop
 
     routes = [Route("/books", books), Route("/count", count), Route("/status", status)]
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=dict.fromkeys(STATUS_CODES, refuse))

@@ -1,8 +1,9 @@
-"""In a system of Pykka actors: they ask a crew and hear of it in messages, and none ever waits for it.
+"""In a system of Pykka actors: two actors use a crew by messages, and neither ever waits for it.
 
-A reporter is driven through its proxy. It asks with `block=False`, and the answer comes to it as one more message:
-while a slow query runs, it does whatever else it is told. A `reply.get()` in there would make all of that wait.
-A monitor hears what becomes of the crew. When the database is back, it lets the reporter ask again.
+The program uses the reporter through its proxy. The reporter asks with `block=False`, and the
+answer comes as a message. While a slow query runs, the reporter handles other messages. A
+`reply.get()` in the reporter would delay all of them. The monitor receives the events of the crew.
+When the database is back, the monitor lets the reporter ask again.
 """
 
 import logging
@@ -47,7 +48,7 @@ PAGES = "SELECT sum(pages) FROM books"
 
 @dataclass(frozen=True)
 class Found:
-    """From a reply to the reporter that asked."""
+    """The message from a reply to the reporter that asked."""
 
     sql: str
     promise: pykka.Future[Any]
@@ -55,18 +56,18 @@ class Found:
 
 
 class Reporter(pykka.ThreadingActor):
-    """Finds out what it is asked for; what cannot be found out now is postponed until the database is back."""
+    """Finds single values. It postpones a question while no worker can open the database."""
 
     def __init__(self, db: SupervisorRef) -> None:
         super().__init__()
         self._db = db
-        # What to ask, and the promise to keep.
+        # The SQL of each question, and the future of its answer.
         self._postponed: list[tuple[str, pykka.Future[Any]]] = []
         self.under_way = 0
         self.postponed = 0
 
     def find(self, sql: str) -> pykka.Future[Any]:
-        """Return at once, with a promise of the one value that `sql` finds."""
+        """Return at once, with a future of the single value that `sql` selects."""
         promise: pykka.Future[Any] = pykka.ThreadingFuture()
         self._ask(sql, promise)
         return promise
@@ -79,15 +80,15 @@ class Reporter(pykka.ThreadingActor):
     def _ask(self, sql: str, promise: pykka.Future[Any]) -> None:
         self.under_way += 1
         reply = self._db.ask(Query(sql, timeout=30), block=False)
-        # It is called on a worker's thread, so all that it does is to make the message.
+        # `wrap` runs on a worker's thread, so it only makes the message.
         reply.pipe_to(self.actor_ref, wrap=partial(Found, sql, promise))
 
     def on_receive(self, message: Found) -> None:
         self.under_way -= 1
         match message:
             case Found(sql, promise, Outcome(error=DatabaseUnavailable())):
-                # It may be back already, and the monitor's word of that have come before this message. A
-                # snapshot of the crew is there at once.
+                # The database may be back already: the monitor's message may have come before this
+                # message. `Status` is answered at once.
                 if self._db.ask(Status()).state == "suspended":
                     self._postponed.append((sql, promise))
                     self.postponed += 1
@@ -96,12 +97,12 @@ class Reporter(pykka.ThreadingActor):
             case Found(_, promise, Outcome(value, None)):
                 promise.set(value.scalar())
             case Found(_, promise, Outcome(error=BaseException() as error)):
-                # Raised here, it would end the reporter; it belongs to the one who waits.
+                # The error belongs to the caller who waits. Raised here, it would end the reporter.
                 promise.set_exception((type(error), error, None))
 
 
 class Monitor(pykka.ThreadingActor):
-    """Knows which workers there are, and has the reporter ask again when the database is back."""
+    """Knows the workers, and lets the reporter ask again when the database is back."""
 
     def __init__(self, reporter: pykka.ActorProxy[Reporter]) -> None:
         super().__init__()
@@ -117,11 +118,11 @@ class Monitor(pykka.ThreadingActor):
             case WorkerLost(worker_id=worker_id):
                 self.workers -= {worker_id}
             case Resumed():
-                self._reporter.ask_again.defer()  # does not wait for the reporter either
+                self._reporter.ask_again.defer()  # does not wait for the reporter
 
 
 class Unpluggable:
-    """A database that this program can take away, to show what happens then."""
+    """A database that this program can take away, to show the effect."""
 
     name = "library"
     max_size = None
@@ -147,7 +148,7 @@ def main(path: Path) -> None:
         db.ask(Script(SETUP))
         reporter = Reporter.start(db).proxy()
         monitor = Monitor.start(reporter).proxy()
-        db.ask(Subscribe(monitor.actor_ref))  # it is told at once who is up
+        db.ask(Subscribe(monitor.actor_ref))  # the monitor receives the present workers at once
 
         thickest = reporter.find(THICKEST).get()
         print("the only worker is busy; under way:", reporter.under_way.get(), "workers:", *monitor.workers.get())
@@ -156,7 +157,7 @@ def main(path: Path) -> None:
         books.plugged.clear()
         pykka.ActorRegistry.get_by_class_name("Worker")[0].stop()
         try:
-            db.ask(Query(PAGES))  # this thread is no actor's: it may wait
+            db.ask(Query(PAGES))  # this thread belongs to no actor, so it may wait
         except DatabaseUnavailable as error:
             print(error)
         pages = reporter.find(PAGES).get()
@@ -168,7 +169,7 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    logging.disable()  # what the crew logs, this program shows
+    logging.disable()  # this program prints the same events
     with tempfile.TemporaryDirectory() as folder:
         try:
             main(Path(folder) / "books.db")

@@ -1,4 +1,4 @@
-"""In asyncio: `await` a reply; the event loop goes on meanwhile, and a task that is cancelled cancels its job."""
+"""In asyncio: `await` a reply. The event loop goes on, and a cancelled task cancels its job."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ async def main(db: SupervisorRef) -> None:
     ticks: list[float] = []
     ticking = asyncio.create_task(tick(ticks))
 
-    # If one of them failed, the group would cancel the others, and with them their jobs.
+    # If a task failed, the group would cancel the other tasks, and they would cancel their jobs.
     async with asyncio.TaskGroup() as group:
         counting = [group.create_task(count(db, upto)) for upto in (2_000_000, 1_000_000, 10)]
     print("counted:", [task.result() for task in counting])
@@ -44,7 +44,7 @@ async def main(db: SupervisorRef) -> None:
 
 
 if __name__ == "__main__":
-    # Starting takes no time, but the end of the block waits, so it stands outside;
-    # inside, `await db.stop(block=False)` would do.
+    # The start returns at once, but the end of the block waits. So the block stands outside of the
+    # event loop. Inside, use `async with`, or `await db.stop(block=False)`.
     with Supervisor.start() as db:
         asyncio.run(main(db))

@@ -1,4 +1,4 @@
-"""Workers in child processes: one is killed in the middle, one runs out of memory, and the crew goes on.
+"""Workers in child processes: a worker is killed, another has no memory left, the crew goes on.
 
 There is no `if __name__ == "__main__":` here, and none is needed.
 """
@@ -14,7 +14,7 @@ import apsw
 
 from supervisor import ChildProcess, Query, Script, Status, Supervisor, Transaction, WorkerDied
 
-logging.disable()  # of the deaths, which are what this is about
+logging.disable()  # of the deaths, since this program causes them
 
 SETUP = "CREATE TABLE accounts (name TEXT, money INTEGER); INSERT INTO accounts VALUES ('Ann', 5), ('Eve', 9)"
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
@@ -25,13 +25,13 @@ with tempfile.TemporaryDirectory() as folder:
     with Supervisor.start(database, size=2) as db:
         db.ask(Script(SETUP))
 
-        # Queries side by side, on all cores, whatever this program computes meanwhile.
+        # Queries run side by side, on all cores, also while this program computes.
         replies = [db.ask(Query(COUNT, (1_000_000,)), block=False) for _ in range(3)]
         print([reply.get().scalar() for reply in replies])
 
-        # A worker is killed while it runs a query: its caller hears of it, and nobody else.
+        # A worker is killed while it runs a query. Only the caller of that query gets an error.
         lost = db.ask(Query(FOREVER), block=False)
-        while not lost.done():  # one that has not begun it yet may die as well: another runs it then
+        while not lost.done():  # if the worker had not begun the query, another worker runs it
             for worker in db.ask(Status()).workers:
                 if worker.job and worker.pid:
                     os.kill(worker.pid, signal.SIGKILL)
@@ -43,13 +43,13 @@ with tempfile.TemporaryDirectory() as folder:
                 f"{type(error.__cause__).__name__}, by SIGKILL: {'SIGKILL' in str(error)}, executed: {error.executed}"
             )
 
-        # A query that needs more memory than a child may have.
+        # A query needs more memory than a child may have.
         try:
             db.ask(Query("SELECT zeroblob(400000000)"))
         except apsw.NoMemError as error:
-            print(f"{type(error).__name__}, which costs nobody else anything")
+            print(f"{type(error).__name__}: no other caller has noticed")
 
-        # All or nothing, over there as well as here.
+        # All or nothing, in a child as in this process.
         move = Query("UPDATE accounts SET money = money + ? WHERE name = ?", many=[(-4, "Eve"), (4, "Ann")])
         moved, accounts = db.ask(Transaction([move, Query("SELECT * FROM accounts ORDER BY name")]))
         print(moved.rowcount, accounts.rows)

@@ -1,4 +1,4 @@
-"""What every test has: a crew that is stopped for it, and a check that nothing is left behind."""
+"""Fixtures of all tests: a crew that stops with its test, and a check for leftovers."""
 
 import gc
 import os
@@ -14,6 +14,21 @@ import pytest
 
 from supervisor import Supervisor, SupervisorRef
 
+PROCESSES = 2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in two processes, unless the command line names files or says `-n`.
+
+    pytest-xdist starts the processes in a hook of the same name, which runs after this one. A
+    process of pytest-xdist runs this hook, too, and must not start processes of its own.
+    """
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.usepdb
+    if whole and not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", 0) is None:
+        config.option.numprocesses = PROCESSES
+        config.option.dist = "worksteal"  # a few tests take a hundred times longer than most
+
 
 class StartCrew(Protocol):
     def __call__(self, database: Any = None, **options: Any) -> SupervisorRef: ...
@@ -21,7 +36,7 @@ class StartCrew(Protocol):
 
 @pytest.fixture
 def start() -> Iterator[StartCrew]:
-    """Start crews that are shut down at the end of the test, whatever state they are in."""
+    """Start crews; the fixture shuts them down at the end of the test, in any state."""
     refs: list[SupervisorRef] = []
 
     def start_crew(database: Any = None, **options: Any) -> SupervisorRef:
@@ -40,9 +55,10 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plain_signals() -> Iterator[None]:
-    """Let signals end this process and the programs that it starts, though the shell may have told it to ignore them.
+    """Let signals end this process and the programs that it starts.
 
-    A shell does so for a program in the background, and `nohup` does. A program inherits that.
+    A shell starts a background program with some signals ignored, and so does `nohup`. A program
+    inherits the ignored signals.
     """
     wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
@@ -52,7 +68,7 @@ def plain_signals() -> Iterator[None]:
 
 
 def eventually(condition: Any, seconds: float = 10.0) -> bool:
-    """Wait until `condition()` is true, for what nothing announces; say whether it became so."""
+    """Poll `condition()` until it is true; return whether it became true in time."""
     nothing = threading.Event()
     deadline = time.monotonic() + seconds
     while not condition():
@@ -74,7 +90,7 @@ def child_processes() -> set[int]:
             with open(f"/proc/self/task/{thread}/children", encoding="ascii") as children:
                 found |= set(map(int, children.read().split()))
         except OSError:
-            continue  # it has just ended
+            continue  # the thread has just ended
     return found
 
 

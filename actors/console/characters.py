@@ -1,4 +1,4 @@
-"""The Unicode character database that every Python carries, as rows for a table."""
+"""The Unicode character database, which is a part of Python, as rows for a table."""
 
 import sys
 import unicodedata
@@ -29,12 +29,15 @@ SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
 FROM json_each(?)"""
 """Takes any number of rows as one JSON array of arrays: one statement, and one transaction."""
 
-# Characters whose names are made by a rule: three quarters of all, and the dull ones.
+# Beginnings of names that are made by a rule. Three quarters of all names are.
 _BY_RULE = ("CJK ", "HANGUL SYLLABLE", "TANGUT ", "NUSHU ", "KHITAN ")
 
 
 def named_codes() -> tuple[list[int], list[int]]:
-    """Return the code points of all named characters: those with names of their own, and ideographs and syllables."""
+    """Return the code points of all named characters.
+
+    The first list has the names that people chose. The second has the names made by a rule.
+    """
     own: list[int] = []
     by_rule: list[int] = []
     for code in range(sys.maxunicode + 1):
@@ -45,7 +48,7 @@ def named_codes() -> tuple[list[int], list[int]]:
 
 
 def row(code: int) -> tuple[Any, ...]:
-    """Return what `unicodedata` knows of a character, in the order of the table's columns."""
+    """Return the facts of `unicodedata` about a character, in the order of the table's columns."""
     character = chr(code)
     return (
         code,

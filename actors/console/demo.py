@@ -1,8 +1,8 @@
 """The demo: a crew at work on real data, and the death of one of its workers.
 
-load ─► ask everything at once ─► watch ─► kill the worker of the doomed search ─► its orphan is rejected
-                                    │      and a new worker takes its place, while the others go on
-                                    └────► status, summary
+load ─► send all searches at once ─► watch ─► kill the worker of the doomed search ─► its job is
+                                       │      rejected, a new worker takes its place, others go on
+                                       └────► status, summary
 """
 
 import json
@@ -42,11 +42,11 @@ from supervisor import (
 __all__ = ["FAILURES", "demo"]
 
 FAILURES: Final = (QuerycrewError, apsw.Error, pykka.Timeout, OSError)
-"""What can go wrong with the temporary file, and is told without a traceback."""
+"""Errors, mostly of the temporary file, that the command shows without a traceback."""
 
 _BATCH = 2000  # characters that are loaded with one statement
-_LINE_EACH = 15  # batches; how often a line tells of the loading where there is no terminal
-_SHORT = 5.0  # seconds; a demo that has less leaves the ideographs out
+_LINE_EACH = 15  # batches; without a terminal, a line reports the loading after so many
+_SHORT = 5.0  # seconds; a shorter demo does not load the ideographs
 _LOADING = 0.35  # the part of the time that loading may take
 _TICK = 0.08  # seconds from one look at the crew to the next
 _ENDING = 0.2  # seconds to stop the crew and remove the file
@@ -55,56 +55,58 @@ _ENDING = 0.2  # seconds to stop the crew and remove the file
 def demo(seconds: float) -> int:
     """Run the demo on standard output, and return the exit code.
 
-    Nothing is left behind, whatever ends it.
+    The temporary file is removed and the crew is stopped, also after an error or a signal.
 
     Args:
-        seconds: how long it may take; what is not done by then is interrupted.
+        seconds: how long it may take; the searches that still run then are interrupted.
     """
     began = time.monotonic()
-    # The crew's warnings are part of the show, and are told there in words.
+    # The demo shows the crew's warnings in its own words.
     logging.basicConfig(handlers=[logging.NullHandler()])
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="querycrew-", ignore_cleanup_errors=True))
-        doom = stack.enter_context(KillSwitch())
+        kill_switch = stack.enter_context(KillSwitch())
         db = Supervisor.start(Path(folder) / "unicode.db", size=_size())
         stack.callback(db.shutdown, cancel_pending=True, timeout=0)
         stack.callback(signals.ignore)
-        return _Demo(db, doom, Screen(sys.stdout), began, seconds).run()
+        return _Demo(db, kill_switch, Screen(sys.stdout), began, seconds).run()
 
 
 def _size() -> int:
-    """Return how many workers to show: at least two, so that one goes on while the other dies."""
+    """Return the number of workers: at least two, so that one goes on while the other dies."""
     return min(4, max(2, os.cpu_count() or 2))
 
 
 class _Demo:
-    """One run of the demo. All of it happens in the main thread, which never waits for a query."""
+    """One run of the demo. It runs in the main thread, which never waits for a search."""
 
-    def __init__(self, db: SupervisorRef, doom: KillSwitch, screen: Screen, began: float, seconds: float) -> None:
+    def __init__(
+        self, db: SupervisorRef, kill_switch: KillSwitch, screen: Screen, began: float, seconds: float
+    ) -> None:
         self._db = db
-        self._doom = doom
+        self._kill_switch = kill_switch
         self._screen = screen
         self._began = began
         self._seconds = seconds
         self._ends = began + seconds - _ENDING
-        # Every search that was asked, with its reply.
+        # Every search that was sent, with its reply.
         self._replies: dict[Search, Reply[Result]] = {}
-        # Searches in the order in which they were settled; the crew's threads put them in.
+        # Searches in the order in which they were settled. The crew's threads put them in.
         self._settled: SimpleQueue[Search] = SimpleQueue()
         self._titles = {str(Query(search.sql)): search.title for search in (DOOMED, *SEARCHES)}
-        self._asked_at = 0.0
-        # The id of the worker that was killed, and of its replacement; 0 for not yet.
+        self._sent_at = 0.0
+        # The ids of the killed worker and of its replacement; 0 means not yet.
         self._killed = 0
         self._replacement = 0
-        # All workers that there were at that time, and when it was.
+        # All workers at the time of the kill, and that time.
         self._known: set[int] = set()
         self._killed_at = 0.0
 
     def run(self) -> int:
         self._introduce()
         self._load()
-        self._ask()
+        self._send()
         self._watch()
         return self._conclude()
 
@@ -134,10 +136,10 @@ class _Demo:
             batch = self._db.ask(Query(characters.INSERT, (rows,)), block=False)
         loaded += self._written(batch)
         self._screen.draw([])
-        self._tell_loaded(loaded, len(own) + len(by_rule))
+        self._report_loaded(loaded, len(own) + len(by_rule))
 
     def _written(self, batch: Reply[Result] | None) -> int:
-        """Return how many rows a statement wrote, once it has; nothing else can be done before."""
+        """Wait for a statement, and return how many rows it wrote."""
         if batch is None:
             return 0
         try:
@@ -152,7 +154,7 @@ class _Demo:
         elif loaded and loaded % (_BATCH * _LINE_EACH) == 0:
             self._screen.say(f"  {loaded:,} of {wanted:,} characters")
 
-    def _tell_loaded(self, loaded: int, all_named: int) -> None:
+    def _report_loaded(self, loaded: int, all_named: int) -> None:
         version, took = characters.VERSION, time.monotonic() - self._began
         if loaded == all_named:
             text = f"loaded the {loaded:,} named characters of Unicode {version} in {took:.1f} s"
@@ -162,29 +164,29 @@ class _Demo:
 
     # --- searching ------------------------------------------------------------------------
 
-    def _ask(self) -> None:
-        self._asked_at = time.monotonic()
+    def _send(self) -> None:
+        self._sent_at = time.monotonic()
         for search in (DOOMED, *SEARCHES):
             reply = self._db.ask(Query(search.sql), block=False)
             self._replies[search] = reply
             reply.add_done_callback(partial(_put, self._settled, search))
-        self._screen.say(f"asked {len(self._replies)} slow searches at once")
+        self._screen.say(f"sent {len(self._replies)} slow searches at once")
 
     def _watch(self) -> None:
-        """Show what the workers do until everything is settled, or the time is over."""
-        told = 0
+        """Show the workers until every search is settled, or the time is over."""
+        reported = 0
         while time.monotonic() < self._ends:
             status = self._db.ask(Status())
             self._kill_if_due(status)
-            self._welcome(status)
-            if told == len(self._replies) and self._replacement:
+            self._report_replacement(status)
+            if reported == len(self._replies) and self._replacement:
                 break
-            self._draw(status, told)
-            # After a kill the replacement is looked for more often: how soon it comes is worth knowing.
+            self._draw(status, reported)
+            # After the kill it looks more often, to show how soon the replacement comes.
             pause = 0.002 if self._killed and not self._replacement else _TICK
             for search in _drain(self._settled, pause):
-                told += 1
-                self._tell(search)
+                reported += 1
+                self._report(search)
         self._screen.draw([])
 
     def _kill_if_due(self, status: CrewStatus) -> None:
@@ -198,10 +200,10 @@ class _Demo:
                     f"killing worker {worker.id}, {worker.seconds:.1f} s into its search", hang="  ", style=BAD
                 )
                 self._killed_at = time.monotonic()
-                self._doom.told = True
+                self._kill_switch.is_on = True
 
-    def _welcome(self, status: CrewStatus) -> None:
-        """Tell of the worker that has taken the place of the one that was killed."""
+    def _report_replacement(self, status: CrewStatus) -> None:
+        """Report the worker that has taken the place of the killed worker."""
         if not self._killed or self._replacement or not self._replies[DOOMED].done():
             return
         for worker in status.workers:
@@ -215,12 +217,12 @@ class _Demo:
                 )
                 return
 
-    def _tell(self, search: Search) -> None:
-        """Tell how a search ended."""
+    def _report(self, search: Search) -> None:
+        """Report how a search ended."""
         reply = self._replies[search]
         error = reply.exception(0)
         if error is None:
-            after = time.monotonic() - self._asked_at
+            after = time.monotonic() - self._sent_at
             answer = reply.get().scalar() or "nothing"
             self._screen.say(f"{after:5.1f} s  {search.title}: {answer}", hang=" " * 9)
             return
@@ -228,14 +230,14 @@ class _Demo:
         self._screen.say(f"{type(error).__name__}: {error}", indent="    ")
         self._screen.say(f"executed={getattr(error, 'executed', None)}", indent="    ")
 
-    # --- the lines that are drawn anew ----------------------------------------------------
+    # --- the lines that are redrawn -------------------------------------------------------
 
-    def _draw(self, status: CrewStatus, told: int) -> None:
+    def _draw(self, status: CrewStatus, settled: int) -> None:
         lines = [self._worker_line(worker) for worker in status.workers]
         searches = len(self._replies)
         passed = time.monotonic() - self._began
-        text = f" {told} of {searches} settled, {status.queued} queued, {passed:.1f} s"
-        self._draw_bar(lines, told / searches, text)
+        text = f" {settled} of {searches} settled, {status.queued} queued, {passed:.1f} s"
+        self._draw_bar(lines, settled / searches, text)
 
     def _worker_line(self, worker: WorkerStatus) -> str:
         what = worker.state if worker.job is None else self._titles.get(worker.job, worker.job)
@@ -277,7 +279,7 @@ def _put(settled: "SimpleQueue[Search]", search: Search, reply: Any) -> None:
 
 
 def _drain(settled: "SimpleQueue[Search]", seconds: float) -> list[Search]:
-    """Return what was settled within so many seconds; at once if there is something."""
+    """Wait up to so many seconds for settled searches, and return all of them."""
     found: list[Search] = []
     try:
         found.append(settled.get(timeout=seconds))

@@ -1,6 +1,6 @@
-"""The command line: what was asked for, and how the process ends.
+"""The command line: its arguments, and how the process ends.
 
-Only what `--help` needs is imported here; the rest is imported once it is used.
+This module imports the few modules that `--help` needs. It imports the others when it uses them.
 """
 
 import argparse
@@ -11,16 +11,16 @@ from typing import Any, Never
 
 __all__ = ["run"]
 
-_INTERRUPTED = 128 + 2  # what a shell reports of a program that SIGINT has ended
+_INTERRUPTED = 128 + 2  # the exit code in a shell of a program that SIGINT has ended
 _USAGE = ("querycrew [options] [DATABASE] [SQL]", "querycrew [options] DATABASE < FILE.sql", "querycrew demo")
-_BROKEN_PIPE = 128 + 13  # the same of SIGPIPE
+_BROKEN_PIPE = 128 + 13  # the same for SIGPIPE
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
     Args:
-        arguments: without the command's name; those of the process if `None`.
+        arguments: without the command's name; `None` for the arguments of the process.
 
     Raises:
         SystemExit: for `--help`, `--version`, wrong arguments, and SIGTERM or SIGHUP.
@@ -31,15 +31,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     # Options may stand between DATABASE and SQL.
     options = parser.parse_intermixed_args(arguments[1:] if is_demo else arguments)
     try:
-        complaint = _foreign_supervisor()
-        if complaint:
-            return _fail(complaint)
+        problem = _wrong_supervisor()
+        if problem:
+            return _fail(problem)
         return _demo(options.seconds) if is_demo else _console(parser, options)
     except KeyboardInterrupt:
         print("querycrew: interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads any more. Python flushes the stream at exit, which must not fail as well.
+        # The reader is gone. Python flushes the stream at exit, and that must not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
 
@@ -109,7 +109,7 @@ def _demo_parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    """Return the seconds of `--seconds`; below one there is no time to show anything."""
+    """Return the value of `--seconds`. Less than one second is too short to show anything."""
     try:
         seconds = float(text)
     except ValueError:
@@ -122,7 +122,7 @@ def _seconds(text: str) -> float:
 
 
 class _Version(argparse.Action):
-    """Like argparse's own, but looks the version up only when it is asked for."""
+    """Like argparse's own action, but it looks the version up only when it prints the version."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> Never:
         from importlib.metadata import PackageNotFoundError, version
@@ -134,18 +134,18 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _foreign_supervisor() -> str | None:
-    """Say what is wrong if `import supervisor` does not find ours."""
+def _wrong_supervisor() -> str | None:
+    """Return the error text if `import supervisor` does not find querycrew's module."""
     try:
         import supervisor
-    except Exception as error:  # noqa: BLE001  # a stranger's module may raise anything
+    except Exception as error:  # noqa: BLE001  # another package's module may raise anything
         return f"`import supervisor` fails: {type(error).__name__}: {error}"
     if hasattr(supervisor, "Query"):
         return None
     where = getattr(supervisor, "__file__", None) or next(iter(getattr(supervisor, "__path__", ())), "somewhere")
     return (
-        f"`import supervisor` finds {where}, which is not querycrew's (supervisord installs a package of the same "
-        "name): install querycrew into an environment of its own"
+        f"`import supervisor` finds {where}, which is not querycrew's module (supervisord installs a package of the "
+        "same name); install querycrew into an environment of its own"
     )
 
 

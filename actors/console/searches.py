@@ -1,4 +1,4 @@
-"""The slow searches of the demo: each reads the whole table many times, and answers one line."""
+"""The slow searches of the demo. Each reads the whole table many times and returns one line."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,12 +8,12 @@ __all__ = ["DOOMED", "SEARCHES", "Search"]
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A question to the table of characters."""
+    """A query on the table of characters."""
 
     title: str
-    """What is looked for."""
+    """The name of the search."""
     sql: str
-    """Returns one row with one text, or nothing."""
+    """Returns one row with one text, or no row."""
 
 
 DOOMED: Final = Search(
@@ -24,7 +24,7 @@ DOOMED: Final = Search(
 
 SEARCHES: Final = (
     Search(
-        "letters used most in names",
+        "the most frequent letters in names",
         """
         WITH RECURSIVE positions(at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM positions WHERE at < 88)
         SELECT group_concat(letter, ', ') FROM (
@@ -33,7 +33,7 @@ SEARCHES: Final = (
         """,
     ),
     Search(
-        "animals hidden in other names",
+        "the animal hidden in the most other names",
         """
         SELECT printf('%s, in %,d names', animal.name, count(*)) FROM characters AS animal JOIN characters AS other
         ON other.name LIKE '%' || animal.name || '%' WHERE animal.code BETWEEN 0x1F400 AND 0x1F43F
@@ -41,7 +41,7 @@ SEARCHES: Final = (
         """,
     ),
     Search(
-        "short names that begin the most others",
+        "the short name with which the most others begin",
         """
         SELECT printf('%s, and %,d others', short.name, count(*)) FROM characters AS short JOIN characters AS long
         ON long.name GLOB short.name || '?*' WHERE length(short.name) <= 5
@@ -49,7 +49,7 @@ SEARCHES: Final = (
         """,
     ),
     Search(
-        "what most characters are composed with",
+        "the most frequent part of other characters",
         """
         SELECT printf('%s, in %,d characters', part.name, count(*)) FROM characters AS part JOIN characters AS whole
         ON ' ' || whole.decomposition || ' ' LIKE '% ' || printf('%04X', part.code) || ' %'
@@ -58,14 +58,14 @@ SEARCHES: Final = (
         """,
     ),
     Search(
-        "mirrored pairs of left and right",
+        "mirrored pairs of LEFT and RIGHT",
         """
         SELECT printf('%,d pairs', count(*)) FROM characters AS one JOIN characters AS other
         ON other.name LIKE replace(one.name, 'LEFT', 'RIGHT') WHERE one.mirrored AND one.name LIKE '%LEFT%'
         """,
     ),
     Search(
-        "letters that a name has four times",
+        "the letter that most names have four times",
         """
         WITH RECURSIVE letters(letter) AS (
             SELECT 'A' UNION ALL SELECT char(unicode(letter) + 1) FROM letters WHERE letter < 'Z')
@@ -82,7 +82,7 @@ SEARCHES: Final = (
         """,
     ),
     Search(
-        "numbers hidden in other words",
+        "the number hidden in the most other words",
         """
         WITH numbers(word) AS (VALUES ('ONE'), ('TWO'), ('THREE'), ('FOUR'), ('FIVE'), ('SIX'), ('SEVEN'), ('EIGHT'),
             ('NINE'), ('TEN'), ('ELEVEN'), ('TWELVE'), ('TWENTY'), ('THIRTY'), ('FORTY'), ('FIFTY'), ('HUNDRED'))

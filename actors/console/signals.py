@@ -1,4 +1,4 @@
-"""What ends the program from outside, and how it ends properly."""
+"""Signals that end the program, and how it cleans up before."""
 
 import signal
 import sys
@@ -12,13 +12,13 @@ _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Signals:
-    """While it is entered, SIGTERM and SIGHUP end the program through its `finally` clauses, as SIGINT does.
+    """While it is entered, SIGTERM and SIGHUP end the program through its `finally` clauses.
 
-    In the main thread only.
+    SIGINT does so anyway. For the main thread only.
     """
 
     def __init__(self) -> None:
-        # What each signal did before. One that is ignored stays so: nohup has asked for that.
+        # The handler of each signal before. A signal that nohup ignores stays ignored.
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int] = {}
 
     def __enter__(self) -> Self:
@@ -33,7 +33,7 @@ class Signals:
         return self
 
     def ignore(self) -> None:
-        """Let nothing cut short what follows: whoever presses Ctrl-C twice has said nothing new."""
+        """Ignore these signals from now on: the program is ending, and Ctrl-C adds nothing."""
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
 

@@ -1,8 +1,13 @@
-"""What a worker needs of a database: `Database` and `Connection`."""
+"""The page for the author of a database: `Database` opens connections, `Connection` runs requests.
+
+Write a class with `name`, `max_size` and `connect`, which returns an object with an `execute`. That
+is enough. Every other method of `Connection` has a default; override it to do more.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from actors.databases.answers import checked
 from actors.databases.steps import (
     Begin,
     Close,
@@ -17,48 +22,73 @@ from actors.databases.steps import (
     Step,
 )
 from actors.values.errors import ConnectionLost
-from actors.values.requests import Call, Query, Request, Transaction
+from actors.values.requests import Query, Request
 from actors.values.result import Result
 
 if TYPE_CHECKING:
     from actors.databases.executor import Batch, Task
 
-__all__ = [
-    "Connection",
-    "Database",
-    "Executes",
-    "NeedsWriter",
-    "Sealed",
-    "checked",
-    "close",
-    "errors_of",
-    "existing",
-    "lanes_of",
-    "usable",
-]
+__all__ = ["Connection", "Database", "Executes", "NeedsWriter"]
+
+
+class Executes(Protocol):
+    """The least that a connection can do; see `Connection.execute`."""
+
+    def execute(self, request: Any, /) -> Any:
+        """Run a request, or perform a step, and return its answer. In the worker's thread."""
+        ...
+
+
+class Database(Protocol):
+    """A small immutable value that knows how to reach a database.
+
+    `str(database)` names the database and shows no secret. `ChildProcess` pickles it. Optional
+    attributes and methods:
+
+    * `errors`: a tuple of the classes of the driver's errors, for `SupervisorRef.errors`. Without
+      it `db.errors` is `(Exception,)`.
+    * `lanes()`: a tuple of two databases, for the workers that read and for the worker that writes.
+      Without it every worker does everything.
+    * `existing()`: the database to connect to after the first worker was up. It must not create a
+      database again that has disappeared.
+    """
+
+    @property
+    def name(self) -> str:
+        """A short name for the crew, its threads and its log lines."""
+        ...
+
+    @property
+    def max_size(self) -> int | None:
+        """The most workers that can share this database; `None` for any number."""
+        ...
+
+    def connect(self) -> Executes:
+        """Open a connection, or raise. In the worker's thread; may block.
+
+        The connection derives from `Connection`, or is any object with an `execute`.
+        """
+        ...
 
 
 class NeedsWriter(Exception):
-    """Raised by a connection that only reads: the statement writes, and is one for the writer. Nothing of it ran."""
+    """Raised by a connection that only reads: the statement writes. Nothing of it ran.
 
-
-class Sealed:
-    """An answer that was made ready to be sent before it took effect; see `Connection.seal_with`."""
-
-    __slots__ = ()
+    The crew hands the job to the worker that writes.
+    """
 
 
 def _nothing(*_: object) -> None:
-    """Do nothing."""
+    pass
 
 
 class Connection:
-    """One open connection, used by one worker: the base class for a database of your own.
+    """One open connection of one worker: the base class for a database of your own.
 
-    Write `execute` for the requests and steps that your database can serve, and hand all others to
-    `super().execute(request)`, which refuses them with an error that names them. The caller gets
-    that error, and the connection and its worker go on. An object with no more than an `execute` is
-    a connection, too.
+    Write `execute` for the requests and steps that your database can serve. Hand all other requests
+    to `super().execute(request)`: it refuses them with an error that names them. The caller gets
+    that error; the connection and its worker go on. An object with only an `execute` is a
+    connection, too.
 
         class MyConnection(Connection):
             def execute(self, request):
@@ -72,50 +102,50 @@ class Connection:
     Requests are `Query`, `Script`, `Transaction` and `Call`. For `db.transaction()` a connection
     takes the steps `Begin`, `Execute`, `Commit` and `Close`; for a `Stream` it takes `Declare`,
     `Fetch`, `Deallocate` and `Close`; for a `Backup` it takes `OpenBackup`, `CopyPages`, `KeepCopy`
-    and `Close`. What each step does stands in its class.
+    and `Close`. The class of each step describes it.
 
     Threads:
-        `connect()` and all methods run in the worker's thread, one call at a time, except for those
-        that say "from any thread". They may block: only the worker waits.
+        `connect()` and all methods run in the worker's thread, one call at a time. A method that
+        may be called from any thread says so. Methods may block: only the worker waits.
 
     Errors:
-        `ConnectionLost`, raised from the driver's error, says that nothing more can run here. The
-        worker closes the connection and another worker opens a new one; the caller gets
-        `WorkerDied`. Any other `Exception` is the request's own error: its caller gets it, nothing
-        of the request is left behind, and the connection is good. A `BaseException` ends the
-        worker, too.
+        `ConnectionLost`, raised from the driver's error, says that the connection is of no more
+        use. The worker closes it, and another worker opens a new one. The caller gets `WorkerDied`.
+        `ConnectionLost(begun=False)` says that the job was not begun: it waits again.
+        `ConnectionLost(blames=False)` says that the statement is not to blame.
+        Any other `Exception` is the error of the request: its caller gets it, nothing of the
+        request is left behind, and the connection is good. A `BaseException` ends the worker, too.
     """
 
     plain_values: ClassVar[bool] = False
-    """Whether all values of all rows are None, int, float, str or bytes. From a child process they travel faster then.
-    """
+    """Whether all values of all rows are None, int, float, str or bytes. Such rows travel faster
+    from a child process."""
     reads_only: bool = False
-    """Whether nothing can be written on it, so that it does no harm to begin a request again."""
+    """Whether it cannot write, so that beginning a request twice does no harm."""
     warnings: tuple[str, ...] = ()
-    """What was asked for when it was opened and cannot be had."""
+    """The options that the database could not fulfil, one sentence each. The crew logs them."""
     pid: int | None = None
-    """The process in which it lives, if that is another one on this machine."""
+    """The number of the process in which it lives, if that is another process of this machine."""
 
-    # --- what a database of your own needs ------------------------------------------------
+    # --- the methods that most databases need ---------------------------------------------
 
     def execute(self, request: Request | Step) -> Any:
         """Run a request to its end, or perform a step.
 
-        A request leaves the connection clean: no transaction is open, no lock is held, and the
-        settings are those of before. A step may leave open what later steps need; after `Close` the
-        connection is clean.
+        A request leaves the connection clean: no transaction is open, no lock is held, and all
+        settings are as before. A step may leave a transaction or a cursor open for later steps;
+        after `Close` the connection is clean.
 
-        The base class answers `Close`, since nothing is open, and refuses all else.
+        The base class answers `Close`, since nothing is open, and refuses every other request.
 
         Returns:
-            A `Result` of plain values: it goes to another thread, so it must hold nothing of the
-            connection, such as a cursor or a generator. For a `Transaction` a list of them, one for
-            each query; for a `Call` the value that its function returned. `Result.rows` is a list
-            of tuples. A connection need not look at `Query.max_rows`: the crew leaves out the rows
-            that are too many, and sets `truncated`.
+            A `Result` of plain values. It goes to another thread, so it must not hold a cursor or a
+            generator. `Result.rows` is a list of tuples. A `Transaction` is answered by a list with
+            one `Result` for each query, a `Call` by the value that its function returned. A
+            connection may ignore `Query.max_rows`: the crew cuts the rows and sets `truncated`.
 
         Raises:
-            ConnectionLost: nothing more can run here.
+            ConnectionLost: the connection is of no more use.
             Exception: the request failed.
         """
         if isinstance(request, Close):
@@ -124,43 +154,44 @@ class Connection:
         raise TypeError(message)
 
     def interrupt(self) -> None:
-        """End the request that runs, soon. From any thread; never blocks, never raises.
+        """End the running request soon. From any thread; never blocks, never raises.
 
-        It is called only while `execute` runs, and `execute` is not over for the crew before this
-        has returned. It may come before the first statement of the request, in the middle, or as
-        the request ends. It must not end a later request. It comes again every 20 ms until
-        `execute` has returned or raised; which error that raises does not matter.
+        The crew calls it only while `execute` runs, and waits for its return before the next
+        request begins. The call may come before the first statement of the request, in the middle,
+        or at the end. It must not end a later request. The crew repeats it every 20 ms until
+        `execute` has returned or raised; `execute` may raise any error then.
 
-        The base class does nothing: after `RestartPolicy.grace` the worker is given up.
+        The base class does nothing: the worker is given up after `RestartPolicy.grace`.
         """
         return  # without this a type checker takes it for abstract
 
     def close(self) -> None:
-        """Close, and undo what is open. Never raises; may be called twice.
+        """Close the connection, and undo an open transaction. Never raises; may be called twice.
 
         The base class does nothing.
         """
         return  # as above
 
-    # --- what a database may do in another way --------------------------------------------
+    # --- optional: batches, interrupts of one job, other processes ------------------------
 
     def run(self, batch: "Batch") -> None:
-        """Run the jobs of a batch: begin each, and say what became of it.
+        """Run the jobs of a batch: begin each job, then end it by one method of the batch.
 
-        The base class runs one after the other by `execute`. A database may run several together, and answer in any
-        order.
+        The base class runs one job after the other by `execute`. A database may run several jobs
+        together, and end them in any order.
 
         Raises:
-            ConnectionLost: nothing more can run here. What was begun and has no answer is lost with it.
+            ConnectionLost: the connection is of no more use. Jobs that were begun and not ended are
+                lost with it.
         """
         while (task := batch.begin()) is not None:
             self.run_one(batch, task)
 
     def run_one(self, batch: "Batch", task: "Task") -> None:
-        """Run a job that was begun by `execute`, and say what became of it; for `run`.
+        """Run a begun job by `execute`, and end it. For `run`.
 
         Raises:
-            ConnectionLost: nothing more can run here.
+            ConnectionLost: the connection is of no more use.
         """
         request = task.request
         try:
@@ -181,38 +212,45 @@ class Connection:
             del task, request  # the error leads to this frame, if a function of the user's has raised it
 
     def cancel(self, task: Any) -> None:
-        """End one job that was begun: the `Task` itself is its identity. As `interrupt`, which the base class calls."""
+        """End one begun job soon. From any thread; never blocks, never raises.
+
+        Args:
+            task: the identity of the job. A database that cancels late, over a second connection,
+                uses it so that a late cancel cannot hit the next job.
+
+        The base class calls `interrupt`.
+        """
         del task
         self.interrupt()
 
     def recall(self, most: int | None = None) -> list[Any]:
-        """Return so many tasks at most that were begun from a batch, and that provably will never run here.
+        """Take begun jobs back that provably will never run here, `most` at most; return them.
 
-        For connections that hand jobs on to another process. Each task is let go by its own batch, which may be a
-        later one than the caller knows (`Batch.let_go`); what another thread has let go is not returned. From any
-        thread; never blocks.
+        For connections that hand jobs on to another process. Each job is let go by its own batch,
+        which may be a later batch than the caller knows (`Batch.let_go`). A job that another thread
+        has let go is not returned. From any thread; never blocks.
         """
         del most
         return []
 
     def check(self) -> None:
-        """Raise `ConnectionLost` if nothing can run here, else return at once. Before a batch is taken."""
+        """Raise `ConnectionLost` if the connection is of no more use. Called before each batch."""
         return  # as above
 
     def refresh(self) -> None:
-        """Make the connection as new, if a job has changed it. Behind each batch.
+        """Restore the settings that a job has changed. Called after each batch.
 
         Raises:
-            ConnectionLost: that did not work; no job is concerned.
+            ConnectionLost: that failed. No job is lost with it.
         """
         return  # as above
 
     def fetch_ahead(self) -> None:
-        """After rows of a stream were answered, and more may come: fetch those that will be asked for next."""
+        """Fetch the next rows of a stream before the caller asks for them."""
         return  # as above
 
     def abandon(self) -> None:
-        """End by force what runs elsewhere: nobody waits for it. From any thread; never blocks, never raises."""
+        """Kill the process of the connection. From any thread; never blocks, never raises."""
         return  # as above
 
     def waits_for_lock(self) -> bool:
@@ -220,14 +258,15 @@ class Connection:
         return False
 
     on_end: Callable[..., object] = _nothing
-    """Set by the worker: called once what runs elsewhere is gone, from any thread."""
+    """Set by the worker. Call it once the process of the connection is gone. From any thread."""
     on_wait: Callable[..., object] = _nothing
-    """Set by a child process: called again and again while it waits for a lock."""
+    """Set by a child process. Call it several times a second while a request waits for a lock."""
 
     def seal_with(self, pack: Callable[[Any, Any], Any]) -> bool:
-        """Let `pack(value, request)` make what a request that writes is answered by, before it is committed.
+        """Pack the answer of a request that writes by `pack(value, request)`, before its commit.
 
-        So an answer that cannot be packed undoes the request. Say whether this connection does that.
+        So an answer that cannot be packed undoes the request. Return whether this connection does
+        so.
         """
         del pack
         return False
@@ -244,149 +283,3 @@ def _kind_of(request: Request | Step) -> str:
         case OpenBackup() | CopyPages() | KeepCopy():
             return "backups"
     return type(request).__name__
-
-
-class _Completed(Connection):
-    """A connection of a class that does not derive from `Connection`."""
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-        for name in ("execute", "interrupt", "close", "plain_values"):
-            if hasattr(connection, name):
-                setattr(self, name, getattr(connection, name))
-
-
-def usable(connection: Any) -> Connection:
-    """Return what a database has opened as a connection, with the defaults of `Connection` for what it lacks.
-
-    Raises:
-        TypeError: it has no `execute`.
-    """
-    if isinstance(connection, Connection):
-        return connection
-    if not callable(getattr(connection, "execute", None)):
-        message = f"connect() must return a connection, with a method execute(), not {type(connection).__name__}"
-        raise TypeError(message)
-    return _Completed(connection)
-
-
-def close(opened: Any) -> None:
-    """Close what a database has opened, usable or not."""
-    connection = opened if isinstance(opened, Connection) else _Completed(opened)
-    connection.close()
-
-
-def checked(value: Any, request: Request | Step, connection: Connection) -> Any:
-    """Return the answer of a connection as its caller gets it: `max_rows` is kept here at last.
-
-    Raises:
-        TypeError: a request is not answered so.
-    """
-    if isinstance(value, Sealed):
-        return value
-    if isinstance(request, Execute):
-        request = request.request
-    if type(value) is Result and not isinstance(request, Transaction):
-        return _limited(value, request.max_rows) if isinstance(request, Query) else value
-    if isinstance(request, (Begin, Commit, Deallocate, Close)):
-        return Result()
-    if isinstance(request, Transaction):
-        return _all_limited(value, request, connection)
-    if isinstance(request, Call):
-        return value
-    message = (
-        f"{_class_of(connection)}.execute() must return a Result, not {type(value).__name__}: "
-        "what belongs to a connection or a thread cannot be sent to another"
-    )
-    raise TypeError(message)
-
-
-def _all_limited(value: Any, transaction: Transaction, connection: Connection) -> list[Result]:
-    queries = transaction.queries
-    if type(value) is list and len(value) == len(queries) and all(type(each) is Result for each in value):
-        return [_limited(each, query.max_rows) for each, query in zip(value, queries, strict=True)]
-    message = (
-        f"{_class_of(connection)}.execute() must return for a Transaction a list with a Result for each of its "
-        f"queries, {len(queries)} here"
-    )
-    raise TypeError(message)
-
-
-def _class_of(connection: Connection) -> str:
-    return type(connection.connection if isinstance(connection, _Completed) else connection).__name__
-
-
-def _limited(result: Result, most: int | None) -> Result:
-    """Return a result without the rows that are too many; `rowcount` stays what the driver told."""
-    if most is None or len(result.rows) <= most:
-        return result
-    return Result(result.columns, result.rows[:most], result.rowcount, result.lastrowid, True)
-
-
-class Executes(Protocol):
-    """The least that a connection can do; see `Connection.execute`, which gives the rest its defaults."""
-
-    def execute(self, request: Any, /) -> Any:
-        """Run a request, or perform a step, and return its answer. In the worker's thread."""
-        ...
-
-
-class Database(Protocol):
-    """A small frozen value that knows how to reach a database.
-
-    `str()` of it names the database and shows no secret. It may have an attribute `errors`: a tuple
-    of the classes of its driver's errors, for `SupervisorRef.errors`. To be used in children
-    (`ChildProcess`), it must be possible to pickle it.
-    """
-
-    @property
-    def name(self) -> str:
-        """A short name for the crew, its threads and its log lines."""
-        ...
-
-    @property
-    def max_size(self) -> int | None:
-        """The most workers that can share this database; `None` for any number."""
-        ...
-
-    def connect(self) -> Executes:
-        """Open a connection that can serve, or raise. In the worker's thread; may block.
-
-        Derive it from `Connection`. An object that has an `execute` will do.
-        """
-        ...
-
-
-def lanes_of(database: Database) -> tuple[Database, ...]:
-    """Return what the workers of each lane connect to: those that read, and the one that writes.
-
-    A database whose connections all do everything has one lane, and need not say so: it has no method `lanes`, or
-    one that returns nothing but the database.
-    """
-    lanes: Callable[[], tuple[Database, ...]] | None = getattr(database, "lanes", None)
-    return (database,) if lanes is None else lanes()
-
-
-def existing(database: Database) -> Database:
-    """Return what to connect to once somebody was connected: where that is gone, nothing new is to take its place.
-
-    A database that makes what is not there may have a method `existing` for that.
-    """
-    make: Callable[[], Database] | None = getattr(database, "existing", None)
-    return database if make is None else make()
-
-
-def errors_of(database: Database) -> tuple[type[BaseException], ...]:
-    """Return the classes of the errors that the driver of a database raises.
-
-    A database may have an attribute `errors` with a tuple of them. The driver of a database that has
-    none may raise any `Exception`.
-
-    Raises:
-        TypeError: the attribute is no such tuple.
-    """
-    errors: object = getattr(database, "errors", (Exception,))
-    if isinstance(errors, tuple) and all(isinstance(each, type) and issubclass(each, BaseException) for each in errors):
-        return errors
-    message = f"{type(database).__name__}.errors must be a tuple of classes of exceptions"
-    raise TypeError(message)

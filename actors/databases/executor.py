@@ -1,4 +1,4 @@
-"""Executor: how jobs come to a connection, in this process and in a child: in batches, each job with its claim."""
+"""How jobs come to a connection in this process and in a child: in batches, with claims."""
 
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -15,7 +15,7 @@ _LONGEST_INTERRUPT: Final = 1.0
 
 
 class Task(Protocol):
-    """A job as a connection knows it. It is also the job's identity."""
+    """A job as a connection knows it. The object is the identity of the job."""
 
     @property
     def request(self) -> "Request | Step":
@@ -31,20 +31,21 @@ class Task(Protocol):
 class Batch:
     """Jobs that a worker has taken for its connection.
 
-    The connection begins one job after the other and says what became of each, in any order, by exactly one of
-    `answer`, `fail`, `reroute` and `give_back`. All methods but `interrupt` belong to the thread of the connection.
+    The connection begins one job after the other. It ends each job, in any order, by exactly one of
+    `answer`, `fail`, `reroute` and `give_back`. All methods belong to the thread of the connection,
+    except `interrupt` and `let_go`.
 
-    An interrupt hits its own job and no other. The thread that interrupts leaves a mark before it looks whether the
-    job runs. The thread that runs the job strikes it off `running` before it looks for the mark, and waits until the
-    mark is gone. So one of the two sees the other.
+    **An interrupt hits its own job and no other.** The interrupting thread leaves a mark, then
+    looks whether the job runs. The connection's thread removes the job from `running`, then looks
+    for the mark, and waits until the mark is gone. So one of the two threads sees the other.
     """
 
     __slots__ = ("_marks", "connection", "running")
 
     is_over: bool = False
-    """Whether its worker was given up: nothing more is to be begun, and nobody waits for what is left."""
+    """Whether its worker was given up. The connection begins no more jobs of it."""
     was_taken_back: bool = False
-    """Whether another thread may have struck jobs off `running`."""
+    """Whether another thread may have removed jobs from `running`."""
 
     def __init__(self, connection: "Connection") -> None:
         self.connection = connection
@@ -54,24 +55,24 @@ class Batch:
         self._marks: list[Any] = []
 
     def __len__(self) -> int:
-        """Return how many jobs it had in the beginning."""
+        """Return how many jobs the batch had in the beginning."""
         raise NotImplementedError
 
     def begin(self) -> Any:
-        """Claim the next job and return its `Task`; `None` if no job is left."""
+        """Claim the next job and return its `Task`. Return `None` if no job is left."""
         raise NotImplementedError
 
     def hand_over(self) -> Any:
-        """Claim the next job for another process, which may not begin it: see `Connection.recall`."""
+        """Claim the next job for another process. It may never begin there; see `recall`."""
         return self.begin()
 
     def answer(self, task: Any, value: Any, seconds: float | None = None) -> None:
-        """Answer a job with what `Connection.execute` returned.
+        """Answer a job with the value that `Connection.execute` has returned.
 
         Args:
             task: the job.
             value: the answer.
-            seconds: how long it ran, where that was measured elsewhere.
+            seconds: how long the job ran, if another process has measured it.
         """
         raise NotImplementedError
 
@@ -80,28 +81,29 @@ class Batch:
         raise NotImplementedError
 
     def reroute(self, task: Any) -> None:
-        """Let the worker that writes run a job of which nothing ran; see `NeedsWriter`."""
+        """Hand a job of which nothing ran to the worker that writes; see `NeedsWriter`."""
         raise NotImplementedError
 
     def let_go(self, task: Any) -> bool:
         """Give up the claim of a job that will never run here; say whether this call did so.
 
-        From any thread, in `Connection.recall`. A thread that comes late must not give up the claim of a later batch.
+        From any thread, in `Connection.recall`. A slow thread must not give up the claim of a later
+        batch.
         """
         raise NotImplementedError
 
     def give_back(self, *tasks: Any) -> None:
-        """Let jobs wait again, before all others and in this order: nothing of them ran, or they have read only."""
+        """Return jobs to the head of the queue, in this order: they did nothing, or only read."""
         raise NotImplementedError
 
     def tell(self) -> None:
-        """See to it that nothing that was answered is lost, whatever the next job does to this process."""
-        return  # without this a type checker takes it for abstract
+        """Send the answers that are kept back: the next job cannot lose them then."""
+        return  # without this line a type checker takes the method for abstract
 
     # --- interrupts -----------------------------------------------------------------------
 
     def interrupt(self, task: Any) -> None:
-        """End a job soon, if it runs. From any thread; never blocks, never raises an `Exception`."""
+        """End a job soon, if it runs. From any thread; never blocks, raises no `Exception`."""
         self._marks.append(task)
         try:
             if any(each is task for each in self.running):
@@ -110,22 +112,22 @@ class Batch:
             self._marks.remove(task)
 
     def _leave(self, task: Any) -> None:
-        """Note that a job does not run any more. No interrupt of it is on the way afterwards.
+        """Note that a job runs no more. No interrupt of it is on the way afterwards.
 
         Raises:
-            RuntimeError: it did not run, since the connection has already said what became of it.
+            RuntimeError: the connection has ended this job before.
         """
         try:
             self.running.remove(task)
         except ValueError:
             if not self.was_taken_back:
-                message = f"run() of {type(self.connection).__name__} has said what became of a job that does not run"
+                message = f"run() of {type(self.connection).__name__} has ended a job that does not run"
                 raise RuntimeError(message) from None
         if self._marks:
             self._wait_for_interrupts(task)
 
     def _wait_for_interrupts(self, task: Any) -> None:
-        # A thread that was killed in the middle of an interrupt leaves its mark for ever.
+        # A thread that is killed during an interrupt leaves its mark for ever.
         until = time.monotonic() + _LONGEST_INTERRUPT
         while any(each is task for each in tuple(self._marks)) and time.monotonic() < until:
             time.sleep(0)

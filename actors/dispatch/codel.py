@@ -1,8 +1,8 @@
-"""CoDel: when a queue stands, its oldest jobs are rejected. A pure value; time is an argument.
+"""CoDel: decides when a queue stands. A pure value. Time is an argument.
 
-The idea is CoDel (Nichols and Jacobson, "Controlling Queue Delay", 2012), as Elixir's db_connection applies it
-to a queue of checkouts: not the length of a queue says that it is too long, but that even the luckiest job of
-a whole interval waited too long.
+The idea is CoDel (Nichols and Jacobson, "Controlling Queue Delay", 2012), as Elixir's db_connection
+applies it to a queue of checkouts. The length of a queue does not show that the queue is too long.
+The shortest wait of a whole interval shows it.
 """
 
 __all__ = ["CoDel"]
@@ -11,9 +11,10 @@ __all__ = ["CoDel"]
 class CoDel:
     """Decides whether the queue stands.
 
-    It stands once every job of an interval waited longer than the target, and until one waited less
-    than half of it. Not until one waited less than the target: while the oldest are taken out, those
-    that are left have waited just that long, and the queue would grow for another interval each time.
+    The queue stands once every job of an interval has waited longer than the target. It stands
+    until a job has waited less than half of the target. The whole target would be too early: while
+    the oldest jobs are rejected, the jobs that stay have waited just that long, and the queue would
+    grow for another interval each time.
     """
 
     def __init__(self, target: float) -> None:
@@ -28,7 +29,7 @@ class CoDel:
         """Note that a job has waited so long when it could start; say whether the queue stands.
 
         Args:
-            waited: seconds from its asking until now.
+            waited: seconds from its submission until now.
             now: monotonic seconds.
         """
         if now >= self._ends:

@@ -1,4 +1,4 @@
-"""Counters: what has become of jobs, and how long they waited and ran."""
+"""Counters: how jobs have ended, and how long they waited and ran."""
 
 from itertools import count
 from typing import Final, Literal, TypeAlias
@@ -8,12 +8,12 @@ from actors.values.status import Histogram
 __all__ = ["ENDINGS", "Counters", "Ending", "Events"]
 
 Ending: TypeAlias = Literal["answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed"]
-"""What can become of a job; see the fields of `CrewStatus`."""
+"""How a job can end; see the fields of `CrewStatus`."""
 ENDINGS: Final[tuple[Ending, ...]] = ("answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
 
 
 class Counters:
-    """What has become of the jobs of one worker. Only one thread at a time writes it."""
+    """How the jobs of one worker have ended. One thread at a time writes it."""
 
     __slots__ = (*ENDINGS, "run_times", "wait_times")
 
@@ -23,11 +23,11 @@ class Counters:
         self.run_times = Histogram()
 
     def count(self, ending: Ending, jobs: int = 1) -> None:
-        """Count jobs that have ended so."""
+        """Count jobs with this end; a negative number takes back."""
         setattr(self, ending, getattr(self, ending) + jobs)
 
     def add(self, other: "Counters") -> None:
-        """Add what another one has counted."""
+        """Add the numbers of other counters."""
         for ending in ENDINGS:
             self.count(ending, getattr(other, ending))
         self.wait_times.add(other.wait_times)
@@ -44,13 +44,13 @@ class Events:
         self.happened = self._happened.__next__
         """Counts one event."""
         self.undone = self._undone.__next__
-        """Takes one event back that was counted."""
+        """Takes one counted event back."""
 
     def __int__(self) -> int:
-        """Return how many there were."""
+        """Return the number of events that were not taken back."""
         return _next_of(self._happened) - _next_of(self._undone)
 
 
 def _next_of(counter: "count[int]") -> int:
-    # A look that does not count: the text is "count(3)".
+    # This does not advance the counter: its text is "count(3)".
     return int(repr(counter)[6:-1])

@@ -1,4 +1,4 @@
-"""Job: a request on its way, with the reply that waits for it and the claim that decides who settles it."""
+"""Job: a request on its way, its claim, and its end. `Abort`: why a job ends early."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,11 @@ __all__ = ["Abort", "Job"]
 
 
 class Abort:
-    """Why a job ends otherwise than by its statement. It claims a job that has not begun, or marks one that has."""
+    """Why a job ends before its statement does, or without it.
+
+    An `Abort` claims a job that has not begun. It marks a job that has. The module `aborts` makes
+    one for each reason that the dispatcher knows.
+    """
 
     __slots__ = ("ends", "error", "give_up_at", "kind")
 
@@ -25,29 +29,46 @@ class Abort:
         self, kind: "Ending", error: Callable[["Job", bool | None], BaseException], give_up_at: float = float("inf")
     ) -> None:
         self.kind = kind
-        """What the job counts as."""
+        """The counter of the job's end."""
         self.error = error
-        """Makes the error, from the job and `executed`. It holds no job: a job that is done must not hold itself."""
+        """Makes the error, from the job and `executed`. It holds no job, so a job never holds
+        itself."""
         self.give_up_at = give_up_at
-        """Monotonic seconds at which its worker is given up, if the job still runs."""
+        """Monotonic seconds at which the worker is given up, if the job still runs."""
         self.ends: list[Rejection] = []
-        """How the promise of a cancel was kept. Two threads may do that at once: the first one counts."""
+        """The outcomes with which threads tried to keep the promise of a cancel. The first
+        counts."""
 
 
 class Job:
-    """A request, from the moment it is asked until its reply is settled.
+    """A request, from the moment the caller submits it until its reply is settled.
 
-    **The owner of the claim settles the job.** A job may lie in several places at once: in a queue, in the batches of
-    workers, in the timers. It has one claim. The owner is a batch, which begins the job, or an `Abort`, which rejects
-    it. So a job is begun at most once. A cancel, a deadline or a stop comes before the begin, and then nothing of the
-    job runs; or it finds a batch as the owner, and then it can only interrupt.
+    **The owner of the claim settles the job.** A job may lie in several places at once: in a queue,
+    in the batches of workers, in the timers. It has one claim. The owner is a batch, which begins
+    the job, or an `Abort`, which rejects it. So a job is begun at most once. A cancel, a deadline
+    or a stop that comes before the begin owns the claim, and then nothing of the job runs. A cancel
+    that comes later finds a batch as the owner, and can only interrupt.
 
-    Claiming is one step of the interpreter: each claimant appends itself to a list, and the first in it is the owner.
-    A thread that is killed in the middle has either not claimed, or everybody can see that it has.
+    Claiming is one step of the interpreter: each claimant appends itself to a list, and the first
+    in the list is the owner. If a thread is killed in the middle, either it has not claimed the
+    job, or every other thread can see that it has.
+
+    All methods may be called from any thread.
     """
 
     __slots__ = (
-        *("abort", "cancel", "claims", "deadline", "lane", "reply", "request", "seen", "started_at", "submitted_at"),
+        *(
+            "abort",
+            "cancel",
+            "claims",
+            "deadline",
+            "lane",
+            "reply",
+            "request",
+            "is_scheduled",
+            "started_at",
+            "submitted_at",
+        ),
         *("checkout", "waiter"),
     )
 
@@ -60,26 +81,31 @@ class Job:
         self.deadline = deadline
         """Monotonic seconds; `None` for never."""
         self.claims: list[Any] = []
-        """The owner, and behind it for a moment those that came too late."""
+        """The owner, and for a moment behind it the claimants that came too late."""
         self.started_at = 0.0
-        """Monotonic seconds; 0 until it is begun."""
+        """Monotonic seconds; 0 until the job is begun."""
         self.lane: Lane | None = None
-        """Where it waits, or waited."""
+        """The lane in which the job waits, or waited. `Dispatcher.submit` chooses the first one."""
         self.checkout: Checkout | None = None
-        """The calls that it and its caller take while it runs, if they do."""
-        self.seen = False
-        """Whether the timers have noted its deadline, if it has one."""
+        """The calls between the job and its caller while the job runs; `None` for most requests."""
+        self.is_scheduled = False
+        """Whether the timers have scheduled its deadline. Only `Timers` writes it."""
         self.abort: Abort | None = None
-        """Why it was interrupted while it ran, if it was."""
+        """Why the running job was interrupted, unless it was a cancel."""
         self.cancel: Abort | None = None
-        """The same of a cancel, which is promised to the caller once the reply says so (`Reply.promise`)."""
+        """The cancel of the running job. The caller may rely on it once `Reply.promise` has
+        returned."""
         self.waiter: tuple[object, ...] | None = None
         """The caller that waits for it without a time limit; see `current_owner`."""
 
     # --- the claim ------------------------------------------------------------------------
 
     def claim(self, by: object) -> bool:
-        """Take the claim for `by`, an object that claims nothing else at this moment; say whether it has it now."""
+        """Claim the job for `by`, an object that claims nothing else at this moment.
+
+        Returns:
+            Whether `by` is the owner now.
+        """
         claims = self.claims
         if claims:
             return False
@@ -90,25 +116,43 @@ class Job:
         return False
 
     def step_back(self, by: object) -> None:
-        """Take back the mark of `by`, which came too late.
+        """Remove the mark of `by`, which came too late.
 
-        The owner may have given the claim back meanwhile. Then another worker may have passed over the job, since it
-        saw this mark. So the job is put back to where it waits.
+        The race: the owner may have given the claim back in the meantime. Then another worker may
+        have skipped the job, because it saw the mark of `by`. So the job is put back into its lane.
         """
         self.unclaim(by)
         if not self.claims and self.lane is not None:
             self.lane.requeue([self])
 
     def unclaim(self, by: object) -> bool:
-        """Give the claim of `by` back, since nothing of the job ran; say whether this call did so.
+        """Give the claim of `by` back, since nothing of the job ran.
 
-        Of several threads that give back one claim, one is told so.
+        Returns:
+            Whether this call did so. If several threads give back one claim, one of them gets
+            `True`.
         """
         try:
             self.claims.remove(by)
         except ValueError:
             return False
         return True
+
+    def move_to(self, lane: "Lane", by: object) -> None:
+        """Give the claim of `by` back, so that the job waits in another lane.
+
+        Nothing of the job ran.
+        """
+        self.lane = lane
+        self.unclaim(by)
+
+    def start(self, now: float) -> None:
+        """Note that the job runs since `now`, in monotonic seconds."""
+        self.started_at = now
+
+    def forget_start(self) -> None:
+        """Note that the job has not started: the connection had the job, and nothing of it ran."""
+        self.started_at = 0.0
 
     @property
     def owner(self) -> Any:
@@ -123,6 +167,27 @@ class Job:
         """Whether nothing has claimed it."""
         return not self.claims
 
+    # --- interrupts -----------------------------------------------------------------------
+
+    def mark(self, why: Abort) -> None:
+        """Note why the job is interrupted.
+
+        The first cancel counts, and the first of all other reasons.
+        """
+        if why.kind == "cancelled":
+            if self.cancel is None:
+                self.cancel = why
+        elif self.abort is None:
+            self.abort = why
+
+    @property
+    def why(self) -> Abort | None:
+        """Why the job was interrupted; `None` if it was not.
+
+        A cancel comes before other reasons, since it is promised.
+        """
+        return self.cancel or self.abort
+
     @property
     def is_unwanted(self) -> bool:
         """Whether it was interrupted on purpose."""
@@ -135,20 +200,25 @@ class Job:
 
     @property
     def give_up_at(self) -> float:
-        """Monotonic seconds at which its worker is given up, if it was interrupted and still runs."""
+        """Monotonic seconds at which the worker of an interrupted job is given up."""
         return min(each.give_up_at for each in (self.abort, self.cancel) if each is not None)
 
-    # --- the end --------------------------------------------------------------------------
+    # --- the end: the one place that decides which error and which counter follow -----------
 
     def finish(self, outcome: Any, counters: "Counters") -> None:
-        """Settle a job that has run, with its value or a `Rejection`, and count it before.
+        """Count and settle a job that has run to its end. Counting comes first.
 
-        A deadline promises nothing: an answer that is there is given. A cancel is promised, if the reply says so.
+        A deadline promises nothing: an answer that arrives after it is still given. A cancel is
+        kept once it is promised, even if there is an answer.
+
+        Args:
+            outcome: the value, or a `Rejection`.
+            counters: the counters of the worker.
         """
         if type(outcome) is not Rejection:
             counters.answered += 1
             if not self.reply.settle(outcome):
-                self._note_late("answered", counters, True, None)
+                self._correct("answered", counters, True, None)
             return
         error = outcome.error
         ending: Ending = "failed"
@@ -157,33 +227,46 @@ class Job:
             outcome = Rejection(_caused(self.abort.error(self, self._executed(error)), error))
         counters.count(ending)
         if not self.reply.settle(outcome):
-            self._note_late(ending, counters, self._executed(error), error)
+            self._correct(ending, counters, self._executed(error), error)
 
-    def _note_late(
-        self, ending: "Ending", counters: "Counters", executed: bool | None, cause: BaseException | None
-    ) -> None:
-        """Keep a promised cancel, and take back what was counted for an answer that came too late."""
-        if self._keep_promise(executed, cause):
-            counters.count(ending, -1)
-            counters.count("cancelled")
-        elif self.is_given_up:
-            counters.count(ending, -1)  # it was counted as its worker was given up
+    def reject(self, why: Abort, counters: "Counters | Admission", executed: bool | None = False) -> None:
+        """Count and settle a job that did not run, or whose worker is gone. Counting comes first.
 
-    def refuse(self, error: BaseException, ending: "Ending", counters: "Counters | Admission") -> None:
-        """Settle a job that did not run, or whose worker is gone, and count it before. A promised cancel is kept."""
-        counters.count(ending)
+        A promised cancel is kept.
+
+        Args:
+            why: the reason, which makes the error.
+            counters: where the end is counted.
+            executed: whether the job took effect; `None` if nobody knows.
+        """
+        error = why.error(self, executed)
+        counters.count(why.kind)
         if self.reply.reject(error):
             return
         # Another thread has settled it, or has promised that it is cancelled.
         if self._keep_promise(getattr(error, "executed", None), None):
             counters.count("cancelled")
-        counters.count(ending, -1)
+        counters.count(why.kind, -1)
 
     def release(self) -> None:
-        """Release all that wait for the reply, which is settled: a kill may have cut that off."""
+        """Release all callers that wait for the settled reply, after a kill."""
         self.reply.fulfil(None)
 
+    def _correct(
+        self, ending: "Ending", counters: "Counters", executed: bool | None, cause: BaseException | None
+    ) -> None:
+        """Keep the promise of a cancel, and correct the counters after a late answer."""
+        if self._keep_promise(executed, cause):
+            counters.count(ending, -1)
+            counters.count("cancelled")
+        elif self.is_given_up:
+            counters.count(ending, -1)  # the job was counted as its worker was given up
+
     def _keep_promise(self, executed: bool | None, cause: BaseException | None) -> bool:
+        """Reject the reply as the cancel has promised; say whether this call did so.
+
+        Two threads may be here at once. The first that appends its outcome counts the cancel.
+        """
         if self.cancel is None or self.reply.done():
             return False
         error, ends = self.cancel.error(self, executed), self.cancel.ends
@@ -193,12 +276,13 @@ class Job:
         return ends[0] is mine
 
     def _executed(self, error: BaseException) -> bool | None:
-        """Say whether a statement that was interrupted, and ended with an error, took effect."""
-        told: bool | None = getattr(error, "executed", False)
-        if told:
-            return self.checkout is None  # its result was lost behind its commit; a session is undone as a whole
+        """Say whether a statement that was interrupted, and ended with `error`, took effect."""
+        executed: bool | None = getattr(error, "executed", False)
+        if executed:
+            # The result was lost after the commit. A session is undone as a whole.
+            return self.checkout is None
         # The statements of a script that came before an interrupted one stay done.
-        return None if isinstance(self.request, Script) else told
+        return None if isinstance(self.request, Script) else executed
 
 
 def _caused(error: BaseException, cause: BaseException) -> BaseException:

@@ -1,7 +1,7 @@
 """Lane: the jobs that wait, and the workers that take them in batches.
 
-No lock is taken on the way of a job: `deque.append`, `deque.popleft`, `list.append` and `list.pop` are one step of the
-interpreter each, and a job that lies in two places has one claim (see `Job`).
+No lock is taken on the way of a job. `deque.append`, `deque.popleft`, `list.append` and `list.pop`
+are one step of the interpreter each, and a job that lies in two places has one claim (see `Job`).
 """
 
 from collections import deque
@@ -15,6 +15,7 @@ from actors.dispatch.batch import JobBatch
 from actors.dispatch.codel import CoDel
 from actors.dispatch.counters import Events
 from actors.dispatch.job import Abort, Job
+from actors.dispatch.stealing import NEGLIGIBLE, Stealing
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
 from actors.values.requests import Query
 
@@ -25,29 +26,30 @@ if TYPE_CHECKING:
 __all__ = ["Lane"]
 
 _TOGETHER: Final = 32  # jobs in a batch of a lane with several workers
-_TOGETHER_ALONE: Final = 128  # the same of the lane that writes
-_STALLED: Final = 0.005  # seconds after which what is left of a batch is taken by others before newer jobs
-_NEXT_TO_NOTHING: Final = 0.0002  # seconds for which it is not worth the while to wake another worker
+_TOGETHER_ALONE: Final = 128  # jobs in a batch of the writer's lane
 _IDLE: Final = WorkerState.IDLE
 _BUSY: Final = WorkerState.BUSY
 _GONE: Final = WorkerState.GONE
 
 
 class Lane:
-    """Jobs, first in first out; idle workers, last in first out, since the last one's caches are warm.
+    """A queue of jobs, first in first out, and a stack of idle workers, last in first out.
 
-    A worker that becomes idle puts itself on the idle list before it looks at the queue once more. A caller puts its
-    job into the queue before it looks at the idle list. So one of the two sees the other, and no wake is lost.
+    The worker that became idle last has the warmest caches.
+
+    **No wake is lost.** A worker that becomes idle puts itself on the idle list before it looks at
+    the queue once more. A caller puts its job into the queue before it looks at the idle list. So
+    one of the two sees the other.
     """
 
     __slots__ = (
-        *("_looked_at", "_most", "_wake_last", "_watch_at", "admission", "cause", "clock", "codel", "down", "gate"),
-        *("handles", "idle", "is_over", "jobs", "moved", "on_demand", "quick", "role", "starting", "timers"),
-        *("tombstones", "up_since", "wanted", "writers"),
+        *("_most", "_wake_last", "admission", "cause", "clock", "codel", "down", "gate", "handles", "idle", "is_over"),
+        *("jobs", "on_demand", "on_reroute", "quick", "role", "starting", "stealing", "timers", "tombstones"),
+        *("up_since", "wanted", "writers"),
     )
 
     writers: "Lane"
-    """The lane of the worker that writes: this one, where there is no other."""
+    """The lane of the worker that writes. Where there is no such worker, this lane."""
 
     def __init__(
         self,
@@ -61,50 +63,52 @@ class Lane:
         self.timers = timers
         self.admission = admission
         self.role = role
-        """What its workers do, where there is more than one lane: `reader` or `writer`."""
+        """The role of its workers, if there are several lanes: `reader` or `writer`."""
         self.on_demand = role == "writer"
-        """Whether it has no worker before the first job that needs one. Then it has one at most, which takes what
-        waits together, quick or not."""
+        """Whether its worker starts with the first job that needs one. Then it has one worker at
+        most, which takes all waiting jobs together, quick or not."""
         self._most = _TOGETHER_ALONE if self.on_demand else _TOGETHER
         self.jobs: deque[Job] = deque()
-        """The jobs that wait, oldest first. Some of them may be claimed already: these are passed over."""
+        """The jobs that wait, oldest first. Some may be claimed already: workers skip these."""
         self.tombstones = Events()
-        """Counts what may have left a claimed job in the queue."""
+        """Counts the events that may have left a claimed job in the queue."""
         self.idle: list[WorkerHandle] = []
-        """Those that wait to be woken, the last one to become idle at the end."""
-        # Takes it out of the list and wakes it, in one step of the interpreter: a thread that is killed, or that runs
-        # a finalizer, never keeps a wake.
+        """The workers that wait for a wake. The last one to become idle is at the end."""
+        # Takes the last idle worker out of the list and wakes it, in one step of the interpreter. A
+        # thread that is killed, or that runs a finalizer, never loses a wake.
         self._wake_last = map(methodcaller("wake"), iter(self.idle.pop, None)).__next__
         self.starting: list[WorkerHandle] = []
         """Its workers that still open their connections."""
         self.handles: list[WorkerHandle] = []
         """Its workers that are up."""
         self.gate: Admission | None = None
-        """Looks at each job that is asked and begun, where there is a reason to. `None` most of the time."""
+        """Looks at each job that is submitted or begun; `None` while there is no reason to."""
         self.is_over = False
         """Whether workers that find no job retire."""
         self.down = False
-        """Whether its jobs are refused, since no worker of it can open the database."""
+        """Whether its jobs are refused, because no worker of it can open the database."""
         self.cause: BaseException | None = None
         """Why it is down."""
         self.codel = None if shed_after is None else CoDel(shed_after)
-        """Whether the queue stands; `None` where nothing is ever shed."""
+        """Whether the queue stands; `None` if no job is ever shed."""
         self.wanted: Callable[[], object] = lambda: None
         """Called when a job waits and there is no worker."""
-        self.moved: Callable[[Job], object] = lambda _: None
-        """Called when a job waits again, since it writes."""
+        self.on_reroute: Callable[[Job], object] = lambda _: None
+        """Called when a job waits for the writer, after a reader had begun it."""
         self.quick: dict[str, float] = {}
-        """Texts of statements that took little time when they ran last, and how many seconds."""
-        self._looked_at = 0
+        """Texts of statements that were quick when they ran last, and the seconds of each."""
         self.up_since = 0.0
-        """When a worker of it came up after there was none. Monotonic seconds."""
-        # When the supervisor looks whether a batch has stalled while a worker is idle.
-        self._watch_at = 0.0
+        """Monotonic seconds at which a worker of it came up after there was none."""
+        self.stealing = Stealing(self)
 
-    # --- asking ---------------------------------------------------------------------------
+    # --- submitting, from any thread ------------------------------------------------------
 
     def submit(self, job: Job) -> Abort | None:
-        """Let a job wait, and wake a worker for it, or return why it is refused. From any thread."""
+        """Put a job into the queue and wake a worker for it.
+
+        Returns:
+            Why the job is refused; `None` if it is accepted.
+        """
         gate = self.gate
         if gate is not None:
             return gate.submit(job, self)
@@ -119,36 +123,42 @@ class Lane:
         return None
 
     def reroute(self, job: Job, batch: JobBatch) -> None:
-        """Let the writer run a job that `batch` has claimed and that turned out to write: nothing of it ran."""
+        """Let the writer run a job that `batch` has claimed. The job writes, and nothing of it ran.
+
+        The crew may be suspended in this moment and have rejected all waiting jobs. So the job is
+        put into the queue before this thread looks whether it may wait there.
+        """
         writers = self.writers
         self.admission.routing.note_writing(job.request)
-        job.lane = writers
-        job.unclaim(batch)
+        job.move_to(writers, batch)
         if job.is_unwanted:
             self.admission.end_unwanted(job)
         writers.jobs.append(job)
-        refusal = self.admission.refusal_of_accepted(writers)  # behind that: the lane may close in this moment
+        refusal = self.admission.refusal_of_accepted(writers)
         if refusal is not None:
             self.admission.abort(job, refusal)
             return
         if job.deadline is not None:
-            self.timers.see_again(job)
+            self.timers.reschedule(job)
         writers.wake_one()
-        self.moved(job)
+        self.on_reroute(job)
 
     def requeue(self, jobs: Iterable[Job]) -> None:
-        """Let jobs wait again, before all others, of which nothing ran. Each goes to its own lane."""
+        """Put jobs of which nothing ran back into their own lanes, before all others.
+
+        The crew may be suspended in this moment and have rejected all waiting jobs. So the jobs are
+        put into the queue before this thread looks whether they may wait there.
+        """
         for lane in (self, self.writers):
             back = [job for job in jobs if job.lane is lane]
             if back:
-                lane.tombstones.happened()  # another place may hold it, and claim it from there
+                lane.tombstones.happened()  # another place may hold a job too, and claim it from there
                 lane.jobs.extendleft(reversed(back))
                 for job in back:
                     if job.is_unwanted:
                         self.admission.end_unwanted(job)
                     if job.deadline is not None:
-                        self.timers.see_again(job)
-                    # Behind all that: the crew may be suspended in this moment, and have rejected all that waits.
+                        self.timers.reschedule(job)
                     refusal = self.admission.refusal_of_accepted(lane)
                     if refusal is not None:
                         self.admission.abort(job, refusal)
@@ -157,13 +167,18 @@ class Lane:
                 return
 
     def requeue_lost(self, batch: JobBatch, jobs: list[Job], queued: Iterable[Job] = ()) -> None:
-        """Let jobs of a batch wait again that nothing has claimed, and that lie neither in `queued` nor in a batch.
+        """Put the jobs of a batch back that nothing has claimed, and that lie nowhere else.
 
-        Those of the batch that lie in `queued` are put before them once more: they may be older.
+        If one of them is lost, all are put back, before the others: they may be older. So a job may
+        lie in the queue twice.
+
+        Args:
+            batch: the batch.
+            jobs: its jobs that are not settled.
+            queued: the jobs that lie in a queue.
         """
         if jobs:
-            others = (each for each in map(_batch_of, tuple(self.handles)) if each is not None and each is not batch)
-            taken = {job for other in others for job in tuple(other.jobs)}
+            taken = {job for other in self.batches() if other is not batch for job in tuple(other.jobs)}
             waiting = [job for job in jobs if not job.claims and job not in taken]
             if not {*waiting}.issubset(queued):
                 self.requeue(waiting)
@@ -194,11 +209,15 @@ class Lane:
     # --- taking, in a worker's thread -----------------------------------------------------
 
     def take(self, handle: WorkerHandle) -> JobBatch | None:
-        """Give a worker its next batch. Without one it is idle, or retired, and holds nothing."""
+        """Give a worker its next batch.
+
+        Returns:
+            The batch; `None` if the worker is idle now, retired or gone. Then it holds nothing.
+        """
         if handle.state is _GONE:
             return None
         if handle.state is _IDLE and handle in self.idle:
-            # Something else than a job has woken it. A worker that runs must not be woken in the place of an idle one.
+            # No job has woken it. A worker that runs must leave the list: its wake would be lost.
             with suppress(ValueError):
                 self.idle.remove(handle)
         handle.state = _BUSY
@@ -207,18 +226,18 @@ class Lane:
             if batch is None or batch.jobs:
                 batch = handle.batch = JobBatch(handle, self)
             batch.now = handle.since = self.clock()
-            # What is left where a job takes long was asked before what waits here.
-            self._take_stalled(batch)
-            self._fill(batch)
-            if batch.jobs or self._steal(batch):
+            if len(self.handles) > 1:
+                self.stealing.take_stalled(batch)
+            self._take_share(batch)
+            if batch.jobs or self.stealing.steal(batch):
                 return batch
             if self.is_over:
                 handle.state = WorkerState.RETIRED
                 return None
             handle.state = _IDLE
             self.idle.append(handle)
-            if not self.jobs and not self._is_worth_stealing(batch.now):
-                self._watch_others(batch.now)
+            if not self.jobs and not self.stealing.has_target(batch.now):
+                self.stealing.ask_for_watch(batch.now)
                 return None
             try:
                 self.idle.remove(handle)
@@ -226,158 +245,99 @@ class Lane:
                 return None
             handle.state = _BUSY
 
-    def _fill(self, batch: JobBatch) -> None:
-        """Take this worker's fair share of what waits, and more than that of what takes next to no time."""
+    def _take_share(self, batch: JobBatch) -> None:
+        """Take a fair share of the queue, and more of statements that take nearly no time."""
         jobs, waiting = batch.jobs, len(self.jobs)
         if not waiting or jobs:
             return
         try:  # a `with suppress` would cost as much as taking a job
             first = self.jobs[0].request
             most = min(waiting, self._most) if self.on_demand or first.sql in self.quick else 1
-            # One step of the interpreter: nobody can be killed with a job in hand that is nowhere written down.
+            # One step of the interpreter: at a kill, each job lies in the queue or in the batch.
             jobs.extend(islice(iter(self.jobs.popleft, None), most))
-        except IndexError:  # others were faster
+        except IndexError:  # other workers were faster
             pass
         if len(jobs) > 1:
-            self._put_back(batch, self._usable(jobs, -(-waiting // (len(self.handles) or 1))))
+            kept = self.batch_size(jobs, -(-waiting // (len(self.handles) or 1)))
+            if kept < len(jobs):
+                # The other jobs wait again, in their order.
+                self.jobs.extendleft(islice(iter(jobs.pop, None), len(jobs) - kept))
         if self.jobs:
             self.wake_one()
         elif self.idle and len(jobs) > 1:
-            self._watch_others(batch.now)
+            self.stealing.ask_for_watch(batch.now)
 
-    def _usable(self, jobs: list[Job], share: int) -> int:
-        """Return how many of the first jobs may be run together; `share` is the fair one of this worker."""
+    def batch_size(self, jobs: list[Job], fair_share: int) -> int:
+        """Return how many of the first jobs may run together.
+
+        Args:
+            jobs: oldest first.
+            fair_share: how many jobs of the queue are fair for this worker.
+        """
         if self.on_demand:
-            return next((number for number, job in enumerate(jobs) if not self._is_sociable(job)), len(jobs)) or 1
-        quick, usable, seconds = self.quick, 0, 0.0
+            return next((number for number, job in enumerate(jobs) if not self._may_share(job)), len(jobs)) or 1
+        quick, size, seconds = self.quick, 0, 0.0
         for job in jobs:
             request = job.request
             if type(request) is not Query or request.many is not None:
                 break
             takes = quick.get(request.sql)
-            if takes is None or (usable >= share and seconds > _NEXT_TO_NOTHING):
+            if takes is None or (size >= fair_share and seconds > NEGLIGIBLE):
                 break
             seconds += takes
-            usable += 1
-        return usable or 1
+            size += 1
+        return size or 1
 
-    def _is_sociable(self, job: Job) -> bool:
-        """Say whether a job may be taken with others at all."""
+    def _may_share(self, job: Job) -> bool:
+        """Say whether a job may share a batch with others."""
         return job.checkout is None and (self.gate is None or not self.gate.suspects(job))
 
-    def _put_back(self, batch: JobBatch, kept: int) -> None:
-        """Let all jobs but the first wait again, in their order."""
-        jobs = batch.jobs
-        if kept < len(jobs):
-            self.jobs.extendleft(islice(iter(jobs.pop, None), len(jobs) - kept))
-
-    def _take_stalled(self, batch: JobBatch) -> None:
-        """Look at one other worker, another one each time: its batch may wait behind a job that takes long."""
-        handles = self.handles
-        if len(handles) < 2:  # nobody else
-            return
-        self._looked_at += 1
-        try:
-            other = handles[self._looked_at % len(handles)].batch
-        except IndexError:  # one has just gone
-            return
-        if other is not None and len(other.jobs) > 1 and batch.now >= other.now + _STALLED:
-            self._take_from(other, batch)
-
-    def _steal(self, batch: JobBatch) -> bool:
-        """Take what another worker has taken and not begun, if that is worth the while; say whether there was any."""
-        return any(
-            other is not batch and self._is_much(other, batch.now) and self._take_from(other, batch)
-            for other in self._larger_batches()
-        )
-
-    def _take_from(self, other: JobBatch, batch: JobBatch) -> bool:
-        jobs = other.waiting()
-        if jobs:
-            # The other worker may be about to put some of them back, which cannot be run together.
-            del jobs[self._usable(jobs, len(jobs)) :]
-        else:
-            jobs = other.take_back((len(other.jobs) + 1) // 2)
-        batch.jobs.extend(jobs)
-        return bool(batch.jobs)
-
-    def _larger_batches(self) -> list[JobBatch]:
-        # The only job of a batch is about to begin.
-        return [batch for batch in map(_batch_of, tuple(self.handles)) if batch is not None and len(batch.jobs) > 1]
-
-    def _is_worth_stealing(self, now: float) -> bool:
-        """Say whether an idle worker has anything to take from a batch here; of children `watch` knows."""
-        return any(batch.waiting() and self._is_much(batch, now) for batch in self._larger_batches())
-
-    def _is_much(self, batch: JobBatch, now: float) -> bool:
-        """Say whether what is left of a batch takes longer than it costs to take some of it, or has stalled."""
-        left = max(len(batch.waiting()), len(batch.running) - 1)
-        try:
-            takes = self.quick.get(batch.jobs[-1].request.sql, _STALLED)
-        except IndexError:  # it has just ended
-            return False
-        return left > 0 and (left * takes > _NEXT_TO_NOTHING or now >= batch.now + _STALLED)
-
-    def _watch_others(self, now: float) -> None:
-        """Let the supervisor look for a batch that stalls while a worker is idle."""
-        if now >= self._watch_at and self._larger_batches():
-            self._watch_at = now + _STALLED
-            self.timers.look_at(self._watch_at)
-
-    def watch(self, now: float) -> None:
-        """Wake an idle worker for what is left of a batch that has stalled, here or in another process."""
-        self._watch_at = 0.0  # first: a worker that becomes idle from now on asks for the next look
-        if self.idle and not self.jobs:
-            if any(self._is_much(batch, now) for batch in self._larger_batches()):
-                self.wake_one()
-            self._watch_others(now)
+    # --- counting -------------------------------------------------------------------------
 
     def waits_since(self, job: Job) -> float:
-        """Return since when a job has waited although a worker was up."""
+        """Return the monotonic seconds since which a job has waited while a worker was up."""
         return max(job.submitted_at, self.up_since)
-
-    # --- looking, and making good ---------------------------------------------------------
-
-    def pass_over(self, job: Job) -> None:
-        """Settle a job that was aborted before it began, if the thread that did so was killed in the middle."""
-        owner = job.owner
-        if type(owner) is Abort:
-            if job.reply.done():
-                job.release()
-            else:
-                self.admission.settle(job, owner)
 
     @property
     def in_batches(self) -> int:
-        """How many jobs wait in batches at most, which costs little to say."""
-        return sum(len(batch.jobs) for batch in map(_batch_of, tuple(self.handles)) if batch is not None)
+        """An upper bound, cheap to get, of the number of jobs that wait in batches."""
+        return sum(len(batch.jobs) for batch in self.batches())
 
     @property
     def queued(self) -> int:
-        """How many jobs wait: those that nothing has claimed, and those in a child behind the one that runs."""
-        handles = tuple(self.handles)
-        batches = [batch for batch in map(_batch_of, handles) if batch is not None]
+        """How many jobs wait.
+
+        These are the jobs that nothing has claimed, and the jobs in a child behind the running one.
+        """
+        batches = self.batches()
         behind = sum(max(0, len(batch.running) - 1) for batch in batches)
-        if int(self.tombstones) or any(handle.was_recalled for handle in handles):
+        if int(self.tombstones) or any(handle.was_recalled for handle in tuple(self.handles)):
             return len(self.waiting()) + behind  # some may lie in the queue and in a batch
         return len(self.jobs) + len({job for batch in batches for job in batch.waiting()}) + behind
 
     @property
     def free(self) -> int:
-        """How many workers are about to take a job, or would."""
+        """How many workers are about to take a job, or would take one."""
         if self.on_demand and not self.handles:
-            return 1  # the one that is about to be started
-        return sum(batch is None or batch.is_done for batch in map(_batch_of, tuple(self.handles)))
+            return 1  # the worker that is about to start
+        batches = self.batches()
+        return len(self.handles) - len(batches) + sum(batch.is_done for batch in batches)
 
     def waiting(self) -> list[Job]:
-        """Return all jobs that nothing has claimed, oldest first: those in batches as well."""
-        places = (tuple(self.jobs), *map(_waiting_in, tuple(self.handles)))
+        """Return all jobs that nothing has claimed, oldest first, also those in batches."""
+        places = (tuple(self.jobs), *(batch.waiting() for batch in self.batches()))
         return list(dict.fromkeys(job for place in places for job in place if not job.claims))
 
+    def batches(self) -> list[JobBatch]:
+        """Return the batches of its workers."""
+        return [batch for handle in tuple(self.handles) if (batch := handle.batch) is not None]
+
+    # --- taking jobs out ------------------------------------------------------------------
+
     def recall(self) -> None:
-        """Let all jobs wait here that a connection was given and has not begun."""
-        for batch in map(_batch_of, tuple(self.handles)):
-            if batch is not None and (back := batch.take_back()):
+        """Put all jobs back into the queue that a connection was given and has not begun."""
+        for batch in self.batches():
+            if back := batch.take_back():
                 self.requeue(back)
 
     def take_out(self, job: Job, abort: Abort) -> bool:
@@ -386,38 +346,45 @@ class Lane:
         return job.claim(abort)
 
     def tidy(self) -> None:
-        """Let go of claimed jobs in the queue, if there are more of them than others."""
+        """Remove the claimed jobs from the queue, if there are more of them than others."""
         if int(self.tombstones) > len(self.jobs) // 2:
             self.purge()
 
     def purge(self) -> None:
-        """Let go of claimed jobs in the queue."""
+        """Remove the claimed jobs from the queue."""
         tombstones = Events()
-        tombstones.happened()  # until they have left
+        tombstones.happened()  # until the claimed jobs have left the queue
         self.tombstones = tombstones
         claimed = {job for job in tuple(self.jobs) if job.claims}
         for job in claimed:
-            self.pass_over(job)
+            self.settle_aborted(job)
         jobs = self.jobs
-        with suppress(IndexError):  # others have taken some
-            # One step of the interpreter: each job goes from the end to the head, or nowhere. So the order stays. They
-            # are counted within that step: no other thread adds one in between.
+        with suppress(IndexError):  # other threads have taken some
+            # One step of the interpreter: each job goes from the end to the head, or is dropped. So
+            # the order stays. The jobs are counted within that step: no other thread adds one in
+            # between.
             counted = map(islice, (iter(jobs.pop, None),), map(len, (jobs,)))
             jobs.extendleft(filterfalse(claimed.__contains__, chain.from_iterable(counted)))
         tombstones.undone()
 
+    # --- after a kill ---------------------------------------------------------------------
+
+    def settle_aborted(self, job: Job) -> None:
+        """Settle a job that an abort has claimed.
+
+        The aborting thread may have been killed before it settled the job.
+        """
+        owner = job.owner
+        if type(owner) is Abort:
+            if job.reply.done():
+                job.release()
+            else:
+                job.reject(owner, self.admission)
+
     def recover(self) -> None:
-        """Make good what a thread has left that was killed in the middle of a method."""
+        """Wake the workers that a killed thread was about to wake."""
         for handle in tuple(self.handles):
             if handle.state is _IDLE and handle not in self.idle:
                 handle.wake()
         if self.jobs and self.idle:  # the supervisor, which calls this, knows whether workers are missing
             self.wake_one()
-
-
-def _batch_of(handle: WorkerHandle) -> JobBatch | None:
-    return handle.batch
-
-
-def _waiting_in(handle: WorkerHandle) -> list[Job]:
-    return [] if handle.batch is None else handle.batch.waiting()

@@ -1,4 +1,4 @@
-"""Quarantine: which statements have killed workers of late. A pure value; time is an argument."""
+"""Quarantine: which statements have recently killed workers. A pure value; time is an argument."""
 
 import marshal
 from contextlib import suppress
@@ -10,34 +10,44 @@ __all__ = ["Quarantine"]
 
 
 class _Death:
-    """One worker that died of a statement, or while it ran it."""
+    """The death of one worker, of a statement or while the worker ran it."""
 
     __slots__ = ("alone", "at", "cleared", "digest", "sql")
 
     def __init__(self, request: Request, at: float, *, alone: bool) -> None:
         self.sql = request.sql
         self.digest = _digest(request)
-        """Of the parameters; `None` where they have none."""
+        """A number made from the parameters; `None` if no number can be made."""
         self.at = at
         """Monotonic seconds."""
         self.alone = alone
-        """Whether nothing else ran there at the same time: then it was this."""
+        """Whether nothing else ran in the worker at that time. Then the worker died of this
+        statement."""
         self.cleared = False
-        """Whether the statement has been answered since, with other parameters."""
+        """Whether the statement was answered later, with other parameters."""
 
 
 class Quarantine:
-    """Remembers the deaths of a window of time, and decides which request must not be run again within it.
+    """Remembers the deaths within a window of time, and decides which requests are held back.
 
-    A request is held back once so many workers died of it: of the very same, or of the statement with any parameters,
-    if that was not answered a single time since. So a statement that everybody runs is not suspected because
-    workers are killed from outside.
+    A request is held back in two cases:
 
-    It remembers no parameters, only a number made from them.
+    * Enough workers died of the same statement with the same parameters.
+    * Enough workers died of the same statement with any parameters, and it was never answered
+      since.
+
+    So a statement that many callers run is not suspected when workers are killed from outside. The
+    quarantine stores no parameters, only a number made from them.
     """
 
     def __init__(self, deaths: int, within: float) -> None:
-        """Hold back what has killed so many workers `within` so many seconds; nothing at all for 0 deaths."""
+        """Create a quarantine.
+
+        Args:
+            deaths: how many workers a request has to kill before it is held back; 0 holds nothing
+                back.
+            within: the window in seconds.
+        """
         self._allowed = deaths
         self.within = within
         self.deaths: list[_Death] = []
@@ -46,14 +56,17 @@ class Quarantine:
     def record(self, request: Request, now: float, *, alone: bool = True) -> None:
         """Note that a worker died while it ran `request`.
 
-        What it ran in an interactive transaction is not told by that: no other such is suspected for it.
+        An interactive transaction does not show which statement ran, so it is never suspected.
         """
         if self._allowed and not isinstance(request, Interactive):
             self.forget(now)
             self.deaths.append(_Death(request, now, alone=alone))
 
     def suspects(self, request: Request) -> bool:
-        """Say whether a worker has died while it ran this statement, which was not answered since."""
+        """Say whether a worker has died while it ran this statement.
+
+        A statement that was answered since is not suspected.
+        """
         return bool(self.deaths) and any(death.sql == request.sql and not death.cleared for death in self.deaths)
 
     def clear(self, request: Request) -> None:
@@ -68,7 +81,7 @@ class Quarantine:
                         self.deaths.remove(death)
 
     def deaths_of(self, request: Request, now: float) -> int:
-        """Return how many workers a request has killed, if it is held back; else 0."""
+        """Return how many workers a request has killed; 0 if it is not held back."""
         self.forget(now)
         suspects = [death for death in self.deaths if death.sql == request.sql and death.alone]
         if len(suspects) < self._allowed:
@@ -79,7 +92,7 @@ class Quarantine:
         return max(same, any_parameters) if max(same, any_parameters) >= self._allowed else 0
 
     def forget(self, now: float) -> None:
-        """Let go of deaths that are long past."""
+        """Forget the deaths that are older than the window."""
         # A new list: another thread may look at the old one.
         self.deaths = [death for death in self.deaths if now - death.at < self.within]
 
@@ -92,7 +105,7 @@ def _digest(request: Request) -> int | None:
     else:
         return 0
     try:
-        # Version 2 writes the same for equal values, however they came about.
+        # Version 2 of marshal writes equal values as equal bytes.
         return hash(marshal.dumps(values, 2))
-    except ValueError:  # of a type of somebody's own; its methods have no place under a lock
+    except ValueError:  # a type of the user's: its methods must not run under a lock
         return None

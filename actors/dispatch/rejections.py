@@ -1,7 +1,7 @@
-"""What a crew tells the callers of jobs that it does not run, or not to their end.
+"""Rejections: the errors of jobs that the crew does not run, or does not run to their end.
 
-A new error for each caller, since raising one writes its traceback into it. Every text says which crew,
-what happened, with the numbers, and what to change.
+Every caller gets a new error, since raising an error writes a traceback into it. Every text says
+which crew, the event, with the numbers, and how to change it.
 """
 
 from typing import TYPE_CHECKING
@@ -20,7 +20,9 @@ from actors.values.errors import (
 )
 
 if TYPE_CHECKING:
+    from actors.dispatch.admission import Admission
     from actors.dispatch.job import Job
+    from actors.dispatch.lane import Lane
 
 __all__ = [
     "cancelled",
@@ -39,21 +41,22 @@ __all__ = [
 ]
 
 
-def unavailable(crew: str, database: str, cause: BaseException | None, role: str | None = None) -> DatabaseUnavailable:
-    """Return the error of a job that a suspended crew refuses, or one that has no worker of that role."""
+def unavailable(crew: "Admission", lane: "Lane") -> DatabaseUnavailable:
+    """Return the error of a job that a suspended crew refuses, or a lane without a worker."""
+    worker = (lane.role if lane is not crew.lanes[0] else None) or "worker"
     error = DatabaseUnavailable(
-        f"crew {crew!r} is suspended: no {role or 'worker'} can open {database} ({why(cause)}); "
+        f"crew {crew.name!r} is suspended: no {worker} can open {crew.database} ({why(lane.cause)}); "
         "it goes on trying and resumes by itself"
     )
-    error.__cause__ = cause
+    error.__cause__ = lane.cause
     return error
 
 
-def stopped(crew: str, state: str, cause: BaseException | None) -> SupervisorStopped:
+def stopped(crew: "Admission") -> SupervisorStopped:
     """Return the error of a job that a stopping or stopped crew refuses."""
-    because = "" if cause is None else f" ({why(cause)})"
-    error = SupervisorStopped(f"crew {crew!r} is {state}{because}, and takes no more jobs")
-    error.__cause__ = cause
+    because = "" if crew.cause is None else f" ({why(crew.cause)})"
+    error = SupervisorStopped(f"crew {crew.name!r} is {crew.mode.value}{because}, and takes no more jobs")
+    error.__cause__ = crew.cause
     return error
 
 
@@ -64,52 +67,53 @@ def shut_down(crew: str, executed: bool | None) -> SupervisorStopped:
     return error
 
 
-def queue_full(crew: str, queued: int, max_queue: int, size: int) -> QueueFull:
-    """Return the error of a job for which there is no place."""
+def queue_full(crew: "Admission", queued: int) -> QueueFull:
+    """Return the error of a job for which the queue has no room."""
     return QueueFull(
-        f"crew {crew!r} has {queued} jobs queued, and max_queue is {max_queue}; ask later, "
-        f"ask less at once, or start the crew with more workers (size is {size}) or a larger max_queue"
+        f"crew {crew.name!r} has {queued} jobs queued, and max_queue is {crew.max_queue}; send the request later, "
+        f"send fewer requests at once, or raise max_queue or the number of workers (size is {crew.size})"
     )
 
 
-def overloaded(crew: str, waited: float, shed_after: float, size: int) -> Overloaded:
+def overloaded(crew: "Admission", waited: float, shed_after: float) -> Overloaded:
     """Return the error of a job that is shed."""
     return Overloaded(
-        f"crew {crew!r} is asked more than it can do: this job waited {waited:.3f} seconds, every job of late "
-        f"waited longer than shed_after ({shed_after:g}), and so the oldest are rejected; ask less, or start the "
-        f"crew with more workers (size is {size})"
+        f"crew {crew.name!r} is overloaded: this job waited {waited:.3f} seconds, and every recent job waited longer "
+        f"than shed_after ({shed_after:g}), so the oldest jobs are rejected; send fewer requests, or raise the "
+        f"number of workers (size is {crew.size})"
     )
 
 
-def poison(crew: str, job: "Job", deaths: int) -> PoisonQuery:
-    """Return the error of a job that is held back since it kills workers."""
+def poison(crew: "Admission", job: "Job", deaths: int) -> PoisonQuery:
+    """Return the error of a job that is held back because its statement kills workers."""
     return PoisonQuery(
-        f"crew {crew!r}: {job.request} has killed {deaths} workers of late, and is not run for now; look at the "
-        "WorkerDied errors of these to find out why, or set RestartPolicy(poison_after=…)"
+        f"crew {crew.name!r}: {job.request} has killed {deaths} workers recently, and is not run for now; the "
+        "WorkerDied errors of those jobs say why; RestartPolicy(poison_after=…) sets the limit"
     )
 
 
-def cancelled(crew: str, job: "Job", executed: bool | None) -> QueryCancelled:
+def cancelled(crew: "Admission", job: "Job", executed: bool | None) -> QueryCancelled:
     """Return the error of a job that was cancelled."""
-    error = QueryCancelled(f"crew {crew!r}: {job.request} was cancelled {_how_far(job, executed)}")
+    error = QueryCancelled(f"crew {crew.name!r}: {job.request} was cancelled {_how_far(job, executed)}")
     error.executed = executed
     return error
 
 
-def timed_out(crew: str, job: "Job", executed: bool | None, *, queued: int, size: int) -> QueryTimeout:
+def timed_out(crew: "Admission", job: "Job", executed: bool | None) -> QueryTimeout:
     """Return the error of a job whose deadline has passed."""
     assert job.deadline is not None
     if not _has_begun(job, executed):
-        remedy = "ask less at once, or start the crew with more workers"
+        remedy = "send fewer requests at once, or start the crew with more workers"
     elif executed is None:
         remedy = (
             "if it ignored its interrupt, its worker was replaced; make the statement faster, or its timeout longer"
         )
     else:
         remedy = "make the statement faster, or its timeout longer"
+    queued = sum(len(lane.jobs) for lane in crew.lanes)
     error = QueryTimeout(
-        f"crew {crew!r}: {job.request} had {job.deadline - job.submitted_at:g} seconds, and they ended "
-        f"{_how_far(job, executed)} ({queued} queued, size {size}); {remedy}"
+        f"crew {crew.name!r}: {job.request} had {job.deadline - job.submitted_at:g} seconds, and they ended "
+        f"{_how_far(job, executed)} ({queued} queued, size {crew.size}); {remedy}"
     )
     error.executed = executed
     return error
@@ -118,7 +122,7 @@ def timed_out(crew: str, job: "Job", executed: bool | None, *, queued: int, size
 def own_thread(crew: str, job: "Job | None", *, began: bool) -> WouldDeadlock:
     """Return the error of a wait on one of the crew's own threads; `job` is `None` for a `stop`."""
     if job is None:
-        fate = "the crew goes on with it"
+        fate = "the crew goes on with the request"
     elif began:
         fate = f"{job.request} has begun and goes on"
     else:
@@ -135,8 +139,8 @@ def held_by_caller(crew: str, job: "Job") -> WouldDeadlock:
     """Return the error of a caller whose own transactions or streams hold all workers for `job`."""
     return WouldDeadlock(
         f"crew {crew!r}: you hold all workers that could run {job.request}, with open transactions or streams, and "
-        "would wait for yourself. It was taken out of the queue and did not run. Ask the transaction instead of the "
-        "crew, or end the transactions and streams first"
+        "would wait for yourself. The job was taken out of the queue and did not run. Ask the transaction instead of "
+        "the crew, or end the transactions and streams first"
     )
 
 
@@ -151,16 +155,17 @@ def _shown(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  # a class of the user's, whose text cannot be had
+    except Exception:  # noqa: BLE001  # a class of the user's, whose text cannot be made
         text = ""
     return f"{name}: {text}" if text else name
 
 
 def without_text(error: BaseException) -> BaseException:
-    """Return an error of the same class without its text, for all but the caller whose job it ended.
+    """Return an error of the same class without its text.
 
-    The text may quote a parameter of that job: a function called from SQL may raise `SystemExit(value)`.
-    How a child process ended holds no value, and is kept.
+    It is for all callers but the one whose job raised it. The text may quote a parameter of that
+    job: a function called from SQL may raise `SystemExit(value)`. A `ChildProcessEnded` holds no
+    value of a caller, and keeps its text.
     """
     kind = type(error)
     if kind is ChildProcessEnded:
@@ -176,12 +181,20 @@ def _how_far(job: "Job", executed: bool | None) -> str:
 
 
 def _has_begun(job: "Job", executed: bool | None) -> bool:
-    # Another process tells when it began a job no earlier than with its answer.
+    # A child process says when it began a job only with its answer.
     return bool(job.started_at) or executed is not False
 
 
 def died(crew: str, worker: int, job: "Job", cause: BaseException | None, end: str | None = None) -> WorkerDied:
-    """Return the error of a job whose worker is gone: the worker died of `cause`, unless `end` tells another end."""
+    """Return the error of a job whose worker is gone.
+
+    Args:
+        crew: its name.
+        worker: the worker's id.
+        job: the job.
+        cause: the error that the worker died of; `None` if it was stopped.
+        end: how the worker ended, if it did not die of `cause`.
+    """
     if end is None:
         end = "was stopped" if cause is None else f"died of {_shown(cause)}"
     undone = job.checkout is not None and job.checkout.takes_no_effect

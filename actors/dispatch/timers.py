@@ -1,4 +1,4 @@
-"""Timers: when the supervisor looks at jobs, for their deadlines and for interrupts that have to be repeated."""
+"""Timers: when the supervisor has to look at jobs, for deadlines and for interrupts to repeat."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPT_AGAIN", "Timers"]
 
 INTERRUPT_AGAIN: Final = 0.02
-"""Seconds after which an interrupt is repeated: one that comes before the statement's first step is lost in SQLite."""
+"""Seconds after which an interrupt is repeated.
+
+SQLite loses an interrupt that comes before the statement's first step.
+"""
 _NEVER: Final = float("inf")
 _SLOTS_A_SECOND: Final = 100
 _CHUNK: Final = 1000  # jobs of a queue that are looked at together
@@ -23,28 +26,29 @@ _CHUNK: Final = 1000  # jobs of a queue that are looked at together
 class Timers:
     """The deadlines of jobs, and the interrupts to repeat.
 
-    A job's deadline is not noted when the job is asked: most jobs are done long before. Only the earliest deadline is
-    remembered. When its time comes, the supervisor notes those of all jobs that are not done (`see`).
+    A submitted job's deadline is not scheduled: most jobs are done long before. Only the earliest
+    deadline is remembered. When its time comes, the supervisor schedules the deadlines of all jobs
+    that are not done (`schedule_all`).
 
-    A caller puts its job into the queue before it looks at `earliest`. The supervisor resets `earliest` before it
-    looks at the queue. So one of the two sees the other, and no deadline is lost.
+    **No deadline is lost.** A caller puts its job into the queue before it looks at `earliest`. The
+    supervisor resets `earliest` before it looks at the queue. So one of the two sees the other.
 
-    Noted jobs lie in slots of 10 ms: to add and to discard cost the same for any number. A job is due up to 10 ms
-    after its deadline, never before.
+    Scheduled jobs lie in slots of 10 ms. To add or to remove a job costs the same for any number of
+    jobs. A job is due up to 10 ms after its deadline, never before.
     """
 
     def __init__(self) -> None:
         self.notify: Callable[[], object] = lambda: None
-        """Makes the supervisor call `next` again; never blocks, never raises."""
+        """Makes the supervisor call `next` again. Never blocks, never raises."""
         self.earliest = _NEVER
-        """No later than the earliest deadline of the jobs that were not seen. Only the supervisor writes it."""
+        """No later than the earliest unscheduled deadline. Only the supervisor writes it."""
         self.interrupted: dict[Job, None] = {}
-        """Jobs that were interrupted while they ran, until they are done."""
+        """The jobs that were interrupted while they ran, until they are done."""
         # Earlier deadlines than `earliest`, and other times to look, from any thread.
         self._notes: deque[float] = deque()
         self._looks: deque[float] = deque()
-        # Jobs that `see` would not find again where it looks.
-        self._again: deque[Job] = deque()
+        # Jobs that have moved, so that `schedule_all` would not find them where it looks.
+        self._moved: deque[Job] = deque()
         self._look_at = _NEVER
         # Slot → the jobs in it, and the slots, smallest first.
         self._slots: dict[int, dict[Job, None]] = {}
@@ -58,20 +62,20 @@ class Timers:
         self.notify()
 
     def look_at(self, at: float) -> None:
-        """Let the supervisor look at that time."""
+        """Make the supervisor look at that time, or before."""
         if at < self._look_at:
             self._looks.append(at)
             self.notify()
 
-    def see_again(self, job: Job) -> None:
-        """Note the deadline of a job that has moved to another place."""
-        job.seen = False
-        self._again.append(job)
+    def reschedule(self, job: Job) -> None:
+        """Schedule the deadline of a job that has moved to another place."""
+        job.is_scheduled = False
+        self._moved.append(job)
         if job.deadline is not None and job.deadline < self.earliest:
             self.note(job.deadline)
 
     def forget(self, job: Job) -> None:
-        """Strike off a job that is done."""
+        """Remove a job that is done."""
         if job.deadline is not None:
             slot = self._slots.get(_slot_of(job))
             if slot is not None:
@@ -80,7 +84,7 @@ class Timers:
     # --- in the supervisor's thread -------------------------------------------------------
 
     def next(self, now: float) -> float | None:
-        """Return when the supervisor has to look again; it is rung if that changes."""
+        """Return when the supervisor has to look again. `notify` is called if the time changes."""
         while self._notes:
             self.earliest = min(self.earliest, self._notes.popleft())
         while self._looks:
@@ -96,34 +100,37 @@ class Timers:
         return None if at == _NEVER else at
 
     def begin_look(self, now: float) -> None:
-        """Note that the supervisor looks now. A thread that wants it to look later says so again."""
+        """Note that the supervisor looks now.
+
+        A thread that needs a later look calls `look_at` again.
+        """
         if self._look_at <= now:
             self._look_at = _NEVER
 
-    def see(self, lanes: "Iterable[Lane]") -> None:
-        """Note the deadlines of all jobs that are not done."""
+    def schedule_all(self, lanes: "Iterable[Lane]") -> None:
+        """Schedule the deadlines of all jobs that are not done."""
         self.earliest = _NEVER
-        while self._again:
-            self.see_one(self._again.popleft())
+        while self._moved:
+            self.schedule(self._moved.popleft())
         for lane in lanes:
-            # A job may be taken out of the queue meanwhile: it is in a batch then.
-            for jobs in (_taken(lane), _unseen(lane.jobs), _taken(lane)):
+            # A worker may take a job out of the queue in the meantime: then the job is in a batch.
+            for jobs in (_taken(lane), _unscheduled(lane.jobs), _taken(lane)):
                 for job in jobs:
-                    self.see_one(job)
+                    self.schedule(job)
 
-    def see_one(self, job: Job) -> None:
-        """Note the deadline of a job, if it has one and is not done."""
-        if job.seen or job.deadline is None or job.reply.done():
+    def schedule(self, job: Job) -> None:
+        """Schedule the deadline of a job, if the job has one and is not done."""
+        if job.is_scheduled or job.deadline is None or job.reply.done():
             return
         slot = _slot_of(job)
         if slot not in self._slots:
             self._slots[slot] = {}
             heappush(self._order, slot)
         self._slots[slot][job] = None
-        job.seen = True
+        job.is_scheduled = True
 
     def due(self, now: float, most: int) -> list[Job]:
-        """Take out and return the jobs that are due, or so many of them."""
+        """Remove and return the jobs that are due, at most `most` of them."""
         jobs: list[Job] = []
         while self._order and self._order[0] / _SLOTS_A_SECOND <= now and len(jobs) < most:
             slot = self._slots[self._order[0]]
@@ -131,7 +138,7 @@ class Timers:
                 try:
                     jobs.append(next(iter(slot)))
                     del slot[jobs[-1]]
-                except (KeyError, RuntimeError, StopIteration):  # a worker has struck it off meanwhile
+                except (KeyError, RuntimeError, StopIteration):  # a worker has removed it in the meantime
                     continue
             if not slot:
                 self._slots.pop(heappop(self._order), None)
@@ -148,12 +155,12 @@ def _taken(lane: "Lane") -> list[Job]:
     return [job for handle in tuple(lane.handles) if handle.batch is not None for job in tuple(handle.batch.jobs)]
 
 
-def _unseen(jobs: "deque[Job]") -> list[Job]:
-    """Return the jobs at the end of a queue that were not seen, oldest first."""
+def _unscheduled(jobs: "deque[Job]") -> list[Job]:
+    """Return the unscheduled jobs at the end of a queue, oldest first."""
     many = _CHUNK
     while True:
         # One step of the interpreter: other threads change the queue.
         last = list(islice(reversed(jobs), many))
-        if len(last) < many or last[-1].seen:
-            return [job for job in reversed(last) if not job.seen]
+        if len(last) < many or last[-1].is_scheduled:
+            return [job for job in reversed(last) if not job.is_scheduled]
         many *= 4

@@ -1,13 +1,18 @@
-"""Views: what a status and a `repr` tell of the workers."""
+"""Views: the crew, its workers and a job as a status, a `repr` or an error text shows them."""
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
+from actors.dispatch.batch import JobBatch
 from actors.dispatch.counters import ENDINGS, Counters
+from actors.dispatch.job import Job
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
 from actors.values.status import CrewStatus, WorkerStatus
 
-__all__ = ["in_words", "status_of", "writing_of"]
+__all__ = ["in_words", "status_of", "where_is", "writing_of"]
+
+_COUNTED: Final = 1000  # waiting jobs among which a job's place in the queue is counted
 
 
 def status_of(handles: Sequence[WorkerHandle], counters: Counters, now: float, **facts: Any) -> CrewStatus:
@@ -15,15 +20,15 @@ def status_of(handles: Sequence[WorkerHandle], counters: Counters, now: float, *
 
     Args:
         handles: its workers, by their ids.
-        counters: what has become of its jobs.
+        counters: the ends of its jobs.
         now: monotonic seconds.
         facts: the other fields of `CrewStatus`.
     """
-    endings: dict[str, Any] = {ending: getattr(counters, ending) for ending in ENDINGS}
+    aborts: dict[str, Any] = {ending: getattr(counters, ending) for ending in ENDINGS}
     return CrewStatus(
         **facts,
-        **endings,
-        submitted=sum(endings.values()) + facts["queued"] + facts["running"],
+        **aborts,
+        submitted=sum(aborts.values()) + facts["queued"] + facts["running"],
         workers=tuple(_status_of(handle, now) for handle in handles),
         warnings=tuple(dict.fromkeys(text for handle in handles for text in handle.connection.warnings)),
         wait=counters.wait_times.summary(),
@@ -56,9 +61,24 @@ def writing_of(handles: Sequence[WorkerHandle]) -> str | None:
 
 
 def in_words(handles: Sequence[WorkerHandle], size: int) -> str:
-    """Return how many workers there are of `size`, and what they do."""
+    """Return in words how many workers of `size` are up, busy and idle."""
     states = [handle.state for handle in handles]
     busy, idle = states.count(WorkerState.BUSY), states.count(WorkerState.IDLE)
     up = len(states) - states.count(WorkerState.STARTING)
     size += any(handle.lane is not None and handle.lane.on_demand for handle in handles)
     return f"{up} of {size} workers ({busy} busy, {idle} idle)"
+
+
+def where_is(job: Job, handles: Sequence[WorkerHandle], size: int, now: float) -> str:
+    """Return where a job is that has no answer yet."""
+    owner, lane = job.owner, job.lane
+    if owner is None and lane is not None:
+        first = list(islice(lane.waiting(), _COUNTED))
+        ahead = str(first.index(job)) if job in first else f"more than {len(first)}"
+        return f"it is queued behind {ahead} others; {in_words(handles, size)}"
+    if not isinstance(owner, JobBatch) or job not in owner.running:
+        return "its answer is on the way"
+    if not job.started_at:
+        return f"it is queued at worker {owner.handle.id}, behind the job that runs there"
+    lock = ", and waits for a lock of another connection" if owner.connection.waits_for_lock() else ""
+    return f"it has run for {now - job.started_at:.3f} seconds on worker {owner.handle.id}{lock}"

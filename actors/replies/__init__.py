@@ -1,1 +1,1 @@
-"""Replies: what a caller waits for, and what it does with a worker that it has checked out."""
+"""Replies: a caller waits for them, or uses a worker that it has checked out."""

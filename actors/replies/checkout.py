@@ -1,12 +1,14 @@
-"""Checkout: what a job and its caller say to each other while a worker runs it.
+"""Checkout: a worker that its caller holds, and that performs one step of the caller after another.
 
-A caller takes calls: it asks for a step, and its worker performs the step and answers. The worker
-serves no other caller meanwhile. The reply of the job is the end of the checkout. That reply is
-settled exactly once, and all calls that were not answered by then are rejected with it. So a
-checkout has every guarantee of a job.
+The caller asks for a step. The worker performs the step and answers. Such a step with its reply is
+a `StepCall`. The worker serves no other caller meanwhile.
 
-A caller that drops its end hangs up. A queue wakes the worker. Its `put` never waits, so a
-finalizer may hang up, too.
+A checkout is a job. The job's reply is the end of the checkout. That reply is settled exactly once,
+and the replies of all unanswered steps are settled with it. So a checkout has every guarantee of a
+job.
+
+A caller that drops its checkout releases the worker. A queue wakes the worker. The queue's `put`
+never waits, so a finalizer may release the worker, too.
 """
 
 from collections import deque
@@ -29,11 +31,14 @@ __all__ = ["BackupCheckout", "Checkout", "OpeningReply", "StepCall", "StepReply"
 
 T = TypeVar("T")
 
-_NOTHING: Final = object()
+_NO_VALUE: Final = object()
 
 
 class StepReply(Reply[T]):
-    """The answer of one call. To cancel it is to cancel all: a step cannot be taken out of its checkout."""
+    """The answer of one step.
+
+    To cancel it is to cancel the whole checkout, since no step can be removed from it.
+    """
 
     __slots__ = ("_end",)
 
@@ -45,12 +50,15 @@ class StepReply(Reply[T]):
         return self._end.job
 
     def cancel(self) -> bool:
-        """Cancel the job; see `Reply.cancel`."""
+        """Cancel the job of the checkout. See `Reply.cancel`."""
         return not self.done() and self._end.cancel()
 
 
 class OpeningReply(StepReply[T]):
-    """The answer of a call that opens something: a caller that does not take it closes that."""
+    """The answer of a step that opens a transaction or a cursor.
+
+    If the caller does not take the answer, `close` closes the transaction or the cursor.
+    """
 
     __slots__ = ("_close",)
 
@@ -59,14 +67,14 @@ class OpeningReply(StepReply[T]):
         self._close = close
 
     def _give_up(self) -> None:
-        """Cancel, and close what is open: the answer may have come as the caller was cut off."""
+        """Cancel and close. The answer may have come when an exception cut the caller off."""
         self.cancel()
         if type(self._outcome) is not Rejection:
             self._close()
 
 
 class StepCall:
-    """A step, and who waits for its answer."""
+    """One step that the caller asks the worker for, and the reply that the caller waits for."""
 
     __slots__ = ("about", "receive", "reply", "step")
 
@@ -80,45 +88,45 @@ class StepCall:
         self.step = step
         self.reply = reply
         self.receive = receive
-        """Makes the caller's value of the answer of the step; `None` leaves that as it is."""
+        """Makes the caller's value from the worker's answer. `None` keeps the answer as it is."""
         self.about = step if about is None else about
-        """What an error of the step names."""
+        """The request or step that an error of the step names."""
 
     def value_of(self, answer: Any) -> Any:
-        """Return the caller's value for the answer of the step."""
+        """Return the caller's value for the worker's answer."""
         return answer if self.receive is None else self.receive(answer)
 
 
 class Checkout:
-    """The calls of one job."""
+    """A worker that its caller holds: the job, and the steps that the caller has asked for."""
 
     what = "checkout"
-    """What it is called in errors."""
+    """The word for this kind of checkout in errors."""
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
-        # The thread or task that began it.
+        # The thread or task that began the checkout.
         self._owner = current_owner()
         self._signals: SimpleQueue[None] = SimpleQueue()
-        # Taken and not yet answered, the one that the worker performs first.
+        # Steps that are not answered. The worker performs the first one.
         self._calls: deque[StepCall] = deque()
         self._interrupted = False
         self.travels = False
-        """Whether steps are performed in another process, so that it is worth while to ask for the next one early."""
+        """Whether another process performs the steps. Then an early request saves time."""
         self.end: Reply[Any] = Reply(crew)
-        """The reply of the job."""
-        self.last: Any = _NOTHING
-        """What the last call is answered by, once the job is done."""
-        # No callback: what cuts that off is logged and forgotten.
+        """The reply of the job. It is settled when the checkout ends."""
+        self.last: Any = _NO_VALUE
+        """The answer of the last step, once the job is done."""
+        # Not a callback: an exception that cuts off a callback is logged and forgotten.
         self.end._add_waker(self._close)
 
     # --- the caller's side, any thread ----------------------------------------------------
 
-    def _take(self, call: StepCall) -> Reply[Any]:
-        """Take a call, and return its reply.
+    def _send(self, call: StepCall) -> Reply[Any]:
+        """Hand a step to the worker, and return its reply.
 
-        Nothing here may keep the reply of an opening: when its caller drops the answer, that hangs
-        up.
+        The checkout must not keep the reply of an opening step beyond its answer. A caller that
+        drops the answer releases the worker.
         """
         self._calls.append(call)
         self._signals.put(None)
@@ -127,126 +135,134 @@ class Checkout:
         return call.reply
 
     def _step(self, step: Step, about: object = None) -> Reply[Any]:
-        """Ask for a step."""
-        return self._take(StepCall(step, StepReply(self._crew, self.end), None, about))
+        """Ask the worker for a step."""
+        return self._send(StepCall(step, StepReply(self._crew, self.end), None, about))
 
     def refuse(self) -> Reply[Any]:
-        """Return the reply of a step that comes too late."""
+        """Return a rejected reply, for a step after the end of the checkout."""
         reply: StepReply[Any] = StepReply(self._crew, self.end)
         reply.reject(self.closed())
         return reply
 
     def closed(self) -> SessionClosed:
-        """Return the error of what comes too late."""
+        """Return the error of a step after the end of the checkout."""
         return SessionClosed(f"the {self.what} is over, and takes no more steps")
 
     def release(self) -> None:
-        """End it for its caller: the worker is free at once. Never waits.
+        """End the checkout: the worker is free at once. Never waits.
 
-        If an exception, such as a signal handler's, cuts this off, the caller calls it again.
+        An exception, such as that of a signal handler, may cut this off. Then the caller calls
+        `release` again.
         """
         if not self.end.done():
             self.end.cancel()
-            self.interrupt()  # a job that is about to be submitted cannot be cancelled yet: so it never begins
+            self.interrupt()  # a job that is not submitted yet cannot be cancelled; now it never begins
 
     def abandon(self) -> None:
-        """Hang up what its caller did not come to begin. That caller submits nothing any more."""
+        """Release the worker if the caller was cut off while it began the checkout.
+
+        The caller submits no job after this call.
+        """
         self.release()
         if self.end.job is None:
-            self.end.reject(self.closed())  # no worker will ever have it
+            self.end.reject(self.closed())  # no worker will ever get the job
 
     def interrupt(self) -> None:
-        """End the worker's waiting for a call. Never waits, never raises."""
+        """Wake a worker that waits for a step, and let it end. Never waits and never raises."""
         self._interrupted = True
         self._signals.put(None)
 
     def _close(self) -> None:
-        """Answer the calls that are left: the job is over."""
+        """Settle the replies of the steps that are left, once the job is over.
+
+        Two threads may do this at once: the thread that settles the end, and a caller whose step
+        came when the end was settled. Each reply keeps its first outcome.
+        """
         error = self.end.exception()
         while self._calls:
-            with suppress(IndexError):  # another thread may do the same
+            with suppress(IndexError):  # another thread removed the last step
                 call = self._calls[0]
                 if error is not None:
                     call.reply.reject(self._error_of(call, error))
-                elif self.last is not _NOTHING:
+                elif self.last is not _NO_VALUE:
                     self._answer_last(call)
                 else:
                     call.reply.reject(self.closed())
-                self._strike(call)
+                self._remove(call)
 
     def _answer_last(self, call: StepCall) -> None:
-        """Answer the last call, also where the connection's answer makes no sense for it."""
+        """Answer the last step, even if the connection's answer does not fit the step."""
         try:
             value = call.value_of(self.last)
-        except Exception as error:  # noqa: BLE001  # a connection of somebody's own
+        except Exception as error:  # noqa: BLE001  # the connection may be a user's own class
             call.reply.reject(error)
         else:
             call.reply.settle(value)
-        self.last = _NOTHING
+        self.last = _NO_VALUE
 
     def _error_of(self, call: StepCall, error: BaseException) -> BaseException:
-        """Return how a call is rejected that was open when the job ended with an error."""
+        """Return the error for a step that was unanswered when the job ended with `error`."""
         del call
         return error
 
     # --- the worker's side ----------------------------------------------------------------
 
     def next(self) -> StepCall | None:
-        """Return the next call, waiting for it; `None` if there will be none."""
+        """Wait for the next step and return it. Return `None` if no step will come."""
         while not self._calls and not self._interrupted:
             self._signals.get()
         return None if self._interrupted else self._calls[0]
 
     @property
     def waits_for_caller(self) -> bool:
-        """Whether the worker has nothing to do until the caller takes the next call."""
+        """Whether the worker has nothing to do until the caller asks for the next step."""
         return not self._calls
 
     def answer(self, call: StepCall, value: Any) -> None:
-        """Answer a call with what its step was answered by."""
+        """Answer a step with the connection's `value`."""
         call.reply.settle(call.value_of(value))
-        self._strike(call)
+        self._remove(call)
 
     def reject(self, call: StepCall, error: BaseException) -> None:
-        """Answer a call with an error that is no end."""
+        """Answer a step with an error that does not end the checkout."""
         call.reply.reject(error)
-        self._strike(call)
+        self._remove(call)
 
-    def _strike(self, call: StepCall) -> None:
-        with suppress(ValueError):  # another thread, which ends the checkout, has done it
+    def _remove(self, call: StepCall) -> None:
+        with suppress(ValueError):  # another thread ends the checkout and has removed the step
             self._calls.remove(call)
 
-    # --- kinds ----------------------------------------------------------------------------
+    # --- differences between the kinds of checkouts ---------------------------------------
 
     def is_held_by(self, owner: tuple[object, ...]) -> bool:
-        """Say whether it goes on until this owner ends it; see `current_owner`."""
+        """Say whether the checkout lasts until this owner ends it. See `current_owner`."""
         return self._owner == owner
 
     def note_opened(self, job: Owner) -> None:
-        """Note, in the worker's thread, that the first step was performed."""
+        """Note that the worker has performed the first step. Called in the worker's thread."""
 
     @property
     def takes_no_effect(self) -> bool:
-        """Whether nothing of it will have taken effect, if its worker dies now."""
+        """Whether nothing of the checkout takes effect if its worker dies now."""
         return False
 
     def ends_with_error_of(self, step: Step) -> bool:
-        """Say whether the job is over if this step has failed."""
+        """Say whether the job is over after this step has failed."""
         del step
         return True
 
     def ends_with(self, step: Step, value: Any) -> bool:
-        """Say whether the job is over with this step, which was answered by a value."""
+        """Say whether the job is over after this step, whose answer is `value`."""
         raise NotImplementedError
 
     def outcome_of(self, value: Any) -> Result | None:
-        """Return what the job is answered by, from the answer of its last step."""
+        """Return the answer of the job, made from the answer of its last step."""
         del value
         return None
 
 
 class BackupCheckout(Checkout):
-    """A copy of a database, some pages at a time: it takes all calls by itself."""
+    """A copy of a database, some pages at a time. The checkout asks for all steps itself."""
 
     what = "backup"
 
@@ -259,17 +275,17 @@ class BackupCheckout(Checkout):
 
     @property
     def waits_for_caller(self) -> bool:
-        """Whether the worker waits for the caller: a backup needs no caller to go on."""
+        """Whether the worker waits for the caller. A backup goes on without its caller."""
         return False
 
     def next(self) -> StepCall | None:
-        """Return the next step; see `Checkout`."""
+        """Return the next step. See `Checkout`."""
         if not self._calls:
             self._step(KeepCopy() if self._is_whole else CopyPages(self._request.pages))
         return super().next()
 
     def ends_with(self, step: Step, value: Any) -> bool:
-        """Tell how far it is, and say whether that is the end."""
+        """Report the progress to the caller. Say whether the copy is complete and in its place."""
         if isinstance(step, CopyPages):
             copied, pages, _ = value.rows[0]
             self._is_whole = not value.truncated
@@ -278,6 +294,6 @@ class BackupCheckout(Checkout):
         return isinstance(step, KeepCopy)
 
     def outcome_of(self, value: Any) -> Result:
-        """Return how much was copied."""
+        """Return the number of pages and bytes that were copied."""
         _, pages, page_size = value.rows[0]
         return Result(("pages", "bytes"), [(pages, pages * page_size)], 1)

@@ -1,4 +1,4 @@
-"""Replies that are computed from others: what `map`, `filter`, `join` and `reduce` return."""
+"""Replies that are computed from others: `map`, `filter`, `join` and `reduce` return them."""
 
 import threading
 import time
@@ -19,7 +19,10 @@ T = TypeVar("T")
 
 
 class Derived(Reply[T]):
-    """A reply computed from others once all of them are settled, in the thread that asks first."""
+    """A reply that is computed once all of its sources are settled.
+
+    The first thread that needs the value computes it.
+    """
 
     __slots__ = ("_compute", "_computing", "_sources")
 
@@ -30,7 +33,7 @@ class Derived(Reply[T]):
         self._computing = threading.RLock()
 
     def cancel(self) -> bool:
-        """Cancel all the jobs that it is computed from; say whether any of them will be."""
+        """Cancel the jobs of all sources. Say whether any job will be cancelled."""
         return sum(source.cancel() for source in self._sources) > 0
 
     def _give_up(self) -> None:
@@ -38,11 +41,11 @@ class Derived(Reply[T]):
             source._give_up()
 
     def cancelled(self) -> bool:
-        """Say whether it was rejected because a job that it needs was cancelled."""
+        """Say whether the reply was rejected because the job of a source was cancelled."""
         return self.done() and isinstance(self.exception(), QueryCancelled)
 
     def done(self) -> bool:
-        """Say whether all that it needs is settled, so that `get` would not wait."""
+        """Say whether all sources are settled, so that `get` would not wait."""
         return super().done() or all(source.done() for source in self._sources)
 
     def _wait(self, timeout: float | None) -> bool:
@@ -63,7 +66,7 @@ class Derived(Reply[T]):
         return super()._late(timeout) if late is None else late._late(timeout)
 
     def refuse_deadlock(self, *, endless: bool) -> None:
-        """Raise `WouldDeadlock` if a wait for a source would deadlock; no such source runs later."""
+        """Raise `WouldDeadlock` if a wait for a source would deadlock. Such a source never runs."""
         refused = []
         for source in self._sources:
             try:
@@ -74,10 +77,10 @@ class Derived(Reply[T]):
             try:
                 raise next((error for error in refused if error.executed is None), refused[0])
             finally:
-                del self, refused  # the traceback holds this frame, and the frame would hold the errors
+                del self, refused  # the traceback holds this frame, and the frame holds the errors
 
     def _finish(self) -> None:
-        """Compute the value, once; all sources are settled."""
+        """Compute the value, once. All sources are settled."""
         with self._computing:
             if super().done():
                 return
@@ -89,7 +92,7 @@ class Derived(Reply[T]):
                 self.settle(value)
 
     def add_done_callback(self, callback: Callable[[Reply[T]], object]) -> None:
-        """Call `callback(reply)` once the value can be computed; see `Reply.add_done_callback`."""
+        """Call `callback(reply)` once the value can be computed. See `Reply.add_done_callback`."""
         check_callback(callback)
         if self.done():
             self._call(InContext(callback))
@@ -104,7 +107,7 @@ class Derived(Reply[T]):
         return True
 
     def _listen(self) -> None:
-        """Be told when the sources are settled; told twice does no harm."""
+        """Listen to the sources. `_on_source_settled` may be called twice without harm."""
         for source in self._sources:
             source._remove_waker(self._on_source_settled)
             source._add_waker(self._on_source_settled)
@@ -116,14 +119,14 @@ class Derived(Reply[T]):
 
 
 class _Foreign(Reply[T]):
-    """A future of plain Pykka, which tells nobody that it is settled: a thread has to wait for it."""
+    """A plain future of Pykka. It has no callbacks, so a thread waits for it."""
 
     __slots__ = ("_source", "_unwatched")
 
     def __init__(self, future: pykka.Future[T]) -> None:
         super().__init__()
         self._source = future
-        # One token, for the one thread that waits.
+        # One token. The thread that takes it starts the one thread that waits.
         self._unwatched: list[None] = [None]
 
     def done(self) -> bool:

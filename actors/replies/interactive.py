@@ -1,26 +1,25 @@
-"""The checkout of a transaction whose requests come one by one; see `checkout`."""
+"""SessionCheckout: the checkout of a transaction whose requests come one by one."""
 
 from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
-from actors.databases.steps import Begin, Commit, Deallocate, Declare, Execute, Fetch, Step
-from actors.replies.checkout import Checkout, OpeningReply, StepCall, StepReply
+from actors.databases.steps import Begin, Commit, Deallocate, Execute, Fetch, Step
+from actors.replies.checkout import OpeningReply, StepCall, StepReply
 from actors.replies.owner import Crew, Owner
 from actors.replies.reply import Reply
-from actors.replies.stream import RowStream
+from actors.replies.stream import CursorCheckout
 from actors.values.contexts import in_context
 from actors.values.requests import Call, Query, Script, Stream
-from actors.values.result import Result
 
-__all__ = ["SessionCheckout", "SessionRows"]
+__all__ = ["SessionCheckout"]
 
 T = TypeVar("T")
 
 
 class CommitReply(StepReply[T]):
-    """The answer of a commit, which cannot be taken back once it is next."""
+    """The answer of a commit. A commit that is the next step cannot be cancelled."""
 
     __slots__ = ("_is_next",)
 
@@ -29,12 +28,12 @@ class CommitReply(StepReply[T]):
         self._is_next = is_next
 
     def cancel(self) -> bool:
-        """Cancel the transaction if a request before the commit is not answered; see `Reply`."""
+        """Cancel the transaction if an earlier request is not answered yet. See `Reply.cancel`."""
         return not self._is_next() and super().cancel()
 
 
-class SessionCheckout(Checkout):
-    """A transaction whose requests come one by one."""
+class SessionCheckout(CursorCheckout):
+    """A transaction whose requests come one by one, on a worker that its caller holds."""
 
     what = "transaction"
 
@@ -42,119 +41,107 @@ class SessionCheckout(Checkout):
         super().__init__(crew)
         self._readonly = readonly
         self.left = False
-        """Whether its owner has ended it, or did not begin it: it takes no more requests."""
+        """Whether the caller has ended the transaction, or gave up while it began.
+
+        The transaction then takes no more requests."""
         self.deadline: float | None = None
-        """Monotonic seconds, of the whole; its job may have an earlier one until it begins."""
+        """When the time of the transaction is over, in monotonic seconds. `None` is never.
+
+        The job may have an earlier deadline until the transaction has begun."""
         self._cursors = count(1)
 
     def open(self) -> Reply[None]:
-        """Take the first call, once."""
-        return self._take(StepCall(Begin(self._readonly), OpeningReply(self._crew, self.end, self.abandon), _nothing))
+        """Ask for the first step, `Begin`. Called once."""
+        return self._send(StepCall(Begin(self._readonly), OpeningReply(self._crew, self.end, self.abandon), _nothing))
 
     def abandon(self) -> None:
-        """Hang up what its caller did not come to begin; see `Checkout`."""
+        """Release the worker if the caller was cut off. See `Checkout.abandon`."""
         self.left = True
         super().abandon()
 
-    def turn_of(self, request: Query | Script | Call[Any] | Stream) -> StepCall:
-        """Return the call of a request, for `ask`: its reply is known before it is taken."""
+    def call_of(self, request: Query | Script | Call[Any] | Stream) -> StepCall:
+        """Return the step call of a request, for `ask`.
+
+        The caller knows the reply before it asks. So it can give the reply up if it is cut off.
+        """
         if isinstance(request, Call):
             request = in_context(request)
         if not isinstance(request, Stream):
             return StepCall(Execute(request), StepReply(self._crew, self.end))
-        rows = SessionRows(self, next(self._cursors), request)
         # Not ahead: a write must not wait for rows that the caller has not asked for.
-        step = Declare(rows.cursor, request.sql, request.params, request.chunk, ahead=False)
-        reply: Reply[RowStream] = OpeningReply(self._crew, self.end, rows.release)
-        return StepCall(step, reply, lambda first: RowStream(rows, first, request.chunk))
+        return self.opening_of(next(self._cursors), request, ahead=False)
 
     def ask(self, call: StepCall) -> None:
-        """Take a call, unless it comes too late."""
+        """Hand a step to the worker, unless the transaction takes no more requests."""
         if self.left:
             call.reply.reject(self.closed())
         else:
-            self._take(call)
+            self._send(call)
 
     def fetch(self, step: Fetch | Deallocate, request: Stream) -> Reply[Any]:
-        """Ask for a step of a stream."""
-        return self.refuse() if self.left else self._step(step, request)
+        """Ask for a step of a stream. See `CursorCheckout`."""
+        return self.refuse() if self.left else super().fetch(step, request)
+
+    def close_cursor(self, number: int, request: Stream) -> None:
+        """Let the connection close the cursor, behind all earlier steps. Never waits."""
+        self.fetch(Deallocate(number), request)
 
     def commit(self) -> Reply[None]:
-        """Ask for the last step."""
+        """Ask for the last step, `Commit`."""
         if self.left:
             return self.refuse()
         self.left = True
-        return self._take(StepCall(Commit(), CommitReply(self._crew, self.end, self.is_committing), _nothing))
+        return self._send(StepCall(Commit(), CommitReply(self._crew, self.end, self.is_committing), _nothing))
 
     def is_committing(self) -> bool:
-        """Say whether the worker does the commit now or next: it cannot be taken back."""
+        """Say whether the commit runs, or is the next step. It cannot be cancelled then."""
         for call in list(self._calls):
-            if not call.reply.done():  # else it is about to be struck off
+            if not call.reply.done():  # else another thread is about to remove the step
                 return isinstance(call.step, Commit)
         return False
 
     def release(self) -> None:
-        """Roll back, unless it commits at this moment; see `Checkout`."""
+        """Roll back, unless the transaction commits at this moment. See `Checkout.release`."""
         if self.is_committing():
             self._signals.put(None)  # the caller may have been cut off before it woke the worker
         else:
             super().release()
 
     def ended(self) -> Reply[None]:
-        """Return a reply that is settled at the end, however that comes."""
+        """Return a reply that is settled once the transaction has ended in any way."""
         reply: Reply[None] = Reply(self._crew)
         if not self.end._add_waker(partial(reply.settle, None)):
             reply.settle(None)
         return reply
 
     def is_held_by(self, owner: tuple[object, ...]) -> bool:
-        """Say whether this owner has it, and has not asked for its end; see `Checkout`."""
+        """Say whether this owner has the transaction and has not asked for its end."""
         return not self.left and super().is_held_by(owner)
 
     def note_opened(self, job: Owner) -> None:
-        """Let the deadline of the whole hold from now on."""
+        """Give the job the deadline of the whole transaction."""
         if job.deadline != self.deadline:
             self._crew.set_deadline(job, self.deadline)
 
     @property
     def takes_no_effect(self) -> bool:
-        """Whether it is not about to commit."""
+        """Whether no commit was asked for."""
         return not any(isinstance(call.step, Commit) for call in list(self._calls))
 
     def ends_with_error_of(self, step: Step) -> bool:
-        """Say whether it was the first step or the last: an error of a request is no end."""
+        """Say whether the step was `Begin` or `Commit`. Other errors do not end the transaction."""
         return isinstance(step, (Begin, Commit))
 
     def ends_with(self, step: Step, value: Any) -> bool:
-        """Say whether it was the last step."""
+        """Say whether the step was `Commit`."""
         del value
         return isinstance(step, Commit)
 
     def _error_of(self, call: StepCall, error: BaseException) -> BaseException:
-        """Return the error; that the transaction is closed, for a stream whose owner ended it."""
+        """Return `error`, or `SessionClosed` for rows of a transaction that its caller ended."""
         return self.closed() if isinstance(call.step, Fetch) and self.left else error
 
 
-class SessionRows:
-    """The rows of a statement in a transaction, as they are taken: one of its cursors."""
-
-    travels = False
-
-    def __init__(self, checkout: SessionCheckout, cursor: int, request: Stream) -> None:
-        self._checkout = checkout
-        self.cursor = cursor
-        """Its number."""
-        self._request = request
-
-    def more(self, rows: int) -> Reply[Result]:
-        """Ask for so many rows."""
-        return self._checkout.fetch(Fetch(self.cursor, rows, ahead=False), self._request)
-
-    def release(self) -> None:
-        """Let the cursor be closed, behind what was asked before. Never waits."""
-        self._checkout.fetch(Deallocate(self.cursor), self._request)
-
-
 def _nothing(answer: object) -> None:
-    """Return what the caller gets for a step whose answer says nothing."""
+    """Return `None`, the caller's value for `Begin` and `Commit`."""
     del answer

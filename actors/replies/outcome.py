@@ -1,4 +1,4 @@
-"""Handing a reply's outcome on: to another actor as a message, to code that knows only executors as a future."""
+"""A reply's outcome, sent to an actor as a message, or as a `concurrent.futures.Future`."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -15,12 +15,12 @@ __all__ = ["Outcome", "linked_future", "tell_outcome"]
 
 
 class Outcome(Record):
-    """What became of a request, as `Reply.pipe_to` sends it."""
+    """The outcome of a request, as `Reply.pipe_to` sends it."""
 
     value: Any
-    """The result, or `None`."""
+    """The result. `None` after an error."""
     error: BaseException | None
-    """The error, or `None`."""
+    """The error. `None` after a success."""
 
     def get(self) -> Any:
         """Return the value or raise the error."""
@@ -30,7 +30,7 @@ class Outcome(Record):
 
 
 class _Settled(Protocol):
-    """What this module needs of a reply."""
+    """The methods of a reply that this module calls."""
 
     def get(self, *, timeout: float | None = None) -> Any: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
@@ -45,12 +45,12 @@ def _outcome(reply: _Settled) -> Outcome:
 
 
 def tell_outcome(reply: _Settled, actor_ref: pykka.ActorRef[Any], wrap: Callable[[Outcome], object] | None) -> None:
-    """Tell an actor what became of a settled reply."""
+    """Send the outcome of a settled reply to an actor."""
     message: object = _outcome(reply)
     if wrap is not None:
         try:
             message = wrap(_outcome(reply))
-        except Exception as error:  # noqa: BLE001  # whoever waits for the message is told at least that
+        except Exception as error:  # noqa: BLE001  # the actor still gets a message, with the error
             log(__name__, "error", "wrap_failed", actor=actor_ref.actor_urn, error=error)
             message = Outcome(None, error)
     try:
@@ -60,32 +60,32 @@ def tell_outcome(reply: _Settled, actor_ref: pykka.ActorRef[Any], wrap: Callable
 
 
 class _LinkedFuture(Future[Any]):
-    """A future whose waits are refused where a wait for its reply would deadlock."""
+    """A future that refuses a wait if the same wait for its reply would deadlock."""
 
     def __init__(self, reply: _Settled) -> None:
         super().__init__()
         self._reply = reply
 
     def result(self, timeout: float | None = None) -> Any:
-        """Return the value; see `concurrent.futures.Future.result`."""
+        """Return the value. See `concurrent.futures.Future.result`."""
         if not self.done():
             self._reply.refuse_deadlock(endless=timeout is None)
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the error; see `concurrent.futures.Future.exception`."""
+        """Return the error. See `concurrent.futures.Future.exception`."""
         if not self.done():
             self._reply.refuse_deadlock(endless=timeout is None)
         return super().exception(timeout)
 
 
 def linked_future(reply: _Settled) -> Future[Any]:
-    """Return a future that is settled with `reply`; cancelling one cancels the other."""
+    """Return a future that is settled with `reply`. To cancel one is to cancel the other."""
     future = _LinkedFuture(reply)
 
     def settle(settled: _Settled) -> None:
         outcome = _outcome(settled)
-        with suppress(InvalidStateError):  # it was cancelled from its own side in this very moment
+        with suppress(InvalidStateError):  # another thread cancelled the future at this moment
             if isinstance(outcome.error, QueryCancelled):
                 future.cancel()
             if not future.set_running_or_notify_cancel():

@@ -1,4 +1,4 @@
-"""What a reply knows of the job that answers it, and of the crew that runs the job: two protocols."""
+"""Two protocols: the job that answers a reply, and the crew that runs the job."""
 
 from typing import Any, Protocol
 
@@ -11,16 +11,16 @@ class Owner(Protocol):
     """The job that answers a reply."""
 
     waiter: tuple[object, ...] | None
-    """The caller that waits for it without a time limit; see `current_owner`."""
+    """The caller that waits for the reply without a time limit. See `current_owner`."""
 
     @property
     def deadline(self) -> float | None:
-        """Monotonic seconds; `None` for never."""
+        """When the job's time is over, in monotonic seconds. `None` is never."""
         ...
 
 
 class Crew(Protocol):
-    """What a reply needs of the crew whose job it waits for. Every method returns at once, from any thread."""
+    """The crew whose job a reply waits for. Any thread may call any method. All return at once."""
 
     @property
     def has_checkouts(self) -> bool:
@@ -28,7 +28,7 @@ class Crew(Protocol):
         ...
 
     def is_mine(self) -> bool:
-        """Say whether this thread runs a method of the crew, so that it must not wait."""
+        """Say whether this thread runs a method of the crew. Such a thread must not wait."""
         ...
 
     def late(self, job: Any, seconds: float) -> str:
@@ -36,13 +36,13 @@ class Crew(Protocol):
         ...
 
     def refuse_wait(self, job: Any, owner: tuple[object, ...] | None) -> WouldDeadlock | None:
-        """Decide whether a wait would deadlock."""
+        """Return the error if a wait would deadlock, else `None`."""
         ...
 
     def cancel(self, job: Any) -> bool:
-        """Cancel a job; say whether its reply will be rejected."""
+        """Cancel a job. Say whether its reply will be rejected."""
         ...
 
     def set_deadline(self, job: Any, deadline: float | None) -> None:
-        """Let another deadline hold for a job that runs."""
+        """Replace the deadline of a running job."""
         ...

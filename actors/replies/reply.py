@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 import pykka
 
 from actors.replies.outcome import Outcome, linked_future, tell_outcome
-from actors.replies.owner import Crew, Owner
 from actors.system.event_loops import current_loop, settled_on
 from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future as ConcurrentFuture
 
     from actors.replies.derived import Derived
+    from actors.replies.owner import Crew, Owner
 
 __all__ = ["Reply"]
 
@@ -36,11 +36,11 @@ R = TypeVar("R")
 _PENDING: Final = object()
 _PROMISE: Final[tuple[Any, ...]] = ()
 _FOR_THE_CREW: Final = frozenset({"fulfil", "is_hooked", "job", "promise", "refuse_deadlock", "reject", "settle"})
-"""Names that completion at a prompt does not offer."""
+"""Methods for the crew itself. Completion at a prompt does not offer them."""
 
 
 class _Callback:
-    """Code of a caller's that settling runs, once."""
+    """A function of a caller that runs once, when the reply is settled."""
 
     __slots__ = ("call",)
 
@@ -51,37 +51,49 @@ class _Callback:
 class Reply(pykka.Future[T]):
     """The answer to one request, now or later.
 
-    A `pykka.Future`, settled exactly once, with a value or an error. Every method
-    may be called from any thread; only `get`, `exception` and iterating in Pykka's
-    way wait, and none waits on an event loop: use `await` there.
+    A `pykka.Future` that is settled exactly once, with a value or an error. Any thread may call any
+    method. Only `get`, `exception` and iteration in Pykka's way wait. They must not be used on an
+    event loop: use `await` there.
 
-    States: *pending* → *settled*, by `settle`, or Pykka's `set` and
-    `set_exception`, whichever comes first. A later answer is dropped. Between them it may be
-    *promised*: a cancel that has found its job running has the right to answer, and uses it once the job is done.
+    States:
 
-    Nothing here takes a lock. Each thread that answers appends its outcome to a list, in one step, and the first one
-    in it counts. Then the thread stores the outcome, releases every waiter, and calls the callbacks. If it is killed
-    in between, settling again goes on where it stopped.
+    * *pending*: there is no answer.
+    * *promised*: a cancel has found the job running and has the right to answer. It answers once
+      the job is done.
+    * *settled*: by the first call of `settle`, or of Pykka's `set` or `set_exception`. A later
+      answer is dropped.
+
+    No method takes a lock. Two threads may answer at once, and a thread may be killed at any
+    moment:
+
+    1. Each thread that answers appends its outcome to a list, in one step of the interpreter. The
+       first outcome in the list counts.
+    2. The thread stores the outcome, releases every waiter and calls the callbacks.
+    3. If the thread is killed in between, the next call of `settle` goes on at the same place.
     """
 
     __slots__ = ("_answers", "_crew", "_outcome", "_waiters", "job")
 
-    # This class replaces every method of Pykka's, so Pykka's constructor is not called: its two
-    # attributes, with a dictionary for them, would be a fifth of the cost of a job.
+    # This class replaces every method of Pykka's future, so it does not call Pykka's constructor.
+    # Two more attributes, and a dictionary for them, would be a fifth of the cost of a job.
     _hook: Callable[[float | None], Any] | None = None
-    # A reply that is computed from others. Set by `actors.replies.derived`, since such a reply is one itself.
+    # The class of replies that are computed from others. `actors.replies.derived` sets it, since
+    # that class derives from this one.
     _derived: "ClassVar[type[Derived[Any]]]"
     _hooked_value: Any = _PENDING
 
-    def __init__(self, crew: Crew | None = None) -> None:
+    def __init__(self, crew: "Crew | None" = None) -> None:
         self._crew = crew
         self.job: Owner | None = None
-        """The job that will settle it, for `cancel`; `None` once it is settled, so that neither keeps the other."""
+        """The job that will settle the reply, for `cancel`.
+
+        `None` once the reply is settled. So neither object keeps the other alive."""
         # The value, or a Rejection.
         self._outcome: Any = _PENDING
-        # The outcome, alone in a tuple, or the promise of one; behind it for a moment those that came too late.
+        # The first item is the outcome in a tuple, or the promise of an outcome. Outcomes of later
+        # answers follow.
         self._answers: list[tuple[Any, ...]] = []
-        # Wakers, which may be called twice and never not at all, and callbacks.
+        # Wakers, each called once or twice, and callbacks, each called at most once.
         self._waiters: list[Any] = []
 
     def __repr__(self) -> str:
@@ -96,14 +108,18 @@ class Reply(pykka.Future[T]):
     # --- settling -------------------------------------------------------------------------
 
     def settle(self, outcome: "T | Rejection") -> bool:
-        """Answer with a value, or with a `Rejection`; say whether this was the first answer."""
+        """Answer with a value or a `Rejection`. Say whether this was the first answer.
+
+        The thread of the first answer may have been killed before it released the waiters. Then
+        this call stores the first outcome and releases the waiters.
+        """
         answers, answer = self._answers, (outcome,)
         if not answers:
             answers.append(answer)
         first = answers[0]
         if first is _PROMISE:
             return False
-        if first is answer or self._outcome is _PENDING or self._waiters:  # else a kill may have cut off the first
+        if first is answer or self._outcome is _PENDING or self._waiters:  # the first was cut off
             self._outcome = first[0]
             self.job = None
             if self._waiters:
@@ -111,24 +127,27 @@ class Reply(pykka.Future[T]):
         return first is answer
 
     def promise(self) -> bool:
-        """Take the right to answer, for `fulfil`; say whether it was still there, or promised before."""
+        """Take the right to answer, for `fulfil`. Say whether the reply is promised now.
+
+        It is not if the reply was answered before.
+        """
         if not self._answers:
             self._answers.append(_PROMISE)
         first = self._answers[0]
         if first is _PROMISE:
             return True
-        self._outcome = first[0]  # as the thread that answers is about to do
+        self._outcome = first[0]  # the thread that answers is about to do the same
         return False
 
     def fulfil(self, outcome: "T | Rejection") -> None:
-        """Answer as promised. May be called again: the first outcome counts."""
+        """Answer as promised. May be called again. The first outcome counts."""
         if self._outcome is _PENDING:
             self._outcome = outcome
         self.job = None
         self._release()
 
     def reject(self, error: BaseException) -> bool:
-        """Answer with `error`; say whether this was the first answer."""
+        """Answer with `error`. Say whether this was the first answer."""
         return self.settle(Rejection(error))
 
     def set(self, value: T | None = None) -> None:
@@ -140,7 +159,7 @@ class Reply(pykka.Future[T]):
         self._settle_by_hand(cast("T", value))
 
     def set_exception(self, exc_info: Any = None) -> None:
-        """Reject in Pykka's way, with the exception being handled or that of `exc_info`.
+        """Reject in Pykka's way, with the error of `exc_info` or the error that is handled.
 
         Raises:
             queue.Full: the reply is settled already or has a get hook, as Pykka has it.
@@ -155,7 +174,7 @@ class Reply(pykka.Future[T]):
             raise _full()
 
     def set_get_hook(self, func: Callable[[float | None], T]) -> None:
-        """Let `get` call `func(timeout)`, as in Pykka; the crew's own answer is then not seen.
+        """Let `get` call `func(timeout)`, as in Pykka. `get` then ignores the crew's own answer.
 
         Raises:
             queue.Full: the reply is settled already, as Pykka has it.
@@ -175,8 +194,9 @@ class Reply(pykka.Future[T]):
         return self._hooked_value
 
     def _release(self) -> None:
-        # A waker leaves the list only after it was called: a thread that is killed here leaves it for the next one
-        # that settles. A callback leaves before it is called. Two threads may be here at once.
+        # Two threads may be here at once, and either may be killed. A waker leaves the list after
+        # it was called. If the thread is killed in between, the next thread that settles calls the
+        # waker again. A callback leaves the list before it is called, so it runs at most once.
         waiters = self._waiters
         for waker in tuple(waiters):
             if type(waker) is not _Callback:
@@ -198,7 +218,7 @@ class Reply(pykka.Future[T]):
     def _call(self, callback: Callable[["Reply[T]"], object]) -> None:
         try:
             callback(self)
-        except BaseException as error:  # noqa: BLE001  # nothing of a caller's may harm a worker
+        except BaseException as error:  # noqa: BLE001  # a caller's function must not harm a worker
             log(__name__, "error", "callback_failed", error=error, callback=_name(callback))
 
     # --- asking ---------------------------------------------------------------------------
@@ -208,17 +228,18 @@ class Reply(pykka.Future[T]):
         return self._outcome is not _PENDING
 
     def get(self, *, timeout: float | None = None) -> T:
-        """Return the value, waiting for it if need be.
+        """Wait for the answer and return the value.
 
         Args:
-            timeout: seconds to wait; `None` waits for as long as it takes, which the
-                crew bounds: it settles every reply, whatever dies.
+            timeout: seconds to wait. `None` waits without a limit. The crew settles every reply,
+                even if workers die.
 
         Raises:
-            pykka.Timeout: nothing came in time. The job goes on.
-            WouldDeadlock: the caller would wait for itself: it is one of the crew's own threads, or it
-                waits without a `timeout` while its own transactions or streams hold all workers for
-                the job. A job that had not begun is taken out of the queue and never runs.
+            pykka.Timeout: no answer came in time. The job goes on.
+            WouldDeadlock: the caller is a thread of the crew and would wait for itself. Or the
+                caller waits without a `timeout`, and its own transactions and streams hold all
+                workers for the job. A job that had not begun is removed from the queue and never
+                runs.
             Exception: the error with which the request was rejected.
         """
         if self._hook is not None:
@@ -231,13 +252,13 @@ class Reply(pykka.Future[T]):
         try:
             raise outcome.error.with_traceback(outcome.traceback)
         finally:
-            del self, outcome  # the traceback holds this frame, and the frame would hold the error
+            del self, outcome  # the traceback holds this frame, and the frame holds the error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the error with which the request was rejected, or `None`; wait as `get` does.
+        """Wait as `get` does. Return the error with which the request was rejected, or `None`.
 
         Raises:
-            pykka.Timeout: nothing came in time.
+            pykka.Timeout: no answer came in time.
         """
         if not self._wait(timeout):
             raise self._late(timeout)
@@ -245,7 +266,7 @@ class Reply(pykka.Future[T]):
         return outcome.error if type(outcome) is Rejection else None
 
     def _wait(self, timeout: float | None) -> bool:
-        """Wait until the reply is settled; say whether it is."""
+        """Wait until the reply is settled. Say whether it is settled."""
         if self._outcome is not _PENDING:
             return True
         if timeout is not None and timeout <= 0:
@@ -259,7 +280,7 @@ class Reply(pykka.Future[T]):
         if timeout is None:
             try:
                 return gate.acquire()
-            except BaseException:  # Ctrl-C: the caller does not wait any more
+            except BaseException:  # Ctrl-C, for example: the caller waits no more
                 if (job := self._awaited_job()) is not None:
                     job.waiter = None
                 raise
@@ -269,17 +290,18 @@ class Reply(pykka.Future[T]):
         return self.done()
 
     def _late(self, timeout: float | None) -> pykka.Timeout:
-        """Return the error of a wait that ended before the answer came."""
+        """Return the error of a wait that ended without an answer."""
         crew = self._crew
         if crew is None or timeout is None:
             return pykka.Timeout(f"{timeout} seconds")
         return pykka.Timeout(crew.late(self._awaited_job(), timeout))
 
     def refuse_deadlock(self, *, endless: bool) -> None:
-        """Raise `WouldDeadlock` if the wait that is about to begin would deadlock; the job then never runs.
+        """Raise `WouldDeadlock` if a wait for this reply would deadlock.
 
-        Every way of waiting calls this. A thread of the crew must not wait for the crew. Any other
-        thread must not wait without a time limit for workers that its own transactions or streams hold.
+        A job that has not begun then never runs. Every way of waiting calls this first. A thread of
+        the crew must not wait for the crew. Another thread must not wait without a time limit for
+        workers that its own transactions and streams hold.
         """
         crew, job = self._crew, self._awaited_job()
         if crew is None or self._outcome is not _PENDING:
@@ -295,21 +317,24 @@ class Reply(pykka.Future[T]):
             try:
                 raise error
             finally:
-                del self, error, job  # the traceback holds this frame, and the frame would hold the error
+                del self, error, job  # the traceback holds this frame, and the frame holds the error
 
-    def _awaited_job(self) -> Owner | None:
-        """Return the job that will settle this reply, if there is one."""
+    def _awaited_job(self) -> "Owner | None":
+        """Return the job that will settle this reply, or `None`."""
         return self.job
 
     def add_done_callback(self, callback: Callable[["Reply[T]"], object]) -> None:
-        """Call `callback(reply)` once the reply is settled; at once if it is.
+        """Call `callback(reply)` once the reply is settled, or now if it is settled.
 
-        It runs on the thread that settles, mostly a worker's, for a job that timed out in the queue the
-        supervisor's: keep it short, since others wait for that thread. What it raises is logged and harms nobody.
-        It sees the context variables of this moment, as a callback of `loop.call_soon` does.
+        The callback runs on the thread that settles the reply: a worker's thread if the job ran,
+        the thread that called `cancel` if the job still waited, and else mostly the supervisor's
+        thread. Keep the callback short, since other callers wait for that thread.
+
+        An exception of the callback is logged and has no other effect. The callback runs in a copy
+        of the current context variables, as a callback of `loop.call_soon` does.
 
         Raises:
-            TypeError: the callback belongs to `asyncio.wait`, which needs it on its event loop.
+            TypeError: the callback belongs to `asyncio.wait`, which needs a future of asyncio.
         """
         check_callback(callback)
         heed_executors()
@@ -319,12 +344,15 @@ class Reply(pykka.Future[T]):
         waiter = _Callback(callback)
         self._waiters.append(waiter)
         if self._outcome is not _PENDING:
-            with suppress(ValueError):  # the thread that settles has taken it
+            with suppress(ValueError):  # the thread that settles runs the callback
                 self._waiters.remove(waiter)
                 self._call(callback)
 
     def _add_waker(self, waker: Callable[[], object]) -> bool:
-        """Call `waker` once settled; return False if that is so already. It may be called then, too."""
+        """Call `waker` once the reply is settled. Return `False` if the reply is already settled.
+
+        The waker may be called even if this returns `False`.
+        """
         self._waiters.append(waker)
         if self._outcome is _PENDING:
             return True
@@ -339,13 +367,15 @@ class Reply(pykka.Future[T]):
     # --- cancelling -----------------------------------------------------------------------
 
     def cancel(self) -> bool:
-        """Cancel the job: taken out of the queue, or interrupted while it runs; no other job is ever hit.
+        """Cancel the job. Never waits.
 
-        Never waits. The reply is then rejected with `QueryCancelled`: at once if the job was queued,
-        otherwise as soon as its worker is out of the statement.
+        A queued job is removed from the queue, and its reply is rejected with `QueryCancelled` at
+        once. A running job is interrupted, and its reply is rejected once its worker has left the
+        statement. The interrupt never hits another job.
 
         Returns:
-            True if the reply will be rejected so, False if it is settled already.
+            True if the reply will be rejected with `QueryCancelled`, False if it is settled
+            already.
         """
         crew, job = self._crew, self.job
         return crew is not None and job is not None and crew.cancel(job)
@@ -355,24 +385,25 @@ class Reply(pykka.Future[T]):
         outcome = self._outcome
         return type(outcome) is Rejection and isinstance(outcome.error, QueryCancelled)
 
-    # --- handing on -----------------------------------------------------------------------
+    # --- passing the outcome on -----------------------------------------------------------
 
     def pipe_to(self, actor_ref: pykka.ActorRef[Any], wrap: Callable[["Outcome"], object] | None = None) -> None:
-        """Tell `actor_ref` the `Outcome` once the reply is settled; nobody waits.
+        """Send the `Outcome` to an actor once the reply is settled. Never waits.
 
-        If that actor has ended by then, it is logged.
+        If the actor has ended by then, a warning is logged.
 
         Args:
-            actor_ref: who is told.
-            wrap: makes the message from the `Outcome`; it runs on the thread that settles. If it raises, the
-                message is an `Outcome` of that error.
+            actor_ref: the actor that gets the message.
+            wrap: makes the message from the `Outcome`. It runs on the thread that settles the
+                reply. If it raises, the message is an `Outcome` with that error.
         """
         self.add_done_callback(lambda reply: tell_outcome(reply, actor_ref, wrap))
 
     def as_future(self) -> "ConcurrentFuture[T]":
-        """Return a `concurrent.futures.Future` of the same answer, for `wait`, `as_completed`, `wrap_future`.
+        """Return a `concurrent.futures.Future` with the same answer.
 
-        Cancelling it cancels the job, and cancelling this reply cancels it.
+        Use it with `wait`, `as_completed` and `wrap_future`. To cancel the future is to cancel the
+        job. To cancel this reply is to cancel the future.
         """
         return linked_future(self)
 
@@ -389,7 +420,7 @@ class Reply(pykka.Future[T]):
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
             return self.get()
         except WouldDeadlock:
-            raise  # the job was withdrawn, or has begun and goes on
+            raise  # the job was removed from the queue, or has begun and goes on
         except BaseException:
             self._give_up()  # the task was cancelled, or its loop ends
             raise
@@ -397,21 +428,21 @@ class Reply(pykka.Future[T]):
     __iter__ = __await__
 
     def _give_up(self) -> None:
-        """Note that the caller does not take the answer: the job must cost nothing more."""
+        """Cancel the job, since the caller does not take the answer."""
         self.cancel()
 
     # --- derived replies ------------------------------------------------------------------
 
     def map(self, func: Callable[[T], M]) -> "Reply[M]":
-        """Return a reply with `func(value)`; `func` runs once, in the first thread that asks."""
+        """Return a reply with `func(value)`. `func` runs once, in the first thread that asks."""
         return self._derived([self], lambda values: func(values[0]))
 
     def filter(self: "Reply[Any]", func: Callable[[J], bool]) -> "Reply[Iterable[J]]":
-        """Return a reply with the list of those items of the value for which `func` is true."""
+        """Return a reply with the list of the items of the value for which `func` is true."""
         return self._derived([self], lambda values: list(filter(func, values[0])))
 
     def join(self: "Reply[Any]", *futures: pykka.Future[Any]) -> "Reply[Iterable[Any]]":
-        """Return a reply with the list of the values of this one and of all `futures`."""
+        """Return a reply with the list of the values of this reply and of all `futures`."""
         return self._derived([self, *futures], list)
 
     def reduce(self: "Reply[Any]", func: Callable[[R, J], R], *args: R) -> "Reply[R]":
@@ -420,7 +451,7 @@ class Reply(pykka.Future[T]):
 
 
 def check_callback(callback: Callable[..., object]) -> None:
-    """Raise `TypeError` for the callback of `asyncio.wait`, which a worker's thread must not call."""
+    """Raise `TypeError` for a callback of `asyncio.wait`. A worker must not call it."""
     if getattr(callback, "__module__", None) == "asyncio.tasks":
         message = "asyncio.wait() takes only futures of asyncio: write asyncio.wait([asyncio.ensure_future(reply)])"
         raise TypeError(message)

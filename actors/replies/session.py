@@ -18,18 +18,21 @@ T = TypeVar("T")
 
 
 class Session:
-    """A transaction whose requests are asked one by one: `with db.transaction() as tx:`.
+    """A transaction whose requests come one by one: `with db.transaction() as tx:`.
 
-    It begins as the block is entered, on a worker that serves nobody else until it ends: at the end of the block it
-    is committed, after an error rolled back. It is rolled back, too, and its worker free again, once its time is over,
-    once it is dropped, and whatever dies. A request that fails is undone alone, and the transaction
-    goes on.
+    The transaction begins when the block is entered. Its worker serves no other caller until the
+    transaction ends. The end of the block commits the transaction. An error that leaves the block
+    rolls it back.
 
-    Without a block, `begin()`, `commit()` and `rollback()` do the same. A transaction is begun
-    once.
+    The crew also rolls the transaction back, and its worker is free again, when the time of the
+    transaction is over, when the session is dropped, or when the worker dies. If a request fails,
+    only this request is undone, and the transaction goes on.
 
-    May be used from any thread, or from any task of an event loop by `async with`; requests run one
-    after the other.
+    Without a block, `begin()`, `commit()` and `rollback()` do the same. A transaction begins at
+    most once.
+
+    Any thread may use a session, and any task of an event loop may use it by `async with`. Requests
+    run one after the other.
     """
 
     def __init__(
@@ -38,8 +41,8 @@ class Session:
         submit: "Callable[[SessionCheckout], None]",
         check_may_wait: "Callable[[], None]",
     ) -> None:
-        # Make the checkout, which is known here before its job is submitted: from then on it
-        # can be hung up.
+        # Makes the checkout. The session knows the checkout before its job is submitted. So it can
+        # release the worker at any later moment.
         self._make = make
         self._submit = submit
         # Raises `WouldDeadlock` in a thread of the crew.
@@ -55,14 +58,14 @@ class Session:
     @overload
     def begin(self, *, block: bool) -> Reply[None] | None: ...
     def begin(self, *, block: bool = True) -> Reply[None] | None:
-        """Begin, as entering the block does; or return the reply of that. The caller has to end it.
+        """Begin, or return the reply of the beginning. The caller must end the transaction.
 
-        If this raises, or the task that awaits the reply is cancelled, nothing is left begun.
+        If this raises, or the task that awaits the reply is cancelled, no transaction has begun.
 
         Raises:
-            SessionClosed: it was begun before.
-            QueryTimeout: it could not begin in time.
-            Exception: as entering the block; see `SupervisorRef.transaction`.
+            SessionClosed: the transaction was begun before.
+            QueryTimeout: the transaction could not begin in time.
+            Exception: the same errors as for entering the block. See `SupervisorRef.transaction`.
         """
         self._check_new()
         try:
@@ -103,10 +106,10 @@ class Session:
             self._submit(checkout)
             return reply.get() if block else reply
         finally:
-            del reply, checkout  # the traceback of an error holds this frame, and these would hold the error
+            del reply, checkout  # the traceback holds this frame, and the two hold the error
 
     def _abandon(self) -> None:
-        """Hang up: its caller does not learn that it has begun, if it has."""
+        """Release the worker. The transaction may have begun without the caller's knowledge."""
         if self._checkout is not None:
             self._checkout.abandon()
 
@@ -131,28 +134,29 @@ class Session:
     @overload
     def ask(self, request: Stream, *, block: bool) -> RowStream | Reply[RowStream]: ...
     def ask(self, request: Query | Script | Call[Any] | Stream, *, block: bool = True) -> Any:
-        """Run a request in this transaction; return its answer, or with `block=False` its `Reply`.
+        """Run a request in this transaction. Return its answer, or with `block=False` its `Reply`.
 
-        A `Script` and a `Call` are undone as a whole if they fail. A `Stream` reads what this
-        transaction sees; several may be open at once, between other requests. What a `Call` changes
-        of the connection itself is gone after the transaction.
+        A `Script` or a `Call` that fails is undone as a whole. A `Stream` reads the state that this
+        transaction sees. Several streams may be open at once, between other requests. If a `Call`
+        changes settings of the connection, the changes are gone after the transaction.
 
-        To cancel the reply is to cancel the whole transaction, unless it was answered.
+        To cancel a reply that is not answered is to cancel the whole transaction.
 
         Raises:
-            TypeError: it is no such request.
-            ValueError: it has a `timeout` of its own.
+            TypeError: a transaction does not take this request.
+            ValueError: the request has a `timeout` of its own.
             SessionClosed: the transaction has not begun, or is over.
-            TransactionBroken: an error has rolled it back, or the request ended it by hand.
-            QueryTimeout, WorkerDied: nothing of the transaction has taken effect, nor will.
-            ResultLost: the answer cannot be brought from a child; the request is done in the transaction.
-            Exception: the driver's own error, or that of the function of a `Call`.
+            TransactionBroken: an error has rolled the transaction back, or the request ended it.
+            QueryTimeout, WorkerDied: nothing of the transaction has taken or will take effect.
+            ResultLost: the answer cannot be sent from a child. The request is done in the
+                transaction.
+            Exception: the driver's own error, or the error of the function of a `Call`.
         """
         _check(request)
         checkout = self._entered()
         if block:
             self._check_may_wait()
-        call = checkout.turn_of(request)
+        call = checkout.call_of(request)
         reply = call.reply
         try:
             checkout.ask(call)
@@ -178,16 +182,15 @@ class Session:
     @overload
     def commit(self, *, block: bool) -> Reply[None] | None: ...
     def commit(self, *, block: bool = True) -> Reply[None] | None:
-        """Commit, behind all that was asked before; or return the reply of that.
+        """Commit after all earlier requests, or return the reply of the commit.
 
-        What is asked afterwards is refused.
-
-        If it fails, all is rolled back. To cancel its reply does nothing once the commit is next.
+        The transaction refuses later requests. If the commit fails, everything is rolled back. To
+        cancel the reply has no effect once the commit is the next step.
 
         Raises:
             SessionClosed: the transaction has not begun, or is over.
-            TransactionBroken: an error has rolled it back.
-            QueryTimeout, WorkerDied: `executed` says whether it is committed.
+            TransactionBroken: an error has rolled the transaction back.
+            QueryTimeout, WorkerDied: `executed` says whether the transaction is committed.
             Exception: the driver's own error.
         """
         try:
@@ -197,7 +200,7 @@ class Session:
             reply = checkout.commit()
             return reply.get() if block else reply
         except (SessionClosed, WouldDeadlock):
-            raise  # nothing has happened
+            raise  # the transaction is unchanged
         except BaseException:
             self._release_now()
             raise
@@ -209,13 +212,13 @@ class Session:
     @overload
     def rollback(self, *, block: bool) -> Reply[None] | None: ...
     def rollback(self, *, block: bool = True) -> Reply[None] | None:
-        """Undo all of it, now, and interrupt the request that runs; or return the reply of that.
+        """Undo everything now, and interrupt the running request. Or return the reply of the end.
 
-        What is asked afterwards is refused. This does nothing if the transaction is over, or if its
-        commit is next.
+        The transaction refuses later requests. This has no effect if the transaction is over, or if
+        its commit is the next step.
 
-        It waits until all is undone, except on a thread that runs an event loop, and on one of the
-        crew's own: there await the reply of `block=False`.
+        This waits until everything is undone. It does not wait on a thread that runs an event loop,
+        nor on a thread of the crew. There, await the reply of `block=False`.
 
         Raises:
             SessionClosed: the transaction has not begun.
@@ -244,7 +247,7 @@ class Session:
             if error is not None:
                 checkout.left = True
                 checkout.release()
-            _wait_for_end(checkout)  # what was undone is undone when the block is left
+            _wait_for_end(checkout)  # everything is undone when the block is left
         except BaseException:
             self._release_now()
             raise
@@ -267,7 +270,7 @@ class Session:
             raise
 
     def _release_now(self) -> bool:
-        """Roll back after an exception while it was ended; say whether the commit goes on."""
+        """Roll back after an exception cut off the end. Say whether the commit goes on."""
         checkout = self._checkout
         if checkout is None:
             return False
@@ -294,7 +297,7 @@ def _wait_for_end(checkout: SessionCheckout) -> None:
 
 
 class _Ended:
-    """Awaited until a transaction that was hung up is over: soon, or its worker is given up."""
+    """Awaits the end of a released transaction. It comes soon, or the worker is given up."""
 
     def __init__(self, checkout: SessionCheckout) -> None:
         self._end = checkout.end

@@ -1,10 +1,10 @@
-"""RowStream: rows that come as they are taken."""
+"""RowStream: rows that are fetched as their caller takes them."""
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from actors.databases.steps import Declare, Fetch, Step
+from actors.databases.steps import Deallocate, Declare, Fetch, Step
 from actors.replies.checkout import Checkout, OpeningReply, StepCall
 from actors.replies.owner import Crew
 from actors.replies.reply import Reply
@@ -12,10 +12,35 @@ from actors.values.errors import SessionClosed
 from actors.values.requests import Stream
 from actors.values.result import Result, Row
 
-__all__ = ["Chunks", "RowStream", "StreamCheckout"]
+__all__ = ["Chunks", "CursorCheckout", "RowStream", "StreamCheckout"]
 
 
-class StreamCheckout(Checkout):
+class CursorCheckout(Checkout):
+    """A checkout that can open cursors. Both kinds of streams come from here."""
+
+    def opening_of(self, number: int, request: Stream, *, ahead: bool) -> StepCall:
+        """Return the step call that opens a cursor. Its reply is the `RowStream`.
+
+        Args:
+            number: the cursor's number in this checkout.
+            request: the statement and its parameters.
+            ahead: whether the next chunk of rows may be fetched before the caller asks for it.
+        """
+        cursor = _Cursor(self, number, request, ahead=ahead)
+        step = Declare(number, request.sql, request.params, request.chunk, ahead=ahead)
+        reply: Reply[RowStream] = OpeningReply(self._crew, self.end, cursor.release)
+        return StepCall(step, reply, lambda first: RowStream(cursor, first, request.chunk))
+
+    def fetch(self, step: Fetch | Deallocate, request: Stream) -> Reply[Any]:
+        """Ask for a step of the stream of `request`."""
+        return self._step(step, request)
+
+    def close_cursor(self, number: int, request: Stream) -> None:
+        """Close a cursor that its caller does not need any more. Never waits."""
+        raise NotImplementedError
+
+
+class StreamCheckout(CursorCheckout):
     """The checkout of a stream that has a worker of its own."""
 
     what = "stream"
@@ -25,15 +50,13 @@ class StreamCheckout(Checkout):
         self._request = request
 
     def open(self) -> Reply["RowStream"]:
-        """Take the first call, once: its reply is the `RowStream`."""
-        request = self._request
-        step = Declare(1, request.sql, request.params, request.chunk, ahead=True)
-        reply: Reply[RowStream] = OpeningReply(self._crew, self.end, self.release)
-        return self._take(StepCall(step, reply, lambda first: RowStream(self, first, request.chunk)))
+        """Ask for the first step, and return the reply with the `RowStream`. Called once."""
+        return self._send(self.opening_of(1, self._request, ahead=True))
 
-    def more(self, rows: int) -> Reply[Result]:
-        """Ask for so many rows."""
-        return self._step(Fetch(1, rows, ahead=True), self._request)
+    def close_cursor(self, number: int, request: Stream) -> None:
+        """Release the worker: the stream has no other cursor. Never waits."""
+        del number, request
+        self.release()
 
     def ends_with(self, step: Step, value: Any) -> bool:
         """Say whether there are no more rows."""
@@ -41,48 +64,65 @@ class StreamCheckout(Checkout):
         return not value.truncated
 
 
-class _Source(Protocol):
-    """Where a stream has its rows from: a worker of its own, or a cursor of a transaction."""
+class _Cursor:
+    """The source of a stream's rows: one cursor of a checkout."""
 
-    travels: bool
+    def __init__(self, checkout: CursorCheckout, number: int, request: Stream, *, ahead: bool) -> None:
+        self._checkout = checkout
+        self._number = number
+        self._request = request
+        self._ahead = ahead
 
-    def more(self, rows: int) -> Reply[Result]: ...
-    def release(self) -> None: ...
+    @property
+    def is_read_ahead(self) -> bool:
+        """Whether the stream asks for the next chunk before the caller needs it."""
+        return self._ahead and self._checkout.travels
+
+    def more(self, rows: int) -> Reply[Result]:
+        """Ask for the next rows, at most this many."""
+        return self._checkout.fetch(Fetch(self._number, rows, ahead=self._ahead), self._request)
+
+    def release(self) -> None:
+        """Close the cursor. Never waits. May be called again."""
+        self._checkout.close_cursor(self._number, self._request)
 
 
 class RowStream:
     """The rows that answer a `Stream`: an iterator, and an async iterator, of `Row`.
 
-    No more than a few chunks of rows are ever in memory. Its worker serves nobody else until the last row is taken, the
-    stream is closed or dropped, or its time is over. A stream of a transaction has no worker of its
-    own: it reads on the transaction's connection, and sees its uncommitted rows. Whether it sees
-    rows that were changed after it was opened is not defined. It ends with the transaction; only
-    rows that were fetched before can still be taken.
+    At most a few chunks of rows are in memory. The stream's worker serves no other caller until the
+    last row is taken, the stream is closed or dropped, or its time is over.
 
-    For one thread or task at a time. It never ends silently before the last row: an exception in
-    the middle, such as the cancelling of a task that waits for rows, closes it.
+    A stream of a transaction has no worker of its own. It reads on the transaction's connection and
+    sees the transaction's uncommitted rows. It is not defined whether the stream sees a row that
+    was changed after the stream was opened. The stream ends with the transaction. Rows that were
+    fetched before can still be taken.
 
-    Raises, as it is iterated:
-        QueryTimeout: its deadline has passed.
-        WorkerDied: its worker died; what was taken before is true.
-        SessionClosed: it was closed, or its transaction has ended.
+    Only one thread or task may use the stream at a time. The stream never ends silently before the
+    last row. An exception in the middle, such as the cancellation of a task that waits for rows,
+    closes the stream.
+
+    Raises, during iteration:
+        QueryTimeout: the deadline has passed.
+        WorkerDied: the worker died. The rows that were taken before are correct.
+        SessionClosed: the stream was closed, or its transaction has ended.
         TransactionBroken: an error has rolled its transaction back.
         Exception: the driver's own error.
     """
 
-    def __init__(self, source: _Source, first: Result, chunk: int) -> None:
+    def __init__(self, source: _Cursor, first: Result, chunk: int) -> None:
         self.columns = first.columns
         """The names of the columns."""
         self._source = source
         self._size = chunk
-        # What was fetched and not taken: as the driver gave it, and the same as rows.
+        # Rows that were fetched and not taken: the driver's tuples, and a `Row` of each of them.
         self._values: Iterator[tuple[Any, ...]] = iter(())
         self._rows: Iterator[Row] = iter(())
         self._more = True
         self._ended_early = False
-        # Whether somebody waits for the next chunk.
+        # Whether a thread or task waits for the next chunk.
         self._waiting = False
-        # What was asked for early.
+        # The reply of a chunk that was asked for early.
         self._asked: Reply[Result] | None = None
         self._accept(first)
 
@@ -90,10 +130,10 @@ class RowStream:
         self._values = iter(chunk.rows)
         self._rows = chunk._as_rows(self._values)
         self._more = chunk.truncated
-        self._asked = self._source.more(self._size) if self._more and self._source.travels else None
+        self._asked = self._source.more(self._size) if self._more and self._source.is_read_ahead else None
 
     def _ask(self) -> Reply[Result]:
-        """Return the reply of the next chunk; no other caller may wait for one meanwhile."""
+        """Return the reply of the next chunk. No other caller may wait for a chunk meanwhile."""
         self._waiting = True
         if self._asked is None:
             self._asked = self._source.more(self._size)
@@ -103,7 +143,7 @@ class RowStream:
         """Say whether there may be more rows.
 
         Raises:
-            SessionClosed: there may be, and the caller cannot have them.
+            SessionClosed: there may be more rows, and the caller cannot get them.
         """
         if self._waiting:
             message = "this stream is read by another thread or task at this moment, and each would miss rows"
@@ -114,7 +154,7 @@ class RowStream:
         return self._more
 
     def _advance(self) -> bool:
-        """Fetch the next chunk, if there may be one; say whether there was."""
+        """Fetch the next chunk, if there may be more rows. Say whether a chunk was fetched."""
         if not self._has_more():
             return False
         self._accept(self._ask().get())
@@ -129,22 +169,22 @@ class RowStream:
         return True
 
     def _cut_off(self) -> None:
-        """End early after an exception while rows were taken: some may have been missed."""
+        """End early after an exception while rows were taken, since rows may have been missed."""
         asked, self._asked = self._asked, None
         if asked is not None:
-            asked.cancel()  # if it is not answered: the caller does not take these rows
+            asked.cancel()  # the caller does not take these rows; does nothing if they have arrived
         self._fail()
 
     def _fail(self) -> None:
-        """Let go of the source. May be called again, and is, where an exception has cut it off."""
+        """Release the cursor. Called again if an exception has cut this off."""
         self._ended_early = self._ended_early or self._more
         self._waiting = False
         if self._more:
             self._source.release()
         self._more = False
 
-    # Each of the methods that take rows has its own `try`, since an exception may come as any call
-    # begins.
+    # Each method that takes rows has its own `try`, since an exception may come at the beginning of
+    # any call.
 
     def __iter__(self) -> Iterator[Row]:
         try:
@@ -153,7 +193,7 @@ class RowStream:
                 if not self._advance():
                     return
         except (GeneratorExit, _InUse):
-            raise  # a loop over the rows was left; another one may go on
+            raise  # the caller left a loop over the rows; another loop may go on
         except BaseException:
             self._cut_off()
             raise
@@ -190,14 +230,14 @@ class RowStream:
         raise StopAsyncIteration
 
     def chunks(self) -> "Chunks":
-        """Return the rows that are left, as results of a chunk each: an iterator, and an async iterator.
+        """Return an iterator, and async iterator, of the rows that are left, a `Result` a chunk.
 
-        Their `rows` are plain tuples as the driver gave them, which take less time than `Row`.
+        The `rows` of these results are the driver's plain tuples, which cost less time than `Row`.
         """
         return Chunks(self)
 
     def close(self) -> None:
-        """Give its worker free, or close its cursor; never waits. May be called again."""
+        """Release the worker, or close the cursor. Never waits. May be called again."""
         try:
             self._end()
         except BaseException:
@@ -243,11 +283,11 @@ class RowStream:
 
 
 class _InUse(RuntimeError):
-    """Another thread or task takes rows at this moment; nothing has happened to the stream."""
+    """Another thread or task takes rows at this moment. The stream is unchanged."""
 
 
 class Chunks:
-    """The rows of a stream, a chunk at a time."""
+    """The rows of a stream, one chunk at a time. See `RowStream.chunks`."""
 
     def __init__(self, stream: RowStream) -> None:
         self._stream = stream

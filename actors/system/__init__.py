@@ -1,1 +1,1 @@
-"""What the crew leans on: Python's threads and event loops, the end and the fork of a process, Pykka."""
+"""The ground of the crew: threads, event loops, the end and the fork of a process, and Pykka."""

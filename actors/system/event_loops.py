@@ -1,7 +1,7 @@
-"""Waiting on an event loop of asyncio or trio, which nothing may block. anyio runs on either.
+"""Waiting on an event loop of asyncio or trio without blocking it. anyio runs on either of them.
 
-Neither is imported here: a program that has not imported it runs no such loop, and importing takes
-longer than all of this library.
+This module imports neither of them. A program that has not imported one runs no such loop, and
+the import takes longer than all of this library.
 """
 
 import sys
@@ -21,7 +21,7 @@ Waker: TypeAlias = Callable[[], object]
 
 
 def current_loop() -> Any:
-    """Return the event loop that runs in this thread, if any: asyncio's loop, or trio's token."""
+    """Return asyncio's loop or trio's token, if such an event loop runs in this thread."""
     trio = _running_trio()
     if trio is not None:
         return trio.current_trio_token()
@@ -29,7 +29,7 @@ def current_loop() -> Any:
 
 
 def current_task() -> object:
-    """Return the task of an event loop that calls this, if one does."""
+    """Return the task of an event loop that calls this function, or `None` outside of a task."""
     trio = _running_trio()
     if trio is not None:
         return trio.current_task()
@@ -39,7 +39,7 @@ def current_task() -> object:
 
 def _running_trio() -> Any:
     """Return `trio.lowlevel`, if a task of trio runs in this thread."""
-    # First: as a guest, trio runs inside of asyncio's loop.
+    # Look for trio before asyncio: as a guest, trio runs inside asyncio's loop.
     trio = sys.modules.get("trio")
     if trio is None:
         return None
@@ -66,32 +66,32 @@ def _running_asyncio() -> "AbstractEventLoop | None":
 def settled_on(
     loop: Any, add_waker: Callable[[Waker], bool], remove_waker: Callable[[Waker], object], *, shielded: bool = False
 ) -> Generator[Any, None, None]:
-    """Return what waits on `loop`, without blocking it, until the waker that `add_waker` was given is called.
+    """Wait on `loop` until the waker is called, without blocking the loop. Use with `yield from`.
 
     Args:
-        loop: the one of the task that calls this; see `current_loop`.
-        add_waker: takes the waker, or returns `False` if there is nothing to wait for.
-        remove_waker: forgets it.
-        shielded: whether trio's cancelling, which comes at every `await` again, waits for the end
-            of this.
+        loop: the loop of the calling task. See `current_loop`.
+        add_waker: takes the waker. It returns `False` if there is nothing to wait for.
+        remove_waker: forgets the waker.
+        shielded: whether the wait goes on after trio has cancelled the task. trio cancels a task
+            again at every `await`.
     """
-    bell = _bells.get(loop)
-    if bell is None:
+    loop_waker = _loop_wakers.get(loop)
+    if loop_waker is None:
         is_trio = not hasattr(loop, "call_soon_threadsafe")
-        bell = _bells[loop] = _TrioBell(loop) if is_trio else _Bell(loop)
-    if type(bell) is _TrioBell:
-        return _settled_on_trio(bell, add_waker, remove_waker, shielded)
-    return _settled_on_asyncio(loop, bell, add_waker, remove_waker)
+        loop_waker = _loop_wakers[loop] = _TrioWaker(loop) if is_trio else _LoopWaker(loop)
+    if type(loop_waker) is _TrioWaker:
+        return _settled_on_trio(loop_waker, add_waker, remove_waker, shielded)
+    return _settled_on_asyncio(loop, loop_waker, add_waker, remove_waker)
 
 
 def _settled_on_asyncio(
     loop: "AbstractEventLoop",
-    bell: "_Bell",
+    loop_waker: "_LoopWaker",
     add_waker: Callable[[Waker], bool],
     remove_waker: Callable[[Waker], object],
 ) -> Generator[Any, None, None]:
     future = loop.create_future()
-    wake = partial(bell.notify, future)
+    wake = partial(loop_waker.notify, future)
     try:
         if add_waker(wake):
             yield from future
@@ -100,12 +100,15 @@ def _settled_on_asyncio(
 
 
 def _settled_on_trio(
-    bell: "_Bell", add_waker: Callable[[Waker], bool], remove_waker: Callable[[Waker], object], shielded: bool
+    loop_waker: "_LoopWaker",
+    add_waker: Callable[[Waker], bool],
+    remove_waker: Callable[[Waker], object],
+    shielded: bool,
 ) -> Generator[Any, None, None]:
     trio = sys.modules["trio"].lowlevel
     task, waits = trio.current_task(), True
 
-    # These two run in trio's own thread, so neither comes in the middle of the other.
+    # Both functions run in trio's thread. So neither interrupts the other.
     def resume() -> None:
         nonlocal waits
         if waits:
@@ -119,7 +122,7 @@ def _settled_on_trio(
         waits = False
         return trio.Abort.SUCCEEDED
 
-    wake = partial(bell.notify, resume)
+    wake = partial(loop_waker.notify, resume)
     try:
         if add_waker(wake):
             yield from trio.wait_task_rescheduled(abort).__await__()
@@ -128,36 +131,36 @@ def _settled_on_trio(
         remove_waker(wake)
 
 
-class _Bell:
-    """Wakes an event loop for all that was settled since it last looked.
+class _LoopWaker:
+    """Wakes an event loop once for all replies that were settled since its last wake.
 
-    Waking it once for each reply costs a system call each, and the loop a turn each.
+    A wake for each reply would cost a system call, and a turn of the loop, for each reply.
     """
 
     def __init__(self, loop: Any) -> None:
         self._loop = weakref.ref(loop)
-        # What waits on the loop and can go on: futures of asyncio, or functions to call.
+        # Waits that can end: futures of asyncio, or functions that resume a task of trio.
         self._settled: deque[Any] = deque()
-        # Monotonic seconds of the call that the loop has not answered yet.
-        self._rung_at: float | None = None
+        # When the loop was woken, in monotonic seconds. `None` once the loop has answered.
+        self._woken_at: float | None = None
 
     def notify(self, waiting: Any) -> None:
-        """Let what waits on the loop go on. From any thread; may be called again."""
+        """Let one wait on the loop end. May be called from any thread, and more than once."""
         loop = self._loop()
         if loop is None or self._is_closed(loop):
-            self._settled.clear()  # no task waits there any more; and these would keep the loop
+            self._settled.clear()  # no task waits there any more, and the futures would keep the loop
             return
         self._settled.append(waiting)
-        rung_at, now = self._rung_at, time.monotonic()
-        # Again after a while: the thread that rang may have been killed before the loop could hear
-        # it.
-        if rung_at is None or now - rung_at > _RING_AGAIN:
+        woken_at, now = self._woken_at, time.monotonic()
+        # Wake the loop again after a while. The thread that noted the wake may have been killed
+        # before the loop got it.
+        if woken_at is None or now - woken_at > _WAKE_AGAIN:
             try:
-                self._rung_at = now
+                self._woken_at = now
                 self._call(loop)
             except BaseException as error:
-                self._rung_at = None
-                if isinstance(error, RuntimeError):  # it was closed in this very moment
+                self._woken_at = None
+                if isinstance(error, RuntimeError):  # the loop was closed at this moment
                     self._settled.clear()
                 raise
 
@@ -168,7 +171,7 @@ class _Bell:
         loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:
-        self._rung_at = None  # first: what comes from here on rings again
+        self._woken_at = None  # before the loop below: a later `notify` wakes the loop again
         while self._settled:
             self._resume(self._settled.popleft())
 
@@ -177,8 +180,8 @@ class _Bell:
             waiting.set_result(None)
 
 
-class _TrioBell(_Bell):
-    """The same for trio, whose token says only as it is called that its loop has ended."""
+class _TrioWaker(_LoopWaker):
+    """The same for trio. A token of trio cannot be asked whether its loop has ended."""
 
     def _is_closed(self, loop: Any) -> bool:
         del loop
@@ -191,5 +194,5 @@ class _TrioBell(_Bell):
         waiting()
 
 
-_RING_AGAIN = 0.05  # seconds
-_bells: "weakref.WeakKeyDictionary[Any, _Bell]" = weakref.WeakKeyDictionary()
+_WAKE_AGAIN = 0.05  # seconds
+_loop_wakers: "weakref.WeakKeyDictionary[Any, _LoopWaker]" = weakref.WeakKeyDictionary()

@@ -1,4 +1,4 @@
-"""What the process does to its crews: it ends, and it forks."""
+"""The process ends or forks, and its crews follow."""
 
 import atexit
 import os
@@ -12,26 +12,26 @@ from actors.system.waiting import this_thread
 
 __all__ = ["Crew", "crews", "heed_executors", "main_thread_has_ended"]
 
-_EXIT_BOUND = 0.9  # seconds that the end of the program waits for all crews together
+_EXIT_BOUND = 0.9  # seconds. The end of the program waits for all crews together.
 
 
 class Crew(Protocol):
-    """What this module needs of a supervisor."""
+    """The methods of a supervisor that this module calls."""
 
     def note_end_of_main_thread(self) -> None:
-        """Look at `main_thread_has_ended` soon; returns at once."""
+        """Let the crew look at `main_thread_has_ended` soon. Returns at once."""
         ...
 
     def shutdown_at_exit(self) -> None:
-        """Ask the crew to end now; returns at once."""
+        """Ask the crew to end now. Returns at once."""
         ...
 
     def wait_until_ended(self, timeout: float) -> bool:
-        """Wait until it has."""
+        """Wait until the crew has ended. Say whether it has."""
         ...
 
     def forget_the_parent(self) -> None:
-        """In the child of a fork: the crew has no threads here, and can only refuse."""
+        """Let the crew refuse every request in the child of a fork, where it has no threads."""
         ...
 
 
@@ -40,24 +40,25 @@ crews: Final["weakref.WeakSet[Crew]"] = weakref.WeakSet()
 
 
 class _MainThread:
-    """The state of the main thread, and of the hook at its end."""
+    """Whether the main thread has ended, and the state of the hook at its end."""
 
     has_ended = False
-    # `ThreadPoolExecutor` as it was when the hook was registered; `None` if it was not imported.
+    # `ThreadPoolExecutor` when the hook was registered. `None` if it was not imported then.
     executors: object = "not looked for yet"
 
 
 def main_thread_has_ended() -> bool:
-    """Say whether the main thread has ended, so that the program only waits for other threads."""
+    """Say whether the main thread has ended. Then the program only waits for other threads."""
     return _MainThread.has_ended
 
 
 def heed_executors() -> None:
-    """Register the hook at the end of the main thread so that it runs before that of executors.
+    """Register our hook at the end of the main thread so that it runs before that of executors.
 
-    Python calls these hooks in reverse order. `concurrent.futures.thread` registers its own when it
-    is imported, and that hook waits for all threads of executors. If it was imported after this
-    module, our hook has to be registered again. Every wait for a crew calls this; it takes 0.1 µs.
+    Python calls these hooks in reverse order. `concurrent.futures.thread` registers a hook when it
+    is imported. That hook waits for all threads of executors. If the module was imported after this
+    one, our hook must be registered again. Every wait for a crew calls this function. It takes
+    0.1 µs.
     """
     executors = getattr(sys.modules.get("concurrent.futures.thread"), "ThreadPoolExecutor", None)
     if executors is not _MainThread.executors:
@@ -66,8 +67,8 @@ def heed_executors() -> None:
 
 
 def _register() -> None:
-    # Private in `threading`; executors use it, too. Without it the end of a program waits for every
-    # thread that waits for a crew and is no daemon.
+    # The function is private in `threading`. Executors use it, too. Without our hook, the end of a
+    # program would wait for every non-daemon thread that waits for a crew.
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
         try:
@@ -77,14 +78,17 @@ def _register() -> None:
 
 
 def _main_thread_ends() -> None:
-    """Tell all crews. Runs before Python waits for the threads that are no daemons."""
+    """Tell all crews. Runs before Python waits for the non-daemon threads."""
     _MainThread.has_ended = True
     for crew in list(crews):
         crew.note_end_of_main_thread()
 
 
 def _at_exit() -> None:
-    """End all crews with the program, within a bound; what does not end by then is left to the system."""
+    """End all crews at the end of the program. Wait for them together at most `_EXIT_BOUND`.
+
+    The end of the process ends every crew that needs longer.
+    """
     ending = list(crews)
     for crew in ending:
         crew.shutdown_at_exit()
@@ -102,7 +106,7 @@ def _after_fork_in_child() -> None:
         crew.forget_the_parent()
 
 
-# Daemon threads and atexit: threads that are not daemons would keep the program from getting here.
+# The threads of a crew are daemons. Python would wait for other threads before it calls this hook.
 atexit.register(_at_exit)
 heed_executors()
 if hasattr(os, "register_at_fork"):

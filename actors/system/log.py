@@ -1,4 +1,4 @@
-"""Logging that cannot harm: `event key=value`. An exception that a filter or handler raises stays here."""
+"""Logging as `event key=value`. An exception of a filter or handler never leaves this module."""
 
 import logging
 import os
@@ -7,21 +7,24 @@ from typing import Any, Literal
 __all__ = ["log"]
 
 
-# A library writes to no screen by itself. Without a handler Python prints warnings and errors.
+# A library must not print by itself. Without a handler, Python prints warnings and errors.
 logging.getLogger("querycrew").addHandler(logging.NullHandler())
 
-# Looking a logger up takes the lock of all logging, in Python code that leaves it held if its thread is killed.
+# `getLogger` takes the global lock of `logging` in Python code. A thread that is killed there
+# leaves the lock held. So each logger is looked up once.
 _loggers: dict[str, logging.Logger] = {}
 
 
 def log(logger: str, level: Literal["debug", "info", "warning", "error"], event: str, **fields: Any) -> None:
     """Log `event key=value …` and never raise.
 
-    The logger of `actors.worker` is `querycrew.worker`: one name to configure all of the library.
+    The logger of `actors.worker` is `querycrew.worker`. So a program configures the logging of the
+    whole library by the name `querycrew`.
 
-    A filter or handler that raises would otherwise end the thread of an actor. Callers
-    pass no parameters, passwords or results. An exception is shown by its class, and by the line
-    of the user's code that raised it: its text may quote a parameter.
+    A filter or handler that raises would otherwise end the thread of an actor.
+
+    Callers pass no parameters, passwords or results. An exception is shown by its class and by the
+    line of the user's code that raised it, since its text may quote a parameter.
     """
     try:
         number = getattr(logging, level.upper())
@@ -30,7 +33,7 @@ def log(logger: str, level: Literal["debug", "info", "warning", "error"], event:
             target = _loggers[logger] = logging.getLogger(f"querycrew.{logger.removeprefix('actors.')}")
         if target.isEnabledFor(number):
             target.log(number, "%s %s", event, " ".join(f"{key}={_shown(value)}" for key, value in fields.items()))
-    except BaseException:  # noqa: BLE001  # see above; there is nowhere left to say it
+    except BaseException:  # noqa: BLE001  # see the docstring
         return
 
 
@@ -41,13 +44,13 @@ def _shown(value: object) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Return the file and the line in which code that is not ours raised `error`, if it did."""
+    """Return the file and the line of the user's code that raised `error`, or an empty text."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     if trace is None:
         return ""
     module, file = trace.tb_frame.f_globals.get("__name__"), trace.tb_frame.f_code.co_filename
-    if str(module).startswith("actors.") or file.endswith(".c"):  # APSW makes up frames for its own C code
+    if str(module).startswith("actors.") or file.endswith(".c"):  # APSW adds frames for its C code
         return ""
     return f"({os.path.basename(file)}:{trace.tb_lineno})"

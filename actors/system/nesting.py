@@ -1,4 +1,4 @@
-"""Whether a `repr` is shown by itself, or inside the one of another object."""
+"""Whether a `repr` is shown alone, or inside the `repr` of another object."""
 
 import sys
 
@@ -6,10 +6,11 @@ __all__ = ["inside_another_repr"]
 
 
 def inside_another_repr() -> bool:
-    """Say whether the `__repr__` that calls this was itself called for the `repr` of another object.
+    """Say whether the calling `__repr__` runs inside the `repr` of another object.
 
-    A class written in Python leaves a frame named `__repr__`. A container written in C leaves none:
-    CPython notes in each thread which containers it is showing. Another interpreter tells less.
+    A `__repr__` in Python has a frame of that name. A container in C has no frame. CPython notes in
+    each thread which containers it is showing. Other interpreters have no such note, and this
+    function then sees only the frames.
     """
     frame = sys._getframe(1).f_back
     while frame is not None:
@@ -25,11 +26,11 @@ def _is_showing_a_container() -> bool:
     try:
         import ctypes  # only a repr needs it
 
-        # Not as an attribute, which would be shared with the rest of the program.
+        # `pythonapi.PyThreadState_GetDict` would be shared with the rest of the program.
         get_dict = ctypes.pythonapi["PyThreadState_GetDict"]
-        # Not as an object: the reference is a borrowed one, which ctypes would take for its own.
+        # Not `py_object`: the reference is borrowed, and ctypes would release it.
         get_dict.restype = ctypes.c_void_p
         notes: dict[str, object] = ctypes.cast(get_dict(), ctypes.py_object).value
         return bool(notes.get("Py_Repr"))
-    except Exception:  # noqa: BLE001  # whatever is missing here, a repr must not fail
+    except Exception:  # noqa: BLE001  # a `repr` must not fail, even if the interpreter has no such function
         return False

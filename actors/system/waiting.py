@@ -1,4 +1,4 @@
-"""Who waits: the crew's own threads, and others."""
+"""Which crew a thread belongs to, which owner a caller is, and an event without a lock."""
 
 import threading
 import weakref
@@ -12,24 +12,25 @@ __all__ = ["Latch", "current_owner", "this_thread"]
 
 
 class _ThisThread(threading.local):
-    """What the current thread is: which crew's actor runs on it, if any."""
+    """Facts about the current thread. `crew` is the crew whose actor runs on it, if any."""
 
     crew: object = None
     number = 0
-    """Of this thread, which no other thread of the process ever has; 0 before it is asked for."""
+    """The thread's number. No other thread of the process ever has it. 0 until it is needed."""
 
 
 this_thread: Final = _ThisThread()
-"""A worker or supervisor writes its crew in here as its thread starts, so that code running on
-it can be told not to wait for its own crew."""
+"""A worker or supervisor stores its crew here when its thread starts. So the crew can refuse a wait
+of that thread for its own crew."""
 
 
 class Latch:
-    """A `threading.Event` that is set once, and has no lock that a killed thread could leave held.
+    """A `threading.Event` that is set once, without a lock that a killed thread could leave held.
 
-    `threading.Event.set` takes its lock in Python code: an asynchronous exception there leaves it
-    held for ever, and whoever sets the event again, such as the end of the very same thread, hangs.
-    Here each step is a single one, and setting again releases whoever is left.
+    `threading.Event.set` takes its lock in Python code. An asynchronous exception there leaves the
+    lock held for ever. Every thread that sets the event again hangs, even the end of the same
+    thread. Here each step is a single step of the interpreter. To set the latch again releases the
+    waiters that are left.
     """
 
     def __init__(self) -> None:
@@ -38,21 +39,21 @@ class Latch:
         self._gates: list[threading.Lock] = []
 
     def is_set(self) -> bool:
-        """Say whether it is set."""
+        """Say whether the latch is set."""
         return self._is_set
 
     def set(self) -> None:
-        """Release all waiters, now and later."""
+        """Release all present and future waiters."""
         self._is_set = True
         while self._gates:
-            with suppress(IndexError, ValueError):  # another thread is setting it as well
+            with suppress(IndexError, ValueError):  # another thread sets the latch at the same time
                 gate = self._gates[-1]
                 with suppress(RuntimeError):
                     gate.release()
                 self._gates.remove(gate)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, for at most `timeout` seconds; say whether it is."""
+        """Wait until the latch is set, at most `timeout` seconds. Say whether it is set."""
         gate = threading.Lock()
         gate.acquire()
         self._gates.append(gate)
@@ -67,7 +68,7 @@ _numbers = count(1)
 
 
 def current_owner() -> tuple[object, ...]:
-    """Return what tells the thread that calls this from all others, and in an event loop the task."""
+    """Return a value that identifies the calling thread, and in an event loop the calling task."""
     if not this_thread.number:
         this_thread.number = next(_numbers)
     task = current_task()

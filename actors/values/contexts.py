@@ -1,4 +1,4 @@
-"""Context variables: a caller's function runs in a copy of the caller's context."""
+"""Context variables: a function of a caller runs in a copy of the caller's context."""
 
 from collections.abc import Callable
 from contextvars import copy_context
@@ -13,10 +13,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class InContext:
-    """A function together with a copy of the context of the thread that made this object.
+    """A function, and a copy of the context in which this object was made.
 
-    It runs in that context, as a function of `asyncio.to_thread` does, once at a time. A context
-    cannot be sent to another process: pickle sends the function alone.
+    The function runs in that context, as a function of `asyncio.to_thread` does. Only one call may
+    run at a time. A context cannot be sent to another process, so pickle sends the function alone.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -24,13 +24,13 @@ class InContext:
         self._run = copy_context().run
 
     def __call__(self, *args: Any) -> Any:
-        """Call the function in the context; it must not call this object again meanwhile."""
+        """Call the function in the context. The function must not call this object."""
         return self._run(self._function, *args)
 
     def __getattr__(self, name: str) -> Any:
         if name != "__qualname__":
             raise AttributeError(name)
-        function = unbound(self._function)  # errors and logs name it
+        function = unbound(self._function)  # errors and logs show the name
         return getattr(function, name, type(function).__qualname__)
 
     def __reduce__(self) -> tuple[Any, ...]:

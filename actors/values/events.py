@@ -1,6 +1,6 @@
-"""What the crew tells those who subscribed: public, frozen messages to other actors.
+"""Events: immutable messages from the crew to the actors that subscribed.
 
-An actor meets them in its `on_receive`: `match message: case WorkerUp(crew, worker_id): …`.
+An actor gets them in its `on_receive`: `match message: case WorkerUp(crew, worker_id): …`.
 """
 
 from actors.values.record import Record
@@ -9,34 +9,37 @@ __all__ = ["Event", "Resumed", "Suspended", "WorkerLost", "WorkerUp"]
 
 
 class WorkerUp(Record):
-    """A worker has opened its connection, and takes jobs."""
+    """A worker has opened its connection and takes jobs."""
 
     crew: str
     """The crew's name."""
     worker_id: int
-    """Never used again for another worker."""
+    """The worker's number. No other worker ever gets it."""
 
 
 class WorkerLost(Record):
-    """A worker is gone; another will take its place."""
+    """A worker is gone. Another worker will take its place."""
 
     crew: str
     """The crew's name."""
     worker_id: int
-    """Never used again for another worker."""
+    """The worker's number. No other worker ever gets it."""
     cause: BaseException | None
-    """Why; `None` where it was asked to stop."""
+    """The reason. `None` if the supervisor asked the worker to stop."""
 
 
 class Suspended(Record):
-    """No worker can open the database: jobs are rejected with `DatabaseUnavailable` until `Resumed`."""
+    """No worker can open the database.
+
+    The crew rejects jobs with `DatabaseUnavailable` until `Resumed`.
+    """
 
     crew: str
     """The crew's name."""
     cause: BaseException | None
-    """Why the last attempt failed."""
+    """The reason why the last attempt failed."""
     role: str | None = None
-    """`writer` if only jobs that write are rejected."""
+    """`writer` if the crew rejects only jobs that write."""
 
 
 class Resumed(Record):
@@ -45,7 +48,7 @@ class Resumed(Record):
     crew: str
     """The crew's name."""
     role: str | None = None
-    """As of the `Suspended` that it ends."""
+    """The `role` of the `Suspended` that this event ends."""
 
 
 Event = WorkerUp | WorkerLost | Suspended | Resumed

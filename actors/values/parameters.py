@@ -1,4 +1,4 @@
-"""Parameters, copied and made plain where a request is made: nothing changes them afterwards."""
+"""Parameters of requests: copied when a request is made, so that no later change reaches them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -19,20 +19,20 @@ _TEXTS: Final = (str, bytes, bytearray, memoryview)
 
 
 def copied(params: object, kind: str, run: int | None = None) -> tuple[Any, ...] | dict[str, Any]:
-    """Return parameters that no later change of the caller's own objects can reach.
+    """Return a copy of parameters that later changes of the caller's objects do not reach.
 
-    A `bytearray`, `memoryview`, `array.array` or `mmap` becomes `bytes`. A number that lies in a
-    buffer, as one of NumPy does, becomes a Python number: the driver would store its memory. A
+    A `bytearray`, `memoryview`, `array.array` or `mmap` becomes `bytes`. A number with a buffer,
+    such as a NumPy number, becomes a Python number, since the driver would store its memory. A
     value without a buffer stays as it is, since each driver has classes of its own.
 
     Args:
-        params: what the caller gave.
+        params: the parameters that the caller passed.
         kind: the class of the request, for errors.
-        run: which of many runs the parameters are for, from 1.
+        run: the number of the run among many runs, from 1.
 
     Raises:
-        TypeError: they are neither a sequence nor a mapping, or one of them is a buffer of
-            another class. The text names its place and its class, never its value.
+        TypeError: `params` is neither a sequence nor a mapping, or one value is a buffer of
+            another class. The text names the place and the class of the value, never the value.
     """
     if type(params) is dict or isinstance(params, Mapping):
         named = dict(params)
@@ -61,7 +61,7 @@ def copied_rows(many: object) -> tuple[Any, ...]:
         message = f"Query(many) must be a sequence of parameters, not {type(many).__name__}"
         raise TypeError(message)
     rows = tuple(many)
-    # All rows are looked at in C: a check of each row in Python takes three times as long.
+    # This checks all rows in C. A check of each row in Python takes three times as long.
     if _ROWS.issuperset(map(type, rows)) and PLAIN.issuperset(map(type, chain.from_iterable(rows))):
         return rows
     return tuple(copied(row, "Query", number) for number, row in enumerate(rows, 1))
@@ -71,17 +71,17 @@ def _name(name: object, kind: str, run: int | None) -> str:
     if not isinstance(name, str):
         message = f"{_origin(kind, run)} by name needs str names, not {type(name).__name__}"
         raise TypeError(message)
-    return str.__str__(name)  # a member of an enum can be a str, too
+    return str.__str__(name)  # a member of an enum can be a `str`, too
 
 
 def _settled(value: Any, place: int | str, kind: str, run: int | None) -> Any:
-    """Return one value as it will be bound."""
+    """Return one value as the driver will bind it."""
     if type(value) in PLAIN:
         return value
     try:
         view = memoryview(value)
     except TypeError:
-        return value  # it has no buffer
+        return value  # the value has no buffer
     except Exception as error:
         message = f"{_where(place, kind, run)} is of the class {type(value).__name__}, whose buffer cannot be read"
         raise TypeError(message) from error
@@ -102,7 +102,7 @@ def _settled(value: Any, place: int | str, kind: str, run: int | None) -> Any:
 
 
 def _is_array(value: object) -> bool:
-    from array import array  # few parameters are of these classes
+    from array import array  # few requests need these modules
     from mmap import mmap
 
     return isinstance(value, (array, mmap))

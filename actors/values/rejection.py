@@ -1,4 +1,4 @@
-"""Rejection: the outcome of a reply that is no value."""
+"""Rejection: the outcome of a reply that was answered with an error."""
 
 import traceback
 from contextlib import suppress
@@ -14,25 +14,26 @@ E = TypeVar("E", bound=BaseException)
 _OWN: Final = (
     *("actors.worker", "actors.actor", "actors.dispatch.", "actors.databases.base", "actors.databases.executor"),
 )
-"""Modules whose frames at the head of a traceback are the worker's own machinery."""
+"""Modules of the worker. Their frames at the head of a traceback are removed."""
 
 
 class Rejection:
-    """The outcome of a reply that was rejected: the error, as it was when it came."""
+    """The outcome of a rejected reply: the error and its first traceback."""
 
     __slots__ = ("error", "traceback")
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
         self.traceback = error.__traceback__
-        """Each `get` raises from here; otherwise the error's own would grow with each."""
+        """Each `get` raises with this traceback, since the error's own grows with each `get`."""
 
 
 def detached(error: E) -> E:
-    """Free an error of all that it would keep alive through its traceback, and return it.
+    """Release the objects that the traceback of an error keeps alive, and return the error.
 
-    The frames hold the cursor, and through it a lock on the database. The first of them are the worker's own, which
-    hold the job. Where the error was raised stays readable.
+    The frames of a traceback hold the cursor, and the cursor may hold a lock on the database. The
+    first frames belong to the worker and hold the job. The traceback still shows where the error
+    was raised.
     """
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
@@ -49,7 +50,7 @@ def detached(error: E) -> E:
 
 def _without_own(trace: "TracebackType | None") -> "TracebackType | None":
     while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith(_OWN):
-        with suppress(RuntimeError):  # it is still running
+        with suppress(RuntimeError):  # the frame is still running
             trace.tb_frame.clear()
         trace = trace.tb_next
     return trace

@@ -1,4 +1,4 @@
-"""What is said to the crew, and inside it: frozen values, nothing else."""
+"""Requests to the crew, and messages inside the crew. All of them are immutable values."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 import pykka
 
+from actors.values.checks import check_bool, check_timeout, check_whole, checked_path
 from actors.values.parameters import PLAIN, Parameters, copied, copied_rows
 from actors.values.record import Record, store
 
@@ -38,31 +39,34 @@ _SHOWN = 120  # characters of a statement that a repr, an error or a status show
 class Query(Record):
     """One SQL statement with its parameters, answered by a `Result`.
 
-    Lists, dictionaries and buffers are copied, so a caller may go on changing its own.
+    Lists, dictionaries and buffers are copied. The caller may change its own objects afterwards.
 
     Raises:
         TypeError: `sql` is not a string, `params` is neither a sequence of values nor a
             mapping of names to values, a value is a buffer of a class that is refused,
-            `timeout` is no number, or `max_rows` no whole one.
-        ValueError: `sql` is empty, `timeout` is negative or NaN, `max_rows` is negative, or there are `params` and
-            `many`.
+            `timeout` is not a number, or `max_rows` is not a whole number.
+        ValueError: `sql` is empty, `timeout` is negative or NaN, `max_rows` is negative, or both
+            `params` and `many` were given.
     """
 
     sql: str
-    """Exactly one statement; comments and a trailing semicolon are fine."""
+    """Exactly one statement. Comments and a trailing semicolon are allowed."""
     params: Parameters = ()
     """Never shown in a `repr`, a log, an error or a status.
 
     A `bytearray`, `memoryview`, `array.array` or `mmap` becomes `bytes`. A NumPy number becomes a
-    Python number, and a NumPy array is refused. A value without a buffer is left to the driver."""
+    Python number, and a NumPy array is refused. A value without a buffer goes to the driver
+    unchanged."""
     timeout: float | None = None
-    """Seconds from the asking until the answer: queue, lock and run together. `None` means the crew's default, and
-    infinity none, whatever the crew's is."""
+    """Seconds from `ask` until the answer. The time in the queue, the wait for a lock and the run
+    count together. `None` means the crew's default. Infinity means no limit, even if the crew has
+    a default."""
     many: tuple[Parameters, ...] | None = None
-    """Parameters for each of many runs, instead of `params`: all of them take effect, or none. The `rowcount` is the
-    sum."""
+    """Parameters for each of many runs, instead of `params`. Either all runs take effect, or none
+    does. The `rowcount` is the sum over all runs."""
     max_rows: int | None = None
-    """The most rows that the `Result` is to hold; it says whether there were more (`truncated`). `None` is no limit."""
+    """The largest number of rows in the `Result`. `Result.truncated` says whether there were more.
+    `None` is no limit."""
 
     _hidden = frozenset({"params", "many"})
 
@@ -75,7 +79,8 @@ class Query(Record):
         many: Iterable[Parameters] | None = None,
         max_rows: int | None = None,
     ) -> None:
-        # By hand, since every job pays for it: the generated one and a __post_init__ take half as long again.
+        # Written by hand, since every job pays for it. The constructor of `Record` with a
+        # `__post_init__` takes half as long again.
         if type(sql) is not str or not sql or sql.isspace():
             _check_sql("Query", sql)
         store(self, "sql", sql)
@@ -91,7 +96,7 @@ class Query(Record):
                 raise ValueError(message)
             store(self, "many", copied_rows(many))
         if max_rows is not None:
-            _check_whole("Query", "max_rows", max_rows, at_least=0)
+            check_whole("Query", "max_rows", max_rows, at_least=0)
             store(self, "max_rows", max_rows)
 
     def __str__(self) -> str:
@@ -101,10 +106,10 @@ class Query(Record):
 class Script(Record):
     """Several SQL statements, run one after the other on one connection.
 
-    Their rows are not kept: the `Result` that answers it has no rows, and its
-    `rowcount` is the number of rows that all statements together changed. Each
-    statement commits by itself unless the script says `BEGIN` and `COMMIT`; after
-    an error the statements before it stay done.
+    The rows of the statements are not kept. The `Result` has no rows, and its `rowcount` is the
+    number of rows that all statements together changed. Each statement commits by itself unless
+    the script contains `BEGIN` and `COMMIT`. After an error, the earlier statements keep their
+    effect.
 
     Raises:
         TypeError: `sql` is not a string.
@@ -112,9 +117,9 @@ class Script(Record):
     """
 
     sql: str
-    """Statements separated by semicolons; no parameters."""
+    """Statements separated by semicolons, without parameters."""
     timeout: float | None = None
-    """Seconds from the asking until the answer, as for `Query`."""
+    """Seconds from `ask` until the answer, as in a `Query`."""
 
     def __post_init__(self) -> None:
         _check_sql("Script", self.sql)
@@ -128,24 +133,26 @@ class Script(Record):
 class Transaction(Record):
     """Queries that take effect together, or not at all; answered by the list of their results.
 
-    They run one after the other on one connection, in a transaction that has the right to write from its beginning
-    (`BEGIN IMMEDIATE`). After an error none of them has taken effect; a note of the error says which one it was.
+    The queries run one after the other on one connection. The transaction has the right to write
+    from its beginning (`BEGIN IMMEDIATE`). After an error, no query has taken effect, and a note of
+    the error names the query that failed.
 
     Raises:
-        TypeError: `queries` is no sequence of `Query`.
+        TypeError: `queries` is not a sequence of `Query`.
         ValueError: `queries` is empty, or one of them has a `timeout` of its own.
     """
 
     queries: tuple[Query, ...]
-    """What is run, in that order. None of them may begin or end a transaction."""
+    """The queries, in the order in which they run. No query may begin or end a transaction."""
     readonly: bool
-    """Whether they only read: all of them see the same state of the database, and nobody waits for them."""
+    """Whether the queries only read. Then all queries see the same state of the database, and no
+    writer waits for them."""
     timeout: float | None
-    """Seconds from the asking until the answer, as for `Query`."""
+    """Seconds from `ask` until the answer, as in a `Query`."""
 
     def __init__(self, queries: Iterable[Query], *, readonly: bool = False, timeout: float | None = None) -> None:
         store(self, "queries", _checked_queries(queries))
-        store(self, "readonly", checked_bool("Transaction", readonly))
+        store(self, "readonly", check_bool("Transaction", "readonly", readonly))
         if timeout is not None:
             check_timeout("Transaction", timeout)
         store(self, "timeout", timeout)
@@ -161,26 +168,30 @@ class Transaction(Record):
 
 
 class Call(Record, Generic[T]):
-    """A function that is called with the driver's connection, inside a transaction; answered by what it returns.
+    """A function that a worker calls with the driver's connection, inside a transaction.
 
-    For work that needs Python between statements: `Call(move, 5, 7)` calls `move(connection, 5, 7)` on a worker. If it
-    raises, its caller gets that, and nothing has taken effect. What it changes of the connection itself is gone
-    afterwards. In a crew of child processes the function has to be importable there, and what it returns be sendable.
-    A thread gets the very objects in `args`, a child gets copies: do not change them until the
-    call has returned.
+    The answer is the function's return value. Use a `Call` for work that needs Python between
+    statements: `Call(move, 5, 7)` calls `move(connection, 5, 7)` on a worker.
+
+    If the function raises, the caller gets the error, and nothing has taken effect. If the function
+    changes settings of the connection, the next job does not see the changes.
+
+    In a crew of child processes the function must be importable in the child, and its return value
+    must be sendable. A worker thread gets the objects in `args` themselves, and a child gets
+    copies. Do not change the objects until the call has returned.
 
     Raises:
         TypeError: `function` cannot be called.
     """
 
     function: Callable[..., T]
-    """What is called. It must not end the transaction, nor keep the connection."""
+    """The function. It must not end the transaction, and must not keep the connection."""
     args: tuple[Any, ...]
-    """What it is called with, behind the connection. Never shown."""
+    """The arguments after the connection. Never shown in a `repr`, a log, an error or a status."""
     readonly: bool
-    """Whether it only reads."""
+    """Whether the function only reads."""
     timeout: float | None
-    """Seconds from the asking until the answer, as for `Query`."""
+    """Seconds from `ask` until the answer, as in a `Query`."""
 
     def __init__(
         self,
@@ -194,14 +205,14 @@ class Call(Record, Generic[T]):
             raise TypeError(message)
         store(self, "function", function)
         store(self, "args", args)
-        store(self, "readonly", checked_bool("Call", readonly))
+        store(self, "readonly", check_bool("Call", "readonly", readonly))
         if timeout is not None:
             check_timeout("Call", timeout)
         store(self, "timeout", timeout)
 
     @property
     def sql(self) -> str:
-        """What stands for a statement where one is told: the function's name."""
+        """The function's name, which a status and an error show in the place of a statement."""
         function = unbound(self.function)
         name = getattr(function, "__qualname__", type(function).__qualname__)
         return f"{getattr(function, '__module__', None)}.{name}"
@@ -210,36 +221,38 @@ class Call(Record, Generic[T]):
         return f"Call({self.sql})"
 
     def __repr__(self) -> str:
-        # The `repr` of a partial function, or of a method's object, may show a parameter.
+        # The `repr` of a partial function, or of the object of a method, may show a parameter.
         return f"Call({self.sql}, readonly={self.readonly}, timeout={self.timeout})"
 
 
 def unbound(function: Callable[..., Any]) -> Any:
-    """Return the function that a partial one calls in the end."""
+    """Return the function inside all layers of `functools.partial`."""
     while isinstance(function, partial):
         function = function.func
     return function
 
 
 class Stream(Record):
-    """One SQL statement that reads, whose rows come as they are taken; answered by a `RowStream`.
+    """One SQL statement that reads, answered by a `RowStream` that fetches rows as they are taken.
 
-    For results that do not fit into memory. Its worker is for nobody else until the stream ends, which is why a
-    `timeout` is worth having.
+    Use a stream for a result that does not fit into memory. The stream's worker serves no other
+    caller until the stream ends. So give the stream a `timeout`.
 
     Raises:
-        TypeError: `sql` is not a string, `params` neither a sequence nor a mapping, `chunk` no whole number.
-        ValueError: `sql` is empty, `chunk` less than 1, `timeout` negative or NaN.
+        TypeError: `sql` is not a string, `params` is neither a sequence nor a mapping, or `chunk`
+            is not a whole number.
+        ValueError: `sql` is empty, `chunk` is less than 1, or `timeout` is negative or NaN.
     """
 
     sql: str
-    """Exactly one statement, which only reads."""
+    """Exactly one statement. The statement must only read."""
     params: Parameters
     """As for `Query`."""
     chunk: int
     """How many rows are fetched at a time."""
     timeout: float | None
-    """Seconds from the asking until the last row is taken. `None` means the crew's default, and infinity none."""
+    """Seconds from `ask` until the last row is taken. `None` means the crew's default. Infinity
+    means no limit."""
 
     _hidden = frozenset({"params"})
 
@@ -247,7 +260,7 @@ class Stream(Record):
         _check_sql("Stream", sql)
         store(self, "sql", sql)
         store(self, "params", copied(params, "Stream"))
-        _check_whole("Stream", "chunk", chunk, at_least=1)
+        check_whole("Stream", "chunk", chunk, at_least=1)
         store(self, "chunk", chunk)
         if timeout is not None:
             check_timeout("Stream", timeout)
@@ -258,25 +271,27 @@ class Stream(Record):
 
 
 class Backup(Record):
-    """A copy of the whole database, as it is now, to a file; answered by a `Result` with its pages and bytes.
+    """A copy of the whole database to a file, answered by a `Result` with its `pages` and `bytes`.
 
-    It is taken by a worker that reads, while others read and write. The file is written beside its place and put there
-    at the end: what was there before is lost only to a whole copy.
+    The copy has the state of the database when the backup begins. A reader makes it, while other
+    workers read and write. The reader writes a file beside `path` and renames it at the end. So a
+    file that stood at `path` before is only ever replaced by a complete copy.
 
     Raises:
-        TypeError: `path` is no path, `pages` no whole number, `progress` cannot be called.
-        ValueError: `path` is empty, `pages` less than 1, `timeout` negative or NaN.
+        TypeError: `path` is not a path, `pages` is not a whole number, or `progress` cannot be
+            called.
+        ValueError: `path` is empty, `pages` is less than 1, or `timeout` is negative or NaN.
     """
 
     path: str
-    """Where the copy will stand, absolute."""
+    """The absolute path of the copy."""
     pages: int
-    """How many pages are copied at a time; between them it can be cancelled."""
+    """How many pages are copied in one step. The backup can be cancelled between two steps."""
     progress: Callable[[int, int], object] | None
-    """Called on a worker's thread with how many pages are copied, and how many there are; keep it short. If it raises,
-    the backup fails with that."""
+    """Called on a worker's thread with the number of pages copied and the number of all pages. Keep
+    it short. If it raises, the backup fails with that error."""
     timeout: float | None
-    """Seconds from the asking until the answer, as for `Query`."""
+    """Seconds from `ask` until the answer, as in a `Query`."""
 
     _hidden = frozenset({"progress"})
 
@@ -288,8 +303,8 @@ class Backup(Record):
         progress: Callable[[int, int], object] | None = None,
         timeout: float | None = None,
     ) -> None:
-        store(self, "path", _checked_path("Backup", path))
-        _check_whole("Backup", "pages", pages, at_least=1)
+        store(self, "path", checked_path("Backup", path))
+        check_whole("Backup", "pages", pages, at_least=1)
         store(self, "pages", pages)
         if progress is not None and not callable(progress):
             message = f"Backup(progress) must be a function, not {type(progress).__name__}"
@@ -301,7 +316,7 @@ class Backup(Record):
 
     @property
     def sql(self) -> str:
-        """What stands for a statement where one is told."""
+        """The text that a status and an error show in the place of a statement."""
         return f"backup to {self.path}"
 
     def __str__(self) -> str:
@@ -309,16 +324,16 @@ class Backup(Record):
 
 
 class Interactive(Record):
-    """A transaction whose statements come one by one: see `SupervisorRef.transaction`."""
+    """A transaction whose requests come one by one. See `SupervisorRef.transaction`."""
 
     readonly: bool
     timeout: float | None
     wait: float | None = None
-    """Seconds from the asking until it has begun; `None` is no limit of its own."""
+    """Seconds from `begin` until the transaction has begun. `None` is no separate limit."""
 
     @property
     def sql(self) -> str:
-        """What stands for a statement where one is told."""
+        """The text that a status and an error show in the place of a statement."""
         return "an interactive transaction, readonly" if self.readonly else "an interactive transaction"
 
     def __str__(self) -> str:
@@ -329,67 +344,71 @@ class Interactive(Record):
 
 
 class Status(Record):
-    """Asks for a `CrewStatus`: a snapshot of the whole crew, taken at once."""
+    """Ask for a `CrewStatus`: a snapshot of the whole crew, taken in one step."""
 
 
 class Subscribe(Record):
-    """Asks that an actor be told `WorkerUp`, `WorkerLost`, `Suspended` and `Resumed`; answered by `None`.
+    """Ask the crew to send its events to an actor.
 
-    It is told at once which workers are up, and whether the crew is suspended; then what changes. A job's
-    `DatabaseUnavailable` comes another way, and may come after the `Resumed` that ends its reason. An actor that
-    has ended is forgotten by itself.
+    The events are `WorkerUp`, `WorkerLost`, `Suspended` and `Resumed`.
+    The answer is `None`. The actor gets an event at once for each worker that is up, and one if the
+    crew is suspended. Afterwards it gets an event for each change. The crew forgets an actor that
+    has ended.
+
+    A job's `DatabaseUnavailable` travels another way. It may arrive after the `Resumed` that ended
+    its reason.
     """
 
     actor_ref: pykka.ActorRef[Any]
-    """Who is told."""
+    """The actor that gets the events."""
 
     def __post_init__(self) -> None:
         _check_ref("Subscribe", self.actor_ref)
 
 
 class Unsubscribe(Record):
-    """Asks that an actor be told nothing more; answered by `None`."""
+    """Ask the crew to send no more events to an actor. The answer is `None`."""
 
     actor_ref: pykka.ActorRef[Any]
-    """Who was told."""
+    """The actor that gets no more events."""
 
     def __post_init__(self) -> None:
         _check_ref("Unsubscribe", self.actor_ref)
 
 
 Request: TypeAlias = Query | Script | Transaction | Call[Any] | Stream | Backup | Interactive
-"""What a worker runs on its connection."""
+"""A request that a worker runs on its connection."""
 
 REQUESTS = (Query, Script, Transaction, Call, Stream, Backup)
-"""What a crew can be asked, for `isinstance`."""
+"""The classes of requests that `ask` hands to a worker, for `isinstance`."""
 
 
 def can_be_told(message: object) -> bool:
-    """Say whether `tell` takes `message`: any request but a `Stream`, whose rows somebody must read."""
+    """Say whether `tell` takes `message`: any request but a `Stream`, whose rows need a reader."""
     return isinstance(message, REQUESTS) and not isinstance(message, Stream)
 
 
 class WaitUntilUp(Record):
-    """From `SupervisorRef.wait` to the supervisor."""
+    """Message from `SupervisorRef.wait` to the supervisor."""
 
     reply: Any
-    """Settled once a worker has opened the database, or cannot."""
+    """The supervisor settles it once a worker has opened the database, or cannot open it."""
 
 
 class WorkerDown(Record):
-    """From a worker to its supervisor, exactly once in its life: it is gone."""
+    """Message from a worker to its supervisor, sent exactly once: the worker is gone."""
 
     worker_id: int
     cause: BaseException | None
-    """Why it died; `None` where it was asked to go."""
+    """The reason of its death. `None` if the supervisor asked the worker to stop."""
 
 
 class Shutdown(Record):
-    """From `SupervisorRef.shutdown` to the supervisor."""
+    """Message from `SupervisorRef.shutdown` to the supervisor."""
 
     cancel_pending: bool
     timeout: float | None
-    """Seconds until running jobs are interrupted; `None` for never."""
+    """Seconds until running jobs are interrupted. `None` is never."""
 
 
 def shorten(sql: str) -> str:
@@ -405,43 +424,6 @@ def _check_sql(kind: str, sql: object) -> None:
     if not sql or sql.isspace():
         message = f"{kind}(sql) is empty: it must hold a statement"
         raise ValueError(message)
-
-
-def check_timeout(kind: str, timeout: object, name: str = "timeout") -> None:
-    """Raise unless `timeout`, an argument of this name, is a number of seconds that can pass."""
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        message = f"{kind}({name}) must be a number of seconds, not {type(timeout).__name__}"
-        raise TypeError(message)
-    if not timeout >= 0:
-        message = f"{kind}({name}={timeout}) must be 0 or more seconds"
-        raise ValueError(message)
-
-
-def _check_whole(kind: str, name: str, value: object, *, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        message = f"{kind}({name}) must be a whole number, not {type(value).__name__}"
-        raise TypeError(message)
-    if value < at_least:
-        message = f"{kind}({name}={value}) must be {at_least} or more"
-        raise ValueError(message)
-
-
-def _checked_path(kind: str, path: object) -> str:
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
-        message = f"{kind}(path) must be a str or a path, not {type(path).__name__}"
-        raise TypeError(message)
-    if not text or "\0" in text:
-        message = f"{kind}(path) must name a file"
-        raise ValueError(message)
-    return os.path.abspath(text)
-
-
-def checked_bool(kind: str, readonly: object) -> bool:
-    """Return `readonly`, or raise `TypeError` if that is no `bool`."""
-    if not isinstance(readonly, bool):
-        message = f"{kind}(readonly) must be a bool, not {type(readonly).__name__}"
-        raise TypeError(message)
-    return readonly
 
 
 def _checked_queries(queries: object) -> tuple[Query, ...]:

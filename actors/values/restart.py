@@ -1,56 +1,56 @@
-"""RestartPolicy and what is remembered of deaths: pure values, time and chance are arguments."""
+"""RestartPolicy, and the recent deaths of workers. Time and chance are arguments."""
 
 from collections import deque
 
+from actors.values.checks import check_number
 from actors.values.record import Record
 
 __all__ = ["Deaths", "RestartPolicy"]
 
 
 class RestartPolicy(Record, kw_only=True):
-    """When a worker that was lost is replaced. All times in seconds.
+    """When the crew replaces a lost worker. All times are in seconds.
 
-    The first replacement of a worker that was up comes at once; a replacement that fails to
-    open the database, or dies again within `quiet_period`, waits `backoff_initial`, then twice
-    as long each time up to `backoff_max`, give or take `jitter`. If more than `max_restarts`
-    workers died `within` so many seconds, further replacements wait for these deaths to pass.
+    The first replacement of a worker that was up starts at once. A replacement may fail to open the
+    database, or die again within `quiet_period`. Then the next one waits `backoff_initial`, and
+    each later one twice as long, up to `backoff_max`. `jitter` varies each wait.
 
-    The words, and the window, are those of OTP's supervisor (intensity and period).
+    If more than `max_restarts` workers died `within` this many seconds, further replacements wait
+    until enough of the deaths are older than that.
+
+    The window comes from OTP's supervisor (intensity and period).
 
     Raises:
         TypeError: a value is not a number.
-        ValueError: a value is negative, not finite, or out of its range; the text names it.
+        ValueError: a value is negative, not finite, or out of its range. The text names the value.
     """
 
     max_restarts: int = 30
-    """Deaths in the window after which replacements have to wait."""
+    """How many deaths in the window are allowed before replacements wait."""
     within: float = 10.0
-    """Length of the window."""
+    """The length of the window."""
     backoff_initial: float = 0.05
     """The first wait that is not zero."""
     backoff_max: float = 10.0
     """The longest wait."""
     jitter: float = 0.2
-    """Each wait is made longer or shorter by up to this part of it, so that crews do not march in step."""
+    """Each wait becomes longer or shorter by up to this part of the wait, at random. So several
+    crews do not try at the same times."""
     quiet_period: float = 5.0
-    """A worker that was up for so long starts from the first wait again when it dies."""
+    """If a worker was up for this long and dies, the waits start again from the first."""
     start_timeout: float = 30.0
-    """A start that takes longer has failed."""
+    """A start that takes longer than this has failed."""
     grace: float = 0.5
-    """A statement that goes on for so long after its interrupt loses its worker: another takes the slot."""
+    """If a statement still runs this long after its interrupt, the crew gives its worker up.
+    Another worker takes the slot."""
     poison_after: int = 3
-    """A statement that killed so many workers `within` so many seconds is rejected with `PoisonQuery` until these
-    have passed; 0 never does."""
+    """If a statement killed this many workers `within` the window, the crew rejects it with
+    `PoisonQuery` until the deaths are older than the window. 0 means that no statement is
+    rejected."""
 
     def __post_init__(self) -> None:
         for name in self._fields:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                message = f"RestartPolicy({name}) must be a number, not {type(value).__name__}"
-                raise TypeError(message)
-            if not 0 <= value < float("inf"):
-                message = f"RestartPolicy({name}={value}) must be 0 or more, and finite"
-                raise ValueError(message)
+            check_number("RestartPolicy", name, getattr(self, name))
         for name in ("max_restarts", "poison_after"):
             if not isinstance(getattr(self, name), int):
                 message = f"RestartPolicy({name}={getattr(self, name)}) must be a whole number"
@@ -66,15 +66,15 @@ class RestartPolicy(Record, kw_only=True):
             raise ValueError(message)
 
     def backoff(self, failures: int, chance: float) -> float:
-        """Return the seconds to wait after so many failures in a row.
+        """Return the seconds to wait before the next start.
 
         Args:
-            failures: 0 for none: the wait is 0.
+            failures: how many starts have failed in a row. The wait is 0 if none has.
             chance: a random number from 0 to 1, for the jitter.
         """
         if failures <= 0:
             return 0.0
-        # 2**60 of the smallest sensible wait is over any limit; more would overflow.
+        # The smallest sensible wait times 2**60 is over any limit. A larger power would overflow.
         wait = min(self.backoff_max, self.backoff_initial * 2.0 ** min(failures - 1, 60))
         return wait * (1 + self.jitter * (2 * chance - 1))
 
@@ -84,7 +84,7 @@ class Deaths:
 
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
-        # Monotonic seconds, oldest first; never more than max_restarts + 1 of them.
+        # Times of deaths in monotonic seconds, oldest first. At most max_restarts + 1 times.
         self._times: deque[float] = deque(maxlen=min(policy.max_restarts, 1_000_000) + 1)
 
     def record(self, now: float) -> None:
@@ -92,7 +92,7 @@ class Deaths:
         self._times.append(now)
 
     def free_at(self, now: float) -> float:
-        """Return when the next restart is allowed: `now`, or when enough deaths have passed."""
+        """Return when the next restart is allowed: `now`, or once enough deaths are too old."""
         if len(self._times) <= self._policy.max_restarts:
             return now
         return max(now, self._times[0] + self._policy.within)

@@ -1,4 +1,4 @@
-"""Result and Row: what a query answers, as cheap as the driver's own rows."""
+"""Result and Row: the answer to a query. They cost hardly more than the driver's rows."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -13,16 +13,16 @@ _SHOWN_WIDTH = 40
 
 
 class Row(tuple[Any, ...]):
-    """A row: a tuple that also answers `row["name"]` and `row.name`.
+    """A row: a tuple that also has `row["name"]` and `row.name`.
 
-    Equal to, and hashes like, the plain tuple of its values. As a tuple it is an array in JSON;
-    `dict(row)`, `{**row}` and `row.asdict()` make a dictionary of it.
+    A row equals the plain tuple of its values, and has the same hash. JSON encoders write a row as
+    an array, as every tuple. `dict(row)`, `{**row}` and `row.asdict()` make a dictionary.
 
-    Where two columns share a name, the name means the first one, and a dictionary has only that
-    one. Give the other a name of its own: `SELECT a.id, b.id AS other_id`.
+    If two columns have the same name, the name means the first column, and a dictionary contains
+    only the first column. Give the other column another name: `SELECT a.id, b.id AS other_id`.
 
-    A column whose name is also that of a method (`count`, `index`, `keys`, `asdict`) or that starts
-    with an underscore is reached by `row["count"]`.
+    Some columns need `row["count"]`: a column with the name of a method (`count`, `index`, `keys`,
+    `asdict`), and a column whose name starts with an underscore.
     """
 
     __slots__ = ()
@@ -75,7 +75,7 @@ def _row_class(columns: tuple[str, ...]) -> type[Row]:
     positions: dict[str, int] = {}
     for position, name in enumerate(columns):
         positions.setdefault(name, position)
-    # As a named tuple has them: pandas takes the names of columns from there.
+    # pandas takes the names of columns from `_fields`, as of a named tuple.
     fields = {"__slots__": (), "columns": columns, "_positions": positions, "_fields": columns}
     return type("Row", (Row,), fields)
 
@@ -85,13 +85,13 @@ def _row(columns: tuple[str, ...], values: tuple[Any, ...]) -> Row:
 
 
 class Result(Sequence[Row]):
-    """The answer to a query: a sequence of rows, made into `Row` only when asked.
+    """The answer to a query: a sequence of rows. Each `Row` is made when it is read.
 
-    A plain value: it belongs to no connection and no thread, and can be pickled.
+    A result is a plain value. It belongs to no connection and no thread, and can be pickled.
 
-    A result without rows is false, as every empty sequence is, and so is the one of a statement that
-    returns no rows. To learn what a statement did, look at `rowcount`; to tell a result from `None`,
-    write `is not None`.
+    A result without rows is false, as every empty sequence is. The result of a statement that
+    returns no rows is false, too. `rowcount` tells how many rows a statement changed. To tell a
+    result from `None`, write `is not None`.
 
     For JSON write `dicts()`, for pandas `DataFrame(result.rows, columns=result.columns)`.
     """
@@ -99,15 +99,15 @@ class Result(Sequence[Row]):
     __slots__ = ("columns", "lastrowid", "rowcount", "rows", "truncated")
 
     columns: tuple[str, ...]
-    """The names of the columns; empty for a statement that returns no rows."""
+    """The names of the columns. Empty for a statement that returns no rows."""
     rows: list[tuple[Any, ...]]
     """The rows as plain tuples, exactly as the driver gave them."""
     rowcount: int
     """Rows returned by a reading statement, or changed by a writing one."""
     lastrowid: int | None
-    """The rowid of the last row that the statement inserted, if it did."""
+    """The rowid of the last row that the statement inserted. `None` if it inserted no row."""
     truncated: bool
-    """Whether there were more rows than `max_rows`, which are left out."""
+    """Whether there were more rows than `max_rows`. The result does not contain these rows."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Result(Sequence[Row]):
         return self.columns, self.rows, self.rowcount, self.lastrowid, self.truncated
 
     def first(self) -> Row | None:
-        """Return the first row, or `None` where there is none."""
+        """Return the first row, or `None` if there is no row."""
         return self[0] if self.rows else None
 
     def one(self) -> Row:
@@ -172,7 +172,7 @@ class Result(Sequence[Row]):
         return self[0]
 
     def scalar(self) -> Any:
-        """Return the first value of the first row, or `None` where there is no row."""
+        """Return the first value of the first row, or `None` if there is no row."""
         return self.rows[0][0] if self.rows else None
 
     def column(self, name: str | int) -> list[Any]:
@@ -191,10 +191,10 @@ class Result(Sequence[Row]):
         return [row.asdict() for row in self]
 
     def keys(self) -> Never:
-        """Refuse: a result is a sequence, and no mapping.
+        """Refuse, since a result is a sequence and not a mapping.
 
-        `dict(result)` would take the values of two columns for keys and values, and so would an
-        encoder of JSON that tries `dict()`.
+        `dict(result)` would use the values of two columns as keys and values. An encoder of JSON
+        that tries `dict()` would do the same.
 
         Raises:
             TypeError: always.
@@ -222,7 +222,7 @@ class Result(Sequence[Row]):
         return "\n".join([*lines, f"({self._count()})"])
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        # Of IPython: `stack` holds the objects that it is showing, this one included.
+        # IPython calls this. `stack` holds the objects that IPython shows, including this result.
         del cycle
         printer.text(self._line() if len(printer.stack) > 1 else str(self))
 
@@ -239,7 +239,7 @@ class Result(Sequence[Row]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>({self._count()})</p>"
 
     def _line(self) -> str:
-        """Return what it is on one line, for where there is no room for a table."""
+        """Return a description of one line, for a place without room for a table."""
         if not self.columns:
             ids = "" if self.lastrowid is None else f", lastrowid={self.lastrowid}"
             return f"<Result: no rows, rowcount={self.rowcount}{ids}>"

@@ -1,4 +1,4 @@
-"""What the crew counts and shows: counters, histograms, and the frozen snapshot of it all."""
+"""Status: histograms of durations, and an immutable snapshot of the crew."""
 
 from bisect import bisect_left
 
@@ -7,27 +7,30 @@ from actors.values.record import Record
 
 __all__ = ["CrewStatus", "Durations", "Histogram", "WorkerStatus"]
 
-# Upper bounds in seconds, each 12 % above the last, from 1 µs to about 20 minutes.
+# Upper bounds in seconds, from 1 µs to about 20 minutes. Each bound is 12 % above the last.
 _BOUNDS = tuple(1e-6 * 1.12**step for step in range(185))
 
 
 class Durations(Record):
-    """A summary of many durations, in seconds; percentiles are true to within 12 %."""
+    """A summary of many durations, in seconds. The percentiles are exact to within 12 %."""
 
     count: int
     """How many durations there were."""
     p50: float
-    """Half of them took no longer."""
+    """Half of the durations were not longer."""
     p95: float
-    """95 % of them took no longer."""
+    """95 % of the durations were not longer."""
     p99: float
-    """99 % of them took no longer."""
+    """99 % of the durations were not longer."""
     max: float
-    """The longest, exactly."""
+    """The longest duration. This one is exact."""
 
 
 class Histogram:
-    """Counts of durations in buckets that grow by 12 %: constant memory, one bisection a record."""
+    """Counts of durations, in buckets that grow by 12 %.
+
+    It needs constant memory, and one bisection for each duration.
+    """
 
     __slots__ = ("_counts", "_max")
 
@@ -42,7 +45,7 @@ class Histogram:
             self._max = seconds
 
     def add(self, other: "Histogram") -> None:
-        """Count all durations of another one."""
+        """Count all durations of another histogram."""
         self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
         self._max = max(self._max, other._max)
 
@@ -62,28 +65,28 @@ class Histogram:
 
 
 class WorkerStatus(Record):
-    """One worker, as it was when the snapshot was taken."""
+    """One worker at the time of the snapshot."""
 
     id: int
-    """Never used again for another worker."""
+    """The worker's number. No other worker ever gets it."""
     state: str
     """`starting`, `awake` (about to take a job), `idle` or `busy`."""
     job: str | None
-    """The request it runs, shortened, without parameters."""
+    """The request that the worker runs, shortened, without parameters."""
     seconds: float
-    """How long it has been in this state, or has run this job."""
+    """How long the worker has been in this state, or has run this job."""
     pid: int | None = None
-    """The child process in which its connection lives; `None` where that is this process."""
+    """The child process in which the connection lives. `None` if it lives in this process."""
     memory: int | None = None
-    """Bytes that only the child process uses, if the system tells."""
+    """Bytes that only the child process uses. `None` if the system does not tell."""
     role: str | None = None
     """`reader` or `writer`, in a crew that has both."""
     waits_for_lock: bool = False
-    """Whether its job waits for a lock that another connection to the database holds."""
+    """Whether the job waits for a lock that another connection to the database holds."""
 
 
 class CrewStatus(Record):
-    """A snapshot of the crew, taken in one step. At a prompt it looks as `print` shows it.
+    """A snapshot of the crew, taken in one step. A prompt shows it as `print` does.
 
     The counters add up: `submitted` = `queued` + `running` + `answered` + `failed` +
     `died` + `rejected` + `cancelled` + `timed_out` + `shed`.
@@ -96,42 +99,48 @@ class CrewStatus(Record):
     state: str
     """`up`, `suspended` (no worker can open the database), `stopping` or `stopped`."""
     cause: str | None
-    """Why it is suspended or stopped, or has no writer."""
+    """The reason why the crew is suspended or stopped, or has no writer."""
     size: int
     """How many workers the crew wants to have."""
     workers: tuple[WorkerStatus, ...]
-    """Those that there are, in the order of their ids."""
+    """The workers that exist, in the order of their ids."""
     queued: int
     """Jobs that wait for a worker."""
     running: int
     """Jobs that a worker runs."""
     writing: str | None
-    """The job of ours that holds the database's write lock, or is about to take it: what the writer runs, unless it
-    waits for a lock that somebody else holds. Shortened, without parameters."""
+    """The job of this crew that holds the database's write lock, or is about to take it.
+
+    That is the job of the writer, unless the job waits for a lock that another connection holds.
+    Shortened, without parameters."""
     submitted: int
-    """All jobs ever asked, refused ones included."""
+    """All requests that the crew ever got, including the refused ones."""
     answered: int
-    """Jobs that gave a result."""
+    """Jobs that ended with a result."""
     failed: int
-    """Jobs that gave an error of their statement; their workers lived."""
+    """Jobs that ended with an error of their statement. Their workers survived."""
     died: int
     """Jobs whose worker died."""
     rejected: int
-    """Jobs that never ran: queue full, database unavailable, crew stopped."""
+    """Jobs that never ran. The queue was full, the database unavailable, or the crew stopped."""
     cancelled: int
-    """Jobs that were cancelled, queued or running."""
+    """Jobs that were cancelled while queued or running."""
     timed_out: int
-    """Jobs whose deadline passed, queued or running."""
+    """Jobs whose deadline passed while queued or running."""
     shed: int
-    """Jobs that waited longer than `shed_after` in a queue that stood."""
+    """Jobs that were rejected as `Overloaded`, after they waited longer than `shed_after`."""
     stuck: int
-    """Threads of workers that were given up, because their statement ignored its interrupt, and still run."""
+    """Threads that still run although the crew gave up their workers.
+
+    The crew gives a worker up if its statement ignores the interrupt."""
     restarts: int
-    """Workers started in the place of one that was lost."""
+    """Workers that were started to replace a lost worker."""
     failed_starts: int
-    """Starts of workers that did not get as far as an open connection."""
+    """Starts of workers that failed before the connection was open."""
     warnings: tuple[str, ...]
-    """What was asked for when the database was opened and cannot be had, such as a setting without effect."""
+    """Options that could not be applied when the database was opened.
+
+    An example is a setting without effect."""
     wait: Durations
     """How long jobs waited in the queue."""
     run: Durations
@@ -139,7 +148,7 @@ class CrewStatus(Record):
 
     @property
     def _slots(self) -> int:
-        """How many workers there are when all are there: the writer is one more, once it was needed."""
+        """The number of workers of a complete crew. A writer that was started counts, too."""
         return self.size + any(worker.role == "writer" for worker in self.workers)
 
     def __repr__(self) -> str:

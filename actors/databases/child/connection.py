@@ -4,9 +4,10 @@ import marshal
 import time
 from collections.abc import Callable
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from actors.databases.base import Connection, NeedsWriter
+from actors.databases.base import Connection, Database, NeedsWriter
+from actors.databases.child.claims import token_of, tokens_of
 from actors.databases.child.frames import (
     ANSWERS,
     DONE,
@@ -21,19 +22,15 @@ from actors.databases.child.frames import (
     READY,
     RESULT,
     ROWS,
+    RUNNING_JOB,
     SPECIFICATION,
     STEP,
     WAITS,
-    WHATEVER_RUNS,
-    Item,
     frame,
-    item_of,
-    jobs_frame,
-    load_error,
-    load_pickled,
-    tokens_of,
 )
 from actors.databases.child.process import PIPE, Child, Inbound
+from actors.databases.child.requests_codec import Item, item_of, jobs_frame
+from actors.databases.child.results_codec import load_error, load_pickled
 from actors.databases.child.syscalls import loads
 from actors.databases.steps import Step
 from actors.system.log import log
@@ -42,59 +39,93 @@ from actors.values.requests import Request
 from actors.values.result import Result
 
 if TYPE_CHECKING:
-    from actors.databases.child.database import ChildProcess
     from actors.databases.executor import Batch
 
-__all__ = ["ChildConnection"]
+__all__ = ["ChildConnection", "ChildSpecification"]
 
-_MOST: Final = 128  # jobs in the child's hands at most
-_WAITING: Final = 0.1  # seconds since the child last told that it waits for a lock: it tells several times as often
-_SHORT: Final = 20e-6  # seconds that a job ran which is worth to wait for the next one without sleeping
-_PATIENCE: Final = 0.002  # seconds after which answers are asked for that the child has not sent yet
+_MOST: Final = 128  # jobs that the child has at most
+# Seconds. A child that waits for a lock says so several times in this time.
+_WAITING: Final = 0.1
+# Seconds. After a job that ran for less time, the next answer is awaited without sleeping.
+_SHORT: Final = 20e-6
+_PATIENCE: Final = 0.002  # seconds; then the child is asked to send the answers that it keeps
 _MOST_PATIENCE: Final = 0.1
-_SILENCE: Final = 0.5  # seconds: twice as long may a child be silent which has nothing to run, and has to say so
+# Seconds. A child with nothing to run must say so. It is killed after twice this time of silence.
+_SILENCE: Final = 0.5
 _LONGEST_RECALL: Final = 0.1  # seconds; taking jobs back never blocks
 
 Sink: TypeAlias = Callable[[int, Any, BaseException | None, float], object]
 """Takes an answer: its ticket, a value or an error, and the seconds that it ran."""
 
 
+class ChildSpecification(Protocol):
+    """The child that a connection starts. `ChildProcess` is one. `str` of it shows no secret."""
+
+    @property
+    def name(self) -> str:
+        """The name that the list of processes shows for the child."""
+        ...
+
+    @property
+    def home(self) -> str | None:
+        """The folder at which relative module paths begin; `None` if it is gone."""
+        ...
+
+    @property
+    def database(self) -> Database:
+        """The database that the child opens."""
+        ...
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes that the child may have for its data; `None` is no limit."""
+        ...
+
+    @property
+    def start_timeout(self) -> float:
+        """Seconds after which a child that has not opened its connection is killed."""
+        ...
+
+
 class ChildConnection(Connection):
     """A connection in a child process, which is sent the jobs of a batch together.
 
-    Used by one thread, except for what `Connection` allows from any, which may come until `close`.
+    One thread uses it. Methods that `Connection` allows from any thread may be called until
+    `close`.
     """
 
-    def __init__(self, database: "ChildProcess") -> None:
-        self._database = database
-        # The ticket of the last job that was sent, and how long the last job ran that was answered.
+    def __init__(self, specification: ChildSpecification) -> None:
+        self._specification = specification
+        # The ticket of the last job that was sent. `_seconds` is how long the last job ran that was
+        # answered.
         self._ticket = 0
-        # The ticket of the step that a job performs, which is not itself sent; `None` while a batch runs.
+        # The ticket of the step that a job performs, which is not itself sent; `None` while a batch
+        # runs.
         self._step: int | None = None
         self._seconds = float("inf")
         # The jobs that the child has, each with its batch, by their tickets, oldest first.
         self._tasks: dict[int, tuple[Batch, Any]] = {}
         # One for each thread that takes jobs back at this moment.
         self._recalls: list[None] = []
-        # How many frames of jobs it has not said to be done with.
+        # How many frames of jobs the child has not answered by DONE.
         self._frames = 0
         self._sink: Sink = _nowhere
-        # What was read and not looked at yet. Enough for most answers at one go, since each read may have to wait for
-        # the interpreter, for 5 ms if another thread computes.
+        # Bytes that were read and not parsed yet. It has room for most answers, since each read
+        # may have to wait for the interpreter, for 5 ms if another thread computes.
         self._inbound = Inbound(PIPE)
         self._filled = 0
         # When the child last said that its job waits for a lock.
         self._waited_at = 0.0
-        # Of a result that comes in several frames.
+        # The rows of a result that comes in several frames, as far as they have come.
         self._rows: list[tuple[Any, ...]] = []
-        # Why a part of it cannot be loaded.
+        # Why a part of that result cannot be loaded.
         self._unloadable: Exception | None = None
-        # Why nothing more can be read.
+        # Why the child's answers can be read no further.
         self._failure: ConnectionLost | None = None
-        self._child = Child(database.home, database.name)
+        self._child = Child(specification.home, specification.name)
         self.pid = self._child.pid
         try:
-            self._open(time.monotonic() + database.start_timeout)
+            self._open(time.monotonic() + specification.start_timeout)
         except BaseException:
             self._child.kill()
             self.close()
@@ -110,21 +141,21 @@ class ChildConnection(Connection):
         self._child.on_end = tell
 
     def _open(self, deadline: float) -> None:
-        """Tell the child what to do, and wait for its first word."""
+        """Send the specification to the child, and wait for its first frame."""
         import pickle
 
         heard: list[BaseException | None] = []
         self._sink = lambda _ticket, _value, error, _seconds: heard.append(error)
-        specification = pickle.dumps((self._database.database, self._database.memory_limit))
+        wanted = self._specification
+        specification = pickle.dumps((wanted.database, wanted.memory_limit))
         try:
             self._write(self._child.path + frame(SPECIFICATION, 0, specification), deadline - time.monotonic())
             while not heard:
                 if self._failure is not None:
                     raise self._failure
                 if not self._read(deadline - time.monotonic()):
-                    limit = self._database.start_timeout
-                    which = f"child process {self.pid} did not open {self._database.database}"
-                    message = f"{which} within {limit:g} seconds"
+                    which = f"child process {self.pid} did not open {wanted.database}"
+                    message = f"{which} within {wanted.start_timeout:g} seconds"
                     raise TimeoutError(message)
                 self._parse()
         except ConnectionLost as lost:
@@ -147,7 +178,7 @@ class ChildConnection(Connection):
             self._write(sent)
             self._collect()
         finally:
-            self._sink = _nowhere  # it holds the answer, whose error leads to its caller
+            self._sink = _nowhere  # the sink holds the answer, and its error refers to the frame of the caller
         [(value, error)] = answers
         if error is not None:
             raise error
@@ -161,7 +192,7 @@ class ChildConnection(Connection):
         try:
             while self._send_some(batch):
                 self._collect()
-                if self._tasks:  # all that is left was recalled
+                if self._tasks:  # all jobs that are left were recalled
                     self._wait_for_recalls()
                     self._tasks.clear()
         except ConnectionLost as lost:
@@ -171,7 +202,7 @@ class ChildConnection(Connection):
             self._sink = _nowhere  # an idle worker holds nothing of its last jobs
 
     def _send_some(self, batch: "Batch") -> bool:
-        """Send jobs of a batch, as many as are not too large together; say whether there was any."""
+        """Send some jobs of a batch, not too large together; say whether there was any."""
         tasks: list[Any] = []
         items: list[Item] = []
         size = 0
@@ -182,7 +213,7 @@ class ChildConnection(Connection):
             items.append(item)
         if not tasks:
             return False
-        if size > LARGE and len(tasks) > 1:  # the last one is large, and alone: it may find no memory
+        if size > LARGE and len(tasks) > 1:  # the last job is large, and may find no memory: it travels alone
             self._send(batch, tasks[:-1], items[:-1])
             self._send(batch, tasks[-1:], items[-1:])
         else:
@@ -199,7 +230,7 @@ class ChildConnection(Connection):
             batch.fail(task, error, seconds)
 
     def _unbegun(self, *, has_begun: bool) -> list[Any]:
-        """After a loss: return those tasks that did nothing, or that have read only and were not answered.
+        """After a loss: return the tasks that did nothing, and the unanswered ones of a reader.
 
         Args:
             has_begun: whether the child may have begun the last task that it took.
@@ -208,18 +239,18 @@ class ChildConnection(Connection):
         self._wait_for_recalls()
         taken = [task for _, task in self._tasks.values()]
         last = len(taken) - has_begun
-        # The answers of those that have only read never left the child.
+        # A reader changed nothing, and the answers of these tasks never left the child.
         harmless = taken[:last] if self.reads_only or len(taken) == 1 else []
         return [*harmless, *recalled]
 
     def cancel(self, task: Any) -> None:
         """End one job; see `Connection`."""
         ticket = next((ticket for ticket, (_, other) in tuple(self._tasks.items()) if other is task), self._step)
-        if ticket is not None:  # else it was answered in this moment
+        if ticket is not None:  # else the job was answered at this moment
             self._child.interrupt(ticket)
 
     def interrupt(self) -> None:
-        """End what runs; see `Connection`."""
+        """End the running job; see `Connection`."""
         self._child.interrupt(self._ticket)
 
     def recall(self, most: int | None = None) -> list[Any]:
@@ -232,17 +263,18 @@ class ChildConnection(Connection):
             self._recalls.pop()
 
     def _draw_back(self, most: int) -> "list[tuple[Batch, Any]]":
-        """Draw so many tokens at most back, and strike their jobs off; return these, each with its batch."""
+        """Draw up to `most` tokens back; remove and return their jobs, each with its batch."""
         tokens = self._child.recall(most)
-        tickets = {ticket & 0xFFFFFFFF: ticket for ticket in tuple(self._tasks)} if tokens else {}
-        # What the thread of the connection has struck off meanwhile, that thread lets go.
+        tickets = {token_of(ticket): ticket for ticket in tuple(self._tasks)} if tokens else {}
+        # The thread of the connection lets go the jobs that it has removed in the meantime.
         drawn = [self._tasks.pop(tickets[token], None) for token in tokens if token in tickets]
         return [each for each in drawn if each is not None]
 
     def _wait_for_recalls(self) -> None:
-        """Give other threads the time to let go what they have drawn.
+        """Give other threads time to let go the jobs whose tokens they have drawn.
 
-        One that takes longer does no harm: of it and this thread one alone lets a job go (`Batch.let_go`).
+        A thread that takes longer does no harm: only one of the two threads lets a job go
+        (`Batch.let_go`).
         """
         until = time.monotonic() + _LONGEST_RECALL  # a thread that is killed in the middle may leave its mark
         while self._recalls and time.monotonic() < until:
@@ -251,10 +283,10 @@ class ChildConnection(Connection):
     def close(self) -> None:
         """Let the child close its connection and end; kill it if it does not. See `Connection`."""
         try:
-            self._child.interrupt(WHATEVER_RUNS)
+            self._child.interrupt(RUNNING_JOB)
             self._child.close()
         except Exception as error:  # noqa: BLE001  # nothing more can be done about it
-            log(__name__, "error", "close_failed", database=self._database, error=error)
+            log(__name__, "error", "close_failed", database=self._specification, error=error)
 
     def check(self) -> None:
         """Raise `ConnectionLost` if the child has ended; see `Connection`."""
@@ -276,7 +308,7 @@ class ChildConnection(Connection):
         ticket = self._ticket + 1
         try:
             sent = jobs_frame(ticket, items)
-        except MemoryError:  # for one that is large, and alone
+        except MemoryError:  # the only job of this frame is very large
             for task in tasks:
                 batch.fail(task, MemoryError("this process has no memory to send these parameters"))
             return
@@ -308,7 +340,7 @@ class ChildConnection(Connection):
                 is_silent = True
 
     def _stopped(self) -> ConnectionLost:
-        """Return what is wrong with a child that is stopped, or hangs. All its jobs were taken back. Kill it."""
+        """Kill a child that hangs, and return the error. All its jobs were taken back."""
         self._child.kill()
         lost = self._lost(begun=False, blames=False)
         lost.__cause__ = ChildProcessEnded(f"child process {self.pid} did not answer, and was killed")
@@ -317,10 +349,10 @@ class ChildConnection(Connection):
     # --- reading and writing --------------------------------------------------------------
 
     def _write(self, data: bytes, seconds: float | None = None) -> None:
-        """Write all of `data`, and read meanwhile: the child may have to be rid of an answer before it can read.
+        """Write all of `data`, and read in between: the child may have to send an answer first.
 
-        If the child is gone, nothing is written and nothing raised: the next read tells that, behind the answers that
-        the child gave before.
+        If the child is gone, nothing is written and nothing raised: the next read tells that,
+        behind the answers that the child gave before.
         """
         at = 0
         while at < len(data) and self._failure is None:
@@ -335,7 +367,7 @@ class ChildConnection(Connection):
                 return
 
     def _read_on(self, seconds: float | None = None) -> bool:
-        """Read and parse once; say whether anything came in time. `_failure` tells what goes wrong."""
+        """Read and parse once; say whether anything came in time. An error goes to `_failure`."""
         try:
             came = self._read(seconds)
             self._parse()
@@ -345,7 +377,7 @@ class ChildConnection(Connection):
         return came
 
     def _read(self, seconds: float | None = None) -> bool:
-        """Read what has come, waiting for it for so many seconds at most; say whether anything has.
+        """Read the bytes that are there, or wait for them; say whether any came in time.
 
         Raises:
             ConnectionLost: the child has ended.
@@ -359,10 +391,10 @@ class ChildConnection(Connection):
         return got is not None
 
     def _parse(self) -> None:
-        """Hand on all whole frames that were read; keep the beginning of the next, and room for its rest.
+        """Handle all whole frames that were read; keep the beginning of the next frame.
 
         Raises:
-            ConnectionLost: the child says so, or what it sent cannot be read.
+            ConnectionLost: the child says so, or has sent an unreadable frame.
         """
         at, size, wanted = 0, self._filled, 0
         view = memoryview(self._inbound.bytes)
@@ -379,20 +411,20 @@ class ChildConnection(Connection):
             _require(at == size or view[at] == FIRST_BYTE, "no frame")
             larger, smaller = wanted > self._inbound.size, self._inbound.size > PIPE >= wanted
             if at == 0 and not larger and not smaller:
-                return  # in the middle of a frame, for which there is room
+                return  # there is room for the rest of this frame
             rest = bytes(view[at:size])
             if larger or smaller:
                 self._inbound = Inbound(max(wanted, PIPE))
         except ConnectionLost:
             raise
         except Exception as error:  # noqa: BLE001  # whatever cannot be loaded: nothing behind it can be trusted
-            message = f"child process {self.pid} sent what cannot be read ({type(error).__name__}: {error})"
+            message = f"child process {self.pid} sent a frame that cannot be read ({type(error).__name__}: {error})"
             raise self._lost() from ConnectionError(message)
         self._inbound.bytes[: len(rest)] = rest
         self._filled = len(rest)
 
     def _take(self, kind: int, ticket: int, body: memoryview, seconds: float) -> None:
-        """Hand on what a frame says."""
+        """Handle one frame."""
         if kind in (ANSWERS, DONE):
             self._take_answers(body)
             self._frames -= kind == DONE
@@ -426,7 +458,7 @@ class ChildConnection(Connection):
         value: Any = None
         try:
             value = load_pickled(body) if kind == PICKLED else loads(body)
-        except Exception as failure:  # the frames before and behind it are whole
+        except Exception as failure:  # the frames before and after this frame are whole
             if kind != PICKLED and not isinstance(failure, MemoryError):
                 raise
             self._unloadable = failure

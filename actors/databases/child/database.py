@@ -4,8 +4,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, final
 
-from actors.databases.base import Database, errors_of, existing, lanes_of
+from actors.databases.adapter import errors_of, existing, lanes_of
+from actors.databases.base import Database
 from actors.databases.sqlite.database import SQLite
+from actors.values.checks import check_number
 from actors.values.record import Record, store
 
 if TYPE_CHECKING:
@@ -20,22 +22,25 @@ _LEAST_MEMORY = 32 << 20
 class ChildProcess(Record):
     """A database whose connections live in child processes, one for each worker.
 
-    Rows are fetched there, without this process's GIL, on all cores. What kills a child, a crash of the driver or a
-    `kill -9`, costs one worker and the job that it ran; a statement that ignores its interrupt is ended with its child.
-    Children end with this process, however that ends. Needs POSIX (Linux, macOS), and no `__main__` guard.
+    Children fetch rows on all cores, without the GIL of this process. A crash of the driver or a
+    `kill -9` costs one worker and the job that it ran. A statement that ignores its interrupt ends
+    with its child. Children end with this process in every case. Needs POSIX (Linux, macOS), and no
+    `__main__` guard.
 
     Raises:
-        NotImplementedError: this program can start no Python as a child: it is frozen, or embeds its Python, or runs on
-            Windows.
-        TypeError: the database cannot be sent to a child: it, or a part of it, is not importable there by name.
+        NotImplementedError: this program can start no Python as a child: it is frozen, or embeds
+            its Python, or runs on Windows.
+        TypeError: the database cannot be sent to a child: it, or a part of it, is not importable
+            there by name.
         ValueError: an option is out of its range; the text names it.
     """
 
     database: Database
-    """What the children connect to; a path is a `SQLite` file."""
+    """The database that the children open; a path is a `SQLite` file."""
     memory_limit: int | None
-    """Bytes that a child may have for its data, used or not (`RLIMIT_DATA`); at least 32 MB, of which an idle child has
-    about half. A job that needs more gets a `MemoryError`, or loses its child. `None` is no limit."""
+    """Bytes that a child may have for its data, used or not (`RLIMIT_DATA`); at least 32 MB, of
+    which an idle child has about half. A job that needs more gets a `MemoryError`, or loses its
+    child. `None` is no limit."""
     start_timeout: float
     """Seconds after which a child that has not opened its connection is killed."""
 
@@ -55,14 +60,15 @@ class ChildProcess(Record):
         if isinstance(database, (ChildProcess, type)) or not callable(getattr(database, "connect", None)):
             message = f"ChildProcess(database) must be a path or a database, not {type(database).__name__}"
             raise TypeError(message)
-        _check_number("memory_limit", memory_limit, int, _LEAST_MEMORY)
-        _check_number("start_timeout", start_timeout, (int, float), 0.001)
+        if memory_limit is not None:
+            check_number("ChildProcess", "memory_limit", memory_limit, at_least=_LEAST_MEMORY, whole=True)
+        check_number("ChildProcess", "start_timeout", start_timeout, at_least=0.001)
         _check_sendable(database)
         store(self, "_home", _current_folder())
 
     @property
     def home(self) -> str | None:
-        """The folder that this process was in when this was made: its modules may be found from there."""
+        """The working folder at the time of the call: children find modules from there."""
         return getattr(self, "_home", None) or _current_folder()
 
     @property
@@ -88,11 +94,11 @@ class ChildProcess(Record):
         return f"ChildProcess({self.database}, memory_limit={self.memory_limit}, start_timeout={self.start_timeout})"
 
     def lanes(self) -> "tuple[ChildProcess, ...]":
-        """Return what readers connect to, and what the writer does, as the database in the children has it."""
+        """Return the databases of the readers and of the writer, each in children."""
         return tuple(self._with(database) for database in lanes_of(self.database))
 
     def existing(self) -> "ChildProcess":
-        """Return the same of a database that is there, or was, as the database in the children has it."""
+        """Return the database to connect to after the first worker was up; see `Database`."""
         return self._with(existing(self.database))
 
     def _with(self, database: Database) -> "ChildProcess":
@@ -108,13 +114,13 @@ class ChildProcess(Record):
             TimeoutError: it took longer than `start_timeout`.
             Exception: the database's own error.
         """
-        from actors.databases.child.connection import ChildConnection  # it costs what only children need
+        from actors.databases.child.connection import ChildConnection  # only programs with children pay for this import
 
         return ChildConnection(self)
 
 
 def _check_interpreter() -> None:
-    """Raise `NotImplementedError` unless `sys.executable` is a Python, as far as that shows without a start.
+    """Raise `NotImplementedError` if `sys.executable` is visibly not a Python.
 
     Where it is not, each child would be this program again, and have children of its own.
     """
@@ -128,7 +134,8 @@ def _check_interpreter() -> None:
     elif _is_the_program_again():
         reason = f"sys.executable ({executable}) starts this program again instead of a Python"
     elif not getattr(sys, "orig_argv", True) and not os.path.basename(executable).lower().startswith(_PYTHONS):
-        # A program that embeds Python gives it no arguments, and some name themselves, such as uWSGI.
+        # A program that embeds Python gives it no arguments, and some name themselves, such as
+        # uWSGI.
         reason = f"sys.executable ({executable}) is a program that embeds Python; set it to a Python of this version"
     if reason is not None:
         message = f"ChildProcess cannot be used here: {reason}. Without ChildProcess the workers are threads"
@@ -139,7 +146,7 @@ _PYTHONS = ("python", "pypy", "graalpy")
 
 
 def _is_the_program_again() -> bool:
-    """Say whether this process was started to be a child, by a parent whose `sys.executable` is no Python."""
+    """Say whether a parent without a Python of its own has started this process as a child."""
     # The words that a child begins with are among the arguments; a Python has taken them away.
     return any("actors.databases.child.main" in str(argument) for argument in getattr(sys, "argv", ())[1:])
 
@@ -149,17 +156,6 @@ def _current_folder() -> str | None:
         return os.getcwd()
     except OSError:  # it is gone
         return None
-
-
-def _check_number(name: str, value: Any, kinds: Any, least: float) -> None:
-    if value is None and name == "memory_limit":
-        return
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        message = f"ChildProcess({name}) must be a number, not {type(value).__name__}"
-        raise TypeError(message)
-    if not least <= value < float("inf"):
-        message = f"ChildProcess({name}={value}) must be {least} or more, and finite"
-        raise ValueError(message)
 
 
 def _check_sendable(database: Database) -> None:

@@ -1,13 +1,12 @@
-"""What runs in a child process: one connection, jobs from a pipe, answers into another.
+"""The program of a child process: one connection, jobs from a pipe, answers into another pipe.
 
     parent ── jobs ────►  main thread: draw a token, run its job, and again; then write the answers
            ◄── answers ──
            ── control ─►  a thread of its own: interrupts; its end is the end of the parent
            ── lifeline ►  nothing is ever written: at its end the kernel kills this process
 
-**Who draws the token of a job has claimed the job.** A token is four bytes in a pipe that the parent reads from, too.
-So the kernel decides whether a job that was sent is begun here or was recalled there, even while this process is
-stopped, or dead. It draws one token at a time: of those that were drawn, only the last job can be running.
+The child claims a job by the token of the job; see `claims`. An answer leaves the child by itself
+if it is large, and else in one frame with other answers (`Host.flush`).
 """
 
 import marshal
@@ -21,6 +20,7 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from actors.databases.base import Connection
+from actors.databases.child.claims import Claims
 from actors.databases.child.frames import (
     ANSWERS,
     DONE,
@@ -31,21 +31,16 @@ from actors.databases.child.frames import (
     LARGE,
     READY,
     RESULT,
+    RUNNING_JOB,
     STEP,
     TICKET,
-    TOKEN,
     WAITS,
-    WHATEVER_RUNS,
-    Item,
-    Packed,
-    answer_frames,
-    error_frame,
     frame,
-    load_request,
-    lost_frame,
     write,
 )
 from actors.databases.child.requests import Requests
+from actors.databases.child.requests_codec import Item, load_request
+from actors.databases.child.results_codec import Packed, answer_frames, error_frame, lost_frame
 from actors.databases.executor import Batch
 from actors.databases.steps import Close, Declare, Fetch
 from actors.values.errors import ConnectionLost, ResultLost
@@ -53,7 +48,7 @@ from actors.values.result import Result
 
 __all__ = ["Host", "end"]
 
-_LONGEST_KEPT: Final = 0.001  # seconds of running whose answers are kept back until other answers are there
+_LONGEST_KEPT: Final = 0.001  # seconds; the answers of jobs that ran this long together are sent
 _NO_MEMORY: Final = "a child process has no memory for these parameters; see ChildProcess(memory_limit=…)"
 
 
@@ -66,12 +61,12 @@ class _Task:
         self.ticket = ticket
         self.request: Any = None
         self.began = began
-        # The tickets of all that was interrupted.
+        # The tickets of all interrupted jobs; shared with the host.
         self._unwanted = unwanted
 
     @property
     def is_unwanted(self) -> bool:
-        """Whether it was interrupted. A step that closes what a session left open runs all the same."""
+        """Whether it was interrupted. `Close` runs in every case: it cleans the connection."""
         return self.ticket in self._unwanted and type(self.request) is not Close
 
 
@@ -85,7 +80,7 @@ class RemoteBatch(Batch):
 
         Args:
             host: whose they are.
-            connection: what runs them.
+            connection: the connection that runs them.
             ticket: that of the first.
             count: how many there are.
             items: their requests; `None` if there was no memory for them.
@@ -101,8 +96,8 @@ class RemoteBatch(Batch):
 
     def begin(self) -> _Task | None:
         """Draw the next token, and return its job; see `Batch`."""
-        host, first = self._host, self._first
-        while (number := host.draw(first, self._count)) is not None:
+        host, first, claims = self._host, self._first, self._host.claims
+        while (number := claims.draw(first, self._count)) is not None:
             if host.tells_first:
                 self.tell()
             task = _Task(first + number, host.unwanted, time.perf_counter())
@@ -150,25 +145,26 @@ class Host:
 
     def __init__(self, requests: Requests, answers: int, tokens: int, control: int) -> None:
         self._requests = requests
-        self._answers, self._tokens, self._control = answers, tokens, control
-        # Held while something is written.
+        self._answers, self._control = answers, control
+        self.claims = Claims(tokens)
+        """Claims the jobs that the parent has sent."""
+        # Held by the thread that writes answers.
         self._writing = threading.Lock()
         self._connection = Connection()
         self._plain = self._seals = False
         self.tells_first = True
-        """Whether all answers are sent before the next job is begun. Each death then costs the job that runs: what can
-        write is never begun again, so the answers of others must not be lost with this process."""
+        """Whether all answers are sent before the next job is begun. Then a death costs only the
+        running job. A writer needs that: no write is begun again, so no answer may be lost."""
         self._batch: RemoteBatch | None = None
         self.unwanted: set[int] = set()
         """The tickets of jobs that were interrupted, begun or not."""
-        # A token that was drawn and belongs to the next frame.
-        self._drawn: int | None = None
-        # Answers that were not sent yet: small results, and frames; and how many seconds it took to make the results.
-        # Large values take long, so this bounds what they need of the memory, too.
+        # Answers that were not sent yet: small results and whole frames. `_seconds` is how long the
+        # jobs of these results ran. A large value takes long to make, so the limit of time also
+        # bounds the memory of the answers that are kept.
         self._results: list[tuple[int, float, Any]] = []
         self._frames: list[bytes] = []
         self._seconds = 0.0
-        # The step behind which the connection fetches what the next step will ask for.
+        # The step after which the connection fetches the rows of the next step.
         self._ahead: _Task | None = None
 
     def serve(self, connect: Callable[[], Connection]) -> None:
@@ -188,7 +184,7 @@ class Host:
         try:
             while (sent := self._requests.next()) is not None:
                 self._serve_batch(*sent)
-                del sent  # while it waits for the next, it shall hold nothing of this one
+                del sent  # an idle child holds nothing of its last frame
         finally:
             connection.close()
 
@@ -198,7 +194,7 @@ class Host:
         except MemoryError:
             items = None
         if kind == STEP:
-            self._drawn = ticket & 0xFFFFFFFF  # it has no token in the pipe
+            self.claims.grant(ticket)
         self._batch = batch = RemoteBatch(self, self._connection, ticket, count, items)
         try:
             self._connection.run(batch)
@@ -213,38 +209,15 @@ class Host:
             self.unwanted.difference_update([each for each in tuple(self.unwanted) if each < ticket + count])
 
     def _fetch_ahead(self, batch: RemoteBatch, task: _Task) -> None:
-        """Fetch what a stream will be asked for next, while the parent works on what it was given.
+        """Fetch the next rows of a stream, while the parent works on the last ones.
 
-        The answered step counts as running meanwhile: an interrupt of it is for this, and one of the step that asks
-        for it, which may have been sent.
+        The answered step counts as running meanwhile: an interrupt of it is for this, and one of
+        the step that asks for it, which may have been sent.
         """
         batch.running.append(task)
         self._connection.fetch_ahead()
         batch._leave(task)
         self._ahead = None
-
-    # --- tokens ---------------------------------------------------------------------------
-
-    def draw(self, first: int, count: int) -> int | None:
-        """Draw a token of a frame, and return its number there; `None` if none is left.
-
-        Args:
-            first: the frame's first ticket.
-            count: how many jobs it has.
-        """
-        if self._drawn is None:
-            try:
-                drawn = os.read(self._tokens, TOKEN.size)
-            except BlockingIOError:
-                return None
-            if not drawn:
-                return None
-            (self._drawn,) = TOKEN.unpack(drawn)
-        number: int = (self._drawn - first) & 0xFFFFFFFF
-        if number >= count:
-            return None  # it belongs to the next frame
-        self._drawn = None
-        return number
 
     # --- answers --------------------------------------------------------------------------
 
@@ -254,7 +227,7 @@ class Host:
         return bool(self._results or self._frames)
 
     def answer(self, task: _Task, value: Any, seconds: float) -> None:
-        """Send what a job is answered by, together with others if it is small."""
+        """Send the answer of a job, together with other answers if it is small."""
         if self._plain and type(value) is Result and len(value.rows) <= FEW:
             if value.truncated:
                 self._note_ahead(task)
@@ -286,14 +259,22 @@ class Host:
                 with self._writing:
                     write(self._answers, data)
         except Exception as error:  # noqa: BLE001  # it goes to its caller
-            is_undone = self._seals and type(value) is not Packed  # what writes was packed before it was committed
-            self.fail(task, error if is_undone else ResultLost.of(task.request, error), seconds)
+            self.fail(task, self._unsent(error, task.request, is_packed=type(value) is Packed), seconds)
+
+    def _unsent(self, error: Exception, request: object, *, is_packed: bool) -> Exception:
+        """Return the error of a job whose answer cannot be sent.
+
+        A connection that seals its answers packs the answer of every job that writes before the
+        commit. So a job with an unpacked answer has changed nothing there, and gets its own error.
+        The effect of every other job may stay: its error is `ResultLost`.
+        """
+        return error if self._seals and not is_packed else ResultLost.of(request, error)
 
     def fail(self, task: _Task, error: BaseException, seconds: float) -> None:
         """Send the error of a job, together with other answers."""
         _tell_where(error)
         self._frames.append(error_frame(ERROR, task.ticket, error, seconds))
-        error.__traceback__ = None  # its frames hold a cursor, and that a lock
+        error.__traceback__ = None  # the frames of the traceback hold a cursor, and the cursor holds a lock
 
     def reroute(self, task: _Task) -> None:
         """Say that a job is one for the writer."""
@@ -302,7 +283,7 @@ class Host:
     def flush(self, kind: int = ANSWERS) -> None:
         """Write all answers that are there. From any thread."""
         with self._writing:
-            # In the other thread only the ends of these lists change meanwhile.
+            # Another thread may append to these lists meanwhile.
             frames, results = self._frames[:], self._results[:]
             del self._frames[: len(frames)], self._results[: len(results)]
             self._seconds = 0.0
@@ -315,12 +296,13 @@ class Host:
                 write(self._answers, b"".join(frames) if len(frames) > 1 else frames[0])
 
     def _alone(self, result: tuple[int, float, Any]) -> bytes:
+        """Return a frame with one small result, or with the error that it cannot be sent."""
         ticket, seconds, _ = result
         try:
             return frame(ANSWERS, 0, marshal.dumps([result]))
         except Exception as error:  # noqa: BLE001  # it goes to its caller
-            is_undone = self._seals and type(result[2]) is not bytes  # as in `_send`
-            return error_frame(ERROR, ticket, error if is_undone else ResultLost.of("the job", error), seconds)
+            unsent = self._unsent(error, "the job", is_packed=type(result[2]) is bytes)
+            return error_frame(ERROR, ticket, unsent, seconds)
 
     def _tell_wait(self) -> None:
         with self._writing:
@@ -339,13 +321,13 @@ class Host:
     # --- interrupts, in a thread of its own -----------------------------------------------
 
     def _listen(self) -> NoReturn:
-        """Interrupt what the parent wants interrupted; when it is gone, be gone."""
+        """Interrupt the jobs that the parent names. End this process when the parent is gone."""
         while True:
             data = os.read(self._control, TICKET.size)
             if len(data) < TICKET.size:
                 end(1)
             (ticket,) = TICKET.unpack(data)
-            # A database of somebody's own; the interrupt is repeated.
+            # The `interrupt` of a user's own database raised; the parent repeats it.
             with suppress(Exception):
                 if ticket == FLUSH:
                     self._flush_now()
@@ -353,15 +335,15 @@ class Host:
                     self._interrupt(ticket)
 
     def _flush_now(self) -> None:
-        if not self._writing.locked():  # else the other thread is about to
+        if not self._writing.locked():  # else the other thread sends them now
             self.flush()
 
     def _interrupt(self, ticket: int) -> None:
-        if ticket != WHATEVER_RUNS:
-            self.unwanted.add(ticket)  # first: a job that is about to begin sees it
+        if ticket != RUNNING_JOB:
+            self.unwanted.add(ticket)  # before the look at the batch: a job that is about to begin sees it
         batch, ahead = self._batch, self._ahead
         for task in () if batch is None else tuple(batch.running):
-            if ticket in (WHATEVER_RUNS, task.ticket) or task is ahead:
+            if ticket in (RUNNING_JOB, task.ticket) or task is ahead:
                 batch.interrupt(task)  # type: ignore[union-attr]  # there is one, since it has tasks
 
 
@@ -372,7 +354,7 @@ def _tell_where(error: BaseException) -> None:
         for summary, (frame, _) in zip(
             traceback.extract_tb(error.__traceback__), traceback.walk_tb(error.__traceback__), strict=True
         )
-        # Neither ours nor those that APSW makes up for its own C code.
+        # Without our own frames, and without the frames that APSW makes up for its C code.
         if not str(frame.f_globals.get("__name__")).startswith("actors.") and not summary.filename.endswith(".c")
     ]
     if frames:

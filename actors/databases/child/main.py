@@ -9,7 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
-from actors.databases.base import Connection, usable
+from actors.databases.adapter import usable
+from actors.databases.base import Connection
 from actors.databases.child.frames import HEAD, OUT_OF_MEMORY
 from actors.databases.child.host import Host, end
 from actors.databases.child.requests import Requests
@@ -23,18 +24,19 @@ def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> N
         os.set_inheritable(descriptor, False)
     os.register_at_fork(after_in_child=lambda: _let_go(jobs, answers, tokens, control, lifeline))
     _tie(lifeline)
-    # Rows are no garbage: looking for cycles among them again and again takes a sixth of the time that fetching takes.
+    # Rows contain no cycles. With Python's thresholds the search for cycles takes a sixth of the
+    # time that fetching rows takes.
     gc.set_threshold(50_000, 10, 10)
     host = Host(Requests(jobs), answers, tokens, control)
     code = 0
     try:
         specification = _specification(jobs)
-        os.set_blocking(jobs, False)  # from now on it is read by `Requests`, which waits at first without sleeping
+        os.set_blocking(jobs, False)  # from now on `Requests` reads it, and waits at first without sleeping
         host.serve(partial(_connect, specification))
     except MemoryError:
         code = OUT_OF_MEMORY
     except (BrokenPipeError, EOFError):
-        code = 1  # nobody is there any more
+        code = 1  # the parent is gone
     except BaseException:  # noqa: BLE001  # a fault of ours: for whoever looks at standard error
         code = 1
         with suppress(BaseException):
@@ -45,13 +47,13 @@ def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> N
 def _tie(lifeline: int) -> None:
     """See to it that this process ends with its parent, and not before it because of the terminal.
 
-    At the end of the lifeline's other side the kernel sends SIGKILL (or SIGIO, where only that can be had, which ends
-    a process as well), whatever this one does then: no thread of it needs to run for that, and none could while a
-    function keeps the interpreter to itself, or while the process is stopped.
+    When the other end of the lifeline closes, the kernel sends SIGKILL. (Where only SIGIO can be
+    had, it sends SIGIO, which ends a process as well.) So this process ends even while a function
+    keeps the interpreter to itself, or while the process is stopped.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # It is no process of the terminal's foreground, which with "stty tostop" must not even print.
+    # The child is not in the foreground of the terminal: after "stty tostop" a print would stop it.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
@@ -62,7 +64,7 @@ def _tie(lifeline: int) -> None:
         over = not os.read(lifeline, 1)
     except BlockingIOError:
         over = False
-    if over:  # it ended before the kernel was asked to tell
+    if over:  # the parent ended before the kernel was asked to send the signal
         end(1)
 
 
@@ -81,7 +83,7 @@ def _connect(specification: bytes) -> Connection:
 
 
 def _let_go(*descriptors: int) -> None:
-    """In a fork that a function of the user's makes: it shall keep nobody waiting for the end of these pipes."""
+    """In a fork by a user's function: close the pipes, so that nothing waits for their end."""
     for descriptor in descriptors:
         with suppress(OSError):
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Child: a child process with its pipes, as its parent sees it; see `host` for what the pipes carry."""
+"""Child: a child process with its pipes, as its parent sees it. `host` has a picture of them."""
 
 import ctypes
 import fcntl
@@ -14,7 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from actors.databases.child.frames import OUT_OF_MEMORY, TICKET, TOKEN
+from actors.databases.child.claims import TOKEN, tokens_in
+from actors.databases.child.frames import OUT_OF_MEMORY, TICKET
 from actors.databases.child.syscalls import quick_read, quick_read_into, quick_write
 from actors.system.log import log
 from actors.system.threads import CrewThread
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["PIPE", "Child", "Inbound"]
 
 PIPE: Final = 1 << 19
-"""Bytes that a pipe of answers holds, if the system allows: most results then travel at one go. Linux gives all pipes
-of a user who is not root 64 MB."""
+"""Bytes that a pipe of answers holds, if the system allows: most results travel in one write.
+Linux gives all pipes of a user who is not root 64 MB."""
 _PORTION = 1 << 16  # bytes that are written at a time, as many as a pipe takes
-_EAGER = 30e-6  # seconds that an answer is awaited without sleeping, where that was told to come soon
+_EAGER = 30e-6  # seconds to wait for an answer without sleeping, if it will come soon
 _CLOSING = 2.0  # seconds that a child has to close its connection before it is killed
 
-# The child's first words: it cannot import anything of ours before it has this process's path.
+# The program that the child starts with. It can import this package only when it has this process's
+# module path, so it reads the path first.
 _BOOT = """\
 import marshal, os, sys
 at, left, parts = int(sys.argv[1]), int(sys.argv[2]), []
@@ -48,11 +50,11 @@ main(*descriptors)
 
 
 class _Ends:
-    """This process's ends of pipes, each closed once: a number that is used after that may be another file's."""
+    """The pipe ends of this process. Each is closed once: its number may be reused afterwards."""
 
     def __init__(self) -> None:
         self._open: list[int] = []
-        _all_ends.add(self)  # before there is any: a fork may come at any time
+        _all_ends.add(self)  # before the first pipe: a fork may come at any time
 
     def pipe(self) -> tuple[int, int]:
         """Return a new pipe's reading and writing end."""
@@ -61,7 +63,7 @@ class _Ends:
         return reading, writing
 
     def close(self, *ends: int) -> None:
-        """Close those of `ends` that are open, all without any."""
+        """Close those `ends` that are open; without arguments, close all."""
         for end in ends or tuple(self._open):
             if end in self._open:
                 self._open.remove(end)
@@ -73,7 +75,7 @@ _children: Final["weakref.WeakSet[Child]"] = weakref.WeakSet()
 
 
 def _above_the_standard_streams(end: int) -> int:
-    """Return `end`, or a copy of it where a program has closed its standard streams: the child is given others."""
+    """Return `end`, or a copy above the standard streams: the child gets other standard streams."""
     if end > 2:
         return end
     copy = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -82,12 +84,12 @@ def _above_the_standard_streams(end: int) -> int:
 
 
 class Inbound:
-    """Memory that answers are read into, mapped: what is not used of it costs nothing, and goes back to the system."""
+    """Mapped memory for answers. Unused pages of it cost nothing, and go back to the system."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.bytes = mmap.mmap(-1, size)
-        # Its address, for as long as this is here.
+        # The address is valid as long as this object exists.
         self._first = ctypes.c_char.from_buffer(self.bytes)
         self.address = ctypes.addressof(self._first)
 
@@ -95,18 +97,19 @@ class Inbound:
 class Child:
     """A child process, and this process's ends of its pipes.
 
-    `write`, `wait_to_write`, `read` and `close` belong to one thread; the others may come from any, until `close`.
+    `write`, `wait_to_write`, `read` and `close` belong to one thread; the others may come from any,
+    until `close`.
     """
 
     def __init__(self, home: str | None, name: str) -> None:
-        """Start the process, which finds its modules where this one does; a relative path of them begins at `home`."""
+        """Start the process, which finds modules like this one; relative paths begin at `home`."""
         self.closed = False
         self.ended: ChildProcessEnded | None = None
         self.on_end: Callable[[], object] = lambda: None
         """Called once the process has ended, in a thread of its own."""
         self._ends = _Ends()
         self.path = _path(home)
-        """What has to be written first."""
+        """The bytes to write first."""
         self._process = self._start(name)
         _children.add(self)
         self._watcher = CrewThread(self._watch, f"querycrew-child-{self.pid}")
@@ -138,7 +141,8 @@ class Child:
             self._tokens_back, self._tokens = ends.pipe()
             control, self._control = ends.pipe()
             lifeline, _ = ends.pipe()
-            # At whose other end the watcher tells that it is over: something the child has started may hold its pipes.
+            # The watcher closes the other end of this pipe when the child has ended. The pipes of
+            # the child do not show its end: a process that the child has started may hold them.
             self._over, self._over_there = ends.pipe()
             for end in (self._jobs, self._replies, self._tokens_back, self._control):
                 os.set_blocking(end, False)
@@ -163,7 +167,7 @@ class Child:
     # --- pipes ----------------------------------------------------------------------------
 
     def write(self, data: bytes, at: int) -> int:
-        """Write what can be written at once of what stands at `at` and behind; return how much.
+        """Write as many bytes of `data` from `at` on as the pipe takes now; return how many.
 
         Raises:
             BlockingIOError: nothing can be written now.
@@ -172,7 +176,7 @@ class Child:
         return quick_write(self._jobs, data[at : at + _PORTION] if at or len(data) > _PORTION else data)
 
     def wait_to_write(self, seconds: float | None = None) -> bool:
-        """Wait until something can be written or read, or it is over; say whether something is to be read first."""
+        """Wait for room, answers, or the end of the child; say whether to read before writing."""
         return any(end != self._jobs for end, _ in self._room.poll(_milliseconds(seconds)))
 
     def read(self, address: int, room: int, seconds: float | None = None, *, eager: bool = False) -> int | None:
@@ -185,7 +189,8 @@ class Child:
             eager: not to sleep at first, since the answer is about to come.
 
         Returns:
-            How many bytes; 0 if the child has ended and all that it wrote was read; `None` if the time is over.
+            How many bytes; 0 if the child has ended and all that it wrote was read; `None` if the
+            time is over.
         """
         eager_until = time.perf_counter() + _EAGER if eager else 0.0
         while eager_until and time.perf_counter() < eager_until:
@@ -206,20 +211,20 @@ class Child:
             quick_write(self._tokens, tokens)
 
     def recall(self, most: int) -> list[int]:
-        """Draw so many tokens at most back, those that were offered first; return them."""
+        """Draw up to `most` tokens back, the oldest first; return them."""
         drawn = b"" if self.closed else quick_read(self._tokens_back, most * TOKEN.size)
-        return [token for (token,) in TOKEN.iter_unpack(drawn)]
+        return tokens_in(drawn)
 
     def interrupt(self, ticket: int) -> None:
         """Interrupt the job with this ticket."""
-        with suppress(OSError):  # a full pipe, as of a stopped child: it has interrupts enough
+        with suppress(OSError):  # the pipe of a stopped child is full: enough interrupts wait in it
             if not self.closed:
                 quick_write(self._control, TICKET.pack(ticket))
 
     # --- the end --------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Wait for the end of the process: one that is killed while it is idle is noticed at once."""
+        """Wait for the end of the process: so the death of an idle child is noticed at once."""
         code = self._process.wait()
         self.ended = ChildProcessEnded(_how(self.pid, code))
         self._ends.close(self._over_there)
@@ -242,15 +247,15 @@ class Child:
         return self.ended or ChildProcessEnded(f"child process {self.pid} ended, and nobody can say how")
 
     def close(self) -> None:
-        """Send nothing more, wait for the end, and let go of everything. May be called again if it was cut off."""
-        self.closed = True  # before any number of a pipe may be another file's
+        """Close the pipes and wait for the end of the process. May be called again after a kill."""
+        self.closed = True  # before the pipes are closed: their numbers may be used again for other files
         self._ends.close(self._jobs)
         self.reap()
         self._ends.close()
         _children.discard(self)
 
     def forget_the_parent(self) -> None:
-        """In the child of a fork: it is no child of this process, and nobody here shall wait for it."""
+        """In the child of a fork: the process is not a child of this one; nothing waits for it."""
         self.closed = True
         self._process.returncode = 0
 
@@ -260,7 +265,7 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 def _path(home: str | None) -> bytes:
-    """Return where this process finds its modules, for another one, which may start in another folder."""
+    """Return the module path of this process, for a child that may start in another folder."""
     entries = [entry for entry in sys.path if isinstance(entry, str)]
     if home is None:
         entries = [entry for entry in entries if os.path.isabs(entry)]

@@ -15,7 +15,8 @@ __all__ = ["Requests"]
 T = TypeVar("T")
 
 _CHUNK: Final = 1 << 16  # bytes that are read at a time
-# Seconds that the next frame is awaited without sleeping: to wake a process takes longer than most jobs.
+# Seconds in which the next frame is awaited without sleeping. To wake a process takes longer than
+# most jobs.
 _EAGER: Final = 150e-6
 
 
@@ -34,8 +35,8 @@ class Requests:
         """Return the next frame, waiting for it; `None` if the parent sends no more.
 
         Returns:
-            The first ticket, the number of jobs, the kind, and the body; `None` instead of one for which there is no
-            memory.
+            The first ticket, the number of jobs, the kind, and the body; `None` instead of one for
+            which there is no memory.
         """
         while not self._read:
             self._parse()
@@ -49,7 +50,7 @@ class Requests:
         return self._read.popleft()
 
     def _wait_for(self, read: Callable[[], T]) -> T:
-        """Read what comes next, at first without sleeping."""
+        """Read the next bytes, at first without sleeping."""
         eager_until = time.perf_counter() + _EAGER
         while True:
             try:
@@ -65,7 +66,7 @@ class Requests:
         while len(buffer) - at >= HEAD.size:
             magic, length, ticket, kind, count = HEAD.unpack_from(buffer, at)
             if magic != MAGIC:
-                message = "the parent of this child process sent what is no request"
+                message = "the parent of this child process sent bytes that are not a request"
                 raise ValueError(message)
             end = at + HEAD.size + length
             if end > len(buffer):
@@ -75,9 +76,10 @@ class Requests:
         self._buffer = buffer[at:]
 
     def _receive_large(self) -> bool:
-        """Read the rest of a frame that was begun, if it is a large one; say whether it was.
+        """Read the rest of the next frame, if the frame is large; say whether it was.
 
-        One for which there is no memory is thrown away as it comes: it becomes the error of its job, and of no other.
+        A frame for which there is no memory is thrown away as it comes: it becomes the error of its
+        job, and of no other.
         """
         _, length, ticket, kind, count = HEAD.unpack_from(self._buffer)
         if length <= _CHUNK:

@@ -1,4 +1,4 @@
-"""Short steps that keep the interpreter: system calls that cannot wait, and rows that are no garbage."""
+"""Short steps that keep the GIL: system calls that cannot wait, and `marshal.loads`."""
 
 import ctypes
 import gc
@@ -11,8 +11,9 @@ from typing import Any, Final
 
 __all__ = ["loads", "quick_read", "quick_read_into", "quick_write"]
 
-# `os.write` lets other threads run meanwhile, and a thread that computes then keeps the interpreter for 5 ms: more than
-# the call takes by a factor of a thousand. For descriptors that do not block.
+# `os.write` lets other threads run meanwhile. A thread that computes then keeps the interpreter for
+# 5 ms, a thousand times longer than the call takes. These calls keep the interpreter, so they are
+# for descriptors that do not block.
 _libc: Final = ctypes.PyDLL(None, use_errno=True)
 _libc.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 _libc.write.restype = ctypes.c_ssize_t
@@ -23,7 +24,7 @@ _MANY = 1 << 16  # bytes
 
 
 def quick_write(descriptor: int, data: bytes) -> int:
-    """Write what can be written at once to a descriptor that does not block; return how many bytes.
+    """Write as many bytes as a non-blocking descriptor takes now; return how many.
 
     Raises:
         BlockingIOError: nothing can be written now.
@@ -35,7 +36,7 @@ def quick_write(descriptor: int, data: bytes) -> int:
 
 
 def quick_read_into(descriptor: int, address: int, room: int) -> int:
-    """Read what is there to a place in memory, from a descriptor that does not block; return how many bytes.
+    """Read the bytes that are there into memory, from a non-blocking descriptor; return how many.
 
     Raises:
         BlockingIOError: nothing is there now.
@@ -46,7 +47,7 @@ def quick_read_into(descriptor: int, address: int, room: int) -> int:
 
 
 def quick_read(descriptor: int, most: int) -> bytes:
-    """Return what is there, from a descriptor that does not block; nothing if there is nothing."""
+    """Return the bytes that are there, from a non-blocking descriptor; none if none are."""
     place = ctypes.create_string_buffer(most)
     got = _libc.read(descriptor, place, most)
     return place.raw[:got] if got > 0 else b""
@@ -60,9 +61,10 @@ def _raise_unless_interrupted() -> None:
 
 
 def loads(body: Any) -> Any:
-    """Do as `marshal.loads` does; of many rows without looking for cycles among them, which takes a third of the time.
+    """Call `marshal.loads`. For many rows the cycle collector is off: it takes a third of the time.
 
-    All in one step of the interpreter: nothing can come in between that would leave the collector off.
+    All in one step of the interpreter: nothing can come in between that would leave the collector
+    off.
     """
     if len(body) < _MANY or not gc.isenabled():
         return marshal.loads(body)

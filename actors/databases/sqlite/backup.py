@@ -13,14 +13,18 @@ __all__ = ["Copy"]
 
 
 class Copy:
-    """A backup on its way: a file beside the one that it becomes at its end."""
+    """A backup that is being written, into a partial file beside its target."""
 
     def __init__(self, source: apsw.Connection, path: str) -> None:
-        """Begin to copy the database of `source`; the copy replaces the file that `path` leads to.
+        """Begin to copy a database.
+
+        Args:
+            source: a connection to the database.
+            path: the target. At the end the copy replaces the file to which this path leads.
 
         Raises:
-            ValueError: that is the database itself.
-            OSError: nothing can be written there, or there is a database that is in use, or no file.
+            ValueError: the target is the database itself.
+            OSError: the target cannot be written, is a database in use, or is no regular file.
         """
         self._path = path = os.path.realpath(path)
         _check_place(source, path)
@@ -35,14 +39,14 @@ class Copy:
             self.close()
             raise
 
-    def go_on(self, pages: int) -> Result:
-        """Copy so many pages."""
+    def copy_pages(self, pages: int) -> Result:
+        """Copy the next `pages` pages; `truncated` says whether more are left."""
         assert self._backup is not None
         assert self._target is not None
         try:
             done = self._backup.step(min(pages, _MOST_PAGES))
         except apsw.Error as error:
-            _tell(error, self._path)
+            _explain(error, self._path)
             raise
         total = self._backup.page_count
         copied = total - self._backup.remaining
@@ -53,7 +57,7 @@ class Copy:
         return Result(("copied", "pages", "page_size"), [self._told], 1, None, not done)
 
     def keep(self) -> Result:
-        """Put the file in its place."""
+        """Put the copy, which is complete, in the place of the target."""
         assert self._target is not None
         self._target.close()
         self._target = None
@@ -61,7 +65,7 @@ class Copy:
         return Result(("copied", "pages", "page_size"), [self._told], 1)
 
     def close(self) -> None:
-        """Let go of everything, and remove what was not finished."""
+        """Close both databases, and remove a partial file."""
         if self._backup is not None:
             self._backup.close(True)
         if self._target is not None:
@@ -72,11 +76,11 @@ class Copy:
 
 _MOST_PAGES = 2**31 - 1
 _BESIDE = ("-wal", "-shm", "-journal")
-"""How the names of the files end that SQLite has beside a database."""
+"""The endings of the names of the files that SQLite keeps beside a database."""
 
 
 def _check_place(source: apsw.Connection, path: str) -> None:
-    """Raise unless a copy of `source` may stand at `path`."""
+    """Raise an error unless a copy of `source` may replace `path`."""
     ours = source.filename
     with suppress(OSError):
         if any(os.path.samefile(ours + ending, path) for ending in ("", *_BESIDE) if os.path.exists(ours + ending)):
@@ -86,32 +90,36 @@ def _check_place(source: apsw.Connection, path: str) -> None:
         message = f"Backup({path!r}) is a directory"
         raise IsADirectoryError(message)
     if os.path.exists(path) and not os.path.isfile(path):
-        message = f"Backup({path!r}) is no regular file, and would be replaced by one"
+        message = f"Backup({path!r}) is no regular file, and the copy would replace it"
         raise FileExistsError(message)
     for ending in ("-wal", "-journal"):
         with suppress(FileNotFoundError):
             if os.path.getsize(path + ending):
-                message = f"Backup({path!r}): there is a database, which is in use, or was not closed: it has a log"
+                message = (
+                    f"Backup({path!r}): the file is a database that is in use or was not closed, since it has a log"
+                )
                 raise FileExistsError(message)
 
 
-def _tell(error: apsw.Error, path: str) -> None:
-    """Give an error of SQLite's backup a text: it comes without."""
+def _explain(error: apsw.Error, path: str) -> None:
+    """Give an error of SQLite's backup a text, since SQLite gives it none."""
     if str(error) == "not an error":
         error.args = ("the disk is full" if isinstance(error, apsw.FullError) else "the copy cannot be written",)
     error.add_note(f"querycrew: while {path} was written")
 
 
 def _new_file(path: str, source: str) -> str:
-    """Make an empty file beside `path`, which no other process uses; remove those of processes that were killed.
+    """Make an empty partial file beside `path`, and return its path.
 
-    Its name says which process made it. It has the permissions of the file that it will replace, else of the source.
+    Its name holds the number of this process, so no other process uses it. Partial files of killed
+    processes are removed. The file gets the permissions of the file that it will replace, or else
+    of the source.
     """
     folder, name = os.path.split(path)
     mine = _name_of_this_system()
     for other in os.listdir(folder or "."):
         left = re.fullmatch(_UNFINISHED, other)
-        # Of a process of another container, or machine, it cannot be found out whether it is alive.
+        # Only a process of this machine and this container can be looked up.
         if left and left["name"] == name and left["system"] == mine and not _is_alive(int(left["pid"])):
             _remove(os.path.join(folder, other))
     partial = f"{path}.{mine}-{os.getpid()}-{os.urandom(4).hex()}.partial"
@@ -132,7 +140,10 @@ _UNFINISHED = (
 
 
 def _name_of_this_system() -> str:
-    """Return what tells the processes of this machine, and of this container, from others of the same number."""
+    """Return a name of this machine and this container.
+
+    Processes of other machines or containers may have the same number.
+    """
     system = os.uname().nodename
     with suppress(OSError):
         system += os.readlink("/proc/self/ns/pid")
@@ -145,14 +156,14 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # of another user
+        return True  # the process belongs to another user
     return True
 
 
 def _put_in_place(partial: str, path: str) -> None:
-    """Let a file that was written take its place, whatever was there, so that a crash leaves one of the two."""
+    """Replace a file by a complete one, so that a crash leaves one of the two."""
     _sync(partial)
-    for ending in _BESIDE:  # of what was there before, and empty
+    for ending in _BESIDE:  # empty files of the database that is replaced
         _remove(path + ending)
     os.replace(partial, path)
     _sync(os.path.dirname(path) or ".")

@@ -9,6 +9,7 @@ import apsw
 from actors.databases.sqlite.connection import ALONE, READER, WRITER, Role, SQLiteConnection
 from actors.databases.sqlite.file import Location, location_of
 from actors.databases.sqlite.writer import SQLiteWriter
+from actors.values.checks import check_bool, is_number
 from actors.values.record import Record, store
 
 __all__ = ["SQLite"]
@@ -18,19 +19,20 @@ __all__ = ["SQLite"]
 class SQLite(Record):
     """A SQLite database: a file, or `:memory:`.
 
-    A file is created if there is none (see `create`). Its path is made absolute at once, so a later change
-    of the current folder does not matter. A `str` that starts with `file:` is a SQLite URI, a `Path` never is;
-    `uri=True` or `uri=False` decides otherwise, and a program that takes paths of its users says `False`.
+    A file is created if there is none (see `create`). Its path is made absolute at once, so a later
+    change of the current folder does not matter. A `str` that starts with `file:` is a SQLite URI.
+    A `Path` never is. `uri=True` or `uri=False` decides otherwise. A program that takes paths from
+    its users should pass `uri=False`.
 
-    To change how it connects, wrap it in a database of your own instead of deriving from it: a `name`, a
-    `max_size` and a `connect` that calls this one's.
+    To change how a database connects, wrap it in a database of your own: a `name`, a `max_size` and
+    a `connect` that calls this `connect`. This class is final.
 
-    An in-memory database is one connection and so one worker: when that worker dies, or is given up since a
-    statement ignored its interrupt, its content is gone.
+    An in-memory database has one connection and so one worker. Its content is gone when that worker
+    dies, or is given up since a statement ignored its interrupt.
 
     Raises:
-        TypeError: `path` is not a path.
-        ValueError: an option is out of its range; the text names it.
+        TypeError: an option is of the wrong type; the text names the option.
+        ValueError: an option is out of its range; the text names the option.
     """
 
     path: str
@@ -38,30 +40,33 @@ class SQLite(Record):
     journal_mode: str
     """`wal` (readers and a writer do not block each other), or any other journal mode of SQLite."""
     synchronous: str
-    """`full`: what was acknowledged survives a power failure. Or `normal`, `extra`, `off`."""
+    """`full`: an acknowledged write survives a power failure. Or `normal`, `extra`, `off`."""
     foreign_keys: bool
     """Whether foreign keys are enforced."""
     busy_timeout: float
     """Seconds to wait for a lock that another connection holds."""
     pragmas: tuple[tuple[str, Any], ...]
-    """More settings of each connection, by name, applied in this order. Never shown: one may be a key."""
+    """More pragmas of each connection, applied in this order. Their values are never shown, since
+    one may be a key."""
     on_connect: str | Callable[[Any], object] | None
-    """What each new connection begins with, also after a restart: SQL statements, or a function that is called with it
-    (an `apsw.Connection`), to register functions, attach databases or load extensions. Its authorizer, its busy handler
-    and its hooks for commit, rollback and progress are the crew's own."""
+    """SQL statements that each new connection runs first, also after a restart. Or a function that
+    is called with the new `apsw.Connection`, to register functions, attach databases or load
+    extensions. The authorizer, the busy handler and the hooks for commit, rollback and progress
+    belong to the crew."""
     readonly: bool
-    """Whether nothing is ever written: no file is created or changed, not even by WAL, and a statement that would write
-    fails. The file must exist."""
+    """Whether nothing is ever written: no file is created or changed, not even by WAL, and a
+    statement that would write fails. The file must exist."""
     create: bool
-    """Whether a file is made where there is none. With `False` a missing file is an error, as a mistyped path should
-    be."""
+    """Whether a file is made where there is none. With `False` a missing file is an error, so a
+    mistyped path is noticed."""
     untrusted: bool
-    """Whether the file is a stranger's: it is checked as a whole each time that it is opened, its views and triggers
-    call no function of `on_connect`, nothing makes its schema writable, no extension is loaded, and SQLite's limits on
-    lengths and depths are low."""
+    """Whether the file is untrusted. Then the whole file is checked each time it is opened, its
+    views and triggers call no function of `on_connect`, nothing makes its schema writable, no
+    extension is loaded, and SQLite's limits on lengths and depths are low."""
     sandbox: bool
-    """Whether the SQL is a stranger's: only queries are run, with lower limits; `readonly` and `untrusted` are set with
-    it. What bounds time, rows and memory is `Query(timeout=…, max_rows=…)` and `ChildProcess(memory_limit=…)`."""
+    """Whether the SQL is untrusted. Then only queries run, with lower limits; `readonly` and
+    `untrusted` are set, too. To limit time, rows and memory as well, use
+    `Query(timeout=…, max_rows=…)` and `ChildProcess(memory_limit=…)`."""
 
     def __init__(
         self,
@@ -81,7 +86,7 @@ class SQLite(Record):
     ) -> None:
         switches = {"readonly": readonly, "create": create, "untrusted": untrusted, "sandbox": sandbox}
         for name, value in switches.items():
-            _check_bool(name, value)
+            check_bool("SQLite", name, value)
         store(self, "path", _absolute(path, uri))
         store(self, "journal_mode", journal_mode)
         store(self, "synchronous", synchronous)
@@ -108,7 +113,7 @@ class SQLite(Record):
             message = "SQLite(create=False) needs a file: a database in memory is always a new one"
             raise ValueError(message)
         timeout = self.busy_timeout
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 2**31 / 1000:
+        if not is_number(timeout) or not 0 <= timeout < 2**31 / 1000:
             message = f"SQLite(busy_timeout={timeout!r}) must be seconds, from 0 to {2**31 // 1000}"
             raise ValueError(message)
         if on_connect is not None and not isinstance(on_connect, str) and not callable(on_connect):
@@ -138,11 +143,11 @@ class SQLite(Record):
         return (apsw.Error,)
 
     def __str__(self) -> str:
-        # A URI may carry a key in its query.
+        # The query of a URI may hold a key.
         return f"SQLite({location_of(self.path).shown!r})"
 
     def __repr__(self) -> str:
-        # So may a pragma, or the SQL of `on_connect`.
+        # A pragma, or the SQL of `on_connect`, may also hold a key.
         shown = {name: repr(getattr(self, name)) for name in self._fields}
         shown["path"] = repr(location_of(self.path).shown)
         shown["pragmas"] = f"{{{', '.join(f'{name}: …' for name, _ in self.pragmas)}}}"
@@ -151,22 +156,25 @@ class SQLite(Record):
         return f"SQLite({', '.join(f'{name}={text}' for name, text in shown.items())})"
 
     def connect(self) -> SQLiteConnection:
-        """Open the database, and read its schema: a file that is none is found out here.
+        """Open the database and read its schema, so a file that is no database is an error here.
 
         The connection does everything, reads and writes.
 
         Raises:
-            apsw.Error: with a note that says what may be wrong with the path.
+            apsw.Error: the database cannot be opened; a note names the probable reason.
         """
         return SQLiteConnection(self, ALONE, create=self.create)
 
     def lanes(self) -> "tuple[SQLite] | tuple[_Lane, _Lane]":
-        """Return what readers connect to, and what the writer does: a file has both, unless it is only read."""
+        """Return the databases of the readers and of the writer, or one database for both.
+
+        A file has readers and a writer, unless it is only read.
+        """
         return (self,) if self.in_memory or self.readonly else (_Lane(self, READER), _Lane(self, WRITER))
 
 
 class _Lane(Record):
-    """A SQLite file as the readers of a crew see it, or as its writer does."""
+    """A SQLite file for the readers of a crew, or for its writer."""
 
     database: SQLite
     role: Role
@@ -174,17 +182,17 @@ class _Lane(Record):
     """Whether a file is made where there is none."""
 
     def existing(self) -> "_Lane":
-        """Return the same of a file that is there, or was."""
+        """Return the same lane for a file that exists, or existed: it never makes the file."""
         return _Lane(self.database, self.role, create=False)
 
     @property
     def name(self) -> str:
-        """As of the database."""
+        """The same as that of the database."""
         return self.database.name
 
     @property
     def max_size(self) -> int | None:
-        """As of the database."""
+        """The same as that of the database."""
         return self.database.max_size
 
     def __str__(self) -> str:
@@ -204,7 +212,7 @@ def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
         raise TypeError(message)
     for name, value in pragmas.items():
         if not isinstance(name, str) or not name.replace("_", "").isalnum() or not name.isascii():
-            message = f"SQLite(pragmas) has the name {name!r}, which is that of no pragma"
+            message = f"SQLite(pragmas) has the name {name!r}, and no pragma has such a name"
             raise ValueError(message)
         if not isinstance(value, (str, int, float)):
             message = f"SQLite(pragmas[{name!r}]) must be a str or a number, not {type(value).__name__}"
@@ -213,12 +221,6 @@ def _checked_pragmas(pragmas: object) -> tuple[tuple[str, Any], ...]:
             message = "SQLite(pragmas) cannot have busy_timeout: write SQLite(busy_timeout=seconds)"
             raise ValueError(message)
     return tuple(pragmas.items())
-
-
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        message = f"SQLite({name}) must be a bool, not {type(value).__name__}"
-        raise TypeError(message)
 
 
 def _is_scheme(text: str) -> bool:

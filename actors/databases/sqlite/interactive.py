@@ -1,14 +1,14 @@
-"""What SQLite does step by step: a transaction, the rows of statements, or a backup."""
+"""The steps of a checkout on a SQLite connection: a transaction, rows, or a backup."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from actors.databases.sqlite.backup import Copy
-from actors.databases.sqlite.transactions import OwnTransaction, call
+from actors.databases.sqlite.statement import NeedsTransaction, admit_all, admit_alone
+from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call, run_script
 from actors.databases.steps import (
     Begin,
     Commit,
@@ -26,31 +26,41 @@ from actors.values.requests import Call, Query, Script
 from actors.values.result import Result
 
 if TYPE_CHECKING:
-    from actors.databases.sqlite.connection import SQLiteConnection
+    from actors.databases.sqlite.backup import Copy
 
 __all__ = ["Steps"]
 
 
 class Steps:
-    """What is open on a connection between two steps; used by that connection alone."""
+    """Everything that stays open on a connection between two steps.
 
-    def __init__(self, owner: "SQLiteConnection") -> None:
-        self._owner = owner
-        self._connection: apsw.Connection = owner.connection
+    All methods run in the thread of the connection.
+    """
+
+    def __init__(self, transactions: Transactions, seal: Callable[[Any, Any], Any]) -> None:
+        """Perform steps on a connection.
+
+        Args:
+            transactions: the transactions of the connection.
+            seal: makes an answer from a value and its request.
+        """
+        self._transactions = transactions
+        self._runner = transactions.runner
+        self._seal = seal
         self._own: OwnTransaction | None = None
         # The cursors that may have more rows, by their numbers.
         self._rows: dict[int, _Rows] = {}
-        # The cursor whose next rows are likely to be asked for at once.
+        # The cursor whose next rows the caller will probably fetch next.
         self._likely: _Rows | None = None
         self._copy: Copy | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether there is anything that later steps need."""
+        """Whether anything is open that later steps need."""
         return self._own is not None or bool(self._rows)
 
     def perform(self, step: Step) -> Any:
-        """Perform a step, except for `Close`.
+        """Perform a step other than `Close`.
 
         Raises:
             TransactionBroken: the transaction is over already.
@@ -70,12 +80,10 @@ class Steps:
             case Deallocate(cursor):
                 return self._deallocate(cursor)
             case OpenBackup(path):
-                self._begin(readonly=True)
-                self._copy = Copy(self._connection, path)
-                return Result()
+                return self._open_backup(path)
             case CopyPages(pages):
                 assert self._copy is not None
-                return self._copy.go_on(pages)
+                return self._copy.copy_pages(pages)
             case KeepCopy():
                 assert self._copy is not None
                 return self._copy.keep()
@@ -83,7 +91,11 @@ class Steps:
         raise TypeError(message)
 
     def close(self) -> None:
-        """Close all that is open. Raises the driver's error if the connection is lost."""
+        """Close everything that is open.
+
+        Raises:
+            apsw.Error: the connection is lost.
+        """
         copy, self._copy = self._copy, None
         if copy is not None:
             copy.close()
@@ -91,12 +103,12 @@ class Steps:
         if self._own is not None:
             self._own.end()
         else:
-            self._owner.roll_back()
+            self._transactions.roll_back()
 
     # --- a transaction --------------------------------------------------------------------
 
     def _begin(self, readonly: bool) -> Result:
-        self._own = OwnTransaction(self._owner, readonly=readonly)
+        self._own = OwnTransaction(self._transactions, readonly=readonly)
         self._own.begin()
         return Result()
 
@@ -105,30 +117,54 @@ class Steps:
         try:
             match request:
                 case Query():
-                    value = self._owner.run_within(request)
+                    value = self._query(request)
                 case Script():
-                    value = self._owner.run_script_within(request)
+                    value = self._undone_alone(self._script, request)
                 case Call():
-                    value = self._owner.undone_alone(lambda request: self._called(own, request, how), request)
+                    value = self._undone_alone(lambda request: self._called(own, request, how), request)
             own.check_open(how)
-        except Exception as failure:  # noqa: BLE001  # it is raised again, or what it means is
+        except Exception as failure:  # noqa: BLE001  # it is raised again, or its meaning is
             error = own.explained(failure, how)
             raise error from error.__cause__
         return value
 
+    def _query(self, query: Query) -> Any:
+        """Run a query. An error undoes that query alone, unless SQLite rolls back everything."""
+        if query.many is None:
+            self._runner.statement.admits = admit_alone
+            try:
+                return self._transactions.run_sealed(query)
+            except NeedsTransaction:
+                pass
+        return self._undone_alone(self._transactions.run_sealed, query)
+
+    def _script(self, script: Script) -> Any:
+        return self._seal(run_script(script, self._transactions), script)
+
+    def _open_backup(self, path: str) -> Result:
+        from actors.databases.sqlite.backup import Copy  # few programs make backups
+
+        self._begin(readonly=True)
+        self._copy = Copy(self._runner.connection, path)
+        return Result()
+
+    def _undone_alone(self, run: Callable[[Any], Any], request: Query | Script | Call[Any]) -> Any:
+        self._runner.statement.admits = admit_all
+        return self._transactions.undone_alone(run, request)
+
     def _called(self, own: OwnTransaction, request: Call[Any], how: str) -> Any:
-        owner = self._owner
-        locks = request.readonly and not owner.reads_only and not owner.stays_readonly
+        runner, settings = self._runner, self._runner.settings
+        locks = request.readonly and not runner.reads_only and not settings.stays_readonly
         if locks:
-            owner.set_pragma("query_only", True)
-            owner.stays_readonly = True
+            settings.set_query_only(True)
+            settings.stays_readonly = True
         try:
-            value = call(own, owner, request, how)
+            value = call(own, runner, request, how)
         finally:
             if locks:
-                owner.stays_readonly = False
-                owner.set_pragma("query_only", False)
-        return owner.seal(value, request)
+                settings.stays_readonly = False
+                settings.set_query_only(False)
+        return self._seal(value, request)
 
     def _commit(self) -> Result:
         own = self._opened()
@@ -146,7 +182,7 @@ class Steps:
     def _declare(self, step: Declare) -> Result:
         if self._own is not None:
             self._opened()
-        self._rows[step.cursor] = _Rows(*self._owner.opened_rows(step.sql, step.params))
+        self._rows[step.cursor] = _Rows(*self._runner.open_rows(step.sql, step.params))
         return self._fetch(step)
 
     def _fetch(self, step: Declare | Fetch) -> Result:
@@ -179,20 +215,21 @@ class Steps:
             self._deallocate(cursor)
 
     def fetch_ahead(self) -> None:
-        """Fetch the rows that are likely to be asked for next. An error is raised then."""
+        """Fetch the rows that the caller will probably fetch next. `Fetch` raises its error."""
         if self._likely is not None:
             self._likely.fetch_ahead()
 
 
 class _Rows:
-    """The rows of one statement, as they are read."""
+    """The rows of one statement, read in chunks."""
 
     def __init__(self, cursor: apsw.Cursor, columns: tuple[str, ...]) -> None:
         self._cursor = cursor
         self._columns = columns
         self._rows: Iterator[tuple[Any, ...]] = iter(cursor)
-        # How many at a time; and rows that were fetched ahead, or the error of fetching them.
+        # The number of rows in a chunk.
         self._most = 0
+        # A chunk that was fetched ahead, or the error of fetching it.
         self._fetched: list[tuple[Any, ...]] | BaseException | None = None
 
     def fetch(self, most: int) -> Result:
@@ -206,12 +243,12 @@ class _Rows:
         return Result(self._columns, fetched, len(fetched), None, len(fetched) == self._most)
 
     def fetch_ahead(self) -> None:
-        """Fetch the next rows, unless that was done. `fetch` raises the error."""
+        """Fetch the next rows, unless that was done. `fetch` raises an error of it."""
         if self._fetched is not None:
             return
         try:
             self._fetched = list(islice(self._rows, self._most))
-        except BaseException as error:  # noqa: BLE001  # it is for whoever asks for these rows
+        except BaseException as error:  # noqa: BLE001  # the caller who fetches these rows gets it
             self._fetched = error
 
     def close(self) -> None:

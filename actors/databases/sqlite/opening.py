@@ -1,4 +1,4 @@
-"""Opening a SQLite database: settings, what a connection begins with, and why it cannot be opened."""
+"""Opening a SQLite database: its options, its `on_connect`, and why it cannot be opened."""
 
 import os
 import re
@@ -7,43 +7,45 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from actors.databases.sqlite.authorizer import check_whole, forget_schema, protect
 from actors.databases.sqlite.file import Location, OpenFile, location_of, readonly_uri
+from actors.databases.sqlite.untrusted import check_whole, forget_schema, protect
 
 if TYPE_CHECKING:
     from actors.databases.sqlite.database import SQLite
 
-__all__ = ["opened"]
+__all__ = ["open_database"]
 
 _AT_CREATION: Final[tuple[str, ...]] = ("page_size", "encoding", "auto_vacuum")
-"""Pragmas that take effect only before anything is written, the journal mode included. The last one writes."""
+"""Pragmas that take effect only before anything is written, the journal mode included. The last
+pragma writes."""
 _AUTO_VACUUM: Final = {"none": 0, "full": 1, "incremental": 2}
 
 
-def opened(
+def open_database(
     database: "SQLite", on_busy: Callable[[int], bool], *, create: bool = True
 ) -> tuple[apsw.Connection, OpenFile | None, tuple[str, ...]]:
     """Return a new connection that can serve, its file, if it has one, and warnings.
 
     Args:
-        database: what to open, with its settings.
-        on_busy: called while another connection holds a lock, with the number of calls before; says whether to go on.
+        database: the database, with its options.
+        on_busy: the busy handler; called while another connection holds a lock, with the number of
+            calls before. It says whether to go on.
         create: whether a file is made where there is none.
 
     Raises:
-        apsw.Error: with a note that says what may be wrong with the path.
-        Exception: what `on_connect` raised.
+        apsw.Error: the database cannot be opened; a note names the probable reason.
+        Exception: the error of `on_connect`.
     """
     location, seen = location_of(database.path), None
     try:
         if not create and location.is_file and not os.path.exists(location.path):
-            # Not by a flag for opening, which counts for attached files, too.
+            # A flag of SQLite could say so, but it would also count for attached files.
             message = f"unable to open database file: there is no {location.path}"
             if not database.create:
                 message += ", and SQLite(create=False) makes none"
             raise apsw.CantOpenError(message)
         if database.readonly:
-            path, seen = readonly_uri(database)
+            path, seen = readonly_uri(location)
             flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         else:
             path, flags = database.path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
@@ -57,7 +59,7 @@ def opened(
         if database.untrusted:
             protect(connection, strictly=database.sandbox)
         warnings = _set_up(connection, database, on_busy)
-        # A file that is not a database passes everything up to the first read of the schema.
+        # SQLite finds out at the first read of the schema that a file is no database.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         _begin_with(connection, database.on_connect)
         connection.set_busy_handler(on_busy)
@@ -76,7 +78,7 @@ def opened(
 
 
 def _set_up(connection: apsw.Connection, database: "SQLite", on_busy: Callable[[int], bool]) -> list[str]:
-    """Give a new connection its settings; return warnings of those that have no effect."""
+    """Apply the options to a new connection; return a warning for each without effect."""
     warnings: list[str] = []
     pragmas = {name.lower(): value for name, value in database.pragmas}
     at_creation = {name: pragmas.pop(name) for name in _AT_CREATION if name in pragmas}
@@ -106,7 +108,7 @@ def _set_journal_mode(connection: apsw.Connection, wanted: str, on_busy: Callabl
         try:
             mode = connection.pragma("journal_mode", wanted)
             break
-        except apsw.BusyError:  # for this lock SQLite does not wait by itself: another program makes the same file
+        except apsw.BusyError:  # SQLite does not call the busy handler here, when another program makes the file
             if not on_busy(attempts):
                 raise
             attempts += 1
@@ -116,7 +118,7 @@ def _set_journal_mode(connection: apsw.Connection, wanted: str, on_busy: Callabl
 
 
 def _is_meant(name: str, value: Any, now: Any) -> bool:
-    """Say whether what a pragma reads is what was asked for."""
+    """Say whether the value that a pragma has now is the value in the options."""
     if name == "encoding":
         return str(now).lower().startswith(str(value).lower().strip("'\""))
     if name == "auto_vacuum":
@@ -124,13 +126,19 @@ def _is_meant(name: str, value: Any, now: Any) -> bool:
     return str(value) == str(now)
 
 
-def _begin_with(connection: apsw.Connection, what: str | Callable[[apsw.Connection], object] | None) -> None:
+def _begin_with(connection: apsw.Connection, first: str | Callable[[apsw.Connection], object] | None) -> None:
+    """Run `on_connect`: SQL, or a function; and check that it has left the connection usable.
+
+    Raises:
+        ValueError: it has left a transaction open, or has set an attribute that the crew needs.
+        Exception: its own error.
+    """
     try:
-        if isinstance(what, str):
-            for _ in connection.execute(what):
+        if isinstance(first, str):
+            for _ in connection.execute(first):
                 pass
-        elif what is not None:
-            what(connection)
+        elif first is not None:
+            first(connection)
     except BaseException as error:
         error.add_note("querycrew: raised by SQLite(on_connect=…)")
         raise
@@ -138,7 +146,7 @@ def _begin_with(connection: apsw.Connection, what: str | Callable[[apsw.Connecti
         connection.execute("ROLLBACK")
         message = "SQLite(on_connect=…) has left a transaction open"
         raise ValueError(message)
-    for name in ("row_trace", "exec_trace"):  # also of a hook of APSW's for all connections
+    for name in ("row_trace", "exec_trace"):  # APSW has hooks for all connections, which may set them, too
         if getattr(connection, name) is not None:
             message = (
                 f"SQLite(on_connect=…) has set a {name}, and the crew needs that itself: a result's rows are tuples, "
@@ -151,13 +159,16 @@ def _begin_with(connection: apsw.Connection, what: str | Callable[[apsw.Connecti
 
 
 def _mask(error: apsw.Error, database: "SQLite") -> None:
-    """Take out of a driver's text each word that it quotes of hidden settings, since one may be a key."""
+    """Remove the words of hidden options from the text of a driver's error.
+
+    A driver may quote them, and one of them may be a key.
+    """
     hidden = [str(value) for _, value in database.pragmas]
     if isinstance(database.on_connect, str):
         hidden.append(database.on_connect)
     if database.path.startswith("file:"):
         hidden.append(database.path.partition("?")[2])
-    path = location_of(database.path).path  # is shown, whatever words it has
+    path = location_of(database.path).path  # the path is never hidden
 
     def shown(word: "re.Match[str]") -> str:
         return "…" if word[0] not in path and any(word[0] in text for text in hidden) else word[0]
@@ -166,7 +177,7 @@ def _mask(error: apsw.Error, database: "SQLite") -> None:
 
 
 def _explain(error: apsw.Error, location: Location) -> None:
-    """Add to the driver's error what is wrong with the path, as far as one can see from here."""
+    """Add a note to the driver's error if something is visibly wrong with the path."""
     if not location.is_file:
         return
     path = location.path

@@ -1,23 +1,31 @@
-"""What SQLite tells of a statement while it is prepared, and what is remembered of its text."""
+"""The statement being prepared, and the facts that a connection remembers of a statement.
 
-import re
-from collections.abc import Iterator
+While SQLite prepares a statement, SQLite asks the connection's authorizer about each thing that
+the statement does. `Statement` notes these questions. `StatementFacts` is the summary of a
+statement that is prepared. `KnownStatements` keeps the summaries by the statements' texts.
+"""
+
+from collections.abc import Callable
 from typing import Final
-from weakref import ref
 
 import apsw
 
+from actors.databases.base import NeedsWriter
+from actors.databases.sqlite.sql_text import changes_rows
+
 __all__ = [
-    "Counting",
-    "Known",
-    "Told",
-    "changes_connection",
-    "changes_rows",
+    "KnownStatements",
+    "NeedsTransaction",
+    "NothingRan",
+    "OutdatedSchema",
+    "RunsAlone",
+    "Statement",
+    "StatementFacts",
+    "admit_all",
+    "admit_alone",
+    "admit_reading",
     "columns_now",
     "columns_of",
-    "is_blank",
-    "is_special",
-    "statements_of",
 ]
 
 _ROWS: Final = frozenset({apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE})
@@ -25,78 +33,93 @@ _READS: Final = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUN
 _AUTOCOMMIT: Final = frozenset(
     {apsw.SQLITE_PRAGMA, apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH, apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT}
 )
-"""What begins or ends a transaction, or means something else inside of one."""
-_TEMPORARY: Final = frozenset(
-    {
-        apsw.SQLITE_CREATE_TEMP_INDEX,
-        apsw.SQLITE_CREATE_TEMP_TABLE,
-        apsw.SQLITE_CREATE_TEMP_TRIGGER,
-        apsw.SQLITE_CREATE_TEMP_VIEW,
-    }
-)
-# Pragmas that take an argument and yet change nothing of the connection.
-_READING_PRAGMAS: Final = frozenset(
-    {
-        "foreign_key_check",
-        "foreign_key_list",
-        "function_list",
-        "index_info",
-        "index_list",
-        "index_xinfo",
-        "integrity_check",
-        "optimize",
-        "quick_check",
-        "table_info",
-        "table_list",
-        "table_xinfo",
-        "wal_checkpoint",
-    }
-)
+"""Actions that begin or end a transaction, or mean something else inside a transaction."""
 
-# These are compiled when they are needed first, and not as this is imported.
-# White space, semicolons and comments. Atomic: with backtracking a comment could swallow the statement behind it.
-_BLANK: Final = r"(?>[ \t\n\f\r\ufeff;]+|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z))*"
-# The beginning of a statement that changes rows. `WITH` may also begin a statement that reads.
-_CHANGES_ROWS: Final = _BLANK + r"(?i:INSERT|REPLACE|UPDATE|DELETE|WITH)\b"
-# Text in which a semicolon ends nothing, or a semicolon that may end a statement.
-_SEMICOLON: Final = (
-    r"'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)|--[^\n]*|/\*(?s:.*?)(?:\*/|\Z)|;"
-)
-
-_NO_ROWID: Final = -0x5E1F_1D0E_5107_2B6D
-"""A number that no row has, except by an accident of 1 in 2 ** 63."""
+_REMEMBERED: Final = 512  # statements that a connection remembers: more than APSW keeps prepared
 
 
-class Told:
-    """What the authorizer was told since the last statement began: see `SQLiteConnection._authorize`."""
+# --- why a statement is refused before its first step --------------------------------------
 
-    __slots__ = ("alters", "asked", "autocommit", "changes_rows", "inserts", "other", "pragma", "schema")
+
+class NothingRan(Exception):
+    """A statement was refused before its first step."""
+
+
+class OutdatedSchema(NothingRan):
+    """The statement must be prepared again, since the connection's schema may be old."""
+
+    def __init__(self, schema: str | None) -> None:
+        super().__init__(schema)
+        self.schema = schema
+        """The database whose schema the statement reads; `None` for all attached databases."""
+
+
+class NeedsTransaction(NothingRan):
+    """The statement writes, and no transaction is open."""
+
+
+class RunsAlone(NothingRan):
+    """The statement cannot share a transaction with statements of other callers."""
+
+
+# --- a statement ---------------------------------------------------------------------------
+
+
+class Statement:
+    """The statement being prepared: its actions, as SQLite names them, and its permissions.
+
+    A connection has one of these objects, and clears it before each statement.
+    """
+
+    __slots__ = (
+        "admits",
+        "alters",
+        "changes_rows",
+        "inserts",
+        "is_autocommit",
+        "is_other",
+        "must_share",
+        "pragma",
+        "schema",
+        "was_prepared",
+    )
 
     def __init__(self) -> None:
+        self.admits: Callable[[StatementFacts], object] = admit_alone
+        """Called just before the first step of a statement; raises an error to refuse it."""
+        self.must_share = False
+        """Whether the statement is refused if it does more than read and change rows. A pragma may
+        take effect while it is prepared, so the refusal must come before that."""
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew, for the next statement."""
-        self.asked = False
-        """Whether SQLite has prepared anything."""
+        """Forget the actions of the last statement."""
+        self.was_prepared = False
+        """Whether SQLite has prepared a statement since the last `clear`."""
         self.pragma: str | None = None
-        """The pragma that it is, in lower case."""
+        """The name of the pragma that the statement is, in lower case."""
         self.schema: str | None = None
         """The database that this pragma names."""
-        self.autocommit = False
+        self.is_autocommit = False
         """Whether it does something that is different, or impossible, inside a transaction."""
         self.changes_rows = False
         """Whether it changes rows of tables."""
         self.inserts = False
-        """Whether it inserts rows by itself, not by a trigger alone."""
+        """Whether it inserts rows by itself, and not only by a trigger."""
         self.alters = False
         """Whether it is an `ALTER TABLE`."""
-        self.other = False
-        """Whether it does anything but reading and changing rows: it changes the schema, for instance."""
+        self.is_other = False
+        """Whether it does more than read and change rows: it changes the schema, for example."""
 
     def note(self, action: int, first: str | None, schema: str | None, trigger: str | None) -> None:
-        """Note one question that SQLite asks of the authorizer."""
-        self.asked = True
+        """Note one question that SQLite asks the authorizer.
+
+        Raises:
+            RunsAlone: the statement must share a transaction, and cannot.
+        """
+        if self.must_share and action not in _READS and action not in _ROWS:
+            raise RunsAlone
+        self.was_prepared = True
         if action in _READS:
             return
         if action in _ROWS:
@@ -104,166 +127,114 @@ class Told:
             if action == apsw.SQLITE_INSERT and trigger is None:
                 self.inserts = True
         else:
-            self.other = True
+            self.is_other = True
             self.alters = self.alters or action == apsw.SQLITE_ALTER_TABLE
-            if action in _AUTOCOMMIT and not self.changes_rows:  # else a virtual table asks it for itself
-                self.autocommit = True
+            if action in _AUTOCOMMIT and not self.changes_rows:  # else a virtual table runs it
+                self.is_autocommit = True
                 if action == apsw.SQLITE_PRAGMA:
                     self.pragma, self.schema = str(first).lower(), schema
 
 
-class Known:
-    """What is known of a statement, as long as it is prepared as before."""
+class StatementFacts:
+    """The facts of a statement. They hold until SQLite prepares the statement again."""
 
     __slots__ = ("columns", "counts", "inserts", "is_plain", "is_transactional", "pragma", "reads", "writes")
 
-    def __init__(self, sql: str, told: Told, columns: tuple[str, ...], *, is_readonly: bool) -> None:
-        """Sum up what was told of the statement `sql`, which is prepared and has not made its first step."""
+    def __init__(self, sql: str, statement: Statement, columns: tuple[str, ...], *, is_readonly: bool) -> None:
+        """Sum up a statement that is prepared and has not made its first step."""
         self.columns = columns
         """The names of the columns of its rows."""
-        self.writes = not is_readonly or told.pragma == "optimize"
-        """Whether it writes to a database: SQLite says so."""
-        self.is_plain = told.asked and not told.other
-        """Whether it only reads and changes rows. Such a statement may be run as it was prepared before, and share a
-        transaction with those of other callers; others take effect, or read the schema, as they are prepared."""
+        self.writes = not is_readonly or statement.pragma == "optimize"
+        """Whether it writes to a database, as SQLite says."""
+        self.is_plain = statement.was_prepared and not statement.is_other
+        """Whether it only reads and changes rows. A plain statement may run as it was prepared
+        before, and may share a transaction with statements of other callers. Other statements take
+        effect, or read the schema, while they are prepared."""
         self.reads = self.is_plain and not self.writes
-        """Whether it is plain, and only reads."""
-        self.is_transactional = not told.autocommit and (told.changes_rows or told.other)
+        """Whether it is plain and only reads."""
+        self.is_transactional = not statement.is_autocommit and (statement.changes_rows or statement.is_other)
         """Whether it means the same inside a transaction."""
         self.counts = self.writes and changes_rows(sql)
-        """Whether its changed rows count. Rows that a `CREATE` changes are SQLite's own."""
-        self.inserts = self.counts and told.inserts
+        """Whether the rows that it changes count. Rows that a `CREATE` changes are SQLite's own."""
+        self.inserts = self.counts and statement.inserts
         """Whether it inserts rows by itself."""
-        self.pragma = told.pragma
+        self.pragma = statement.pragma
 
 
-class Counting:
-    """Counts the rows that statements change, one after the other, and notes the last rowid that they insert.
+class KnownStatements(dict[str, StatementFacts]):
+    """The facts of the last statements of a connection, by their texts."""
 
-    `last_insert_rowid()` does not tell an insert from an earlier one. So before an insert it is set to a number that no
-    row has, and set back if nothing was inserted. SQL never sees that number: the connection has a function of the same
-    name, which calls `last_rowid`.
+    __slots__ = ("_queries_only",)
+
+    def __init__(self, *, queries_only: bool) -> None:
+        """Remember nothing yet. With `queries_only`, a statement that is no query is an error."""
+        super().__init__()
+        self._queries_only = queries_only
+
+    def learn(self, sql: str, statement: Statement, cursor: apsw.Cursor) -> StatementFacts:
+        """Return the facts of the statement that `cursor` has prepared, and remember them.
+
+        Raises:
+            apsw.AuthError: the SQL is untrusted, and the statement is no query.
+        """
+        facts = self.get(sql)
+        if facts is not None and not statement.was_prepared:
+            return facts  # APSW has kept the statement prepared, so SQLite has asked nothing
+        # `ALTER TABLE` has columns that are SQLite's own, and no rows.
+        columns = () if statement.alters and not cursor.is_explain else columns_of(cursor)
+        facts = StatementFacts(sql, statement, columns, is_readonly=cursor.is_readonly)
+        if self._queries_only and not (facts.reads or facts.pragma):
+            message = "not authorized: SQLite(sandbox=True) takes queries only"
+            raise apsw.AuthError(message)
+        if cursor.is_explain:
+            return facts  # an EXPLAIN that is kept prepared would not notice a new schema
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[sql] = facts
+        return facts
+
+
+# --- which statements may run --------------------------------------------------------------
+
+
+def admit_alone(facts: StatementFacts) -> None:
+    """Admit each statement that needs no transaction around itself.
+
+    Raises:
+        NeedsTransaction: the statement needs one.
     """
-
-    __slots__ = ("__weakref__", "_connection", "_hidden", "_runs", "changed", "rowid")
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-        # The statement that runs, if one does that writes.
-        self._runs: Known | None = None
-        # The connection's last rowid, while another number stands there.
-        self._hidden: int | None = None
-        self.reset()
-        # Innocuous, like SQLite's own function: triggers and views of a strange file may call it. A weak reference:
-        # otherwise a connection that nobody closes would keep itself alive.
-        me = ref(self)
-        connection.create_scalar_function(
-            "last_insert_rowid", lambda *_: _last_rowid(me), 0, flags=apsw.SQLITE_INNOCUOUS
-        )
-
-    def reset(self) -> None:
-        """Begin to count for a new request."""
-        self.changed = 0
-        """Rows that were changed; those that triggers and foreign keys changed do not count, as in SQLite."""
-        self.rowid: int | None = None
-        """The rowid of the last row that was inserted, if any was."""
-
-    def begin(self, known: Known) -> None:
-        """Look at the connection before the first step of a statement that writes."""
-        self._runs = known
-        if known.inserts:
-            self._hidden = self._connection.last_insert_rowid()
-            self._connection.set_last_insert_rowid(_NO_ROWID)
-
-    def end(self) -> None:
-        """Look at the connection after the statement that runs, if one does."""
-        known, self._runs = self._runs, None
-        if known is None or not known.counts:
-            return
-        self.changed += self._connection.changes()
-        if known.inserts and not self._show():
-            self.rowid = self._connection.last_insert_rowid()
-
-    def abandon(self) -> None:
-        """Forget the statement that runs: it has failed."""
-        self._runs = None
-        self._show()
-
-    def last_rowid(self) -> int:
-        """Return the value of `last_insert_rowid()` in SQL."""
-        rowid = self._connection.last_insert_rowid()
-        return self._hidden if self._hidden is not None and rowid == _NO_ROWID else rowid
-
-    def _show(self) -> bool:
-        """Set the rowid back that was hidden, unless there is another one by now; say whether it was."""
-        hidden, self._hidden = self._hidden, None
-        if hidden is None or self._connection.last_insert_rowid() != _NO_ROWID:
-            return False
-        self._connection.set_last_insert_rowid(hidden)
-        return True
+    if facts.writes and facts.is_transactional:
+        raise NeedsTransaction
 
 
-def _last_rowid(counting: "ref[Counting]") -> int:
-    found = counting()
-    assert found is not None  # it lives as long as its connection runs SQL
-    return found.last_rowid()
+def admit_reading(facts: StatementFacts) -> None:
+    """Admit each statement that only reads.
+
+    Raises:
+        NeedsWriter: the statement writes.
+    """
+    if facts.writes:
+        raise NeedsWriter
 
 
-def is_special(action: int) -> bool:
-    """Say whether a question that SQLite asks of the authorizer is about more than reading and changing rows."""
-    return action not in _READS and action not in _ROWS
+def admit_all(facts: StatementFacts) -> None:
+    """Admit each statement, since the crew's own transaction is around it."""
+
+
+# --- columns -------------------------------------------------------------------------------
 
 
 def columns_of(cursor: apsw.Cursor) -> tuple[str, ...]:
-    """Return the names of the columns of a statement that is prepared and has not made its first step."""
+    """Return the names of the columns of a statement before its first step."""
     return tuple([column[0] for column in cursor.get_description()])
 
 
 def columns_now(cursor: apsw.Cursor) -> tuple[str, ...]:
-    """Return the names of the columns of a statement that gives rows, which may have been prepared anew meanwhile.
+    """Return the names of the columns of a statement that gives rows.
+
+    SQLite may have prepared the statement again since `columns_of`.
 
     Raises:
-        apsw.ExecutionCompleteError: it gave its last row, or gives none.
+        apsw.ExecutionCompleteError: the statement gave its last row, or gives none.
     """
-    return tuple([column[0] for column in cursor.description])  # APSW keeps what `get_description` told before
-
-
-def changes_connection(action: int, first: str | None, second: str | None, schema: str | None) -> bool:
-    """Say whether the next job would notice: of this SQLite's authorizer is told."""
-    return (
-        action in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH)
-        or action in _TEMPORARY
-        or (action == apsw.SQLITE_PRAGMA and second is not None and str(first).lower() not in _READING_PRAGMAS)
-        # Without the word TEMP, as in "CREATE TABLE temp.t", this is all that tells.
-        or (action == apsw.SQLITE_INSERT and schema == "temp" and first in ("sqlite_master", "sqlite_temp_master"))
-    )
-
-
-def is_blank(sql: str) -> bool:
-    """Say whether `sql` holds nothing but white space, semicolons and comments, as SQLite understands them."""
-    return re.fullmatch(_BLANK, sql) is not None
-
-
-def changes_rows(sql: str) -> bool:
-    """Say whether a statement begins like one that changes rows. A query that begins with `WITH` does, too."""
-    return re.match(_CHANGES_ROWS, sql) is not None
-
-
-def statements_of(script: str) -> Iterator[str]:
-    """Return the statements of a script one by one, each with its semicolon. SQLite finds the end of each."""
-    begin, first = 0, _after_blank(script, 0)
-    for found in re.finditer(_SEMICOLON, script):
-        end = found.end()
-        if found[0] != ";" or end <= first:
-            continue
-        # A byte order mark would count as a part of the first word here, and a null character is refused here.
-        if apsw.complete(script[first:end].replace("\0", " ")):
-            yield script[begin:end]
-            begin, first = end, _after_blank(script, end)
-    if first < len(script):
-        yield script[begin:]
-
-
-def _after_blank(sql: str, begin: int) -> int:
-    found = re.compile(_BLANK).match(sql, begin)
-    return begin if found is None else found.end()
+    return tuple([column[0] for column in cursor.description])  # APSW caches `get_description`

@@ -1,41 +1,179 @@
-"""Requests that are one transaction: all or nothing, and only the crew ends it."""
+"""Transactions: their beginning and their end, and a transaction that only the crew ends."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from types import GeneratorType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import apsw
 
+from actors.databases.sqlite.lost import is_lost
+from actors.databases.sqlite.runner import Runner
+from actors.databases.sqlite.sql_text import changes_rows, statements_of
+from actors.system.log import log
 from actors.values.errors import TransactionBroken
-from actors.values.requests import Call, Query, Transaction
+from actors.values.requests import Call, Query, Script, Transaction
 from actors.values.result import Result
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = ["OwnTransaction", "Transactions", "call", "run_each", "run_script"]
 
-    from actors.databases.sqlite.connection import SQLiteConnection
+R = TypeVar("R")
+T = TypeVar("T")
 
-__all__ = ["OwnTransaction", "call", "run_each"]
-
-_BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup, GeneratorType)
-"""What belongs to a connection, or runs on it: of no use to anybody else."""
+_SAVEPOINT: Final = "SAVEPOINT querycrew"
+_RELEASE: Final = "RELEASE querycrew"
+_UNDO: Final = f"ROLLBACK TO querycrew; {_RELEASE}"
 
 _HOOK: Final = "querycrew"
+_ROLLBACKS: Final = 10  # tries of one rollback: each interrupt hits one of them at most
 _TRIES: Final = 100  # an interrupt ends by itself, unless a function has left a cursor open
+
+_BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup, GeneratorType)
+"""Values that belong to a connection, or run on it: they are of no use elsewhere."""
+
+
+class Transactions:
+    """The transactions of one open connection: begins them, commits them, rolls them back.
+
+    All methods run in the thread of the connection.
+    """
+
+    __slots__ = ("_database", "_rolled_back", "_seal", "connection", "is_committed", "runner")
+
+    def __init__(self, runner: Runner, seal: Callable[[Any, Any], Any], database: object) -> None:
+        """Serve the connection of `runner`.
+
+        Args:
+            runner: runs the statements.
+            seal: makes the answer from a value and its request, before the commit. If it raises,
+                nothing has taken effect.
+            database: is named in the log.
+        """
+        self.runner = runner
+        self.connection = runner.connection
+        self._seal = seal
+        self._database = database
+        self.is_committed = False
+        """Whether the running request has taken effect. From then on each error must say so."""
+        # Counts the transactions that were rolled back. SQLite may call this hook while the
+        # connection is deallocated and no other part of this object is left. Python code would end
+        # the process then, so the hook is a method of C.
+        self._rolled_back = count()
+        count_one: Any = self._rolled_back.__next__
+        self.connection.set_rollback_hook(count_one, id=_HOOK)
+
+    @property
+    def rollbacks(self) -> int:
+        """The number of transactions that were rolled back."""
+        return int(repr(self._rolled_back)[6:-1])  # "count(3)"
+
+    def begin(self) -> None:
+        """Begin a transaction that writes.
+
+        Raises:
+            apsw.BusyError: another connection holds the lock.
+        """
+        self.connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Commit the transaction that is the whole request.
+
+        Raises:
+            Exception: nothing of the transaction has taken effect.
+        """
+        self.commit_part()
+        self.is_committed = True
+
+    def commit_part(self) -> None:
+        """Commit the open transaction, which is a part of a request. Raises as `commit`."""
+        rollbacks = self.rollbacks
+        try:
+            self.connection.execute("COMMIT")
+        except Exception as error:
+            if is_lost(error) or self.connection.in_transaction or self.rollbacks != rollbacks:
+                raise
+            # The error is that of a user's hook, which SQLite calls after the commit.
+            log(__name__, "error", "commit_hook_failed", database=self._database, error=error)
+
+    def roll_back(self) -> None:
+        """Roll back the open transaction, if one is open.
+
+        Raises:
+            apsw.Error: the rollback has failed.
+        """
+        if self.connection.in_transaction:
+            self.runner.close_cursor()
+        tries = _ROLLBACKS
+        while self.connection.in_transaction:
+            try:
+                self.connection.execute("ROLLBACK")
+            except apsw.InterruptError:  # the interrupt was meant for the statement before
+                tries -= 1
+                if not tries:
+                    raise  # SQLite keeps an interrupt while a cursor is open, e.g. a function's
+
+    # --- in a transaction -----------------------------------------------------------------
+
+    def run_sealed(self, query: Query) -> Any:
+        """Run a query in the open transaction, and make its answer."""
+        return self._seal(self.runner.run_query(query), query)
+
+    def write(self, query: Query) -> Any:
+        """Run one statement, which cannot end the transaction, in a transaction of its own.
+
+        After an error the caller rolls back.
+        """
+        self.begin()
+        value = self.run_sealed(query)
+        self.commit()
+        return value
+
+    def undone_alone(self, run: Callable[[R], T], request: R) -> T:
+        """Run a request in the open transaction, so that an error undoes that request alone.
+
+        The request may end savepoints that were begun before it, and with them its own. Then it
+        cannot be undone alone, and an error undoes the whole transaction.
+        """
+        connection, rollbacks = self.connection, self.rollbacks
+        connection.execute(_SAVEPOINT)
+        try:
+            value = run(request)
+            is_open = connection.in_transaction and self.rollbacks == rollbacks
+            if is_open and not self._end_savepoint(_RELEASE) and self.runner.settings.stays_readonly:
+                # The transaction may have been committed and another one begun: SQLite reports no
+                # commit of a transaction that wrote nothing.
+                next(self._rolled_back)
+        except BaseException:
+            self.runner.close_cursor()
+            if connection.in_transaction and self.rollbacks == rollbacks and not self._end_savepoint(_UNDO):
+                self.roll_back()
+            raise
+        return value
+
+    def _end_savepoint(self, sql: str) -> bool:
+        """Run the SQL that ends the savepoint; say whether there is a savepoint."""
+        try:
+            self.connection.execute(sql)
+        except apsw.SQLError as error:
+            if "no such savepoint" not in str(error):
+                raise
+            return False
+        return True
 
 
 class OwnTransaction:
-    """A transaction that only this object commits; leaving its block without `commit` rolls it back.
+    """A transaction that only this object commits; without `commit` its block ends in a rollback.
 
-    A `COMMIT` by anything else, a statement or a function that has the connection, becomes a rollback: SQLite's commit
-    hook says so. Rollbacks are counted by the connection, so a transaction that was begun anew behind a `ROLLBACK` is
-    not taken for this one.
+    A statement or a function may run a `COMMIT` on the connection. SQLite's commit hook turns that
+    `COMMIT` into a rollback. The connection counts rollbacks. So a transaction that was begun after
+    a `ROLLBACK` is not taken for this one.
     """
 
-    def __init__(self, owner: "SQLiteConnection", *, readonly: bool) -> None:
-        """Prepare a transaction on the connection `owner`; a readonly one sees one state of the database."""
-        self._owner = owner
-        self._connection: apsw.Connection = owner.connection
+    def __init__(self, transactions: Transactions, *, readonly: bool) -> None:
+        """Prepare a transaction. A readonly one sees one state of the database."""
+        self._transactions = transactions
+        self._connection: apsw.Connection = transactions.connection
         self._readonly = readonly
         self._committing = False
         self._refused = False
@@ -45,7 +183,7 @@ class OwnTransaction:
         try:
             self.begin()
         except BaseException:
-            self.end()  # an interrupt may have hit any step of it
+            self.end()  # an interrupt may have hit any step of `begin`
             raise
         return self
 
@@ -55,38 +193,44 @@ class OwnTransaction:
         self.end()
 
     def begin(self) -> None:
-        """Begin it.
+        """Begin the transaction.
 
         Raises:
-            apsw.BusyError: it is to write, and the lock cannot be had.
+            apsw.BusyError: the transaction writes, and another connection holds the lock.
         """
-        owner, connection = self._owner, self._connection
-        if self._readonly and not owner.reads_only:
-            owner.set_pragma("query_only", True)
-        connection.execute("BEGIN" if self._readonly else "BEGIN IMMEDIATE")
-        connection.set_commit_hook(self._refuses, id=_HOOK)
-        self._rollbacks = owner.rollbacks
-        owner.read_schema()  # a transaction sees what there is at its first read
-        owner.stays_readonly = self._readonly
+        transactions, runner = self._transactions, self._transactions.runner
+        if self._readonly:
+            runner.settings.set_query_only(True)
+            self._connection.execute("BEGIN")
+        else:
+            transactions.begin()
+        self._connection.set_commit_hook(self._refuses, id=_HOOK)
+        self._rollbacks = transactions.rollbacks
+        runner.read_schema()  # a transaction sees the state of the database at its first read
+        runner.settings.stays_readonly = self._readonly
 
     def _refuses(self) -> bool:
-        """Say whether a commit becomes a rollback: SQLite asks before each."""
+        """Say whether a commit becomes a rollback. SQLite asks before each commit."""
         self._refused = not self._committing
         return self._refused
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not been ended by anything else."""
-        return self._connection.in_transaction and self._owner.rollbacks == self._rollbacks
+        """Whether the transaction is still open."""
+        return self._connection.in_transaction and self._transactions.rollbacks == self._rollbacks
 
     def check_open(self, how: str) -> None:
-        """Raise `TransactionBroken` if something has ended it; `how` says what."""
+        """Raise `TransactionBroken` if the transaction is over; `how` says why it is."""
         if not self.is_open:
             message = f"{how}, so all of it was rolled back: leave out BEGIN, COMMIT and ROLLBACK; SAVEPOINT is fine"
             raise TransactionBroken(message)
 
     def explained(self, error: Exception, how: str) -> Exception:
-        """Return what an error of a statement means: a commit that was refused is no fault of the database."""
+        """Return the error that the caller gets for an error of a statement.
+
+        A commit that this object has refused is no fault of the database: it is a
+        `TransactionBroken`.
+        """
         if self._refused:
             try:
                 self.check_open(how)
@@ -96,35 +240,35 @@ class OwnTransaction:
         return error
 
     def commit(self) -> None:
-        """Commit it. If this raises, nothing of it has taken effect."""
+        """Commit the transaction. If this raises, nothing of it has taken effect."""
         self._committing = True
         try:
-            self._owner.commit()
+            self._transactions.commit()
         finally:
             self._committing = False
 
     def end(self) -> None:
-        """Roll it back unless it is over, and leave the connection as it was before."""
-        owner, connection = self._owner, self._connection
-        owner.stays_readonly = False
-        owner.roll_back()
-        connection.set_commit_hook(None, id=_HOOK)
-        for _ in range(_TRIES if self._readonly and not owner.reads_only else 0):
-            with suppress(apsw.InterruptError):  # it was meant for what is over
-                owner.set_pragma("query_only", False)
+        """Roll back unless the transaction is over, and leave the connection as it was before."""
+        settings = self._transactions.runner.settings
+        settings.stays_readonly = False
+        self._transactions.roll_back()
+        self._connection.set_commit_hook(None, id=_HOOK)
+        for _ in range(_TRIES if self._readonly else 0):
+            with suppress(apsw.InterruptError):  # the interrupt was meant for the statement before
+                settings.set_query_only(False)
                 break
 
 
-def run_each(transaction: Transaction, run: "Callable[[Query], Result]", own: OwnTransaction | None) -> list[Result]:
-    """Run all queries, one after the other, in the transaction that is open.
+def run_each(transaction: Transaction, run: Callable[[Query], Result], own: OwnTransaction | None) -> list[Result]:
+    """Run all queries, one after the other, in the open transaction.
 
     Args:
         transaction: the queries.
         run: runs one of them.
-        own: that transaction, if a statement can end it.
+        own: the open transaction, if a statement can end it.
 
     Raises:
-        TransactionBroken: one of them ended it.
+        TransactionBroken: a query has ended the transaction.
         Exception: a query failed; a note says which one.
     """
     results = list[Result]()
@@ -133,7 +277,7 @@ def run_each(transaction: Transaction, run: "Callable[[Query], Result]", own: Ow
             results.append(run(query))
             if own is not None and not own.is_open:
                 own.check_open(_how(transaction, number))
-        except Exception as failure:  # noqa: BLE001  # it is raised again, or what it means is
+        except Exception as failure:  # noqa: BLE001  # it is raised again, or its meaning is
             error = failure if own is None else own.explained(failure, _how(transaction, number))
             error.add_note(f"querycrew: statement {number} of {len(transaction.queries)}: {query}")
             raise error from error.__cause__
@@ -147,29 +291,47 @@ def _how(transaction: Transaction, number: int) -> str:
     )
 
 
-def call(own: OwnTransaction, owner: "SQLiteConnection", request: Call[Any], how: str) -> Any:
-    """Call a function in the transaction that is open, and return what it returns.
+def run_script(script: Script, transactions: Transactions) -> Result:
+    """Run a script. Each statement that changes rows is a transaction, unless one is open.
+
+    Inside a transaction that the script has begun, an error undoes that whole transaction. After an
+    error the caller rolls back.
+    """
+    runner = transactions.runner
+    runner.counting.reset()
+    for sql in statements_of(script.sql):
+        if changes_rows(sql) and not runner.connection.in_transaction and not runner.reads_only:
+            transactions.begin()
+            runner.run_of_script(sql)
+            transactions.commit_part()
+        else:
+            runner.run_of_script(sql)
+    return Result((), [], runner.counting.changed, runner.counting.rowid)
+
+
+def call(own: OwnTransaction, runner: Runner, request: Call[Any], how: str) -> Any:
+    """Call a function in the open transaction, and return its value.
 
     Args:
-        own: that transaction.
-        owner: the connection that the function gets.
+        own: the open transaction.
+        runner: has the connection that the function gets.
         request: the call.
-        how: what to say if the function ends the transaction.
+        how: the text of the error if the function ends the transaction.
 
     Raises:
-        TransactionBroken: it ended the transaction.
-        TypeError: what it returned belongs to the connection.
-        Exception: its own.
+        TransactionBroken: the function has ended the transaction.
+        TypeError: the value belongs to the connection.
+        Exception: the function's own.
     """
-    owner.is_stale = True  # the function may do anything to the connection
+    runner.settings.is_changed = True  # the function may do anything to the connection
     try:
-        value = request.function(owner.connection, *request.args)
-    except Exception as failure:  # noqa: BLE001  # it is raised again, or what it means is
+        value = request.function(runner.connection, *request.args)
+    except Exception as failure:  # noqa: BLE001  # it is raised again, or its meaning is
         error = own.explained(failure, how)
         raise error from error.__cause__
     finally:
         with suppress(apsw.ConnectionClosedError):
-            owner.take_over()
+            runner.take_over()
     own.check_open(how)
     for part in value if isinstance(value, (list, tuple)) else (value,):
         if isinstance(part, _BOUND):

@@ -6,18 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from actors.databases.sqlite.connection import (
-    RELEASE,
-    SAVEPOINT,
-    UNDO,
-    WRITER,
-    NothingRan,
-    Role,
-    SQLiteConnection,
-    is_lost,
-)
-from actors.databases.sqlite.statement import Known, is_special
-from actors.databases.sqlite.transactions import run_each
+from actors.databases.sqlite.connection import WRITER, Role, SQLiteConnection
+from actors.databases.sqlite.lost import is_lost
+from actors.databases.sqlite.statement import RunsAlone, StatementFacts
+from actors.databases.sqlite.transactions import OwnTransaction, run_each
 from actors.databases.sqlite.upkeep import Upkeep
 from actors.system.log import log
 from actors.values.errors import ConnectionLost
@@ -31,66 +23,64 @@ if TYPE_CHECKING:
 
 __all__ = ["SQLiteWriter"]
 
-_LONGEST: Final = 0.005  # seconds after which nothing more joins a group: its first job is to be answered
-
-
-class _RunsAlone(NothingRan):
-    """It cannot share a transaction with statements of other callers."""
+_LONGEST: Final = 0.005  # seconds after which no job joins a group, since the first job waits
 
 
 class SQLiteWriter(SQLiteConnection):
     """The connection that writes, with group commit.
 
-    All jobs of a batch that can share a transaction are run in one, which is committed once. Only then is anybody
-    answered. An error of a statement undoes that statement, as SQLite has it. What cannot be undone alone (an
-    interrupt, a full disk, a deferred constraint) undoes the whole transaction. The culprit is answered. Nothing of the
-    others has taken effect, and they are run in a new transaction.
+    All jobs of a batch that can share a transaction run in one transaction. It is committed once,
+    and all its callers are answered after the commit.
+
+    An error of a statement undoes that statement, as in SQLite. Some errors cannot be undone alone:
+    an interrupt, a full disk, a deferred constraint. They undo the whole transaction. The job that
+    is to blame gets the error. Nothing of the other jobs has taken effect, and they run again in a
+    new transaction. A commit that fails, and a lock that does not come, are errors of all the jobs.
     """
 
     def __init__(self, database: "SQLite", role: Role = WRITER, *, create: bool = True) -> None:
         # Jobs that were begun, and of which nothing has taken effect.
         self._waiting: deque[Task] = deque()
-        # The tasks that were found out to need a transaction of their own.
+        # The tasks that need a transaction of their own, as their run has shown.
         self._loners: list[Task] = []
-        # Whether a statement is prepared that is refused if it cannot share the transaction that is open.
-        self._judging = False
         # The connection's count of changes before the request that runs.
         self._changes_before = 0
         super().__init__(database, role, create=create)
-        self._upkeep = Upkeep(self)
+        self._upkeep = Upkeep(self._wait)
         self._settle_the_past()
 
     def _settle_the_past(self) -> None:
-        """Commit, with nothing changed, so that a commit that a killed process has begun is either seen or gone.
+        """Settle a commit that a killed process has begun: make it visible, or undo it.
 
-        Such a process may have written its commit to the log, and not to the log's index: nobody sees it, until the
-        index is made anew from the log. The next commit overwrites it.
+        Such a process may have written its commit to the log, and not to the log's index. No
+        connection sees that commit until the index is made anew from the log. The next commit
+        overwrites it. So this commits a transaction that changes nothing.
         """
         if self.file is None:
             return
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
-            self.set_pragma("user_version", self.connection.pragma("user_version"))
-            self.commit()
+            with OwnTransaction(self._transactions, readonly=False) as own:
+                self._settings.set("user_version", self.connection.pragma("user_version"))
+                own.commit()
         except apsw.Error as error:
-            # Another process has the lock, and will commit itself; or the file cannot be written, which jobs find out.
+            # Another process has the lock, and will commit itself. Or the file cannot be written,
+            # and the first job that writes gets the error.
             log(__name__, "debug", "settling_failed", database=self._database, error=error)
-            self.roll_back()
 
     def refresh(self) -> None:
-        """Look after the connection and its file, behind a batch or a session; see `Connection`."""
+        """Make the connection as new, and look after its file; see `Connection`."""
         super().refresh()
-        self._upkeep.now_and_then()
+        self._upkeep.now_and_then(self.connection, self.file)
 
     def close(self) -> None:
         """Close; see `Connection`."""
-        self._upkeep.last()
+        self._upkeep.last(self.connection, self.file)
         super().close()
 
     # --- batches --------------------------------------------------------------------------
 
     def run(self, batch: "Batch") -> None:
-        """Run the jobs of a batch, those together that can be; see `Connection`."""
+        """Run the jobs of a batch, in shared transactions where possible; see `Connection`."""
         waiting = self._waiting
         waiting.clear()
         try:
@@ -108,7 +98,11 @@ class SQLiteWriter(SQLiteConnection):
         self._loners.clear()
 
     def cancel(self, task: Any) -> None:
-        """End one job; see `Connection`. One that waits, while another one runs, is not begun any more."""
+        """End one job; see `Connection`.
+
+        A job that waits, while another job runs, is not begun any more. Only the running job is
+        interrupted.
+        """
         if not any(task is each for each in tuple(self._waiting)):
             self.interrupt()
 
@@ -123,18 +117,18 @@ class SQLiteWriter(SQLiteConnection):
         return all(self._is_shareable(query.sql) for query in request.queries)
 
     def _is_shareable(self, sql: str) -> bool:
-        known = self._known.get(sql)
-        return known is None or known.is_plain
+        facts = self._known.get(sql)
+        return facts is None or facts.is_plain
 
     # --- together -------------------------------------------------------------------------
 
     def _run_together(self, batch: "Batch", first: "Task", waiting: "deque[Task]") -> None:
-        """Run jobs in one transaction: the first, those that wait, and more of the batch.
+        """Run jobs in one transaction: the first job, the waiting jobs, and more of the batch.
 
-        Those that cannot be in it, or that have to begin again, wait afterwards.
+        A job that cannot be in this transaction, or must begin again, waits afterwards.
 
         Raises:
-            ConnectionLost: nothing more can run here. Which of them took effect is unknown.
+            ConnectionLost: nothing more can run here. It is unknown which jobs took effect.
         """
         group = _Group(batch, first, waiting)
         try:
@@ -145,16 +139,20 @@ class SQLiteWriter(SQLiteConnection):
                 raise ConnectionLost(str(error)) from error
             raise
         finally:
-            del first, group, waiting  # an error leads to this frame, if a function of the user's has raised it
+            del first, group, waiting  # the error of a user's function leads to this frame
 
     def _begin_for(self, batch: "Batch", first: "Task", waiting: "deque[Task]") -> bool:
-        """Begin a transaction; say whether that has worked. If not, the jobs that need it have failed."""
-        self._interrupted = self._is_committed = False
-        self._busy_since = 0.0
+        """Begin a transaction; say whether it has begun. If not, the jobs that need it fail.
+
+        If the lock cannot be had, all jobs that would share the transaction fail at once: they have
+        waited for the lock as long as the first.
+        """
+        self._wait.begin_job()
+        self._transactions.is_committed = False
         try:
             self._make_ready()
-            self.admits = self._admit_shareable
-            self.connection.execute("BEGIN IMMEDIATE")
+            self._runner.statement.admits = self._admit_shareable
+            self._transactions.begin()
         except ConnectionLost:
             raise
         except Exception as error:
@@ -162,8 +160,8 @@ class SQLiteWriter(SQLiteConnection):
                 raise
             failed = [first]
             if isinstance(error, apsw.BusyError):
-                self._tell_how_long(error)
-                if not first.is_unwanted:  # the others have waited for the lock as long
+                self._wait.explain(error, has_read=False)
+                if not first.is_unwanted:
                     failed += self._all_that_share(batch, waiting)
             for task in failed:
                 batch.fail(task, _another(error))
@@ -180,7 +178,7 @@ class SQLiteWriter(SQLiteConnection):
         return tasks
 
     def _run_group(self, group: "_Group") -> bool:
-        """Run jobs in the transaction that is open; say whether it is to be committed."""
+        """Run jobs in the open transaction; say whether to commit it."""
         status = self.connection.status
         while (task := group.next()) is not None:
             if not self._may_share(task):
@@ -190,14 +188,14 @@ class SQLiteWriter(SQLiteConnection):
                 if task.is_unwanted:
                     raise InterruptedError("interrupted before it was started")  # noqa: TRY301
                 outcome = self._within(task.request)  # type: ignore[arg-type]  # only these may share
-            except _RunsAlone:
+            except RunsAlone:
                 self._loners.append(task)
                 group.waiting.appendleft(task)
                 break
             except Exception as error:
                 if is_lost(error):
                     raise
-                self.close_cursor()
+                self._runner.close_cursor()
                 self._explain(error, task.request)
                 if not self._is_undone(error, group):
                     self._undo(group, task, error)
@@ -205,77 +203,70 @@ class SQLiteWriter(SQLiteConnection):
                 outcome = Rejection(error)
             group.ran.append((task, outcome))
             if status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
-                # It leaves a constraint broken that is looked at when it commits.
-                self.roll_back()
+                # The job leaves a deferred constraint broken, which SQLite checks at the commit.
+                self._transactions.roll_back()
                 self._loners.append(task)
                 group.begin_again()
                 return False
         return True
 
     def _within(self, request: Query | Transaction) -> Any:
-        """Run a request inside the transaction that there is."""
+        """Run a request in the open transaction."""
         self._changes_before = self.connection.total_changes()
         if isinstance(request, Query) and request.many is None:
             return self.seal(self._judged(request), request)
-        return self._in_a_savepoint(request)
-
-    def _in_a_savepoint(self, request: Query | Transaction) -> Any:
-        connection = self.connection
-        connection.execute(SAVEPOINT)
         try:
-            if isinstance(request, Transaction):
-                value: Any = self.seal(run_each(request, self._judged, None), request)
-            else:
-                value = self.seal(self._judged(request), request)
+            return self._transactions.undone_alone(self._several, request)
         except BaseException:
-            self.close_cursor()
-            if connection.in_transaction:
-                connection.execute(UNDO)
-                self._changes_before = connection.total_changes()  # nothing of them is left
+            self._changes_before = self.connection.total_changes()  # nothing of the request is left
             raise
-        connection.execute(RELEASE)
-        return value
+
+    def _several(self, request: Query | Transaction) -> Any:
+        """Run a request whose statements are more than one."""
+        if isinstance(request, Transaction):
+            return self.seal(run_each(request, self._judged, None), request)
+        return self.seal(self._judged(request), request)
 
     def _judged(self, query: Query) -> Result:
-        """Run a query; refuse it before its first step if it cannot share the transaction that is open."""
-        self._judging = query.sql not in self._known
+        """Run a query; refuse it before its first step if it cannot share the open transaction."""
+        statement = self._runner.statement
+        statement.must_share = query.sql not in self._known
         try:
-            return self.run_query(query)
+            return self._runner.run_query(query)
         finally:
-            self._judging = False
+            statement.must_share = False
 
-    def _admit_shareable(self, known: Known) -> None:
-        self._judging = False  # what a virtual table prepares as it runs is no statement of a caller
-        if not known.is_plain:
-            raise _RunsAlone
-
-    def _authorize(
-        self, action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None
-    ) -> int:
-        if self._judging and is_special(action):
-            raise _RunsAlone  # some pragmas take effect as they are prepared
-        return super()._authorize(action, first, second, schema, trigger)
+    def _admit_shareable(self, facts: StatementFacts) -> None:
+        # A virtual table may prepare statements while it runs. They are no caller's statements.
+        self._runner.statement.must_share = False
+        if not facts.is_plain:
+            raise RunsAlone
 
     # --- undoing, and committing ----------------------------------------------------------
 
     def _is_undone(self, error: Exception, group: "_Group") -> bool:
-        """Say whether a statement that failed was undone, and nothing else."""
+        """Say whether SQLite has undone the statement that failed, and nothing else."""
         if isinstance(error, apsw.InterruptError) or group.unwanted():
-            return isinstance(error, InterruptedError)  # one that was not started
+            return isinstance(error, InterruptedError)  # the job was not started
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_DATATYPE:
-            return False  # in a transaction SQLite keeps the rows that it has changed before, and does not count them
-        # Not one that fails behind its work, as for rows that cannot be read, nor one that keeps a part (OR FAIL).
+            return False  # SQLite keeps rows that the statement has changed, and does not count them
+        # A statement may fail after its work, when its rows cannot be read. Or it keeps a part of
+        # its work (OR FAIL). The count of changes shows both.
         connection = self.connection
         return connection.in_transaction and connection.total_changes() == self._changes_before
 
     def _undo(self, group: "_Group", task: "Task", error: Exception) -> None:
-        """Undo the whole transaction, in which a job has failed; let those begin again that are not to blame."""
-        self.roll_back()
+        """Undo the whole transaction, in which a job has failed.
+
+        The jobs that are to blame fail. All other jobs begin again.
+        """
+        self._transactions.roll_back()
         unwanted = group.unwanted()
         if not unwanted and isinstance(error, apsw.InterruptError):
-            unwanted = group.take_unwanted()  # it was for one that waits to begin again
+            unwanted = group.take_unwanted()  # the interrupt was for a job that waits to begin again
         if unwanted and task not in unwanted:
-            self._loners.append(task)  # a long one, which shall not begin again for every one that is interrupted
+            # The job is long. Alone it does not begin again at each interrupt of another job.
+            self._loners.append(task)
         if task not in [each for each, _ in group.ran]:
             group.ran.append((task, None))
         culprits = unwanted or [task]
@@ -289,7 +280,7 @@ class SQLiteWriter(SQLiteConnection):
             self._undo(group, unwanted[0], InterruptedError("interrupted"))
             return
         try:
-            self.commit()
+            self._transactions.commit()
         except Exception as failure:
             if is_lost(failure):
                 raise
@@ -298,14 +289,18 @@ class SQLiteWriter(SQLiteConnection):
         group.answer()
 
     def _could_not_commit(self, group: "_Group", failure: Exception) -> None:
-        """Let all jobs fail that a commit has failed, or begin those again that are not to blame."""
+        """Handle a commit that has failed.
+
+        If it was interrupted, the interrupted jobs fail and the others begin again. Else all jobs
+        fail.
+        """
         unwanted = group.unwanted()
-        if unwanted:  # it hit one of them
+        if unwanted:  # the interrupt was for one of them
             self._undo(group, unwanted[0], failure)
             return
         if isinstance(failure, apsw.BusyError):
-            self._tell_how_long(failure)
-        self.roll_back()
+            self._wait.explain(failure, has_read=False)
+        self._transactions.roll_back()
         group.fail(failure)
 
 
@@ -315,14 +310,15 @@ class _Group:
     def __init__(self, batch: "Batch", first: "Task", waiting: "deque[Task]") -> None:
         self.batch = batch
         self.waiting = waiting
-        """Jobs that were begun and are not in it yet, or not any more."""
+        """Jobs that were begun and are not in the transaction yet, or not any more."""
         self.ran: list[tuple[Task, Any]] = []
-        """The jobs that ran, each with its value or a `Rejection`: nobody is answered before the commit."""
+        """The jobs that ran, each with its value or a `Rejection`. They are answered after the
+        commit."""
         self._first: Task | None = first
         self._until = 0.0
 
     def next(self) -> "Task | None":
-        """Return the next job, begun; `None` if there is none, or the first has waited long enough."""
+        """Begin the next job; `None` if there is none, or the first has waited long enough."""
         first, self._first = self._first, None
         if first is not None:
             self._until = time.perf_counter() + _LONGEST
@@ -332,29 +328,29 @@ class _Group:
         return self.waiting.popleft() if self.waiting else self.batch.begin()
 
     def unwanted(self) -> "list[Task]":
-        """Return those that were interrupted, of all that run now."""
+        """Return the jobs of this transaction that were interrupted."""
         return [task for task in self.batch.running if task.is_unwanted and task not in self.waiting]
 
     def take_unwanted(self) -> "list[Task]":
-        """Take out those that were interrupted, of all that wait."""
+        """Remove the interrupted jobs from the waiting jobs, and return them."""
         unwanted = [task for task in self.waiting if task.is_unwanted]
         for task in unwanted:
             self.waiting.remove(task)
         return unwanted
 
     def begin_again(self, culprits: "list[Task] | tuple[()]" = ()) -> None:
-        """Let all jobs of it wait again, except for those that are to blame."""
+        """Let all jobs of the transaction wait again, except for the culprits."""
         again = [task for task, _ in self.ran if task not in culprits]
         self.waiting.extendleft(reversed(again))
         self.ran.clear()
 
     def fail(self, error: Exception) -> None:
-        """Answer all jobs with an error, or each with its own: they are undone."""
+        """Answer each job with its own error, or else with this one: all jobs are undone."""
         for task, outcome in self.ran:
             self.batch.fail(task, outcome.error if type(outcome) is Rejection else _another(error))
 
     def answer(self) -> None:
-        """Answer all jobs: they are committed."""
+        """Answer all jobs, which are committed."""
         for task, outcome in self.ran:
             if type(outcome) is Rejection:
                 self.batch.fail(task, outcome.error)
@@ -363,12 +359,12 @@ class _Group:
 
 
 def _another(error: Exception) -> Exception:
-    """Return an error like this one, for another caller: each is told of its own statement."""
+    """Return an error like this one, since each caller gets an error of its own."""
     try:
         other = type(error).__new__(type(error), *error.args)
         other.__dict__.update(error.__dict__)
         if hasattr(error, "__notes__"):
             other.__notes__ = list(error.__notes__)
-    except Exception:  # noqa: BLE001  # a class of somebody's own, which is made in another way
+    except Exception:  # noqa: BLE001  # a user's class, which is made in another way
         return error
     return other

@@ -1,0 +1,62 @@
+"""The answers of connections: the kind that each request has."""
+
+from typing import Any
+
+from actors.databases.steps import Begin, Close, Commit, Deallocate, Execute, Step
+from actors.values.requests import Call, Query, Request, Transaction
+from actors.values.result import Result
+
+__all__ = ["Sealed", "checked"]
+
+
+class Sealed:
+    """An answer that was packed before its commit; see `Connection.seal_with`."""
+
+    __slots__ = ()
+
+
+def checked(value: Any, request: Request | Step, connection: object) -> Any:
+    """Return the answer of a connection as its caller gets it, with `max_rows` rows at most.
+
+    Raises:
+        TypeError: the request must not have such an answer.
+    """
+    if isinstance(value, Sealed):
+        return value
+    if isinstance(request, Execute):
+        request = request.request
+    if type(value) is Result and not isinstance(request, Transaction):
+        return _limited(value, request.max_rows) if isinstance(request, Query) else value
+    if isinstance(request, (Begin, Commit, Deallocate, Close)):
+        return Result()
+    if isinstance(request, Transaction):
+        return _all_limited(value, request, connection)
+    if isinstance(request, Call):
+        return value
+    message = (
+        f"{_class_of(connection)}.execute() must return a Result, not {type(value).__name__}: "
+        "a cursor or a generator cannot be sent to another thread"
+    )
+    raise TypeError(message)
+
+
+def _all_limited(value: Any, transaction: Transaction, connection: object) -> list[Result]:
+    queries = transaction.queries
+    if type(value) is list and len(value) == len(queries) and all(type(each) is Result for each in value):
+        return [_limited(each, query.max_rows) for each, query in zip(value, queries, strict=True)]
+    message = (
+        f"{_class_of(connection)}.execute() must return for a Transaction a list with a Result for each of its "
+        f"queries, {len(queries)} here"
+    )
+    raise TypeError(message)
+
+
+def _class_of(connection: object) -> str:
+    return type(getattr(connection, "completes", connection)).__name__
+
+
+def _limited(result: Result, most: int | None) -> Result:
+    """Return a result with `most` rows at most. `rowcount` stays as the driver has counted."""
+    if most is None or len(result.rows) <= most:
+        return result
+    return Result(result.columns, result.rows[:most], result.rowcount, result.lastrowid, True)

@@ -1,0 +1,47 @@
+"""The contract of `contract.py`, run over every kind of database."""
+
+import pytest
+
+# Comes before the import, so that pytest shows the values of a failed assertion in that module too.
+pytest.register_assert_rewrite("tests.child.contract")
+
+from supervisor import ChildProcess, SQLite  # noqa: E402
+from tests.child.contract import *  # noqa: E402, F403  # the tests
+from tests.child.contract import Subject  # noqa: E402
+
+SUBJECTS = [
+    Subject(
+        "SQLite file",
+        make=lambda folder: SQLite(folder / "app.db", busy_timeout=0),
+        unreachable=lambda folder: SQLite(folder / "no such folder" / "app.db"),
+    ),
+    Subject(
+        "SQLite file with a rollback journal",
+        make=lambda folder: SQLite(folder / "app.db", journal_mode="delete", busy_timeout=0),
+        unreachable=SQLite,
+    ),
+    Subject("SQLite memory", make=lambda _: SQLite(), shared=False),
+    Subject(
+        "SQLite file in a child process",
+        make=lambda folder: ChildProcess(SQLite(folder / "app.db", busy_timeout=0)),
+        unreachable=lambda folder: ChildProcess(folder / "no such folder" / "app.db"),
+    ),
+    Subject("SQLite memory in a child process", make=lambda _: ChildProcess(), shared=False),
+]
+
+
+@pytest.fixture(params=SUBJECTS, ids=str)
+def subject(request):
+    return request.param
+
+
+@pytest.fixture
+def database(subject, tmp_path):
+    return subject.make(tmp_path)
+
+
+@pytest.fixture
+def connection(database):
+    connection = database.connect()
+    yield connection
+    connection.close()

@@ -1,1 +1,0 @@
-"""The crew against one plain connection: the same statements give the same answers and the same database."""
