@@ -52,7 +52,7 @@ def run_sql(options: Options, text: str) -> int:
 def _missing(options: Options) -> str | None:
     """Return the path of a file that is not there; a URI is left to SQLite."""
     path = options.database
-    if options.in_memory or path is None or path.startswith("file:") or os.path.exists(path):
+    if options.in_memory or path is None or path.startswith("file:") or "://" in path or os.path.exists(path):
         return None
     return path
 
