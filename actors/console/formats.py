@@ -4,11 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from actors.console.visible import is_number
 
 __all__ = ["WRITERS", "Format", "unique"]
+
+_MISSES = 4  # chunks of rows in a row for which the quick way to CSV failed
 
 Rows = Sequence[tuple[Any, ...]]
 Write = Callable[[str], object]
@@ -40,23 +43,53 @@ class CSV:
         self._write = write
         self._header = header
         self._first = True
+        # How many times in a row the quick way was no way.
+        self._misses = 0
 
     def begin(self, columns: Sequence[str]) -> None:
         if not self._first:
             self._write("\n")
         self._first = False
+        self._misses = 0
         if self._header:
-            self.rows([tuple(columns)])
+            self._write(_csv([tuple(columns)]))
 
     def rows(self, rows: Rows) -> None:
+        text = self._quick(rows) if self._misses < _MISSES else None
+        if text is not None:
+            self._misses = 0
+            self._write(text)
+            return
+        self._misses += 1
         text = _csv(rows)
-        # A blob is found by its text: a look at the type of each value takes a fifth of the time.
+        # A blob is found by its text: a look at each type takes a fifth of the time.
         if "b'" in text or 'b"' in text:
             text = _csv([tuple(map(_without_blobs, row)) for row in rows])
         self._write(text)
 
     def end(self) -> None:
         pass
+
+    @staticmethod
+    def _quick(rows: Rows) -> str | None:
+        """Return rows as CSV; `None` if a field needs quotes, or is a blob.
+
+        One formatting of many rows takes half the time of Python's writer. Whether a field needs
+        quotes shows afterwards, in the number of commas and line ends.
+        """
+        columns = len(rows[0]) if rows else 0
+        if columns < 2:
+            return None  # a lone empty field has quotes
+        values = tuple(chain.from_iterable(rows))
+        text = (",".join(["%s"] * columns) + "\n") * len(rows) % values
+        if text.count(",") != len(rows) * (columns - 1) or text.count("\n") != len(rows):
+            return None
+        if '"' in text or "\r" in text or "b'" in text:
+            return None
+        nulls = values.count(None)
+        if text.count("None") != nulls:
+            return None
+        return text.replace("None", "") if nulls else text
 
 
 def _csv(rows: Iterable[tuple[Any, ...]]) -> str:

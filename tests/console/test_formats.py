@@ -5,6 +5,8 @@ import io
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.console.formats import WRITERS, unique
 
@@ -44,6 +46,24 @@ def test_a_blob_is_hexadecimal_in_csv(blob):
 
 def test_a_text_that_looks_like_a_blob_stays_a_text():
     assert written("csv", (["a", "b"], [("b'x'", b"\x01")]), header=False) == "b'x',01\n"
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.integers(),
+    st.floats(),
+    st.binary(max_size=3),
+    st.text(max_size=5),
+    st.sampled_from(["None", "b'x'", 'b"', ",", "\n", "\r", '"', "", " ", "%s", "N"]),
+)
+
+
+@given(st.integers(1, 3).flatmap(lambda n: st.lists(st.tuples(*[VALUES] * n), min_size=1, max_size=4)))
+def test_the_quick_way_to_csv_agrees_with_pythons_writer(rows):
+    text = io.StringIO()
+    plain = [tuple(value.hex() if isinstance(value, bytes) else value for value in row) for row in rows]
+    csv.writer(text, lineterminator="\n").writerows(plain)
+    assert written("csv", ([], rows), header=False) == text.getvalue()
 
 
 def test_csv_goes_without_its_header():
