@@ -238,7 +238,7 @@ class Commands:
             ids = ", ".join(str(worker.id) for worker in self._db.ask(Status()).workers)
             say(self._stream, f"write `kill N`; the workers are: {ids}")
             return
-        self._stream.write(self._killer.kill(self._db, int(argument)) + "\n")
+        self._stream.write(f"{_visible_lines(self._killer.kill(self._db, int(argument)))}\n")
         if "':memory:'" in self._db.ask(Status()).database:
             say(self._stream, "a database in memory ends with its worker: this one is empty now")
         self.names.forget()

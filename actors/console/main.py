@@ -64,10 +64,13 @@ def _console(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int
         from actors.console.repl import repl
 
         return repl(options)
+    text = options.sql
     try:
-        text = options.sql if options.sql is not None else "" if sys.stdin is None else sys.stdin.read()
-    except UnicodeDecodeError as error:
-        return _fail(f"the SQL of standard input is not valid {error.encoding}")
+        if text is None:
+            text = "" if sys.stdin is None else sys.stdin.read()
+        text.encode()
+    except UnicodeError:
+        return _fail("the SQL is not valid UTF-8")
     if not text.strip():
         if options.database is None:
             parser.print_help()

@@ -17,7 +17,9 @@ def text_of(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     if isinstance(error, UnicodeDecodeError):
         text = "a value of type text is not valid UTF-8; CAST(column AS BLOB) shows its bytes"
-    elif not isinstance(error, QuerycrewError) and type(error).__module__ != "apsw":
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    elif not isinstance(error, (QuerycrewError, ValueError)) and type(error).__module__ != "apsw":
         text = f"{type(error).__name__}: {text}"
     if isinstance(error, DatabaseUnavailable) and error.__cause__ is not None:
         cause = error.__cause__

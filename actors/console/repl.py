@@ -14,6 +14,7 @@ from actors.console.commands import Commands
 from actors.console.killing import Killer
 from actors.console.problems import one_line
 from actors.console.signals import Signals
+from actors.console.visible import visible
 from supervisor import Query, QuerycrewError, Supervisor, SupervisorRef
 
 __all__ = ["repl"]
@@ -39,6 +40,8 @@ def repl(options: Options) -> int:
                 _prompt()(commands, namespace, _banner(options, db), _name(options))
             finally:
                 commands.close()
+                # A query that was sent to the background must not hold up the end.
+                db.shutdown(cancel_pending=True, timeout=0)
     return 0
 
 
@@ -73,7 +76,9 @@ def _banner(options: Options, db: SupervisorRef) -> str:
     except PackageNotFoundError:
         name = "querycrew"
     status = db.ask(supervisor.Status())
-    where = "a database in memory, which ends with this program" if options.in_memory else options.database or ""
+    where = visible(options.database or "")
+    if options.in_memory:
+        where = "a database in memory, which ends with this program"
     crew = tables.in_words(status.size, "worker")
     mode = ", readonly" if options.readonly else ""
     lines = [f"{name}: {where}{mode}, {crew}", "SQL and Python run here; `help` tells more, `quit` ends."]

@@ -32,7 +32,7 @@ def run_sql(options: Options, text: str) -> int:
     statements = list(split(text))
     creates = not all(only_reads(statement.sql) for statement in statements)
     if not creates and (missing := _missing(options)):
-        return _fail(f"there is no database {missing}: a statement that writes creates it")
+        return _fail(f"there is no database {visible(missing)}: a statement that writes creates it")
     try:
         db = open_crew(options, create=creates, size=1)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
@@ -52,7 +52,7 @@ def run_sql(options: Options, text: str) -> int:
 def _missing(options: Options) -> str | None:
     """Return the path of a file that is not there; a URI is left to SQLite."""
     path = options.database
-    if options.in_memory or path is None or path.startswith("file:") or os.path.exists(path):
+    if options.in_memory or path is None or path.startswith("file:") or "://" in path or os.path.exists(path):
         return None
     return path
 

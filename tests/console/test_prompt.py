@@ -152,6 +152,30 @@ def test_kill_kills_a_worker_and_another_one_takes_its_place(prompt, books, opti
     screen.wait_for("there is no worker 77")
 
 
+def test_kill_kills_a_thread_in_the_middle_of_its_statement(prompt):
+    screen = prompt()
+    screen.enter(f"reply = db.ask(Query('{SLOW}'), block=False)")
+    screen.enter("while not db.ask(Status()).running: pass")
+    screen.enter("")
+    screen.enter("db.ask(Status()).running + 3000")
+    screen.wait_for("3001")
+    screen.enter("kill 1")
+    screen.wait_for("has taken its place")
+    screen.enter("type(reply.exception()).__name__ * 2")
+    screen.wait_for("WorkerDiedWorkerDied")
+
+
+def test_a_query_in_the_background_does_not_hold_up_the_end(prompt):
+    screen = prompt()
+    screen.enter(f"reply = db.ask(Query('{SLOW}'), block=False)")
+    screen.enter("while not db.ask(Status()).running: pass")
+    screen.enter("")
+    screen.enter("db.ask(Status()).running + 3000")
+    screen.wait_for("3001")
+    screen.enter("quit")
+    assert screen.end() == 0
+
+
 def test_commands_look_at_the_database(prompt, books):
     screen = prompt(books)
     screen.enter("tables")

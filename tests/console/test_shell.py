@@ -186,6 +186,40 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path):
     assert "file is not a database" in done.stderr
 
 
+def test_sql_that_is_no_text_is_an_error(tmp_path):
+    done = subprocess.run(
+        [*COMMAND, "x.db"],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        input=b"select \xff",
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, b"querycrew: error: the SQL is not valid UTF-8\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a full device")
+def test_a_full_disk_is_one_line(tmp_path):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [*COMMAND, "", "select 1"],
+            env=environment(tmp_path),
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"querycrew: error: No space left on device\n")
+
+
+def test_the_url_of_another_kind_of_database_is_an_error_that_says_so(tmp_path):
+    done = querycrew(tmp_path, "postgresql://me:secret@host/db", "select 1")
+    assert done.returncode == 1
+    assert "file:" in done.stderr
+    assert "secret" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--size", "0"], ["--timeout", "no"], ["--pragma", "x"], ["--rows", "-1"], ["--csv", "--json"], ["--no"]],
