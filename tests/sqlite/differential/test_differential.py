@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis.errors import Flaky
 
 from actors.databases.sqlite.runner import Runner
 from tests.sqlite.differential import plain
@@ -37,8 +38,9 @@ def test_a_planted_bug_is_found(mutant, monkeypatch):
     for name, part in mutant.parts.items():
         monkeypatch.setattr(mutant.owner, name, part)
     campaign = Campaign(mutant.kind, makes_short=False)
-    with pytest.raises(AssertionError, match="a crew of kind"):
+    with pytest.raises((AssertionError, Flaky)) as found:  # some mutants depend on time
         drawn_by_hypothesis(campaign.run, LOOKED_AT)
+    assert isinstance(found.value, Flaky) or "a crew of kind" in str(found.value)
 
 
 def test_a_wrong_answer_is_shown_with_the_statements_that_cause_it(monkeypatch):
