@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -71,7 +72,7 @@ def main() -> None:
         found += BENCHMARKS[name](effort)
         print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr)
     figures = [figure for figure in found if isinstance(figure, Figure)]
-    text = f"{describe()}\n\n{table(figures)}"
+    text = f"{textwrap.fill(describe(), 100)}\n\n{table(figures)}"
     print(text)
     if options.write:
         _write(text)
