@@ -239,7 +239,7 @@ PLANTS: list[tuple[type, str, Any, int]] = [
     (Dispatcher, "_orphans_of", _is_run_again_after_a_death, 1),
     (Dispatcher, "_orphans_of", _orphans_are_forgotten, 1),
     (Batch, "interrupt", _another_job_is_interrupted, 1),
-    (Batch, "_wait_for_interrupts", _does_not_wait_for_an_interrupt, 1500),
+    (Batch, "_wait_for_interrupts", _does_not_wait_for_an_interrupt, 14000),
     (Worker, "_perform", _says_that_it_is_committed, 1),
     (Worker, "_close_steps", _leaves_a_transaction_open, 1),
     (Conversation, "_close", _leaves_turns_without_an_answer, 1),
