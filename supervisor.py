@@ -49,9 +49,8 @@ from actors.databases.steps import (
     KeepCopy,
     OpenBackup,
 )
-from actors.dispatch import rejections
+from actors.dispatch import aborts, rejections
 from actors.dispatch.dispatcher import Dispatcher, Mode
-from actors.dispatch.job import Abort, Job
 from actors.dispatch.quarantine import Quarantine
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
 from actors.inbox import Alarm
@@ -588,9 +587,9 @@ class Supervisor(CrewActor):
         self._dispatcher.cancel_pending()
         if self._give_up_at is None:
             self._give_up_at = now + _GRACE
-            abort = Abort("rejected", self._shut_down, self._give_up_at)
+            why = aborts.shut_down(self._dispatcher.admission, self._give_up_at)
             for job in self._dispatcher.running():
-                self._dispatcher.interrupt(job, abort)
+                self._dispatcher.interrupt(job, why)
         if now >= self._give_up_at:
             for slot in self._staffing.slots:
                 self._leave(slot)
@@ -634,9 +633,6 @@ class Supervisor(CrewActor):
         this_thread.crew = None
 
     # --- helpers --------------------------------------------------------------------------
-
-    def _shut_down(self, _: Job, executed: bool | None) -> SupervisorStopped:
-        return rejections.shut_down(self._dispatcher.name, executed)
 
     def _hear(self, news: object) -> None:
         """Put news of a worker into the mailbox. In the thread of the worker."""

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Never
 
+from actors.console.failure import fail
+
 __all__ = ["run"]
 
 _INTERRUPTED = 128 + 2  # the exit code in a shell of a program that SIGINT has ended
@@ -33,7 +35,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         problem = _wrong_supervisor()
         if problem:
-            return _fail(problem)
+            return fail(problem)
         return _demo(options.seconds) if is_demo else _console(parser, options)
     except KeyboardInterrupt:
         print("querycrew: interrupted", file=sys.stderr)
@@ -52,7 +54,7 @@ def _demo(seconds: float) -> int:
     except BrokenPipeError:
         raise
     except FAILURES as error:
-        return _fail("; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+        return fail("; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
 
 
 def _console(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int:
@@ -70,7 +72,7 @@ def _console(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int
             text = "" if sys.stdin is None else sys.stdin.read()
         text.encode()
     except UnicodeError:
-        return _fail("the SQL is not valid UTF-8")
+        return fail("the SQL is not valid UTF-8")
     if not text.strip():
         if options.database is None:
             parser.print_help()
@@ -150,8 +152,3 @@ def _wrong_supervisor() -> str | None:
         f"`import supervisor` finds {where}, which is not querycrew's module (supervisord installs a package of the "
         "same name); install querycrew into an environment of its own"
     )
-
-
-def _fail(message: str) -> int:
-    print(f"querycrew: error: {message}", file=sys.stderr)
-    return 1

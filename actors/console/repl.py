@@ -11,6 +11,7 @@ import supervisor
 from actors.console import tables
 from actors.console.arguments import Options, open_crew
 from actors.console.commands import Commands
+from actors.console.failure import fail
 from actors.console.killing import Killer
 from actors.console.problems import one_line
 from actors.console.signals import Signals
@@ -26,14 +27,12 @@ def repl(options: Options) -> int:
         try:
             db = open_crew(options)
         except (ValueError, TypeError, OSError, RuntimeError) as error:
-            print(f"querycrew: error: {one_line(error)}", file=sys.stderr)
-            return 1
+            return fail(one_line(error))
         with Signals(), db:
             try:
                 db.wait(timeout=30)
             except (QuerycrewError, pykka.Timeout) as error:
-                print(f"querycrew: error: {one_line(error)}", file=sys.stderr)
-                return 1
+                return fail(one_line(error))
             namespace = _namespace(db)
             commands = Commands(db, sys.stdout, killer, namespace, most=options.rows)
             try:

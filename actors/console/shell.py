@@ -8,6 +8,7 @@ from typing import TextIO
 
 from actors.console import tables
 from actors.console.arguments import Options, open_crew
+from actors.console.failure import fail
 from actors.console.formats import WRITERS, Format
 from actors.console.problems import block, one_line
 from actors.console.progress import Progress
@@ -32,11 +33,11 @@ def run_sql(options: Options, text: str) -> int:
     statements = list(split(text))
     creates = not all(only_reads(statement.sql) for statement in statements)
     if not creates and (missing := _missing(options)):
-        return _fail(f"there is no database {visible(missing)}: a statement that writes creates it")
+        return fail(f"there is no database {visible(missing)}: a statement that writes creates it")
     try:
         db = open_crew(options, create=creates, size=1)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        return _fail(one_line(error))
+        return fail(one_line(error))
     with db:
         run = _Run(options, Runner(db))
         try:
@@ -90,7 +91,7 @@ class _Run:
                 self._hints += 1
                 print(f"querycrew: note: {hint}; BEGIN and COMMIT keep statements on one connection", file=sys.stderr)
         if self._runner.close():
-            return _fail("the SQL ends inside a transaction, which was rolled back: COMMIT is missing")
+            return fail("the SQL ends inside a transaction, which was rolled back: COMMIT is missing")
         return 0
 
     def _run(self, sql: str, *, script: bool = False) -> None:
@@ -114,7 +115,7 @@ class _Run:
         if sys.stderr.isatty():
             block(sys.stderr, error, self._text or None)
             return 1
-        return _fail(one_line(error, self._text or None))
+        return fail(one_line(error, self._text or None))
 
 
 def _alone(text: str, statement: Statement) -> str:
@@ -138,8 +139,3 @@ def _write_to(stream: TextIO) -> Callable[[str], object]:
         binary.write(text.encode("utf-8", "replace"))
 
     return write
-
-
-def _fail(message: str) -> int:
-    print(f"querycrew: error: {message}", file=sys.stderr)
-    return 1

@@ -19,6 +19,7 @@ __all__ = [
     "overloaded",
     "poison",
     "queue_full",
+    "shut_down",
     "stopped",
     "timed_out",
     "unavailable",
@@ -36,6 +37,11 @@ def unavailable(crew: "Admission", lane: "Lane") -> Abort:
 def stopped(crew: "Admission") -> Abort:
     """End a job because the crew stops, or has stopped."""
     return Abort("rejected", lambda *_: rejections.stopped(crew))
+
+
+def shut_down(crew: "Admission", give_up_at: float) -> Abort:
+    """End a job that runs when the time limit of a shutdown comes."""
+    return Abort("rejected", lambda _, executed: rejections.shut_down(crew.name, executed), give_up_at)
 
 
 def poison(crew: "Admission", deaths: int) -> Abort:

@@ -152,13 +152,18 @@ def test_kill_kills_a_worker_and_another_one_takes_its_place(prompt, books, opti
     screen.wait_for("there is no worker 77")
 
 
-def test_kill_kills_a_thread_in_the_middle_of_its_statement(prompt):
-    screen = prompt()
+def run_in_the_background(screen):
+    """Ask a slow query without waiting for it, and see that it runs."""
     screen.enter(f"reply = db.ask(Query('{SLOW}'), block=False)")
     screen.enter("while not db.ask(Status()).running: pass")
     screen.enter("")
     screen.enter("db.ask(Status()).running + 3000")
     screen.wait_for("3001")
+
+
+def test_kill_kills_a_thread_in_the_middle_of_its_statement(prompt):
+    screen = prompt()
+    run_in_the_background(screen)
     screen.enter("kill 1")
     screen.wait_for("has taken its place")
     screen.enter("type(reply.exception()).__name__ * 2")
@@ -167,11 +172,7 @@ def test_kill_kills_a_thread_in_the_middle_of_its_statement(prompt):
 
 def test_a_query_in_the_background_does_not_hold_up_the_end(prompt):
     screen = prompt()
-    screen.enter(f"reply = db.ask(Query('{SLOW}'), block=False)")
-    screen.enter("while not db.ask(Status()).running: pass")
-    screen.enter("")
-    screen.enter("db.ask(Status()).running + 3000")
-    screen.wait_for("3001")
+    run_in_the_background(screen)
     screen.enter("quit")
     assert screen.end() == 0
 
