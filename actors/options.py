@@ -7,6 +7,7 @@ import os
 import sys
 from queue import SimpleQueue
 
+from actors.databases.adapter import default_size
 from actors.databases.base import Database
 from actors.values.checks import check_whole, is_number
 
@@ -93,12 +94,13 @@ def check_shed_after(seconds: object) -> None:
 def usable_size(size: int | None, database: Database) -> int:
     """Return how many workers to start.
 
-    That is `size`. Without it, the crew has one worker for each CPU that this process may use, but
-    no more than the database allows.
+    That is `size`. Without it, the crew has as many workers as the database suggests, or one for
+    each CPU that this process may use, but no more than the database allows.
     """
     most = database.max_size
     if size is None:
-        return min(_usable_cpus(), most or _usable_cpus())
+        usual = default_size(database) or _usable_cpus()
+        return min(usual, most or usual)
     check_whole("Supervisor.start", "size", size, at_least=1)
     if most is not None and size > most:
         message = f"Supervisor.start(size={size}): {database} serves at most {most} worker"

@@ -16,7 +16,7 @@ from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
 from actors.system.pykka_parts import ActorStop, Envelope
 from actors.system.waiting import Latch, current_owner, this_thread
-from actors.values.checks import check_bool, check_timeout
+from actors.values.checks import check_bool, check_isolation, check_timeout
 from actors.values.contexts import in_context
 from actors.values.errors import QuerycrewError, WouldDeadlock
 from actors.values.requests import (
@@ -230,7 +230,12 @@ class SupervisorRef(pykka.ActorRef[Any]):
         return reply, job
 
     def transaction(
-        self, *, readonly: bool = False, timeout: float | None = 30.0, wait: float | None = None
+        self,
+        *,
+        readonly: bool = False,
+        timeout: float | None = 30.0,
+        wait: float | None = None,
+        isolation: str | None = None,
     ) -> "Session":
         """Return a transaction whose requests come one by one: `with db.transaction() as tx:`.
 
@@ -244,24 +249,28 @@ class SupervisorRef(pykka.ActorRef[Any]):
                 rolled back. `None` means the crew's default. Infinity means no limit.
             wait: seconds from the beginning of the block until the transaction has its worker and
                 its lock. `None` is no limit but `timeout`.
+            isolation: the isolation level, as for a `Transaction`.
 
         Raises:
-            TypeError, ValueError: `timeout` or `wait` is not a number of seconds of 0 or more.
+            TypeError, ValueError: `timeout` or `wait` is not a number of seconds of 0 or more, or
+                `isolation` is no level.
             WouldDeadlock: the block was entered by `with` on a thread of the crew.
             QueueFull, DatabaseUnavailable, SupervisorStopped, Overloaded: the block was not
                 entered. No transaction has begun.
             QueryTimeout: the block was not entered within `wait` or `timeout`. No transaction has
                 begun or will begin.
         """
-        from actors.replies.interactive import SessionCheckout  # few programs need it
+        from actors.databases.steps import Begin  # few programs need it
+        from actors.replies.interactive import SessionCheckout  # as above
         from actors.replies.session import Session
 
-        request = Interactive(check_bool("transaction", "readonly", readonly), timeout, wait)
+        level = check_isolation("transaction", isolation)
+        request = Interactive(check_bool("transaction", "readonly", readonly), timeout, wait, level)
         if timeout is not None:
             check_timeout("transaction", timeout)
         if wait is not None:
             check_timeout("transaction", wait, "wait")
-        make = partial(SessionCheckout, self._dispatcher, readonly=readonly)
+        make = partial(SessionCheckout, self._dispatcher, Begin(readonly, level))
         return Session(make, partial(self._begin, request), self._check_may_wait)
 
     def _begin(self, request: Interactive, checkout: "SessionCheckout") -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from actors.databases.base import Connection, Database
 
-__all__ = ["close", "errors_of", "existing", "lanes_of", "usable"]
+__all__ = ["close", "default_size", "errors_of", "existing", "lanes_of", "usable"]
 
 
 _SET_BY_THE_CREW: Final = ("on_end", "on_wait")
@@ -57,6 +57,12 @@ def existing(database: Database) -> Database:
     """Return the database to connect to after the first worker was up; see `Database`."""
     make: Callable[[], Database] | None = getattr(database, "existing", None)
     return database if make is None else make()
+
+
+def default_size(database: Database) -> int | None:
+    """Return how many workers a crew on this database has by default; see `Database`."""
+    size: int | None = getattr(database, "default_size", None)
+    return size
 
 
 def errors_of(database: Database) -> tuple[type[BaseException], ...]:

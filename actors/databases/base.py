@@ -49,6 +49,8 @@ class Database(Protocol):
       it `db.errors` is `(Exception,)`.
     * `lanes()`: a tuple of two databases, for the workers that read and for the worker that writes.
       Without it every worker does everything.
+    * `default_size`: how many workers a crew has if the program does not say. Without it there is
+      one for each CPU.
     * `existing()`: the database to connect to after the first worker was up. It must not create a
       database again that has disappeared.
     """

@@ -31,6 +31,9 @@ class Begin(Record):
     """Begin a transaction; a readonly one sees one state of the database."""
 
     readonly: bool
+    isolation: str | None = None
+    """The isolation level, of `ISOLATION`; `None` for the database's own. A connection that lacks
+    the level refuses it with a `ValueError`."""
 
 
 class Execute(Record):

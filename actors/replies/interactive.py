@@ -37,9 +37,9 @@ class SessionCheckout(CursorCheckout):
 
     what = "transaction"
 
-    def __init__(self, crew: Crew, *, readonly: bool) -> None:
+    def __init__(self, crew: Crew, begin: Begin) -> None:
         super().__init__(crew)
-        self._readonly = readonly
+        self._begin = begin
         self.left = False
         """Whether the caller has ended the transaction, or gave up while it began.
 
@@ -52,7 +52,7 @@ class SessionCheckout(CursorCheckout):
 
     def open(self) -> Reply[None]:
         """Ask for the first step, `Begin`. Called once."""
-        return self._send(StepCall(Begin(self._readonly), OpeningReply(self._crew, self.end, self.abandon), _nothing))
+        return self._send(StepCall(self._begin, OpeningReply(self._crew, self.end, self.abandon), _nothing))
 
     def abandon(self) -> None:
         """Release the worker if the caller was cut off. See `Checkout.abandon`."""

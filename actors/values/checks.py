@@ -1,9 +1,23 @@
 """Checks of the arguments that callers pass. Every error names the argument, never its secret."""
 
 import os
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
-__all__ = ["check_bool", "check_number", "check_timeout", "check_whole", "checked_path", "is_number", "is_whole"]
+__all__ = [
+    "ISOLATION",
+    "check_bool",
+    "check_isolation",
+    "check_number",
+    "check_timeout",
+    "check_whole",
+    "checked_path",
+    "is_number",
+    "is_whole",
+]
+
+
+ISOLATION: Final = ("read uncommitted", "read committed", "repeatable read", "snapshot", "serializable")
+"""The isolation levels that a request may ask for. Each database refuses the levels it lacks."""
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -51,6 +65,25 @@ def check_timeout(kind: str, timeout: object, name: str = "timeout") -> None:
     if not timeout >= 0:
         message = f"{kind}({name}={timeout}) must be 0 or more seconds"
         raise ValueError(message)
+
+
+def check_isolation(kind: str, isolation: object) -> str | None:
+    """Return the isolation level in lower case, or `None` for the database's own.
+
+    Raises:
+        TypeError: `isolation` is not a string.
+        ValueError: no database knows this level.
+    """
+    if isolation is None:
+        return None
+    if not isinstance(isolation, str):
+        message = f"{kind}(isolation) must be a str, not {type(isolation).__name__}"
+        raise TypeError(message)
+    level = isolation.lower()
+    if level not in ISOLATION:
+        message = f"{kind}(isolation={isolation!r}) must be one of: {', '.join(ISOLATION)}"
+        raise ValueError(message)
+    return level
 
 
 def check_whole(kind: str, name: str, value: object, *, at_least: int) -> None:

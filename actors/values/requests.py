@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 import pykka
 
-from actors.values.checks import check_bool, check_timeout, check_whole, checked_path
+from actors.values.checks import check_bool, check_isolation, check_timeout, check_whole, checked_path
 from actors.values.parameters import PLAIN, Parameters, copied, copied_rows
 from actors.values.record import Record, store
 
@@ -149,9 +149,20 @@ class Transaction(Record):
     writer waits for them."""
     timeout: float | None
     """Seconds from `ask` until the answer, as in a `Query`."""
+    isolation: str | None
+    """The isolation level, such as `"repeatable read"`. `None` is the database's own. SQLite knows
+    only `"serializable"`."""
 
-    def __init__(self, queries: Iterable[Query], *, readonly: bool = False, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        queries: Iterable[Query],
+        *,
+        readonly: bool = False,
+        timeout: float | None = None,
+        isolation: str | None = None,
+    ) -> None:
         store(self, "queries", _checked_queries(queries))
+        store(self, "isolation", check_isolation("Transaction", isolation))
         store(self, "readonly", check_bool("Transaction", "readonly", readonly))
         if timeout is not None:
             check_timeout("Transaction", timeout)
@@ -330,6 +341,8 @@ class Interactive(Record):
     timeout: float | None
     wait: float | None = None
     """Seconds from `begin` until the transaction has begun. `None` is no separate limit."""
+    isolation: str | None = None
+    """As for a `Transaction`."""
 
     @property
     def sql(self) -> str:
@@ -338,6 +351,8 @@ class Interactive(Record):
 
     def __str__(self) -> str:
         options = ["readonly=True"] if self.readonly else []
+        if self.isolation is not None:
+            options.append(f"isolation={self.isolation!r}")
         if self.wait is not None:
             options.append(f"wait={self.wait:g}")
         return f"transaction({', '.join(options)})"

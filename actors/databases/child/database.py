@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, final
 
-from actors.databases.adapter import errors_of, existing, lanes_of
+from actors.databases.adapter import default_size, errors_of, existing, lanes_of
 from actors.databases.base import Database
 from actors.databases.sqlite.database import SQLite
 from actors.values.checks import check_number
@@ -80,6 +80,11 @@ class ChildProcess(Record):
     def max_size(self) -> int | None:
         """As of the database in the children."""
         return self.database.max_size
+
+    @property
+    def default_size(self) -> int | None:
+        """As of the database in the children."""
+        return default_size(self.database)
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:

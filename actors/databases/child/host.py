@@ -197,6 +197,7 @@ class Host:
             self.claims.grant(ticket)
         self._batch = batch = RemoteBatch(self, self._connection, ticket, count, items)
         try:
+            self._connection.check()
             self._connection.run(batch)
             self.flush(DONE)
             if self._ahead is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from actors.databases.sqlite.statement import NeedsTransaction, admit_all, admit_alone
-from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call, run_script
+from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call, check_level, run_script
 from actors.databases.steps import (
     Begin,
     Commit,
@@ -67,7 +67,8 @@ class Steps:
             Exception: the driver's own.
         """
         match step:
-            case Begin(readonly):
+            case Begin(readonly, isolation):
+                check_level(isolation)
                 return self._begin(readonly)
             case Execute(request):
                 return self._execute(request)

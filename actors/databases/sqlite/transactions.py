@@ -16,7 +16,7 @@ from actors.values.errors import TransactionBroken
 from actors.values.requests import Call, Query, Script, Transaction
 from actors.values.result import Result
 
-__all__ = ["OwnTransaction", "Transactions", "call", "run_each", "run_script"]
+__all__ = ["OwnTransaction", "Transactions", "call", "check_level", "run_each", "run_script"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -31,6 +31,13 @@ _TRIES: Final = 100  # an interrupt ends by itself, unless a function has left a
 
 _BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup, GeneratorType)
 """Values that belong to a connection, or run on it: they are of no use elsewhere."""
+
+
+def check_level(isolation: str | None) -> None:
+    """Raise `ValueError` unless SQLite has this isolation level."""
+    if isolation not in (None, "serializable"):
+        message = f"isolation={isolation!r}: every transaction of SQLite is serializable"
+        raise ValueError(message)
 
 
 class Transactions:
@@ -268,9 +275,11 @@ def run_each(transaction: Transaction, run: Callable[[Query], Result], own: OwnT
         own: the open transaction, if a statement can end it.
 
     Raises:
+        ValueError: SQLite lacks the isolation level. No query ran.
         TransactionBroken: a query has ended the transaction.
         Exception: a query failed; a note says which one.
     """
+    check_level(transaction.isolation)
     results = list[Result]()
     for number, query in enumerate(transaction.queries, 1):
         try:
