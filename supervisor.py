@@ -33,7 +33,7 @@ except Exception as error:
     raise ImportError(message) from error
 
 from actors.actor import CrewActor
-from actors.databases.adapter import errors_of, existing, lanes_of
+from actors.databases.adapter import errors_of, existing, lanes_of, restart_policy
 from actors.databases.base import Connection, Database, Executes
 from actors.databases.child.database import ChildProcess
 from actors.databases.sqlite.database import SQLite
@@ -106,6 +106,7 @@ from actors.values.status import CrewStatus, Durations, WorkerStatus
 from actors.worker import Worker
 
 if TYPE_CHECKING:
+    from actors.databases.postgres.database import PostgreSQL
     from actors.replies.session import Session
     from actors.replies.stream import RowStream
 
@@ -134,6 +135,7 @@ __all__ = [
     "Outcome",
     "Overloaded",
     "PoisonQuery",
+    "PostgreSQL",
     "Query",
     "QueryCancelled",
     "QueryTimeout",
@@ -176,6 +178,10 @@ def __getattr__(name: str) -> Any:
         from actors.replies import session
 
         return session.Session
+    if name == "PostgreSQL":
+        from actors.databases.postgres import database
+
+        return database.PostgreSQL
     if name == "RowStream":
         from actors.replies import stream
 
@@ -321,7 +327,7 @@ class Supervisor(CrewActor):
             database,
             usable_size(size, database),
             max_queue,
-            restart or RestartPolicy(),
+            restart or restart_policy(database),
             name or database.name,
             timeout=timeout,
             shed_after=shed_after,

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from actors.databases.base import Connection, Database
+from actors.values.restart import RestartPolicy
 
-__all__ = ["close", "default_size", "errors_of", "existing", "lanes_of", "usable"]
+__all__ = ["close", "default_size", "errors_of", "existing", "lanes_of", "restart_policy", "usable"]
 
 
 _SET_BY_THE_CREW: Final = ("on_end", "on_wait")
@@ -63,6 +64,12 @@ def default_size(database: Database) -> int | None:
     """Return how many workers a crew on this database has by default; see `Database`."""
     size: int | None = getattr(database, "default_size", None)
     return size
+
+
+def restart_policy(database: Database) -> RestartPolicy:
+    """Return when a crew on this database replaces workers by default; see `Database`."""
+    policy: RestartPolicy = getattr(database, "restart", None) or RestartPolicy()
+    return policy
 
 
 def errors_of(database: Database) -> tuple[type[BaseException], ...]:

@@ -51,6 +51,7 @@ class Database(Protocol):
       Without it every worker does everything.
     * `default_size`: how many workers a crew has if the program does not say. Without it there is
       one for each CPU.
+    * `restart`: the `RestartPolicy` of a crew if the program gives none.
     * `existing()`: the database to connect to after the first worker was up. It must not create a
       database again that has disappeared.
     """

@@ -17,6 +17,7 @@ FLOORS = (
     "actors.values",
     "actors.databases",
     "actors.databases.sqlite",
+    "actors.databases.postgres",
     "actors.databases.child",
     "actors.replies",
     "actors.dispatch",
@@ -28,7 +29,7 @@ FLOORS = (
 below it. The rule holds also for imports of types."""
 
 # The only package that may import a library at run time. With None, no package may.
-OUTSIDE = {"apsw": "actors.databases.sqlite", "asyncio": None, "trio": None}
+OUTSIDE = {"apsw": "actors.databases.sqlite", "psycopg": "actors.databases.postgres", "asyncio": None, "trio": None}
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, final
 
-from actors.databases.adapter import default_size, errors_of, existing, lanes_of
+from actors.databases.adapter import default_size, errors_of, existing, lanes_of, restart_policy
 from actors.databases.base import Database
 from actors.databases.sqlite.database import SQLite
 from actors.values.checks import check_number
 from actors.values.record import Record, store
+from actors.values.restart import RestartPolicy
 
 if TYPE_CHECKING:
     from actors.databases.child.connection import ChildConnection
@@ -85,6 +86,11 @@ class ChildProcess(Record):
     def default_size(self) -> int | None:
         """As of the database in the children."""
         return default_size(self.database)
+
+    @property
+    def restart(self) -> RestartPolicy:
+        """As of the database in the children."""
+        return restart_policy(self.database)
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:

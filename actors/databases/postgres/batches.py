@@ -1,0 +1,108 @@
+"""A connection to PostgreSQL whose quick queries travel together."""
+
+from typing import Any, Final
+
+import psycopg
+
+from actors.databases.answers import checked
+from actors.databases.executor import Batch, Task
+from actors.databases.postgres.connection import PostgresConnection, lost
+from actors.databases.postgres.prepared import Bound
+from actors.databases.postgres.transactions import STALE, complete
+from actors.values.errors import ConnectionLost
+from actors.values.requests import Query
+
+__all__ = ["BatchingConnection"]
+
+_MOST: Final = 64  # queries in one message
+_CANCELLED: Final = "57014"
+
+
+class BatchingConnection(PostgresConnection):
+    """Sends the quick queries of a batch in one message.
+
+    Each query has a Sync of its own: its own transaction and its own error. With `group_commit` the
+    queries share one Sync and one commit.
+
+    A cancel ends the statement that the server runs at that moment. In a message with several
+    queries this may be another one than the cancelled. That query did nothing, and runs again.
+    """
+
+    def run(self, batch: Batch) -> None:
+        """Run the jobs of a batch; see `Connection.run`."""
+        if len(batch) == 1:
+            super().run(batch)
+            return
+        following: Task | None = batch.begin()
+        while following is not None:
+            group: list[Task] = []
+            while following is not None and len(group) < _MOST and self._travels(following.request):
+                group.append(following)
+                following = batch.begin()
+            # A job that does not travel with the others was begun with them, and has done nothing.
+            self._run_all(batch, group, behind=following)
+            if not group:
+                self.run_one(batch, following)
+                following = batch.begin()
+
+    def _travels(self, request: Any) -> bool:
+        return type(request) is Query and request.many is None and self.is_clean(request)
+
+    def _run_all(self, batch: Batch, group: list[Task], *, behind: Task | None) -> None:
+        try:
+            if len(group) > 1:
+                group = self._run_together(batch, group)
+            for number, task in enumerate(group):
+                rest = group[number + 1 :]
+                if task.is_unwanted:
+                    batch.fail(task, InterruptedError("interrupted before it was started"))
+                else:
+                    self.run_one(batch, task)
+        except ConnectionLost:
+            batch.give_back(*rest, *([] if behind is None else [behind]))
+            raise
+
+    def _run_together(self, batch: Batch, group: list[Task]) -> list[Task]:
+        """Run queries in one message; return the queries that have no effect yet and must run."""
+        sent, bounds = list[Task](), list[Bound]()
+        for task in group:
+            query: Any = task.request
+            try:
+                bounds.append(self.prepared.bind(query.sql, query.params))
+            except Exception as error:  # noqa: BLE001  # the parameters do not fit
+                batch.fail(task, error)
+            else:
+                sent.append(task)
+        together = self.database.group_commit
+        cancels = self.fence.sent
+        self.fence.begin()
+        try:
+            outcomes = self.wire.pipeline(bounds, together=together)
+        except psycopg.Error as error:
+            raise lost() from error
+        finally:
+            self.end_fence()
+        failed = [outcome for outcome in outcomes if isinstance(outcome, psycopg.Error)]
+        if any(error.sqlstate in STALE for error in failed):
+            self.prepared.is_stale = True
+        if together and failed:
+            return sent  # nothing of the shared transaction took effect
+        again = list[Task]()
+        for task, bound, outcome in zip(sent, bounds, outcomes, strict=True):
+            if not isinstance(outcome, psycopg.Error):
+                self._complete(batch, task, bound, outcome)
+            elif (outcome.sqlstate in STALE and bound.statement.names) or (
+                outcome.sqlstate == _CANCELLED and self.fence.sent != cancels and not task.is_unwanted
+            ):
+                again.append(task)
+            else:
+                batch.fail(task, outcome)
+        return again
+
+    def _complete(self, batch: Batch, task: Task, bound: Bound, outcome: Any) -> None:
+        try:
+            value = checked(complete(bound, outcome, task.request), task.request, self)
+        except Exception as error:  # noqa: BLE001  # Python has no such value
+            batch.fail(task, error)
+        else:
+            batch.answer(task, value)

@@ -1,0 +1,121 @@
+"""Prepared: the texts that a connection knows, and the statements that it has prepared."""
+
+from typing import Any, Final
+
+import psycopg
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
+
+from actors.databases.postgres.sql_text import is_copy, leaves_session_clean
+
+__all__ = ["Bound", "Prepared", "Statement"]
+
+_PREPARED: Final = 100  # prepared statements of a connection, about
+_KNOWN: Final = 1000  # texts that are remembered
+_LONGEST: Final = 4000  # characters of a text that is remembered
+
+
+class Statement:
+    """A text, with all that was found out about it."""
+
+    __slots__ = ("columns", "converter", "is_clean", "is_copy", "loaded", "names", "transformer", "uses")
+
+    def __init__(self, sql: str, driver: "psycopg.Connection[Any]") -> None:
+        self.transformer = Transformer(driver)
+        self.converter = PostgresQuery(self.transformer)
+        self.names: dict[tuple[int, ...], bytes] = {}
+        """The names of its prepared statements, by the types of the parameters."""
+        self.uses = 0
+        self.columns: tuple[str, ...] = ()
+        self.loaded: tuple[int, ...] | None = None
+        """The types of the parameters with which `columns` and the loaders were found."""
+        self.is_clean = leaves_session_clean(sql)
+        """Whether it surely leaves its session as it was."""
+        self.is_copy = is_copy(sql)
+
+
+class Bound:
+    """A statement with parameters as they travel."""
+
+    __slots__ = ("formats", "params", "query", "statement", "types")
+
+    def __init__(self, statement: Statement) -> None:
+        converter = statement.converter
+        self.statement = statement
+        self.query = converter.query
+        self.params = converter.params
+        self.formats = converter.formats
+        self.types = converter.types
+
+
+class Prepared:
+    """The texts that a connection knows. All methods belong to the worker's thread.
+
+    A statement is prepared after `threshold` uses, once for each combination of the types of its
+    parameters: psycopg chooses the type of a number by its size.
+    """
+
+    def __init__(self, driver: "psycopg.Connection[Any]", threshold: int | None) -> None:
+        self._driver = driver
+        self._threshold = float("inf") if threshold is None else threshold
+        self._known: dict[str, Statement] = {}
+        # How many statements the server holds, and how many names were given.
+        self._held = self._count = 0
+        self.is_stale = False
+        """Whether the server may hold statements that it cannot run any more, or too many."""
+
+    def statement(self, sql: str) -> Statement:
+        """Return the statement of a text."""
+        statement = self._known.get(sql)
+        if statement is None:
+            statement = Statement(sql, self._driver)
+            if len(sql) <= _LONGEST:
+                if len(self._known) >= _KNOWN:
+                    self.is_stale = True
+                    self._known.clear()
+                self._known[sql] = statement
+        return statement
+
+    def bind(self, sql: str, params: Any = ()) -> Bound:
+        """Return a statement with its parameters. Nothing is sent.
+
+        Raises:
+            psycopg.Error: the parameters do not fit, or the statement is a COPY.
+        """
+        statement = self.statement(sql)
+        if statement.is_copy:
+            message = "COPY FROM STDIN and COPY TO STDOUT need a Call, whose function gets the connection"
+            raise psycopg.NotSupportedError(message)
+        converter = statement.converter
+        if converter.params is not None and params:
+            converter.dump(params)
+        else:
+            # As in a cursor of psycopg, a `%` stands for itself if there are no parameters.
+            converter.convert(sql, params or None)
+        statement.uses += 1
+        return Bound(statement)
+
+    def is_due(self, bound: Bound) -> bool:
+        """Say whether a statement must be prepared before it runs."""
+        statement = bound.statement
+        return statement.uses > self._threshold and statement.is_clean and bound.types not in statement.names
+
+    def add(self, bound: Bound) -> bytes:
+        """Return the name under which a statement is prepared."""
+        self._count += 1
+        self._held += 1
+        self.is_stale = self.is_stale or self._held >= _PREPARED
+        name = bound.statement.names[bound.types] = b"querycrew_%d" % self._count
+        return name
+
+    def remove(self, bound: Bound) -> None:
+        """Note that a statement could not be prepared."""
+        bound.statement.names.pop(bound.types, None)
+
+    def forget(self) -> None:
+        """Note that the server holds no prepared statement any more."""
+        for statement in self._known.values():
+            statement.names.clear()
+            statement.loaded = None
+        self._held = 0
+        self.is_stale = False

@@ -1,0 +1,270 @@
+"""Wire: sends statements to the server and reads the results, one by one or in a pipeline.
+
+A cursor of psycopg cannot give each statement of a pipeline its own transaction and its own error.
+So this module uses the next layer below: `psycopg.pq`, which wraps libpq.
+"""
+
+import select
+from collections.abc import Sequence
+from typing import Any, Final
+
+import psycopg
+from psycopg import errors, pq
+
+from actors.databases.postgres.prepared import Bound, Prepared
+from actors.values.result import Result
+
+__all__ = ["Wire", "result_of"]
+
+_STATUS: Final = pq.ExecStatus
+_FAILED: Final = (_STATUS.FATAL_ERROR, _STATUS.BAD_RESPONSE, _STATUS.PIPELINE_ABORTED)
+_COPIES: Final = (_STATUS.COPY_IN, _STATUS.COPY_OUT, _STATUS.COPY_BOTH)
+_NO_COPY: Final = b"COPY needs a Call, whose function gets the connection"
+
+
+class Wire:
+    """The statements and results of one connection. All methods belong to the worker's thread."""
+
+    def __init__(self, driver: "psycopg.Connection[Any]", prepared: Prepared) -> None:
+        self._driver = driver
+        self._prepared = prepared
+        self._encoding = driver.info.encoding
+        self.pgconn = driver.pgconn
+        # As psycopg sets it. A statement that is larger than the socket's buffer must not block.
+        self.pgconn.nonblocking = 1
+        self._poll = select.poll()
+        self._poll.register(self.pgconn.socket, select.POLLIN)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server has ended the connection, as far as this end knows."""
+        return self.pgconn.status != pq.ConnStatus.OK
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no transaction is open."""
+        return self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open that has not failed."""
+        return self.pgconn.transaction_status == pq.TransactionStatus.INTRANS
+
+    def look(self) -> None:
+        """Read messages that came while the connection was idle. Takes a microsecond if none came.
+
+        Raises:
+            psycopg.Error: the server has ended the connection.
+        """
+        if self._poll.poll(0):
+            self.pgconn.consume_input()
+            while self.pgconn.notifies() is not None:
+                pass  # notifications are for connections that listen
+            if self.is_lost:
+                raise _lost()
+
+    # --- one statement, or a text of several ----------------------------------------------
+
+    def run(self, bound: Bound) -> Any:
+        """Run one statement in a transaction of its own, or in the open transaction.
+
+        Returns:
+            The libpq result; see `result_of`.
+
+        Raises:
+            psycopg.Error: the statement failed, or the connection is lost.
+        """
+        self._renew()
+        if self._prepared.is_due(bound):
+            name = self._prepared.add(bound)
+            self.pgconn.send_prepare(name, bound.query, param_types=bound.types)
+            try:
+                self._last()
+            except psycopg.Error:
+                self._prepared.remove(bound)
+                raise
+        self._send(bound)
+        return self._last()
+
+    def command(self, sql: str) -> list[Any]:
+        """Run a text of any number of statements without parameters; return their libpq results.
+
+        Raises:
+            psycopg.Error: a statement failed, or the connection is lost.
+        """
+        self.pgconn.send_query(sql.encode(self._encoding))
+        return self._all()
+
+    def _last(self) -> Any:
+        return self._all()[-1]
+
+    def _all(self) -> list[Any]:
+        """Return the results of a statement that was sent outside of a pipeline.
+
+        A commit may fail after the result of its statement. So the first error counts.
+        """
+        results: list[Any] = []
+        failed: Any = None
+        self._flush()
+        while (result := self._next()) is not None:
+            if result.status in _COPIES:
+                self._end_copy(result.status)
+            elif result.status in _FAILED:
+                failed = failed or result
+            results.append(result)
+        if failed is not None:
+            raise self.error(failed)
+        if not results:
+            raise _lost()
+        if results[-1].status in _COPIES:
+            raise errors.FeatureNotSupported(_NO_COPY.decode())
+        return results
+
+    def _end_copy(self, status: Any) -> None:
+        if status == _STATUS.COPY_IN:
+            self.pgconn.put_copy_end(_NO_COPY)
+            self._flush()
+            return
+        while True:
+            size, _ = self.pgconn.get_copy_data(1)
+            if size < 0:
+                return
+            if size == 0:
+                self._poll.poll()
+                self.pgconn.consume_input()
+
+    # --- a pipeline -----------------------------------------------------------------------
+
+    def pipeline(self, bounds: Sequence[Bound], *, together: bool = False) -> list[Any]:
+        """Send statements at once, and return the outcome of each: a libpq result, or an error.
+
+        Args:
+            bounds: the statements.
+            together: whether they share a transaction (one Sync). Otherwise each has its own. If a
+                shared transaction fails, each statement after the failed one has the error
+                `PipelineAborted`. If its commit fails, all have that error.
+
+        Raises:
+            psycopg.Error: the connection is lost.
+        """
+        self._renew()
+        pgconn, prepared = self.pgconn, self._prepared
+        pgconn.enter_pipeline_mode()
+        # How many results each statement has, without the error of a commit.
+        counts: list[int] = []
+        for bound in bounds:
+            if prepared.is_due(bound):
+                pgconn.send_prepare(prepared.add(bound), bound.query, param_types=bound.types)
+                counts.append(2)
+            else:
+                counts.append(1)
+            self._send(bound)
+            if not together:
+                pgconn.pipeline_sync()
+        if together:
+            pgconn.pipeline_sync()
+        self._flush()
+        outcomes = self._shared(counts) if together else [self._outcome(self._until_sync()) for _ in bounds]
+        pgconn.exit_pipeline_mode()
+        for bound, outcome, count in zip(bounds, outcomes, counts, strict=True):
+            if count == 2 and isinstance(outcome, psycopg.Error):
+                prepared.remove(bound)  # perhaps it was prepared; the name is not used again
+        return outcomes
+
+    def _shared(self, counts: list[int]) -> list[Any]:
+        results = self._until_sync()
+        outcomes, place = [], 0
+        for count in counts:
+            outcomes.append(self._outcome(results[place : place + count]))
+            place += count
+        if len(results) > place:  # the commit has failed
+            outcomes = [self._outcome(results[place:])] * len(counts)
+        return outcomes
+
+    def _outcome(self, results: list[Any]) -> Any:
+        for result in results:
+            if result.status in _FAILED:
+                return self.error(result)
+        return results[-1]
+
+    def _until_sync(self) -> list[Any]:
+        """Return the results until the next Sync."""
+        results: list[Any] = []
+        while True:
+            result = self._next()
+            if result is None:
+                continue
+            if result.status == _STATUS.PIPELINE_SYNC:
+                return results
+            if result.status in _COPIES:
+                self.pgconn.finish()  # libpq can neither end nor skip a copy in a pipeline
+                raise _lost()
+            results.append(result)
+            if self.is_lost:
+                raise self.error(result)
+
+    # --- libpq ----------------------------------------------------------------------------
+
+    def _send(self, bound: Bound) -> None:
+        name = bound.statement.names.get(bound.types)
+        if name is None:
+            self.pgconn.send_query_params(
+                bound.query, bound.params, param_types=bound.types or None, param_formats=bound.formats
+            )
+        else:
+            self.pgconn.send_query_prepared(name, bound.params, param_formats=bound.formats)
+
+    def _flush(self) -> None:
+        """Send all messages, and read meanwhile: the server may wait for its reader."""
+        pgconn = self.pgconn
+        while pgconn.flush():
+            poll = select.poll()
+            poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+            if any(event & select.POLLIN for _, event in poll.poll()):
+                pgconn.consume_input()
+
+    def _next(self) -> Any:
+        """Wait for the next result. `None` is the end of the results of a statement."""
+        pgconn = self.pgconn
+        while pgconn.is_busy():
+            self._poll.poll()
+            pgconn.consume_input()
+        return pgconn.get_result()
+
+    def _renew(self) -> None:
+        """Drop all prepared statements if some are stale: psycopg notices this command."""
+        if self._prepared.is_stale and self.is_idle:
+            self._driver.execute("DEALLOCATE ALL", prepare=False)
+            self._prepared.forget()
+
+    def error(self, result: Any) -> psycopg.Error:
+        """Return the error of a result that failed."""
+        if result.status == _STATUS.PIPELINE_ABORTED:
+            return errors.PipelineAborted("an earlier statement of the transaction failed")
+        return errors.error_from_result(result, encoding=self._encoding)
+
+
+def _lost() -> psycopg.OperationalError:
+    return psycopg.OperationalError("the connection is lost")
+
+
+def result_of(bound: Bound, answer: Any) -> Result:
+    """Return the rows of a libpq result as Python values.
+
+    Raises:
+        psycopg.DataError: Python has no such value, for example for the date `infinity`.
+    """
+    if answer.status != _STATUS.TUPLES_OK:
+        return Result((), [], answer.command_tuples or 0)
+    statement, transformer = bound.statement, bound.statement.transformer
+    is_new = statement.loaded != bound.types or bound.types not in statement.names
+    transformer.set_pgresult(answer, set_loaders=is_new)
+    if is_new:
+        names = [answer.fname(number) or b"" for number in range(answer.nfields)]
+        statement.columns = tuple(name.decode(transformer.encoding) for name in names)
+        statement.loaded = bound.types
+    count = answer.ntuples
+    rows = transformer.load_rows(0, count, tuple)
+    transformer.set_pgresult(None, set_loaders=False)  # a known statement keeps no rows
+    changed = answer.command_tuples
+    return Result(statement.columns, rows, count if changed is None else changed)
