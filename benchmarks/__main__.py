@@ -16,6 +16,7 @@ from benchmarks import (
     idling,
     overload,
     points,
+    postgres,
     reading,
     scans,
     shell,
@@ -55,6 +56,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "write-log": write_log.run,
     "stream": streaming.run,
     "shell": shell.run,
+    "postgres": postgres.run,
 }
 README = Path(__file__).with_name("README.md")
 WAITS = Path(__file__).with_name("overload.svg")

@@ -1,5 +1,6 @@
 """A connection to PostgreSQL whose quick queries travel together."""
 
+import time
 from typing import Any, Final
 
 import psycopg
@@ -7,7 +8,7 @@ import psycopg
 from actors.databases.answers import checked
 from actors.databases.executor import Batch, Task
 from actors.databases.postgres.connection import PostgresConnection, lost
-from actors.databases.postgres.prepared import Bound
+from actors.databases.postgres.prepared import Bound, Statement
 from actors.databases.postgres.transactions import STALE, complete
 from actors.values.errors import ConnectionLost
 from actors.values.requests import Query
@@ -15,6 +16,7 @@ from actors.values.requests import Query
 __all__ = ["BatchingConnection"]
 
 _MOST: Final = 64  # queries in one message
+_LONGEST: Final = 0.002  # seconds that one message should take; other workers may take the jobs behind it
 _CANCELLED: Final = "57014"
 
 
@@ -36,8 +38,14 @@ class BatchingConnection(PostgresConnection):
         following: Task | None = batch.begin()
         while following is not None:
             group: list[Task] = []
-            while following is not None and len(group) < _MOST and self._travels(following.request):
+            seconds = 0.0
+            while following is not None and len(group) < _MOST and seconds < _LONGEST:
+                statement = self._travelling(following.request)
+                if statement is None:
+                    break
                 group.append(following)
+                if not self.database.group_commit:
+                    seconds += statement.seconds
                 following = batch.begin()
             # A job that does not travel with the others was begun with them, and has done nothing.
             self._run_all(batch, group, behind=following)
@@ -45,8 +53,12 @@ class BatchingConnection(PostgresConnection):
                 self.run_one(batch, following)
                 following = batch.begin()
 
-    def _travels(self, request: Any) -> bool:
-        return type(request) is Query and request.many is None and self.is_clean(request)
+    def _travelling(self, request: Any) -> Statement | None:
+        """Return the statement of a request that may share a message with others, else `None`."""
+        if type(request) is not Query or request.many is not None:
+            return None
+        statement = self.prepared.statement(request.sql)
+        return statement if statement.is_clean else None
 
     def _run_all(self, batch: Batch, group: list[Task], *, behind: Task | None) -> None:
         try:
@@ -75,6 +87,7 @@ class BatchingConnection(PostgresConnection):
                 sent.append(task)
         together = self.database.group_commit
         cancels = self.fence.sent
+        began = time.perf_counter()
         self.fence.begin()
         try:
             outcomes = self.wire.pipeline(bounds, together=together)
@@ -82,6 +95,7 @@ class BatchingConnection(PostgresConnection):
             raise lost() from error
         finally:
             self.end_fence()
+        seconds = (time.perf_counter() - began) / max(1, len(sent))
         failed = [outcome for outcome in outcomes if isinstance(outcome, psycopg.Error)]
         if any(error.sqlstate in STALE for error in failed):
             self.prepared.is_stale = True
@@ -90,7 +104,7 @@ class BatchingConnection(PostgresConnection):
         again = list[Task]()
         for task, bound, outcome in zip(sent, bounds, outcomes, strict=True):
             if not isinstance(outcome, psycopg.Error):
-                self._complete(batch, task, bound, outcome)
+                self._complete(batch, task, bound, outcome, seconds)
             elif (outcome.sqlstate in STALE and bound.statement.names) or (
                 outcome.sqlstate == _CANCELLED and self.fence.sent != cancels and not task.is_unwanted
             ):
@@ -99,10 +113,11 @@ class BatchingConnection(PostgresConnection):
                 batch.fail(task, outcome)
         return again
 
-    def _complete(self, batch: Batch, task: Task, bound: Bound, outcome: Any) -> None:
+    def _complete(self, batch: Batch, task: Task, bound: Bound, outcome: Any, seconds: float) -> None:
+        bound.statement.seconds = seconds
         try:
             value = checked(complete(bound, outcome, task.request), task.request, self)
         except Exception as error:  # noqa: BLE001  # Python has no such value
             batch.fail(task, error)
         else:
-            batch.answer(task, value)
+            batch.answer(task, value, seconds)

@@ -12,13 +12,14 @@ __all__ = ["Bound", "Prepared", "Statement"]
 
 _PREPARED: Final = 100  # prepared statements of a connection, about
 _KNOWN: Final = 1000  # texts that are remembered
+_GUESS: Final = 0.0001  # seconds; for a statement that did not run yet
 _LONGEST: Final = 4000  # characters of a text that is remembered
 
 
 class Statement:
     """A text, with all that was found out about it."""
 
-    __slots__ = ("columns", "converter", "is_clean", "is_copy", "loaded", "names", "transformer", "uses")
+    __slots__ = ("columns", "converter", "is_clean", "is_copy", "loaded", "names", "seconds", "transformer", "uses")
 
     def __init__(self, sql: str, driver: "psycopg.Connection[Any]") -> None:
         self.transformer = Transformer(driver)
@@ -32,6 +33,8 @@ class Statement:
         self.is_clean = leaves_session_clean(sql)
         """Whether it surely leaves its session as it was."""
         self.is_copy = is_copy(sql)
+        self.seconds = _GUESS
+        """How long it took the last time, with its part of a pipeline's time."""
 
 
 class Bound:
