@@ -89,6 +89,7 @@ from actors.values.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
 from actors.values.requests import (
     Backup,
     Call,
+    Cancel,
     Query,
     Script,
     Shutdown,
@@ -102,7 +103,7 @@ from actors.values.requests import (
 )
 from actors.values.restart import RestartPolicy
 from actors.values.result import Result, Row
-from actors.values.status import CrewStatus, Durations, WorkerStatus
+from actors.values.status import CrewStatus, Durations, JobStatus, WorkerStatus
 from actors.worker import Worker
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ __all__ = [
     "Backup",
     "Begin",
     "Call",
+    "Cancel",
     "ChildProcess",
     "ChildProcessEnded",
     "Close",
@@ -129,6 +131,7 @@ __all__ = [
     "Execute",
     "Executes",
     "Fetch",
+    "JobStatus",
     "KeepCopy",
     "OpenBackup",
     "Outcome",
@@ -369,7 +372,7 @@ class Supervisor(CrewActor):
                 self._waiting.append(reply)
             case Alarm():
                 pass
-            case Query() | Script() | Transaction() | Call() | Backup():
+            case Query() | Script() | Transaction() | Call() | Backup() | Cancel():
                 self.actor_ref.tell(message)
             case _:
                 log(__name__, "warning", "message_ignored", crew=self._dispatcher.name, type=type(message).__name__)

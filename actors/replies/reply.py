@@ -35,7 +35,9 @@ R = TypeVar("R")
 
 _PENDING: Final = object()
 _PROMISE: Final[tuple[Any, ...]] = ()
-_FOR_THE_CREW: Final = frozenset({"fulfil", "is_hooked", "job", "promise", "refuse_deadlock", "reject", "settle"})
+_FOR_THE_CREW: Final = frozenset(
+    {"fulfil", "is_hooked", "job", "known_id", "promise", "refuse_deadlock", "reject", "settle"}
+)
 """Methods for the crew itself. Completion at a prompt does not offer them."""
 
 
@@ -81,6 +83,8 @@ class Reply(pykka.Future[T]):
     # that class derives from this one.
     _derived: "ClassVar[type[Derived[Any]]]"
     _hooked_value: Any = _PENDING
+    known_id: int | None = None
+    """The id of the job, after the first question for it. Only `JobIds` writes it."""
 
     def __init__(self, crew: "Crew | None" = None) -> None:
         self._crew = crew
@@ -97,10 +101,13 @@ class Reply(pykka.Future[T]):
         self._waiters: list[Any] = []
 
     def __repr__(self) -> str:
-        outcome = self._outcome
+        outcome, number = self._outcome, self.known_id
+        name = "Reply" if number is None else f"Reply of job {number}"
         if outcome is _PENDING:
-            return "<Reply pending>"
-        return f"<Reply rejected: {type(outcome.error).__name__}>" if type(outcome) is Rejection else "<Reply answered>"
+            return f"<{name} pending>"
+        return (
+            f"<{name} rejected: {type(outcome.error).__name__}>" if type(outcome) is Rejection else f"<{name} answered>"
+        )
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in _FOR_THE_CREW]
@@ -222,6 +229,16 @@ class Reply(pykka.Future[T]):
             log(__name__, "error", "callback_failed", error=error, callback=_name(callback))
 
     # --- asking ---------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int | None:
+        """The number of the job in its crew, as `Status` shows it, for `SupervisorRef.cancel`.
+
+        The job gets its number at the first question for it. `None` for a reply that is computed
+        from others, as `map` returns it.
+        """
+        crew = self._crew
+        return None if crew is None else crew.id_of(self)
 
     def done(self) -> bool:
         """Say whether the reply is settled, so that `get` would not wait."""

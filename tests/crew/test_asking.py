@@ -149,7 +149,7 @@ def test_a_full_or_stopped_crew_logs_a_told_request(start, caplog):
 # --- messages that are no requests --------------------------------------------------------
 
 
-ASKED = r"a crew takes Query, Script, Transaction, Call, Stream, Backup, Status and Subscribe"
+ASKED = r"a crew takes Query, Script, Transaction, Call, Stream, Backup, Status, Cancel and Subscribe"
 TOLD = r"a crew takes Query, Script, Transaction, Call and Backup"
 
 
