@@ -329,7 +329,7 @@ class Lane:
         return list(dict.fromkeys(job for place in places for job in place if not job.claims))
 
     def first_waiting(self, most: int) -> list[Job]:
-        """Return the first of the jobs that wait, oldest first, at a cost that the queue does not raise.
+        """Return the first of the jobs that wait, oldest first. The cost is that of a short queue.
 
         Jobs that were cancelled leave the queue later. So there may be fewer than `most`.
         """

@@ -21,6 +21,7 @@ FLOORS = (
     "actors.replies",
     "actors.dispatch",
     "actors",
+    "actors.monitor",
     "supervisor",
     "actors.console",
 )

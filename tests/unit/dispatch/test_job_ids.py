@@ -1,4 +1,4 @@
-"""The ids of jobs: a job gets one id, at the first question for it. Step by step, without threads."""
+"""The ids of jobs: a job gets one at the first question for it. Step by step, without threads."""
 
 import gc
 import threading
