@@ -650,6 +650,7 @@ class Supervisor(CrewActor):
         if cause is not None:
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._dispatcher.close(cause)
+        self._end_offer()  # before the callers of `stop` go on
         self._answer_waiting()
         for slot in self._staffing.slots:
             # A worker that is up, with its news unread, finishes its job and retires. A worker that
@@ -662,7 +663,6 @@ class Supervisor(CrewActor):
     def on_gone(self, cause: BaseException | None) -> None:
         """Release the callers that wait for the end."""
         del cause
-        self._end_offer()
         exit_and_fork.crews.discard(self)
         self.all_closed.set()
         this_thread.crew = None
