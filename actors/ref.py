@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 import pykka
@@ -361,6 +362,21 @@ class SupervisorRef(pykka.ActorRef[Any]):
         """
         return self._dispatcher.cancel_by_id(Cancel(job_id).job_id)
 
+    def watch(self, *, refresh: float = 1.0) -> None:
+        """Show the crew live on the terminal, until the key `q` or Ctrl-C.
+
+        It runs in the caller's thread, and restores the terminal at every way out. The crew and
+        other threads go on meanwhile. If standard output or standard input is no terminal, or
+        `rich` is not installed, it writes the state once as plain lines.
+
+        Args:
+            refresh: seconds between two looks at the crew.
+        """
+        check_timeout("watch", refresh, "refresh")
+        # The view is a program above this library, so no module of the library imports it.
+        watching = import_module("actors.console.watching")
+        watching.watch(self, refresh=max(refresh, _SHORTEST_REFRESH))
+
     def tell(self, message: Request | Cancel | ActorStop) -> None:
         """Hand `message` to the crew without an answer. An error is logged.
 
@@ -531,6 +547,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
 
 _FOR_THE_SUPERVISOR = frozenset({"wait_until_ended"})
 """Methods for the supervisor. Completion at a prompt does not offer them."""
+
+_SHORTEST_REFRESH = 0.05  # seconds
 
 _SPECIAL = (Call, Stream, Backup)  # their jobs need a context or a checkout
 

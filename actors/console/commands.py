@@ -15,6 +15,7 @@ from actors.console.runner import Runner, opened
 from actors.console.showing import say, show
 from actors.console.statements import first_word, is_complete, only_reads, split, without_comments
 from actors.console.visible import visible
+from actors.console.watching import watch
 from supervisor import (
     Query,
     Result,
@@ -34,6 +35,7 @@ HELP: Final = """\
   schema [TABLE]    the SQL that made them
   explain select …  how SQLite runs a query
   status            the crew: its workers, its queue, its times
+  watch             the crew, live
   kill N            kill worker N, and see another one take its place
   timer on|off      show how long each statement takes
   help, quit
@@ -86,6 +88,7 @@ class Commands:
         self._timed = False
         self._commands: Mapping[str, Callable[[str], None]] = {
             "status": self._status,
+            "watch": self._watch,
             "tables": self._tables,
             "schema": self._schema,
             "explain": self._explain,
@@ -201,6 +204,10 @@ class Commands:
     def _status(self, argument: str) -> None:
         del argument
         self._stream.write(f"{_visible_lines(str(self._db.ask(Status())))}\n")
+
+    def _watch(self, argument: str) -> None:
+        del argument
+        watch(self._db, killer=self._killer)
 
     def _tables(self, argument: str) -> None:
         del argument

@@ -6,7 +6,7 @@ This module imports the few modules that `--help` needs. It imports the others w
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Never
 
 from actors.console.failure import fail
@@ -14,7 +14,12 @@ from actors.console.failure import fail
 __all__ = ["run"]
 
 _INTERRUPTED = 128 + 2  # the exit code in a shell of a program that SIGINT has ended
-_USAGE = ("querycrew [options] [DATABASE] [SQL]", "querycrew [options] DATABASE < FILE.sql", "querycrew demo")
+_USAGE = (
+    "querycrew [options] [DATABASE] [SQL]",
+    "querycrew [options] DATABASE < FILE.sql",
+    "querycrew top [DATABASE]",
+    "querycrew demo",
+)
 _BROKEN_PIPE = 128 + 13  # the same for SIGPIPE
 
 
@@ -28,15 +33,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         SystemExit: for `--help`, `--version`, wrong arguments, and SIGTERM or SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["top"]:
+        return _guarded(lambda: _top(arguments[1:]))
     is_demo = arguments[:1] == ["demo"]
     parser = _demo_parser() if is_demo else _parser()
     # Options may stand between DATABASE and SQL.
     options = parser.parse_intermixed_args(arguments[1:] if is_demo else arguments)
+    return _guarded(lambda: _demo(options.seconds) if is_demo else _console(parser, options))
+
+
+def _guarded(command: Callable[[], int]) -> int:
+    """Run a command; return its exit code, also after Ctrl-C and a closed pipe."""
     try:
         problem = _wrong_supervisor()
         if problem:
             return fail(problem)
-        return _demo(options.seconds) if is_demo else _console(parser, options)
+        return command()
     except KeyboardInterrupt:
         print("querycrew: interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -44,6 +56,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # The reader is gone. Python flushes the stream at exit, and that must not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+
+
+def _top(arguments: Sequence[str]) -> int:
+    from actors.console.top import top
+
+    return top(arguments)
 
 
 def _demo(seconds: float) -> int:
@@ -91,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="querycrew",
         allow_abbrev=False,
         description="A supervised crew of database workers: queries never block a program, and never go unanswered.",
-        epilog="`querycrew demo` shows a crew at work. A file with that name is written ./demo.",
+        epilog="`querycrew demo` shows a crew at work, and `querycrew top` the crew of another program. "
+        "A file with such a name is written ./demo.",
         usage="\n       ".join(_USAGE),
     )
     parser.add_argument(
