@@ -36,7 +36,9 @@ _KEYS: Final = {
     "\x04": "quit",  # Ctrl-D
     "\x1b": "escape",
 }
-_ONE_KEY: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|(?=\x1b)|$)|.", re.DOTALL)
+_WHOLE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|[^\[O])|[^\x1b]", re.DOTALL)
+"""The bytes of one key."""
+_REST: Final = 0.02  # seconds in which the rest of a key follows; then it was the key Escape
 
 
 def is_interactive(output: TextIO) -> bool:
@@ -75,22 +77,33 @@ class Keyboard:
             with suppress(termios.error):  # the terminal is gone
                 termios.tcsetattr(self._descriptor, termios.TCSADRAIN, before)
 
-    def keys(self, seconds: float) -> list[str]:
-        """Wait for keys, at most for so long, and return their names.
+    def key(self, seconds: float) -> str | None:
+        """Wait for a key, at most for so long, and return its name.
+
+        It takes no byte behind the key: keys that are typed ahead belong to the next program.
+
+        Returns:
+            The name, an empty text for an unknown key, or `None` if no key came.
 
         Raises:
             EOFError: the terminal is gone.
         """
-        if not select.select([self._descriptor], [], [], seconds)[0]:
-            return []
-        try:
-            read = os.read(self._descriptor, 1024)
-        except OSError:
-            read = b""
-        if not read:
-            raise EOFError
-        found = _ONE_KEY.findall(read.decode("utf-8", "replace"))
-        return [_KEYS.get(key, key if len(key) == 1 else "") for key in found]
+        read = ""
+        while self._has_more(seconds):
+            try:
+                byte = os.read(self._descriptor, 1)
+            except OSError:
+                byte = b""
+            if not byte:
+                raise EOFError
+            read += byte.decode("latin-1")
+            if _WHOLE.fullmatch(read):
+                break
+            seconds = _REST
+        return _KEYS.get(read, read if len(read) == 1 else "") if read else None
+
+    def _has_more(self, seconds: float) -> bool:
+        return bool(select.select([self._descriptor], [], [], seconds)[0])
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="querycrew top",
         allow_abbrev=False,
         description="Show the crew of another program, live: its workers, its queue, its times.",
-        epilog=f"Only crews of your own programs are shown, and only those that offer themselves: {_HOW}.",
+        epilog=f"It shows crews of your own programs that offer themselves: {_HOW}.",
     )
     parser.add_argument(
         "database", nargs="?", metavar="DATABASE", help="the file, or the name of the crew (default: list all crews)"

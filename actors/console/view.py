@@ -24,7 +24,7 @@ _HELP: Final = (
     ("?", "this page"),
 )
 _ABOUT: Final = (
-    "A line is a worker, or below the workers a job that waits. Rates and times are those of the last 10 seconds. "
+    "A line is a worker, or below the workers a job that waits. Rates and times count the last 10 seconds. "
     "The watched program goes on in any case."
 )
 
@@ -65,7 +65,7 @@ class _Row:
 
 
 class View:
-    """What a person sees and has selected. It draws nothing by itself, and asks the crew nothing."""
+    """The lines that a person sees, and the selected line. It draws nothing, and asks no crew."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -214,14 +214,14 @@ class View:
     def _foot(self) -> list[Text]:
         if self._question is not None:
             row = self._question
-            process = "" if row.pid is None else f", process {row.pid}"
-            loses = "" if row.job is None else f", which runs job {row.job}"
-            return [Text(f"kill worker {row.key[1]}{process}{loses}? y / n", style="bold yellow")]
+            process = "" if row.pid is None else f"  process {row.pid}"
+            loses = "" if row.job is None else f"  its job is {row.job}"
+            return [Text(f"kill worker {row.key[1]}? y / n{process}{loses}", style="bold yellow")]
         if self.trouble:
             return [Text(visible(self.trouble), style="bold red")]
         if self.message:
             return [Text(visible(self.message), style="bold")]
-        return [Text("↑↓ select  c cancel  k kill  q quit  ? help", style="dim")]
+        return [Text("↑↓  c cancel  k kill  q quit  ? help", style="dim")]
 
     def _help(self, width: int) -> list[Text]:
         lines = [Text(f"{keys:<5} {what}") for keys, what in _HELP]
@@ -272,7 +272,7 @@ def _lock(status: CrewStatus) -> Text:
         job = f", job {waiting.jobs[0]}," if waiting.jobs else ""
         line.append(f"another connection has it; worker {waiting.id}{job} waits", "yellow")
     elif status.writing is None:
-        line.append("free", "none")
+        line.append("no job of this crew has it", "none")
     else:
         number = "" if status.writing_id is None else f"job {status.writing_id} "
         line.append(f"{number}{visible(_short(status.writing))}", "none")
@@ -342,7 +342,7 @@ def _line(row: _Row, columns: list[str], width: int, *, is_selected: bool) -> Te
     }
     line = Text(no_wrap=True)
     for name in columns:
-        style = _STYLES.get(row.state, "") if name == "state" else ""
+        style = _STYLES.get(row.state, "") if name == "state" and not is_selected else ""
         line.append(_cell(visible(cells[name]), name), style)
         line.append(" ")
     if is_selected:

@@ -147,16 +147,17 @@ def _show_live(source: Source, stream: TextIO, refresh: float) -> None:
         while True:
             size = console.size
             live.update(Group(*view.lines(size.width, size.height)), refresh=True)
-            keys: list[str] = []
-            while not keys and time.monotonic() < due and console.size == size:
-                keys = keyboard.keys(max(0.0, min(_LOOK, due - time.monotonic())))
-            for key in keys:
+            key = None
+            while key is None and time.monotonic() < due and console.size == size:
+                key = keyboard.key(max(0.0, min(_LOOK, due - time.monotonic())))
+            while key is not None:
                 act = view.press(key)
                 if isinstance(act, Quit):
                     return
                 if act is not None:
                     view.message = _do(source, act)
                     due = 0.0
+                key = keyboard.key(0.0)
             if time.monotonic() >= due:
                 due = time.monotonic() + refresh
                 try:
@@ -166,7 +167,7 @@ def _show_live(source: Source, stream: TextIO, refresh: float) -> None:
 
 
 def _do(source: Source, act: object) -> str:
-    """Do what the person has asked for; return the line that tells the outcome."""
+    """Carry out an act of the person; return the line that tells the outcome."""
     from actors.console.view import Cancel, Kill
 
     try:
