@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 import pykka
@@ -372,6 +371,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
         Args:
             refresh: seconds between two looks at the crew.
         """
+        from importlib import import_module  # few programs need it
+
         check_timeout("watch", refresh, "refresh")
         # The view is a program above this library, so no module of the library imports it.
         watching = import_module("actors.console.watching")

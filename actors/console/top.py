@@ -19,7 +19,7 @@ def top(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         crews = offered_crews(options.database)
-    except RuntimeError as error:
+    except (RuntimeError, TimeoutError) as error:
         return fail(str(error))
     if options.pid is not None:
         crews = [crew for crew in crews if crew.pid == options.pid]

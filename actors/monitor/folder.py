@@ -54,9 +54,11 @@ def listen() -> tuple[socket.socket, str]:
     for folder in folders() if os.environ.get("XDG_RUNTIME_DIR") else folders()[-1:]:
         listener = None
         try:
-            with suppress(FileExistsError):
-                os.mkdir(folder, 0o700)
-            reason = _objection(folder)
+            reason = _objection_to_parent(folder)
+            if reason is None:  # a folder that nobody uses might be in the way of another user
+                with suppress(FileExistsError):
+                    os.mkdir(folder, 0o700)
+                reason = _objection(folder)
             if reason is None:
                 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 return listener, _bind(listener, folder)
@@ -134,11 +136,17 @@ def _objection(folder: str) -> str | None:
         return f"{folder} belongs to another user"
     if found.st_mode & 0o077:
         return f"{folder} is open to other users (mode {stat.S_IMODE(found.st_mode):o}): chmod 700 makes it safe"
-    above = os.stat(os.path.dirname(folder))
-    if above.st_uid not in (0, os.geteuid()):
-        return f"{os.path.dirname(folder)} belongs to another user"
-    if above.st_mode & 0o022 and not above.st_mode & stat.S_ISVTX:
-        return f"{os.path.dirname(folder)} can be changed by other users (mode {stat.S_IMODE(above.st_mode):o})"
+    return _objection_to_parent(folder)
+
+
+def _objection_to_parent(folder: str) -> str | None:
+    """Return why another user could replace a folder; `None` if nobody could."""
+    parent = os.path.dirname(folder)
+    found = os.stat(parent)
+    if found.st_uid not in (0, os.geteuid()):
+        return f"{parent} belongs to another user"
+    if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+        return f"{parent} can be changed by other users (mode {stat.S_IMODE(found.st_mode):o})"
     return None
 
 

@@ -128,24 +128,35 @@ class OfferedCrew:
 def offered_crews(database: str | os.PathLike[str] | None = None) -> list[OfferedCrew]:
     """Return the crews that processes of this user offer, by process and name.
 
-    The sockets of dead programs are removed. A process that does not answer is left out.
+    The sockets of dead programs are removed. A process that does not answer is left out, if
+    another one fits.
 
     Args:
         database: the path of a file, or the name of a crew. `None` returns all.
 
     Raises:
         RuntimeError: the system has no Unix sockets.
+        TimeoutError: no crew fits, and a process that offers a crew does not answer.
     """
     check_system()
     wanted = None if database is None else os.fspath(database)
     path = None if wanted is None else os.path.realpath(wanted)
     found: list[OfferedCrew] = []
+    silent: list[str] = []
     for folder in folders():
         for each in sockets_in(folder):
-            with suppress(OSError):  # it has ended, or does not answer
+            try:
                 found.append(OfferedCrew(each))
+            except TimeoutError:
+                silent.append(os.path.basename(each).partition("-")[0])
+            except OSError:
+                pass  # it has ended
     found.sort(key=lambda crew: (crew.pid, crew.name))
-    return [crew for crew in found if wanted is None or path == crew.path or wanted == crew.name]
+    fitting = [crew for crew in found if wanted is None or path == crew.path or wanted == crew.name]
+    if silent and not fitting:
+        message = f"process {', '.join(silent)} offers a crew, and does not answer within {_PATIENCE:g} seconds"
+        raise TimeoutError(message)
+    return fitting
 
 
 def _strange(path: str) -> ConnectionError:

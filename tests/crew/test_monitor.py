@@ -255,7 +255,7 @@ input()
     assert sockets(runtime) == []
 
 
-def test_a_program_that_is_stopped_is_left_out_and_times_out(path):
+def test_a_program_that_is_stopped_times_out_and_is_named(path):
     with program(path, "input()") as process:
         assert process.stdout.readline() == "up\n"
         [crew] = offered_crews(path)
@@ -263,6 +263,8 @@ def test_a_program_that_is_stopped_is_left_out_and_times_out(path):
         try:
             with pytest.raises(TimeoutError, match="does not answer"):
                 crew.status()
+            with pytest.raises(TimeoutError, match=f"process {process.pid} offers a crew, and does not answer"):
+                offered_crews(path)
         finally:
             process.send_signal(signal.SIGCONT)
         assert crew.status().answered == 1
@@ -318,6 +320,18 @@ def test_a_folder_of_another_user_is_refused(path, runtime, monkeypatch):
     with pytest.raises(RuntimeError, match="belongs to another user"):
         Supervisor.start(path, monitor=True)
     assert offered_crews() == []
+
+
+def test_nothing_is_made_in_the_folder_of_another_user(path, runtime, monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    mine = os.geteuid()
+    os.chown(runtime, 12345, -1) if mine == 0 else monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    try:
+        with pytest.raises(RuntimeError, match="belongs to another user"):
+            Supervisor.start(path, monitor=True)
+        assert list(runtime.iterdir()) == []
+    finally:
+        os.chown(runtime, mine, -1)
 
 
 def test_the_temporary_directory_is_the_second_choice(start, path, runtime, monkeypatch):
