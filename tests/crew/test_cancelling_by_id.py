@@ -1,5 +1,8 @@
 """`db.cancel(id)` ends a job whose reply is lost: in threads, children, transactions, streams."""
 
+import random
+import threading
+
 import pykka
 import pytest
 
@@ -123,3 +126,32 @@ def test_a_crew_that_has_stopped_still_says_how_it_was(db):
     number = reply.id
     db.stop()
     assert db.cancel(number) is False
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cancels_from_several_threads_tell_the_truth_about_each_job(db, seed):
+    db.ask(Query("CREATE TABLE t(a)"))
+    replies = [
+        db.ask(Query(f"INSERT INTO t VALUES ({n})" if n % 3 else f"SELECT {n}"), block=False) for n in range(600)
+    ]
+    unnamed, named = replies[::2], replies[1::2]
+    said = {reply.id: [] for reply in named}
+
+    def cancel(order):
+        for number in order:
+            said[number].append(db.cancel(number))
+
+    chance = random.Random(seed)
+    threads = [threading.Thread(target=cancel, args=(chance.sample(list(said), len(said)),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [type(error_of(reply)) for reply in unnamed] == [type(None)] * len(unnamed)
+    for reply in named:
+        error = error_of(reply)
+        assert (True in said[reply.id]) is isinstance(error, QueryCancelled)
+        assert error is None or isinstance(error, QueryCancelled)
+    status = db.ask(Status())
+    assert status.cancelled == sum(True in answers for answers in said.values())
+    assert status.submitted == status.answered + status.cancelled
