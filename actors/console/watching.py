@@ -4,14 +4,18 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
-from typing import Final, Protocol, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from actors.console import tables
 from actors.console.keyboard import Keyboard, ended_by_signals, is_interactive
 from actors.console.killing import Killer, NoSuchWorker
 from actors.console.visible import visible
 from supervisor import CrewStatus, OfferedCrew, Status, SupervisorRef
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 __all__ = ["Ended", "OtherCrew", "OwnCrew", "watch", "watch_source"]
 
@@ -136,12 +140,13 @@ def _show_live(source: Source, stream: TextIO, refresh: float) -> None:
     descriptor = sys.stdin.fileno()
     keyboard = Keyboard(descriptor)
     console = tables.console_of(stream)
+    live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
     view.take(source.status(), time.monotonic())
     with (
         ended_by_signals(),
         suppress(KeyboardInterrupt, EOFError),  # Ctrl-C from outside, or a terminal that is gone
         keyboard.entered(),
-        Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live,
+        _drawn(live),
     ):
         due = time.monotonic() + refresh
         while True:
@@ -164,6 +169,17 @@ def _show_live(source: Source, stream: TextIO, refresh: float) -> None:
                     view.take(source.status(), time.monotonic())
                 except TimeoutError as error:
                     view.trouble = str(error)
+
+
+@contextmanager
+def _drawn(live: "Live") -> Iterator[None]:
+    """Hide the text on the terminal, and show it again also if that was cut off."""
+    try:
+        live.start()
+        yield
+    finally:
+        with suppress(OSError):  # the terminal is gone
+            live.stop()
 
 
 def _do(source: Source, act: object) -> str:

@@ -208,6 +208,13 @@ def test_the_end_of_the_crew_ends_it_and_it_says_so(db, top):
     assert seen_last(screen).strip() == f"crew 'app' of process {os.getpid()}: the crew has ended"
 
 
+def test_a_terminal_that_is_gone_ends_it(db, top):
+    screen = top().wait_for("? help")
+    os.close(screen._master)
+    screen._master = os.open(os.devnull, os.O_RDWR)
+    assert screen._process.wait(PATIENCE) in (0, 129)
+
+
 PROGRAM = """
 import sys, time
 from supervisor import Supervisor
