@@ -124,7 +124,7 @@ class Monitor:
             self._selector.register(self._woken, selectors.EVENT_READ)
             while not self._is_over:
                 self._round()
-        except Exception as error:  # noqa: BLE001  # the crew goes on without its monitor
+        except BaseException as error:  # noqa: BLE001  # the crew goes on without its monitor
             if not self._is_over:
                 log("actors.monitor", "error", "monitor_died", crew=self._dispatcher.name, error=error)
         finally:

@@ -20,7 +20,7 @@ from actors.monitor import protocol
 from actors.system import exit_and_fork
 from supervisor import ChildProcess, Query, Status, Supervisor, WorkerDied, offered_crews
 from tests.conftest import eventually
-from tests.support.common import PATIENCE, RUNAWAY, environment, error_of
+from tests.support.common import PATIENCE, RUNAWAY, environment, error_of, kill, thread_of, threads
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no Unix sockets")
 
@@ -193,6 +193,24 @@ def test_a_dropped_crew_removes_its_socket(path, runtime):
     with pytest.warns(ResourceWarning, match="was dropped without stop"):
         del ref
     assert eventually(lambda: sockets(runtime) == [])
+
+
+def test_a_supervisor_that_is_killed_removes_its_socket(db, seen, runtime):
+    db.wait(timeout=PATIENCE)
+    kill(thread_of(db))
+    db.actor_inbox.notify()  # the exception hits the thread at its next step
+    assert eventually(lambda: sockets(runtime) == [])
+
+
+def test_a_monitor_that_is_killed_harms_nothing(db, seen, runtime):
+    [monitor] = threads("-monitor")
+    kill(monitor)
+    with socket.socket(socket.AF_UNIX) as waker:  # the exception hits the thread at its next step
+        waker.connect(str(sockets(runtime)[0]))
+        assert eventually(lambda: not monitor.is_alive())
+    assert sockets(runtime) == []
+    assert db.ask(Query("SELECT 1")).scalar() == 1
+    db.stop()
 
 
 PROGRAM = """
