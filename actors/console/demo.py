@@ -26,6 +26,7 @@ from actors.console import (
 )
 from actors.console.demo_crew import DemoCrew, opened
 from actors.console.figures import show_figures
+from actors.console.killing import NoSuchWorker
 from actors.console.pace import Pace
 from actors.console.signals import Signals
 from actors.console.stage import Stage
@@ -34,7 +35,7 @@ from supervisor import QuerycrewError
 
 __all__ = ["FAILURES", "demo"]
 
-FAILURES: Final = (QuerycrewError, apsw.Error, pykka.Timeout, OSError)
+FAILURES: Final = (QuerycrewError, apsw.Error, pykka.Timeout, OSError, NoSuchWorker)
 """Errors, mostly of the temporary file, that the command shows without a traceback."""
 
 _SCENES: Final[dict[str, tuple[ModuleType, float]]] = {

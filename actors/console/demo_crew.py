@@ -20,6 +20,7 @@ from supervisor import (
     CrewStatus,
     Database,
     Query,
+    RestartPolicy,
     SQLite,
     Status,
     Supervisor,
@@ -35,6 +36,9 @@ SIZE: Final = 4
 ENDLESS: Final = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 """A query without an end."""
 
+# A busy machine may take long until a child hears its interrupt, and until a lock is free.
+_GRACE: Final = 3.0  # seconds
+_BUSY: Final = 30.0  # seconds
 _TICK: Final = 0.08  # seconds from one look at the crew to the next
 
 
@@ -99,12 +103,12 @@ def opened(folder: Path, stage: Stage, pace: Pace) -> Iterator[DemoCrew]:
     """
     path, gauge_file = folder / "unicode.db", folder / "gauges"
     with Gauges(gauge_file) as gauges, Killer() as killer:
-        database: Database = SQLite(path, on_connect=partial(connect_to, gauge_file))
+        database: Database = SQLite(path, busy_timeout=_BUSY, on_connect=partial(connect_to, gauge_file))
         try:
             database = ChildProcess(database)
         except NotImplementedError as error:
             stage.say(f"The workers are threads: {error}", "dim")
-        db = Supervisor.start(database, size=SIZE, name="unicode")
+        db = Supervisor.start(database, size=SIZE, name="unicode", restart=RestartPolicy(grace=_GRACE))
         try:
             yield DemoCrew(stage, pace, path, db, gauges, killer)
         finally:

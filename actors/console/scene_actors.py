@@ -23,7 +23,7 @@ __all__ = ["play"]
 _NAMES: Final = ("Ada", "Grace", "Mary")
 _SEARCHES: Final = SEARCHES[4:7]
 """One search for each scholar."""
-_PATIENCE: Final = 10.0  # seconds in which the observer hears of a death
+_PATIENCE: Final = 20.0  # seconds in which the observer hears of a death
 
 _CODE: Final = 'db.ask(Query("SELECT …"), block=False).pipe_to(self.actor_ref)'
 

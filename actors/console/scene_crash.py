@@ -69,7 +69,7 @@ class _Crash:
         for search, reply in self._replies.items():
             if reply.done() and search not in self._reported:
                 self._report(search, reply)
-        self._stage.draw([*self._search_rows(doomed), *worker_rows(self._crew, status)])
+        self._stage.draw([*self._search_rows(doomed), Row(""), *worker_rows(self._crew, status)])
 
     @property
     def _awaits_replacement(self) -> bool:

@@ -16,8 +16,12 @@ _CANCELLED: Final = 0.8  # seconds of the usual demo until the cancel
 def play(crew: DemoCrew) -> None:
     """Show a deadline and a cancel. The workers survive both."""
     crew.name(ENDLESS, "counts without an end")
+    restarts = crew.status().restarts
     _deadline(crew)
     _cancel(crew)
+    answer = crew.db.ask(Query("SELECT 'The crew answers the next query.'")).scalar()
+    lost = crew.status().restarts - restarts
+    crew.stage.say(f"{answer} " + (f"Lost workers: {lost}." if lost else "No worker was lost."))
     crew.rest(0.8)
 
 
@@ -48,10 +52,8 @@ def _cancel(crew: DemoCrew) -> None:
     reply.cancel()
     reply.exception()
     text = _ending(reply, f"{cancelling.seconds * 1000:.1f} ms after the cancel")
-    answer = crew.db.ask(Query("SELECT 'answers the next query'")).scalar()
     crew.stage.keep([])
     crew.stage.say(text, "good")
-    crew.stage.say(f"The crew {answer}. No worker was lost.")
     crew.count(f"{cancelling.seconds * 1000:.1f} ms", "from a cancel to its end", "reply.cancel()")
 
 
