@@ -42,9 +42,9 @@ _SCENES: Final[dict[str, tuple[ModuleType, float]]] = {
     "load": (scene_loading, 1.5),
     "crash": (scene_crash, 5.0),
     "deadline": (scene_deadline, 3.0),
-    "overload": (scene_overload, 2.5),
-    "writes": (scene_writes, 2.0),
-    "actors": (scene_actors, 2.0),
+    "overload": (scene_overload, 2.4),
+    "writes": (scene_writes, 1.9),
+    "actors": (scene_actors, 1.2),
 }
 """The scenes in the order of the story, and the seconds that are planned for them."""
 
@@ -91,8 +91,8 @@ def demo(seconds: float, scene: str | None = None, picture: str | None = None) -
 def _play(crew: DemoCrew, names: list[str]) -> None:
     for name in ["load", *names]:
         scene, planned = _SCENES[name]
-        scene.play(crew)
         crew.pace.plan(planned)
+        scene.play(crew)
 
 
 def _stage() -> Stage:

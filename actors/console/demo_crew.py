@@ -72,9 +72,10 @@ class DemoCrew:
         time.sleep(seconds)
 
     def rest(self, usual: float) -> None:
-        """Give a viewer time to read. Without a viewer, and behind the plan, there is none."""
-        if self.stage.live and not self.pace.is_late:
-            time.sleep(self.pace.seconds(usual))
+        """Give a viewer time to read, until the planned end of the scene at most."""
+        seconds = min(self.pace.seconds(usual), self.pace.left)
+        if self.stage.live and seconds > 0:
+            time.sleep(seconds)
 
     def kill(self, worker: WorkerStatus) -> None:
         """Kill a worker: a child process by SIGKILL, a thread by a SystemExit from inside."""

@@ -1,17 +1,17 @@
 """Pace: how fast the demo goes; Stopwatch: how long a reply took."""
 
-import os
 import time
 from typing import Any, Final
 
 from supervisor import Reply
 
-__all__ = ["USUAL", "Pace", "Stopwatch", "cpus"]
+__all__ = ["USUAL", "Pace", "Stopwatch"]
 
 USUAL: Final = 15.0
 """Seconds that the demo takes, unless its caller wants another duration."""
 
-_LATE: Final = 1.0  # seconds behind the plan from which nothing waits for the viewer any more
+_SLACK: Final = 0.5  # seconds behind the plan that are not late
+_HURRY: Final = 0.5  # how much shorter the waits of a late demo are
 
 
 class Pace:
@@ -21,8 +21,11 @@ class Pace:
         self.total = seconds
         """About how many seconds the demo takes."""
         self._began = began
-        self._scale = seconds / USUAL
+        self.scale = seconds / USUAL
+        """How much longer than the usual demo it takes."""
         self._planned = 0.0
+        # Whether the last scene ended later than planned.
+        self._is_late = False
 
     @property
     def passed(self) -> float:
@@ -30,16 +33,17 @@ class Pace:
         return time.monotonic() - self._began
 
     @property
-    def is_late(self) -> bool:
-        """Whether the scenes until now took longer than planned."""
-        return self.passed > (self._planned + _LATE) * self._scale
+    def left(self) -> float:
+        """Seconds until the planned end of the scene that plays; below 0 if the demo is late."""
+        return self._planned * self.scale - self.passed
 
     def seconds(self, usual: float) -> float:
-        """Return a duration of the usual demo, for this demo."""
-        return usual * self._scale
+        """Return a duration of the usual demo, for this demo. A late demo hurries."""
+        return usual * self.scale * (_HURRY if self._is_late else 1.0)
 
     def plan(self, usual: float) -> None:
-        """Note that a scene has ended, for which so many seconds of the usual demo were planned."""
+        """Note that a scene begins, for which so many seconds of the usual demo are planned."""
+        self._is_late = self.left < -_SLACK * self.scale
         self._planned += usual
 
 
@@ -60,11 +64,3 @@ class Stopwatch:
     def _stop(self, reply: Any) -> None:
         del reply
         self.stopped_at = time.monotonic()
-
-
-def cpus() -> int:
-    """Return how many CPUs this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows do not tell
-        return os.cpu_count() or 1

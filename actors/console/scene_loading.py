@@ -8,8 +8,7 @@ import time
 from typing import Final
 
 from actors.console import characters
-from actors.console.demo_crew import SIZE, DemoCrew
-from actors.console.pace import cpus
+from actors.console.demo_crew import DemoCrew
 from actors.console.searches import MAKE_SLICES
 from actors.console.stage import Row
 from supervisor import Query, Reply, Result, Script
@@ -18,9 +17,8 @@ __all__ = ["play"]
 
 _BATCH: Final = 2000  # characters that are loaded with one statement
 _LINE_EACH: Final = 15  # batches; without a terminal, a line reports the loading after so many
-_COST: Final = 9.0  # all searches on one CPU take so many times as long as the loading
-_SEARCHING: Final = 4.0  # seconds of the usual demo that the searches may take
-_LONGEST: Final = 3.0  # seconds of the usual demo that the loading may take
+_FULL: Final = 180_000  # a machine that loads so many characters in a second searches all in time
+_MEASURED: Final = 0.25  # seconds of the usual demo after which the speed is known
 
 _CODE: Final = 'db.ask(Query("INSERT INTO characters SELECT … FROM json_each(?)", (rows,)))'
 
@@ -59,10 +57,16 @@ def play(crew: DemoCrew) -> None:
 
 
 def _affordable(crew: DemoCrew, loaded: int, seconds: float, most: int) -> int:
-    """Return how many characters the machine can load and search in time, as it loads them."""
-    speed = loaded / max(seconds, 1e-6)
-    searching = crew.pace.seconds(_SEARCHING) * min(SIZE, cpus()) / _COST
-    return min(most, max(_BATCH, int(speed * min(searching, crew.pace.seconds(_LONGEST)))))
+    """Return how many characters the machine can search in time, as its loading shows.
+
+    A busy machine slows the searches down more than the loading, since the loading often waits and
+    the searches always compute. If the loading takes twice as long, the searches take about four
+    times as long.
+    """
+    if seconds < crew.pace.seconds(_MEASURED):
+        return most
+    speed = loaded / seconds / _FULL
+    return min(most, max(_BATCH, int(most * crew.pace.scale * speed * min(speed, 1.0))))
 
 
 def _written(batch: Reply[Result] | None) -> int:

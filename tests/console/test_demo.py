@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from actors.console import demo as demo_module
-from actors.console import demo_crew, scene_crash, scene_loading
+from actors.console import demo_crew, main, scene_crash, scene_loading
 from actors.console.demo import demo
 from actors.console.main import run
 from actors.console.searches import Search
@@ -169,6 +169,10 @@ def test_one_scene_is_shown_alone(tmp_path, scene):
     assert "0 unanswered" in output
 
 
+def test_the_command_line_knows_every_scene_of_the_story():
+    assert list(main._SCENES) == list(demo_module._SCENES)[1:]
+
+
 def test_a_scene_that_is_not_there_is_refused(tmp_path):
     code, output, errors = querycrew(tmp_path, "demo", "nothing")
     assert (code, output) == (2, "")
@@ -269,7 +273,8 @@ def test_a_search_that_fails_makes_the_demo_fail(monkeypatch, capsys):
 
 
 def test_a_slow_machine_searches_less_and_answers_all(monkeypatch, capsys):
-    monkeypatch.setattr(scene_loading, "_COST", 1e9)
+    monkeypatch.setattr(scene_loading, "_FULL", 1e12)
+    monkeypatch.setattr(scene_loading, "_MEASURED", 0)
     assert demo(2, "crash") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "loaded 2,000 of the 138," in text
@@ -283,16 +288,29 @@ def test_a_viewer_gets_time_to_read_only_while_the_demo_is_in_time(monkeypatch):
     pace = demo_crew.Pace(30, time.monotonic())
     crew = demo_crew.DemoCrew(_Live(), pace, None, None, None, None)
     crew.rest(1.0)
+    assert rests == []
+    pace.plan(5000)
+    crew.rest(1.0)
     assert rests == [2.0]
-    late = demo_crew.Pace(30, time.monotonic() - 3)
-    demo_crew.DemoCrew(_Live(), late, None, None, None, None).rest(1.0)
-    late.plan(2.0)
-    demo_crew.DemoCrew(_Live(), late, None, None, None, None).rest(0.5)
-    assert rests == [2.0, 1.0]
+    crew.rest(6000)
+    assert 2.0 < rests[1] < 10_000
+    crew.stage.live = False
+    crew.rest(1.0)
+    assert len(rests) == 2
 
 
 class _Live:
     live = True
+
+
+def test_a_late_demo_hurries():
+    pace = demo_crew.Pace(30, time.monotonic() - 4)
+    pace.plan(1.0)
+    assert pace.seconds(1.0) == 1.0
+    pace.plan(5000)
+    assert pace.seconds(1.0) == 1.0
+    pace.plan(1.0)
+    assert pace.seconds(1.0) == 2.0
 
 
 def test_where_no_child_can_be_started_the_workers_are_threads(monkeypatch, capsys):
