@@ -30,7 +30,7 @@ from actors.console.killing import NoSuchWorker
 from actors.console.pace import Pace
 from actors.console.signals import Signals
 from actors.console.stage import Stage
-from actors.console.tables import HAS_RICH
+from actors.console.tables import HAS_RICH, in_words
 from supervisor import QuerycrewError
 
 __all__ = ["FAILURES", "demo"]
@@ -70,7 +70,9 @@ def demo(seconds: float, scene: str | None = None, picture: str | None = None) -
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         stage = _stage()
-        stage.say(f"This takes about {seconds:g} seconds. Ctrl-C ends it.", "dim")
+        names = ["load", scene] if scene else list(_SCENES)
+        planned = round(pace.scale * sum(_SCENES[name][1] for name in names))
+        stage.say(f"This takes about {in_words(max(1, planned), 'second')}. Ctrl-C ends it.", "dim")
         recorder = None
         if picture is not None:
             from actors.console.recorder import Recorder
@@ -81,7 +83,7 @@ def demo(seconds: float, scene: str | None = None, picture: str | None = None) -
         # These two run first: from here on, a signal adds nothing.
         stack.callback(stage.close)
         stack.callback(signals.ignore)
-        _play(crew, [scene] if scene else list(_SCENES)[1:])
+        _play(crew, names)
         code = show_figures(crew)
         if recorder is not None:
             recorder.save()
@@ -89,7 +91,7 @@ def demo(seconds: float, scene: str | None = None, picture: str | None = None) -
 
 
 def _play(crew: DemoCrew, names: list[str]) -> None:
-    for name in ["load", *names]:
+    for name in names:
         scene, planned = _SCENES[name]
         crew.pace.plan(planned)
         scene.play(crew)

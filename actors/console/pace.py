@@ -18,8 +18,6 @@ class Pace:
     """How fast the story goes. It counts the seconds of the plan, and the seconds that went by."""
 
     def __init__(self, seconds: float, began: float) -> None:
-        self.total = seconds
-        """About how many seconds the demo takes."""
         self._began = began
         self.scale = seconds / USUAL
         """How much longer than the usual demo it takes."""

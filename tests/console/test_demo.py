@@ -22,6 +22,9 @@ from tests.console.screens import COMMAND, WITHOUT, Screen, environment
 
 pytestmark = pytest.mark.usefixtures("plain_signals")
 
+# Without warnings as errors: a signal may come after a file was opened and before its `with` block
+# has begun. Then the garbage collector closes the file, and warns.
+INTERRUPTED = (COMMAND[0], *COMMAND[3:])
 QUICK = ("demo", "--seconds", "2")
 TITLES = {
     "load": "Load a SQLite file",
@@ -164,6 +167,7 @@ def test_a_terminal_that_changes_its_size_is_drawn_on_to_the_end(tmp_path):
 def test_one_scene_is_shown_alone(tmp_path, scene):
     code, output, errors = querycrew(tmp_path, "demo", scene, "--seconds", "2")
     assert (code, errors) == (0, "")
+    assert output.startswith("  This takes about 1 second. Ctrl-C ends it.\n")
     shown = [name for name, title in TITLES.items() if title in output]
     assert shown == ["load", scene, "figures"]
     assert "0 unanswered" in output
@@ -185,7 +189,7 @@ def test_a_scene_that_is_not_there_is_refused(tmp_path):
 @pytest.mark.parametrize("moment", ["Load", "Search"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_demo_cleanly(tmp_path, moment, number, code):
-    with running(tmp_path, "demo", "--seconds", "60") as process:
+    with running(tmp_path, "demo", "--seconds", "60", command=INTERRUPTED) as process:
         while not process.stdout.readline().startswith(moment):
             assert process.poll() is None
         assert len(left_behind(tmp_path)) == 1
@@ -197,7 +201,7 @@ def test_a_signal_ends_the_demo_cleanly(tmp_path, moment, number, code):
 
 
 def test_ctrl_c_on_a_terminal_clears_the_rows_and_leaves_no_child(tmp_path):
-    with Screen(tmp_path, "demo", "--seconds", "60", TMPDIR=str(tmp_path)) as screen:
+    with Screen(tmp_path, "demo", "--seconds", "60", command=INTERRUPTED, TMPDIR=str(tmp_path)) as screen:
         screen.wait_for("the commonest letters").wait_for("reader 4")
         pids = [int(pid) for pid in re.findall(r"pid (\d+)", screen.text)]
         screen.type("\x03")
@@ -210,7 +214,7 @@ def test_ctrl_c_on_a_terminal_clears_the_rows_and_leaves_no_child(tmp_path):
 
 
 def test_a_terminal_that_goes_away_ends_the_demo_cleanly(tmp_path):
-    with Screen(tmp_path, "demo", "--seconds", "60", TMPDIR=str(tmp_path)) as screen:
+    with Screen(tmp_path, "demo", "--seconds", "60", command=INTERRUPTED, TMPDIR=str(tmp_path)) as screen:
         screen.wait_for("the commonest letters")
         spare = os.open(os.devnull, os.O_RDONLY)
         os.dup2(spare, screen._master)  # closes the terminal, and so hangs up
@@ -278,7 +282,7 @@ def test_a_slow_machine_searches_less_and_answers_all(monkeypatch, capsys):
     assert demo(2, "crash") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "loaded 2,000 of the 138," in text
-    assert re.search(r"Searches of the other 136,\d+ would take longer than 2 seconds here", text)
+    assert re.search(r"Of 138,\d+ characters, 2,000 are enough: this machine searches them in time", text)
     assert "8 searches answered" in text
 
 
@@ -355,7 +359,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_demo(tmp_path, p
 def test_a_demo_that_is_interrupted_changes_no_picture(tmp_path):
     picture = tmp_path / "picture.svg"
     picture.write_text("the old picture")
-    with running(tmp_path, "demo", "--seconds", "60", "--record", "picture.svg") as process:
+    with running(tmp_path, "demo", "--seconds", "60", "--record", "picture.svg", command=INTERRUPTED) as process:
         while not process.stdout.readline().startswith("Search"):
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
