@@ -51,7 +51,9 @@ class DemoCrew:
     path: Path
     """The file with the characters."""
     db: SupervisorRef
-    """The crew. Its workers are child processes where the system has them."""
+    """The crew."""
+    in_children: bool
+    """Whether the workers are child processes. Otherwise they are threads."""
     gauges: Gauges
     killer: Killer
     numbers: list[Number] = field(default_factory=list)
@@ -95,7 +97,7 @@ class DemoCrew:
 
 @contextmanager
 def opened(folder: Path, stage: Stage, pace: Pace) -> Iterator[DemoCrew]:
-    """Start the crew of the demo; stop it at the end.
+    """Start the crew of the demo; stop it at the end. Its workers are child processes if possible.
 
     Args:
         folder: an empty folder for the files. The caller removes it.
@@ -111,7 +113,7 @@ def opened(folder: Path, stage: Stage, pace: Pace) -> Iterator[DemoCrew]:
             stage.say(f"The workers are threads: {error}", "dim")
         db = Supervisor.start(database, size=SIZE, name="unicode", restart=RestartPolicy(grace=_GRACE))
         try:
-            yield DemoCrew(stage, pace, path, db, gauges, killer)
+            yield DemoCrew(stage, pace, path, db, not isinstance(database, SQLite), gauges, killer)
         finally:
             db.shutdown(cancel_pending=True, timeout=0)
 

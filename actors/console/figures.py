@@ -25,8 +25,9 @@ def show_figures(crew: DemoCrew) -> int:
     stage.say(f"waits of crew {status.name!r}: {_times(status.wait)}")
     stage.say(f"runs of crew {status.name!r}: {_times(status.run)}")
     done = f"{total['submitted']:,} requests, {unanswered:,} unanswered, in {crew.pace.passed:.1f} s"
-    stage.say(done, "bad" if crew.failed or unanswered else "good")
-    return 1 if crew.failed or unanswered else 0
+    is_bad = bool(crew.failed or unanswered or total["failed"])
+    stage.say(done, "bad" if is_bad else "good")
+    return int(is_bad)
 
 
 def _listed(total: dict[str, int], names: tuple[str, ...]) -> str:

@@ -143,8 +143,9 @@ def _death(crew: DemoCrew, observer: "pykka.ActorRef[Any]") -> None:
         lost = [at for at, event in enumerate(events) if isinstance(event, WorkerLost)]
         new = [event for event in events[lost[0] :] if isinstance(event, WorkerUp)] if lost else []
         if new:
-            text = f"kill -9: an actor hears WorkerLost({victim.id}), then WorkerUp({new[0].worker_id})."
-            crew.stage.say(text, "good")
+            how = "kill -9" if crew.in_children else "A death"
+            heard = f"WorkerLost({victim.id}), then WorkerUp({new[0].worker_id})"
+            crew.stage.say(f"{how}: an actor hears {heard}.", "good")
             return
         crew.stage.draw(worker_rows(crew, crew.status()))
         crew.tick(0.02)

@@ -26,7 +26,8 @@ _CODE: Final = 'db = Supervisor.start(ChildProcess("unicode.db"), size=4)'
 
 def play(crew: DemoCrew) -> None:
     """Show the searches and the death of a worker."""
-    crew.stage.scene(f"Search side by side, in {SIZE} child processes, and kill -9", _CODE)
+    how = f"{SIZE} child processes, and kill -9" if crew.in_children else f"{SIZE} threads, and end one"
+    crew.stage.scene(f"Search side by side, in {how}", _CODE)
     _Crash(crew).run()
     crew.rest(1.5)
 
@@ -142,7 +143,7 @@ class _Crash:
         count = self._crew.count
         count(errors.count(None), "searches answered", "db.ask(Query(…), block=False)")
         count(died, "rejected with its worker", "Supervisor.start(ChildProcess(…))")
-        count(f"{self._gap:.0f} ms", "from kill -9 to a new worker", "restart=RestartPolicy()")
+        count(f"{self._gap:.0f} ms", "from a kill to a new worker", "restart=RestartPolicy()")
         if failed:
             count(failed, "searches failed")
             self._crew.failed += failed

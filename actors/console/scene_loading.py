@@ -26,7 +26,7 @@ _CODE: Final = 'db.ask(Query("INSERT INTO characters SELECT … FROM json_each(?
 def play(crew: DemoCrew) -> None:
     """Load as many characters as this machine can search in time."""
     stage, db = crew.stage, crew.db
-    stage.scene("Load a SQLite file, from child processes", _CODE)
+    stage.scene("Load a SQLite file", _CODE)
     codes = characters.named_codes()
     db.ask(Query(characters.CREATE))
     began, loaded, wanted = time.monotonic(), 0, len(codes)

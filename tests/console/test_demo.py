@@ -290,7 +290,7 @@ def test_a_viewer_gets_time_to_read_only_while_the_demo_is_in_time(monkeypatch):
     rests = []
     monkeypatch.setattr(demo_crew.time, "sleep", rests.append)
     pace = demo_crew.Pace(30, time.monotonic())
-    crew = demo_crew.DemoCrew(_Live(), pace, None, None, None, None)
+    crew = demo_crew.DemoCrew(_Live(), pace, None, None, True, None, None)
     crew.rest(1.0)
     assert rests == []
     pace.plan(5000)
@@ -325,6 +325,7 @@ def test_where_no_child_can_be_started_the_workers_are_threads(monkeypatch, caps
     assert demo(2) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "The workers are threads: ChildProcess needs POSIX" in text
+    assert "kill -9" not in text
     killed = re.search(r"reader (\d+), [\d.]+ s into its search", text).group(1)
     assert f"worker {killed} died of SystemExit" in text
     assert f"took the place of reader {killed}" in text
