@@ -20,6 +20,7 @@ _USAGE = (
     "querycrew top [DATABASE]",
     "querycrew demo",
 )
+_SCENES = ("crash", "deadline", "overload", "writes", "actors")  # of the demo, by their names in demo.py
 _BROKEN_PIPE = 128 + 13  # the same for SIGPIPE
 
 
@@ -39,7 +40,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser = _demo_parser() if is_demo else _parser()
     # Options may stand between DATABASE and SQL.
     options = parser.parse_intermixed_args(arguments[1:] if is_demo else arguments)
-    return _guarded(lambda: _demo(options.seconds) if is_demo else _console(parser, options))
+    return _guarded(lambda: _demo(options) if is_demo else _console(parser, options))
 
 
 def _guarded(command: Callable[[], int]) -> int:
@@ -64,11 +65,14 @@ def _top(arguments: Sequence[str]) -> int:
     return top(arguments)
 
 
-def _demo(seconds: float) -> int:
+def _demo(options: argparse.Namespace) -> int:
     from actors.console.demo import FAILURES, demo
+    from actors.console.tables import HAS_RICH
 
+    if options.record is not None and not HAS_RICH:
+        return fail("--record draws with rich: pip install 'querycrew[console]'")
     try:
-        return demo(seconds)
+        return demo(options.seconds, options.scene, options.record)
     except BrokenPipeError:
         raise
     except FAILURES as error:
@@ -122,13 +126,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _demo_parser() -> argparse.ArgumentParser:
     about = (
-        "Load the Unicode character database into a temporary SQLite file, run slow searches over it side by side, "
-        "and kill a worker in the middle of its query."
+        "Load the Unicode character database into a temporary SQLite file, and show a crew at work on it: searches "
+        "side by side, a worker that is killed, a deadline, a cancel, an overload, writes that share commits, actors."
     )
-    demo = argparse.ArgumentParser(prog="querycrew demo", description=about)
+    demo = argparse.ArgumentParser(prog="querycrew demo", description=about, allow_abbrev=False)
+    demo.add_argument("scene", nargs="?", choices=_SCENES, help="show one scene alone")
     demo.add_argument(
-        "--seconds", type=_seconds, default=10.0, metavar="N", help="how long it may take at most (default: 10)"
+        "--seconds", type=_seconds, default=15.0, metavar="N", help="about how long it takes (default: 15)"
     )
+    demo.add_argument("--record", metavar="FILE.svg", help="draw the demo into a file")
     return demo
 
 
