@@ -155,7 +155,7 @@ class Commands:
 
     def show_error(self, error: BaseException) -> None:
         """Show an error of the crew that a line of Python has raised."""
-        block(self._stream, error, _sql_of(error))
+        block(self._stream, error)
 
     def show(self, result: Result) -> None:
         """Show a result that a line of Python has given."""
@@ -258,14 +258,3 @@ def _is_python(behind: str) -> bool:
 
 def _visible_lines(text: str) -> str:
     return "\n".join(map(visible, text.split("\n")))
-
-
-def _sql_of(error: BaseException) -> str | None:
-    """Return the SQL of the request that failed, if the traceback of the error holds it."""
-    trace, found = error.__traceback__, None
-    while trace is not None:
-        request = trace.tb_frame.f_locals.get("message")
-        if isinstance(request, Query):
-            found = request.sql
-        trace = trace.tb_next
-    return found

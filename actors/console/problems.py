@@ -49,10 +49,22 @@ def marked(place: Place) -> list[str]:
     return [before + behind, " " * tables.width_of(before) + "^"]
 
 
+def _noted(error: BaseException) -> list[str]:
+    """Return the lines of the note that shows the place in the SQL."""
+    for note in getattr(error, "__notes__", ()):
+        name, _, rest = str(note).partition("\n")
+        if name.startswith("querycrew: ") and rest.endswith("^"):
+            return [visible(line.removeprefix("  ")) for line in rest.split("\n")]
+    return []
+
+
 def block(stream: TextIO, error: BaseException, sql: str | None = None) -> None:
-    """Write an error as a red block, with a mark at the place in the SQL."""
+    """Write an error as a red block, with a mark at the place in the SQL.
+
+    Without `sql` the place comes from the notes of the error.
+    """
     place = _place(error, sql)
-    lines = [] if place is None else marked(place)
+    lines = marked(place) if place is not None else _noted(error) if sql is None else []
     where = f" at line {place.line}, column {place.column}" if place is not None and place.line > 1 else ""
     executed = getattr(error, "executed", False)
     if executed is None:
