@@ -48,6 +48,7 @@ class _Prompt(code.InteractiveConsole):
     def raw_input(self, prompt: str = "") -> str:
         """Read a line, behind a prompt with the name of the database."""
         del prompt
+        self._commands.announce()
         star = "*" if self._commands.runner.in_transaction else ""
         first = f"{self._name}{star}> "
         return input(" " * (len(first) - 5) + "...> " if self._sql or self.buffer else first)

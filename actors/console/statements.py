@@ -11,6 +11,7 @@ __all__ = [
     "Place",
     "Statement",
     "first_word",
+    "for_background",
     "gives_rows",
     "is_complete",
     "only_reads",
@@ -95,6 +96,14 @@ def without_comments(sql: str) -> str:
     """Return a text without the comments and the space before its first word."""
     blank = _BLANK.match(sql)
     return sql if blank is None else sql[blank.end() :]
+
+
+def for_background(text: str) -> str | None:
+    """Return the text in front of an `&` at its end; `None` if no `&` stands there."""
+    if not text.rstrip().endswith("&") or not _QUOTED.sub(" ", text).rstrip().endswith("&"):
+        return None
+    before = text.rstrip()[:-1].rstrip()
+    return before if is_complete(before) else None
 
 
 def only_reads(sql: str) -> bool:
