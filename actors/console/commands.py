@@ -57,7 +57,7 @@ _SQL: Final = frozenset(
 _OF_TRANSACTIONS: Final = ("begin", "commit", "end", "rollback", "savepoint", "release")
 _ALONE: Final = frozenset(("analyze", "begin", "commit", "end", "reindex", "rollback", "vacuum"))
 """The words that are a whole statement."""
-_MAY_BE_ALONE: Final = ("schema", "timer", "kill", "fg", "cancel")
+_MAY_BE_ALONE: Final = ("schema", "timer", "kill", "fg", "cancel", "steps")
 """The commands that take an argument or none."""
 _PYTHON: Final = re.compile(r"\s*(?:[=,.:)\]]|[-+*/%&|^@<>!]=|is\b|in\b|if\b|and\b|or\b)")
 """How a line of Python goes on behind a name."""
@@ -184,6 +184,16 @@ class Commands:
         upper = beginning[:1].isupper()
         return [word.upper() if upper else word for word in words if word.startswith(beginning.lower())]
 
+    def begin(self) -> None:
+        """Write the lines below the banner of the prompt."""
+
+    def suggestion(self) -> str:
+        """Return a line that the prompt offers to run; here none."""
+        return ""
+
+    def note_run(self, text: str) -> None:
+        """Note that the prompt has run a text, be it SQL, a command or Python."""
+
     def close(self) -> None:
         """Roll back the transaction that is open, cancel the statements that run, and say so."""
         self._end_transaction()
@@ -254,7 +264,7 @@ class Commands:
             block(self._stream, error, job.sql)
             return
         if result.truncated:
-            say(self._stream, "there are more rows: a statement in the background keeps those that a table shows")
+            say(self._stream, "there are more rows: a statement in the background keeps the rows of one table")
 
     def _cancel(self, argument: str) -> None:
         job = self.background.find(argument)

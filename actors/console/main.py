@@ -14,7 +14,10 @@ from actors.console.failure import fail
 __all__ = ["run"]
 
 _INTERRUPTED = 128 + 2  # the exit code in a shell of a program that SIGINT has ended
-_USAGE = ("querycrew [options] [DATABASE] [SQL]", "querycrew [options] DATABASE < FILE.sql", "querycrew demo")
+_USAGE = (
+    *("querycrew [options] [DATABASE] [SQL]", "querycrew [options] DATABASE < FILE.sql"),
+    *("querycrew demo", "querycrew tour"),
+)
 _BROKEN_PIPE = 128 + 13  # the same for SIGPIPE
 
 
@@ -28,6 +31,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         SystemExit: for `--help`, `--version`, wrong arguments, and SIGTERM or SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["tour"]:
+        return _tour()
     is_demo = arguments[:1] == ["demo"]
     parser = _demo_parser() if is_demo else _parser()
     # Options may stand between DATABASE and SQL.
@@ -44,6 +49,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # The reader is gone. Python flushes the stream at exit, and that must not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+
+
+def _tour() -> int:
+    if problem := _wrong_supervisor():
+        return fail(problem)
+    from actors.console.tour import tour
+
+    try:
+        return tour()
+    except KeyboardInterrupt:
+        print("querycrew: interrupted", file=sys.stderr)
+        return _INTERRUPTED
 
 
 def _demo(seconds: float) -> int:
@@ -91,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="querycrew",
         allow_abbrev=False,
         description="A supervised crew of database workers: queries never block a program, and never go unanswered.",
-        epilog="`querycrew demo` shows a crew at work. A file with that name is written ./demo.",
+        epilog="`querycrew demo` shows a crew at work, and `querycrew tour` lets you try it, step by step. A file with "
+        "such a name is written ./demo.",
         usage="\n       ".join(_USAGE),
     )
     parser.add_argument(

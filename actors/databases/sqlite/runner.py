@@ -254,7 +254,7 @@ class Runner:
                 schema = getattr(again, "schema", None)
             else:
                 return
-            # Outside of the `except`: an error of the second attempt has no first one as its context.
+            # Outside of the `except`: the error of the second attempt needs no context.
             self.read_schema(schema)
             trace.refresh()
             self.statement.clear()
