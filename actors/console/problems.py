@@ -7,7 +7,7 @@ from actors.console.statements import Place, place_of, split
 from actors.console.visible import visible
 from supervisor import DatabaseUnavailable, QuerycrewError
 
-__all__ = ["block", "one_line", "text_of"]
+__all__ = ["block", "described", "one_line", "text_of"]
 
 _MOST = 2000  # characters of an error's text that are shown
 
@@ -56,6 +56,12 @@ def _noted(error: BaseException) -> list[str]:
         if name.startswith("querycrew: ") and rest.endswith("^"):
             return [visible(line.removeprefix("  ")) for line in rest.split("\n")]
     return []
+
+
+def described(error: BaseException, sql: str) -> list[str]:
+    """Return an error as lines of text, with a mark at the place in the SQL."""
+    place = _place(error, sql)
+    return [f"{type(error).__name__}: {text_of(error)}", *([] if place is None else marked(place))]
 
 
 def block(stream: TextIO, error: BaseException, sql: str | None = None) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "is_complete",
     "only_reads",
     "place_of",
+    "placeholders",
     "split",
     "without_comments",
 ]
@@ -118,6 +119,11 @@ def gives_rows(sql: str) -> bool:
     if word == "pragma":
         return "=" not in sql
     return word in _READING or bool(_RETURNING.search(_QUOTED.sub("", sql)))
+
+
+def placeholders(sql: str) -> list[str]:
+    """Return the names of the parameters `:name` of a statement."""
+    return list(dict.fromkeys(re.findall(r":([A-Za-z_]\w*)", _QUOTED.sub(" ", sql))))
 
 
 def is_complete(sql: str) -> bool:

@@ -17,7 +17,7 @@ CREATE TABLE events(n INTEGER)"""
 
 
 class Step(NamedTuple):
-    """One step: what it shows, and the lines that show it."""
+    """One step: some sentences, and the lines that show it."""
 
     title: str
     text: str

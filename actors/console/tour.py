@@ -149,7 +149,7 @@ def _helpers(db: SupervisorRef, path: str) -> dict[str, Any]:
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
             for worker in db.ask(Status()).workers:
-                # A child that has just got its job may not have begun it. Another child would run it.
+                # A child that has just got its job may not have begun. Another child would run it.
                 if worker.job is not None and worker.pid and worker.seconds > _BEGUN:
                     return worker
             time.sleep(0.01)

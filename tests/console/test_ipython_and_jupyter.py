@@ -11,7 +11,8 @@ from tests.support.common import RUNAWAY
 pytestmark = pytest.mark.usefixtures("plain_signals")
 
 START = "from supervisor import *; db = Supervisor.start()"
-STATE = "(db.ask(Status()).running + 3000, db.ask(Status()).cancelled + 4000)"
+# The first part waits until the worker has left the statement.
+STATE = "none = [*iter(lambda: db.ask(Status()).running, 0)]; (3000, db.ask(Status()).cancelled + 4000)"
 
 
 @pytest.mark.parametrize(
@@ -74,3 +75,40 @@ def test_an_interrupt_of_the_kernel_cancels_the_query(cells, line):
     shown = cells(START, SAY + line, STATE, SAY + line, STATE)
     assert "(3000, 4001)" in shown, shown
     assert "(3000, 4002)" in shown, shown
+
+
+# --- %sql ---------------------------------------------------------------------------------
+
+MAGIC = START + "; limit = 2\n%load_ext actors.console.notebook"
+MADE = "%%sql\ncreate table t(a, b); insert into t values (1, 'x'), (2, 'y'), (3, null)"
+
+
+def test_sql_in_a_cell_takes_variables_and_gives_its_last_rows(cells):
+    shown = cells(
+        MAGIC,
+        MADE,
+        "%%sql\nupdate t set b = 'z' where a = :limit;\nselect b from t where a <= :limit -- ':nothing'",
+        "rows = %sql select * from t\n(len(rows), rows[0].b)",
+        "other = db\n",
+        "%%sql other\nselect 40 + 2",
+    )
+    assert ">x</td>" in shown
+    assert ">z</td>" in shown
+    assert "(3, 'x')" in shown
+    assert ">42</td>" in shown
+    assert "error" not in shown
+
+
+def test_errors_of_sql_in_a_cell_are_short_and_mark_the_place(cells):
+    shown = cells(MAGIC, MADE, "%sql select nope from t", "%sql select :missing", "%sql", "%%sql limit\nselect 1")
+    assert "error: SQLError\nSQLError: no such column: nope\nselect nope from t\n       ^\n" in shown
+    assert "there is no variable 'missing' for :missing" in shown
+    assert "there is no SQL" in shown
+    assert "'limit' is no crew" in shown
+
+
+def test_a_long_statement_in_a_cell_shows_its_time_and_an_interrupt_cancels_it(cells):
+    shown = cells(MAGIC, f"%sql {RUNAWAY}", STATE)
+    assert "s   an interrupt cancels\n" in shown, shown
+    assert "KeyboardInterrupt: the statement is cancelled" in shown
+    assert "(3000, 4001)" in shown

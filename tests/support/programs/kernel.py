@@ -1,6 +1,7 @@
 """Run cells in a kernel of Jupyter, and print the text of their outputs.
 
-Arguments: the cells. A cell is interrupted once it has printed `interrupt me`.
+Arguments: the cells. A cell is interrupted once it shows `interrupt me`, or that an interrupt
+cancels it.
 """
 
 import sys
@@ -23,9 +24,12 @@ def run(manager, client, code):
                 if "interrupt me" in content["text"]:
                     manager.interrupt_kernel()
             case "execute_result" | "display_data":
-                sys.stdout.write(content["data"].get("text/html", content["data"]["text/plain"]) + "\n")
+                text = content["data"].get("text/html", content["data"]["text/plain"])
+                sys.stdout.write(text + "\n")
+                if "an interrupt cancels" in text:
+                    manager.interrupt_kernel()
             case "error":
-                sys.stdout.write(f"error: {content['ename']}\n")
+                sys.stdout.write("\n".join([f"error: {content['ename']}", *content["traceback"], ""]))
 
 
 manager, client = start_new_kernel(kernel_name="python3")
