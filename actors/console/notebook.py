@@ -74,7 +74,7 @@ def _values(names: dict[str, Any], sql: str) -> dict[str, Any] | tuple[()]:
 def _run(shell: Any, db: SupervisorRef, sql: str) -> Result:
     """Run one statement, and show the time and the rows while it takes long."""
     params = _values(shell.user_ns, sql)
-    progress = _Progress(on=hasattr(shell, "kernel"))  # a terminal cannot replace what it has shown
+    progress = _Progress(on=hasattr(shell, "kernel"))  # a terminal cannot replace its text
     changed: Result
     try:
         if not only_reads(sql):

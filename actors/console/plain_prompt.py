@@ -81,7 +81,10 @@ class _Prompt(code.InteractiveConsole):
     def push(self, line: str, *rest: Any, **options: Any) -> bool:
         """Take a line; say whether more lines have to follow."""
         lines = [*self._sql, *self.buffer, line]
-        is_open = self._push(line, *rest, **options)
+        is_sql = bool(self._sql) or self._commands.take(line)
+        # Pasted lines of Python run as typed ones do. Pasted SQL is one text.
+        for each in [line] if is_sql else line.split("\n"):
+            is_open = self._push(each, *rest, **options)
         if not is_open:
             self._commands.note_run("\n".join(lines))
         return is_open
@@ -168,6 +171,9 @@ def _readline(commands: Commands, namespace: dict[str, Any]) -> Iterator[None]:
     readline.set_completer_delims(" \t\n`~!@#$%^&*()-=+[{]}\\|;:'\",<>/?")
     libedit = "libedit" in (readline.__doc__ or "")
     readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
+    if not libedit:
+        # Pasted lines arrive as one text. Python has turned this off for its own prompt.
+        readline.parse_and_bind("set enable-bracketed-paste on")
     path = _history_path()
     with suppress(OSError):
         readline.read_history_file(path)
