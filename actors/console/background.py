@@ -1,6 +1,7 @@
 """Statements in the background: a statement with `&` behind it runs while the prompt goes on."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,6 @@ class BackgroundJob:
     started_at: float = field(default_factory=time.monotonic)
     ended_at: float | None = None
     """When the reply was settled; `None` while the statement runs or waits."""
-    is_announced: bool = False
 
     @property
     def has_more_to_show(self) -> bool:
@@ -69,6 +69,8 @@ class Background:
         self._db = db
         self._most = most
         self._jobs: dict[int, BackgroundJob] = {}
+        # The jobs that have ended and are not announced. Workers add them.
+        self._ended: deque[BackgroundJob] = deque()
         self._last = 0
         self.on_end: Callable[[], object] = _nothing
         """Called when a statement has ended, in the thread of its worker."""
@@ -83,6 +85,7 @@ class Background:
 
     def _note_end(self, job: BackgroundJob) -> None:
         job.ended_at = time.monotonic()
+        self._ended.append(job)
         self.on_end()
 
     def all(self) -> list[BackgroundJob]:
@@ -91,12 +94,15 @@ class Background:
 
     def news(self) -> list[str]:
         """Return a line for each job that has ended since the last call."""
-        ended = [job for job in self.all() if job.ended_at is not None and not job.is_announced]
-        for job in ended:
-            job.is_announced = True
-            if not job.has_more_to_show:
-                self._jobs.pop(job.number, None)
-        return [job.line() for job in ended]
+        lines: list[str] = []
+        with suppress(IndexError):
+            while True:
+                job = self._ended.popleft()
+                if job.number in self._jobs:  # else `fg` has shown it
+                    lines.append(job.line())
+                if not job.has_more_to_show:
+                    self._jobs.pop(job.number, None)
+        return lines
 
     def find(self, number: str) -> BackgroundJob:
         """Return the job with this number; without a number, the job that was started last.
@@ -120,7 +126,6 @@ class Background:
             KeyboardInterrupt: Ctrl-C; the statement is cancelled.
             Exception: the error of the statement.
         """
-        job.is_announced = True
         try:
             return job.reply.get()
         except KeyboardInterrupt:

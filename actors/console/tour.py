@@ -77,6 +77,7 @@ class Tour(Commands):
             "next": lambda _: self._go(self._step + 1),
             "back": lambda _: self._go(self._step - (self._line == 0)),
             "steps": self._steps,
+            "help": self._tour_help,
         }
 
     def suggestion(self) -> str:
@@ -106,6 +107,10 @@ class Tour(Commands):
         say(self._stream, shown.text, style="")
         if self.shows_lines:
             say(self._stream, "".join(f"\n    {line}" for line in shown.lines).lstrip("\n"), style="green")
+
+    def _tour_help(self, argument: str) -> None:
+        self._stream.write("  next, back        go to another step\n  steps, steps N    list the steps; go to step N\n")
+        self._help(argument)
 
     def _steps(self, argument: str) -> None:
         if argument.isdecimal() and 1 <= int(argument) <= len(STEPS):

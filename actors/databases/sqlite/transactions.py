@@ -309,7 +309,7 @@ def run_script(script: Script, transactions: Transactions) -> Result:
             else:
                 runner.run_of_script(sql)
         except Exception as error:
-            note_statement(error, f"statement {number} of the script: {shorten(sql)}", sql)
+            note_statement(error, f"statement {number} of the script: {shorten(sql)!r}", sql)
             raise
     return Result((), [], runner.counting.changed, runner.counting.rowid)
 
