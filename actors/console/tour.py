@@ -10,6 +10,7 @@ from typing import Any, Final, TextIO
 
 import pykka
 
+from actors.console import tables
 from actors.console.arguments import Options, open_crew
 from actors.console.commands import Commands
 from actors.console.failure import fail
@@ -132,6 +133,8 @@ def _key(text: str) -> str:
 def _on_a_terminal(commands: Tour, namespace: dict[str, Any]) -> None:
     prompt = best_prompt()
     banner = _BANNER if prompt.__module__.endswith("ipython_prompt") else _BANNER + _PLAIN
+    if not tables.HAS_RICH:
+        banner += f"\n{tables.MISSING}"
     prompt(commands, namespace, banner, "tour")
 
 
