@@ -15,6 +15,7 @@ from actors.replies.reply import Reply
 from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
 from actors.system.pykka_parts import ActorStop, Envelope
+from actors.system.tracebacks import trim_to_caller
 from actors.system.waiting import Latch, current_owner, this_thread
 from actors.values.checks import check_bool, check_timeout
 from actors.values.contexts import in_context
@@ -190,30 +191,29 @@ class SupervisorRef(pykka.ActorRef[Any]):
         """
         dispatcher = self._dispatcher
         reply: Reply[Any] = Reply(dispatcher)
-        if not isinstance(message, REQUESTS):
-            self._ask_the_supervisor(message, reply)
-            return reply.get(timeout=timeout) if block else reply
-        if block:
-            self._check_may_wait()
-        if timeout is not None:
-            check_timeout("ask", timeout)
-        now, deadline = dispatcher.clock(), None
-        if self._timeout is not None or message.timeout is not None or timeout is not None:
-            deadline = self._deadline(now, message, None if block else timeout)
-        if isinstance(message, _SPECIAL):
-            reply, job = self._special_job(message, now, deadline)
-        else:
-            job = Job(message, reply, now, deadline)
         try:
+            if not isinstance(message, REQUESTS):
+                self._ask_the_supervisor(message, reply)
+                return reply.get(timeout=timeout) if block else reply
+            if block:
+                self._check_may_wait()
+            if timeout is not None:
+                check_timeout("ask", timeout)
+            now, deadline = dispatcher.clock(), None
+            if self._timeout is not None or message.timeout is not None or timeout is not None:
+                deadline = self._deadline(now, message, None if block else timeout)
+            if isinstance(message, _SPECIAL):
+                reply, job = self._special_job(message, now, deadline)
+            else:
+                job = Job(message, reply, now, deadline)
             dispatcher.submit(job)
             return reply.get(timeout=timeout) if block else reply
-        except BaseException:
+        except BaseException as error:
             # Any exception, even that of a signal handler: the caller does not take the answer, so
             # the job is cancelled.
             reply._give_up()
+            trim_to_caller(error)
             raise
-        finally:
-            del reply, job  # the traceback holds this frame, and the two hold the error
 
     def _special_job(
         self, request: Call[Any] | Stream | Backup, now: float, deadline: float | None
@@ -344,6 +344,9 @@ class SupervisorRef(pykka.ActorRef[Any]):
             name, database = self._dispatcher.name, self._dispatcher.database
             message = f"crew {name!r}: no worker has opened {database} within {timeout} seconds; it goes on trying"
             raise pykka.Timeout(message) from None
+        except BaseException as error:
+            trim_to_caller(error)
+            raise
 
     def cancel(self, job_id: int) -> bool:
         """Cancel the job with an id, as `Reply.cancel` does. Never waits.

@@ -19,6 +19,7 @@ _USAGE = (
     "querycrew [options] DATABASE < FILE.sql",
     "querycrew top [DATABASE]",
     "querycrew demo",
+    "querycrew tour",
 )
 _SCENES = ("crash", "deadline", "overload", "writes", "actors")  # of the demo, by their names in demo.py
 _BROKEN_PIPE = 128 + 13  # the same for SIGPIPE
@@ -36,6 +37,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == ["top"]:
         return _guarded(lambda: _top(arguments[1:]))
+    if arguments == ["tour"]:
+        return _guarded(_tour)
     is_demo = arguments[:1] == ["demo"]
     parser = _demo_parser() if is_demo else _parser()
     # Options may stand between DATABASE and SQL.
@@ -57,6 +60,12 @@ def _guarded(command: Callable[[], int]) -> int:
         # The reader is gone. Python flushes the stream at exit, and that must not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+
+
+def _tour() -> int:
+    from actors.console.tour import tour
+
+    return tour()
 
 
 def _top(arguments: Sequence[str]) -> int:
@@ -113,8 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="querycrew",
         allow_abbrev=False,
         description="A supervised crew of database workers: queries never block a program, and never go unanswered.",
-        epilog="`querycrew demo` shows a crew at work, and `querycrew top` the crew of another program. "
-        "A file with such a name is written ./demo.",
+        epilog="`querycrew demo` shows a crew at work, `querycrew tour` lets you try it, and `querycrew top` shows the "
+        "crew of another program. A file with such a name is written ./demo.",
         usage="\n       ".join(_USAGE),
     )
     parser.add_argument(

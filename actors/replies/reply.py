@@ -14,6 +14,7 @@ from actors.replies.outcome import Outcome, linked_future, tell_outcome
 from actors.system.event_loops import current_loop, settled_on
 from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
+from actors.system.tracebacks import trim_to_caller
 from actors.system.waiting import current_owner, this_thread
 from actors.values.contexts import InContext
 from actors.values.errors import QueryCancelled, WouldDeadlock
@@ -259,17 +260,18 @@ class Reply(pykka.Future[T]):
                 runs.
             Exception: the error with which the request was rejected.
         """
-        if self._hook is not None:
-            return self._from_hook(self._hook, timeout)  # type: ignore[no-any-return]  # any value is the value
-        if not self._wait(timeout):
-            raise self._late(timeout)
-        outcome = self._outcome
-        if type(outcome) is not Rejection:
-            return outcome  # type: ignore[no-any-return]  # anything but a Rejection is the value
         try:
-            raise outcome.error.with_traceback(outcome.traceback)
-        finally:
-            del self, outcome  # the traceback holds this frame, and the frame holds the error
+            if self._hook is not None:
+                return self._from_hook(self._hook, timeout)  # type: ignore[no-any-return]  # any value is the value
+            if not self._wait(timeout):
+                raise self._late(timeout)  # noqa: TRY301  # a call more would make every answer slower
+            outcome = self._outcome
+            if type(outcome) is not Rejection:
+                return outcome  # type: ignore[no-any-return]  # anything but a Rejection is the value
+            raise outcome.error.with_traceback(outcome.traceback)  # noqa: TRY301  # as above
+        except BaseException as error:
+            trim_to_caller(error)
+            raise
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait as `get` does. Return the error with which the request was rejected, or `None`.
@@ -277,8 +279,12 @@ class Reply(pykka.Future[T]):
         Raises:
             pykka.Timeout: no answer came in time.
         """
-        if not self._wait(timeout):
-            raise self._late(timeout)
+        try:
+            if not self._wait(timeout):
+                raise self._late(timeout)  # noqa: TRY301  # as above
+        except BaseException as error:
+            trim_to_caller(error)
+            raise
         outcome = self._outcome
         return outcome.error if type(outcome) is Rejection else None
 
@@ -436,10 +442,10 @@ class Reply(pykka.Future[T]):
                 heed_executors()
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
             return self.get()
-        except WouldDeadlock:
-            raise  # the job was removed from the queue, or has begun and goes on
-        except BaseException:
-            self._give_up()  # the task was cancelled, or its loop ends
+        except BaseException as error:
+            if not isinstance(error, WouldDeadlock):  # that job left the queue, or has begun and goes on
+                self._give_up()  # the task was cancelled, or its loop ends
+            trim_to_caller(error)
             raise
 
     __iter__ = __await__

@@ -92,7 +92,11 @@ def test_the_error_of_a_statement_names_it_and_its_crew(start, path):
             with pytest.raises(apsw.SQLError, match="no such column: salary") as caught:
                 db.ask(Query("SELECT salary FROM users WHERE age > ?", (3,)))
             [note] = caught.value.__notes__
-            assert note == "querycrew: crew 'payroll', Query('SELECT salary FROM users WHERE age > ?')"
+            assert note == (
+                "querycrew: crew 'payroll', Query('SELECT salary FROM users WHERE age > ?')\n"
+                "  SELECT salary FROM users WHERE age > ?\n"
+                "         ^"
+            )
 
 
 def test_jobs_start_first_in_first_out(start):
