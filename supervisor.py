@@ -65,7 +65,7 @@ from actors.system import exit_and_fork
 from actors.system.log import log
 from actors.system.pykka_parts import Envelope
 from actors.system.waiting import Latch, this_thread
-from actors.values.checks import check_timeout
+from actors.values.checks import check_bool, check_timeout
 from actors.values.errors import (
     ChildProcessEnded,
     ConnectionLost,
@@ -89,6 +89,7 @@ from actors.values.events import Event, Resumed, Suspended, WorkerLost, WorkerUp
 from actors.values.requests import (
     Backup,
     Call,
+    Cancel,
     Query,
     Script,
     Shutdown,
@@ -102,11 +103,13 @@ from actors.values.requests import (
 )
 from actors.values.restart import RestartPolicy
 from actors.values.result import Result, Row
-from actors.values.status import CrewStatus, Durations, WorkerStatus
+from actors.values.status import CrewStatus, Durations, JobStatus, WorkerStatus
 from actors.worker import Worker
 
 if TYPE_CHECKING:
     from actors.databases.postgres.database import PostgreSQL
+    from actors.monitor.monitor import Monitor
+    from actors.monitor.offered import OfferedCrew, offered_crews
     from actors.replies.session import Session
     from actors.replies.stream import RowStream
 
@@ -114,6 +117,7 @@ __all__ = [
     "Backup",
     "Begin",
     "Call",
+    "Cancel",
     "ChildProcess",
     "ChildProcessEnded",
     "Close",
@@ -130,7 +134,9 @@ __all__ = [
     "Execute",
     "Executes",
     "Fetch",
+    "JobStatus",
     "KeepCopy",
+    "OfferedCrew",
     "OpenBackup",
     "Outcome",
     "Overloaded",
@@ -169,6 +175,7 @@ __all__ = [
     "WorkerStatus",
     "WorkerUp",
     "WouldDeadlock",
+    "offered_crews",
 ]
 
 
@@ -186,6 +193,10 @@ def __getattr__(name: str) -> Any:
         from actors.replies import stream
 
         return stream.RowStream
+    if name in ("OfferedCrew", "offered_crews"):
+        from actors.monitor import offered
+
+        return getattr(offered, name)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)
 
@@ -267,6 +278,7 @@ class Supervisor(CrewActor):
         self._waiting: list[Reply[None]] = []
         # The ids of workers that were given up and whose threads still run.
         self._stuck: set[int] = set()
+        self._monitor: Monitor | None = None
         self._dispatcher.timers.notify = self.actor_inbox.notify
         for lane in self._dispatcher.lanes[1:]:
             lane.wanted = self.actor_inbox.notify
@@ -287,6 +299,7 @@ class Supervisor(CrewActor):
         name: str | None = None,
         timeout: float | None = None,
         shed_after: float | None = None,
+        monitor: bool = False,
     ) -> SupervisorRef:
         """Start a crew. Returns at once, while the workers open the database.
 
@@ -306,12 +319,15 @@ class Supervisor(CrewActor):
                 `None` is no limit.
             shed_after: seconds. While every job waits longer, the oldest jobs are rejected with
                 `Overloaded`, so that the other jobs wait about this long. `None` never rejects.
+            monitor: whether other processes of the same user may look at the crew, cancel its jobs
+                and kill its child processes, as `querycrew top` does.
 
         Raises:
             TypeError: an argument has the wrong type; the text names it.
             ValueError: an argument is out of its range; the text names it.
             RuntimeError: the system gives no more threads. Or gevent or eventlet has replaced the
-                threads; the text says how a crew works there.
+                threads; the text says how a crew works there. Or there is no safe place for the
+                socket of `monitor`.
         """
         if database is None or isinstance(database, (str, os.PathLike)):
             database = SQLite(":memory:" if database is None else database)
@@ -322,6 +338,7 @@ class Supervisor(CrewActor):
         if timeout is not None:
             check_timeout("Supervisor.start", timeout)
         check_shed_after(shed_after)
+        check_bool("Supervisor.start", "monitor", monitor)
         check_threads(in_children=isinstance(database, ChildProcess))
         crew = cls(
             database,
@@ -332,14 +349,31 @@ class Supervisor(CrewActor):
             timeout=timeout,
             shed_after=shed_after,
         )
+        if monitor:
+            crew._offer()
         exit_and_fork.heed_executors()
         exit_and_fork.crews.add(crew)
         keeper = Keeper(crew._dispatcher, crew.actor_inbox, crew.actor_stopped)
         held = SupervisorRef(
             crew, crew._dispatcher, crew.all_closed, timeout, driver_errors=errors_of(database), keeper=keeper
         )
-        crew.launch()
+        try:
+            crew.launch()
+        except BaseException:
+            crew._end_offer()
+            raise
         return held
+
+    def _offer(self) -> None:
+        """Let other processes of the same user look at the crew."""
+        from actors.monitor.monitor import Monitor  # few programs need it
+
+        self._monitor = Monitor(self._dispatcher, self._database)
+        self._monitor.start()
+
+    def _end_offer(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
 
     @property
     def actor_ref(self) -> RegisteredRef:
@@ -375,7 +409,7 @@ class Supervisor(CrewActor):
                 self._waiting.append(reply)
             case Alarm():
                 pass
-            case Query() | Script() | Transaction() | Call() | Backup():
+            case Query() | Script() | Transaction() | Call() | Backup() | Cancel():
                 self.actor_ref.tell(message)
             case _:
                 log(__name__, "warning", "message_ignored", crew=self._dispatcher.name, type=type(message).__name__)
@@ -622,6 +656,7 @@ class Supervisor(CrewActor):
         if cause is not None:
             log(__name__, "error", "supervisor_died", crew=self._dispatcher.name, cause=cause)
         self._dispatcher.close(cause)
+        self._end_offer()  # before the callers of `stop` go on
         self._answer_waiting()
         for slot in self._staffing.slots:
             # A worker that is up, with its news unread, finishes its job and retires. A worker that
@@ -708,6 +743,8 @@ class Supervisor(CrewActor):
         for slot in self._staffing.slots:
             if slot.worker is not None:
                 slot.worker.forget_the_parent()
+        if self._monitor is not None:
+            self._monitor.forget_the_parent()
         super().forget_the_parent()
         self._dispatcher.forget_the_parent()
         self._answer_waiting()

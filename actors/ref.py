@@ -15,6 +15,7 @@ from actors.replies.reply import Reply
 from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
 from actors.system.pykka_parts import ActorStop, Envelope
+from actors.system.tracebacks import trim_to_caller
 from actors.system.waiting import Latch, current_owner, this_thread
 from actors.values.checks import check_bool, check_isolation, check_timeout
 from actors.values.contexts import in_context
@@ -23,6 +24,7 @@ from actors.values.requests import (
     REQUESTS,
     Backup,
     Call,
+    Cancel,
     Interactive,
     Query,
     Request,
@@ -137,6 +139,12 @@ class SupervisorRef(pykka.ActorRef[Any]):
     @overload
     def ask(self, message: Status, *, block: bool, timeout: float | None = None) -> CrewStatus | Reply[CrewStatus]: ...
     @overload
+    def ask(self, message: Cancel, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
+    @overload
+    def ask(self, message: Cancel, *, block: Literal[False], timeout: float | None = None) -> Reply[bool]: ...
+    @overload
+    def ask(self, message: Cancel, *, block: bool, timeout: float | None = None) -> bool | Reply[bool]: ...
+    @overload
     def ask(
         self, message: Subscribe | Unsubscribe, *, block: Literal[True] = True, timeout: float | None = None
     ) -> None: ...
@@ -149,7 +157,11 @@ class SupervisorRef(pykka.ActorRef[Any]):
         self, message: Subscribe | Unsubscribe, *, block: bool, timeout: float | None = None
     ) -> Reply[None] | None: ...
     def ask(
-        self, message: Request | Status | Subscribe | Unsubscribe, *, block: bool = True, timeout: float | None = None
+        self,
+        message: Request | Status | Cancel | Subscribe | Unsubscribe,
+        *,
+        block: bool = True,
+        timeout: float | None = None,
     ) -> Any:
         """Hand `message` to the crew and return its answer, or with `block=False` its `Reply`.
 
@@ -158,7 +170,7 @@ class SupervisorRef(pykka.ActorRef[Any]):
 
         Args:
             message: a `Query`, `Script`, `Transaction`, `Call`, `Stream` or `Backup`, `Status()`,
-                `Subscribe(actor_ref)` or `Unsubscribe(actor_ref)`.
+                `Cancel(job_id)`, `Subscribe(actor_ref)` or `Unsubscribe(actor_ref)`.
             block: whether to wait for the answer.
             timeout: seconds to wait for the answer. Then the job is cancelled. With `block=False`
                 it is the request's deadline, unless the request has an earlier one. The `timeout`
@@ -179,30 +191,29 @@ class SupervisorRef(pykka.ActorRef[Any]):
         """
         dispatcher = self._dispatcher
         reply: Reply[Any] = Reply(dispatcher)
-        if not isinstance(message, REQUESTS):
-            self._ask_the_supervisor(message, reply)
-            return reply.get(timeout=timeout) if block else reply
-        if block:
-            self._check_may_wait()
-        if timeout is not None:
-            check_timeout("ask", timeout)
-        now, deadline = dispatcher.clock(), None
-        if self._timeout is not None or message.timeout is not None or timeout is not None:
-            deadline = self._deadline(now, message, None if block else timeout)
-        if isinstance(message, _SPECIAL):
-            reply, job = self._special_job(message, now, deadline)
-        else:
-            job = Job(message, reply, now, deadline)
         try:
+            if not isinstance(message, REQUESTS):
+                self._ask_the_supervisor(message, reply)
+                return reply.get(timeout=timeout) if block else reply
+            if block:
+                self._check_may_wait()
+            if timeout is not None:
+                check_timeout("ask", timeout)
+            now, deadline = dispatcher.clock(), None
+            if self._timeout is not None or message.timeout is not None or timeout is not None:
+                deadline = self._deadline(now, message, None if block else timeout)
+            if isinstance(message, _SPECIAL):
+                reply, job = self._special_job(message, now, deadline)
+            else:
+                job = Job(message, reply, now, deadline)
             dispatcher.submit(job)
             return reply.get(timeout=timeout) if block else reply
-        except BaseException:
+        except BaseException as error:
             # Any exception, even that of a signal handler: the caller does not take the answer, so
             # the job is cancelled.
             reply._give_up()
+            trim_to_caller(error)
             raise
-        finally:
-            del reply, job  # the traceback holds this frame, and the two hold the error
 
     def _special_job(
         self, request: Call[Any] | Stream | Backup, now: float, deadline: float | None
@@ -289,6 +300,11 @@ class SupervisorRef(pykka.ActorRef[Any]):
     def _ask_the_supervisor(self, message: object, reply: Reply[Any]) -> None:
         if isinstance(message, Status):
             reply.settle(with_memory(self._dispatcher.status()))
+        elif isinstance(message, Cancel):
+            try:
+                reply.settle(self._dispatcher.cancel_by_id(message.job_id))
+            except LookupError as error:
+                reply.reject(error)
         elif isinstance(message, (Subscribe, Unsubscribe)):
             if not self.is_alive():
                 reply.reject(self._dispatcher.stopped())
@@ -337,8 +353,44 @@ class SupervisorRef(pykka.ActorRef[Any]):
             name, database = self._dispatcher.name, self._dispatcher.database
             message = f"crew {name!r}: no worker has opened {database} within {timeout} seconds; it goes on trying"
             raise pykka.Timeout(message) from None
+        except BaseException as error:
+            trim_to_caller(error)
+            raise
 
-    def tell(self, message: Request | ActorStop) -> None:
+    def cancel(self, job_id: int) -> bool:
+        """Cancel the job with an id, as `Reply.cancel` does. Never waits.
+
+        It ends a job whose reply is lost. `Status` and `Reply.id` tell the id. A worker's first job
+        is `WorkerStatus.jobs[0]`, and the oldest jobs that wait are `CrewStatus.waiting`. To cancel
+        the job of a transaction, a stream or a backup ends all of it.
+
+        Returns:
+            True if the job will be rejected with `QueryCancelled`, False if it has ended.
+
+        Raises:
+            LookupError: the crew has given no job this id.
+            TypeError: the id is not a whole number.
+        """
+        return self._dispatcher.cancel_by_id(Cancel(job_id).job_id)
+
+    def watch(self, *, refresh: float = 1.0) -> None:
+        """Show the crew live on the terminal, until the key `q` or Ctrl-C.
+
+        It runs in the caller's thread, and restores the terminal at every way out. The crew and
+        other threads go on meanwhile. If standard output or standard input is no terminal, or
+        `rich` is not installed, it writes the state once as plain lines.
+
+        Args:
+            refresh: seconds between two looks at the crew.
+        """
+        from importlib import import_module  # few programs need it
+
+        check_timeout("watch", refresh, "refresh")
+        # The view is a program above this library, so no module of the library imports it.
+        watching = import_module("actors.console.watching")
+        watching.watch(self, refresh=max(refresh, _SHORTEST_REFRESH))
+
+    def tell(self, message: Request | Cancel | ActorStop) -> None:
         """Hand `message` to the crew without an answer. An error is logged.
 
         Raises:
@@ -349,6 +401,10 @@ class SupervisorRef(pykka.ActorRef[Any]):
             return
         if not can_be_told(message):
             raise TypeError(_not_a_request(message, told=True))
+        if isinstance(message, Cancel):
+            reply = self.ask(message, block=False)
+            reply.add_done_callback(partial(_log_failure, self._dispatcher.name, message))
+            return
         now = self._dispatcher.clock()
         if isinstance(message, _SPECIAL):
             reply, job = self._special_job(message, now, self._deadline(now, message))
@@ -505,6 +561,8 @@ class SupervisorRef(pykka.ActorRef[Any]):
 _FOR_THE_SUPERVISOR = frozenset({"wait_until_ended"})
 """Methods for the supervisor. Completion at a prompt does not offer them."""
 
+_SHORTEST_REFRESH = 0.05  # seconds
+
 _SPECIAL = (Call, Stream, Backup)  # their jobs need a context or a checkout
 
 _FOREVER = 1e9  # seconds: thirty years, which do not overflow any clock
@@ -520,12 +578,14 @@ def _not_a_request(message: object, *, told: bool = False) -> str:
         return f"a crew takes requests, not plain SQL; wrap it: Query({shorten(message)!r})"
     if told and isinstance(message, (Stream, Status, Subscribe, Unsubscribe)):
         return f"a {type(message).__name__} needs its answer, which tell() drops: use ask()"
-    kinds = "Query, Script, Transaction, Call" + (" and Backup" if told else ", Stream, Backup, Status and Subscribe")
+    kinds = "Query, Script, Transaction, Call" + (
+        " and Backup" if told else ", Stream, Backup, Status, Cancel and Subscribe"
+    )
     given = f"the class {message.__name__} itself" if isinstance(message, type) else type(message).__name__
     return f"a crew takes {kinds}, not {given}"
 
 
-def _log_failure(crew: str, request: Request, reply: Reply[Any]) -> None:
+def _log_failure(crew: str, request: Request | Cancel, reply: Reply[Any]) -> None:
     error = reply.exception()
     if error is not None:
         log(__name__, "error", "told_request_failed", crew=crew, request=request, error=error)

@@ -20,6 +20,7 @@ from actors.system.log import log
 from actors.system.waiting import this_thread
 from actors.values.errors import ConnectionLost, ResultLost, WouldDeadlock
 from actors.values.events import WorkerUp
+from actors.values.places import note_request
 from actors.values.rejection import Rejection, detached
 from actors.values.requests import WorkerDown
 
@@ -226,7 +227,7 @@ class Worker(CrewActor):
                 # step.
                 if job.is_unwanted or checkout.ends_with_error_of(call.step):
                     raise
-                error.add_note(f"querycrew: crew {self._dispatcher.name!r}, {call.about}")
+                note_request(error, self._dispatcher.name, call.about)
                 if isinstance(error, ResultLost):
                     error.executed = None  # it takes effect if its transaction does
                 checkout.reject(call, detached(error))

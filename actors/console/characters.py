@@ -4,7 +4,7 @@ import sys
 import unicodedata
 from typing import Any, Final
 
-__all__ = ["CREATE", "INSERT", "VERSION", "named_codes", "row"]
+__all__ = ["ANIMALS", "CREATE", "INSERT", "VERSION", "named_codes", "row"]
 
 VERSION: Final = unicodedata.unidata_version
 
@@ -29,22 +29,29 @@ SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
 FROM json_each(?)"""
 """Takes any number of rows as one JSON array of arrays: one statement, and one transaction."""
 
+ANIMALS: Final = range(0x1F400, 0x1F440)
+"""The code points of the animals. All of them have names."""
+
 # Beginnings of names that are made by a rule. Three quarters of all names are.
 _BY_RULE = ("CJK ", "HANGUL SYLLABLE", "TANGUT ", "NUSHU ", "KHITAN ")
 
 
-def named_codes() -> tuple[list[int], list[int]]:
-    """Return the code points of all named characters.
+def named_codes() -> list[int]:
+    """Return the code points of all named characters, in the order in which they are loaded.
 
-    The first list has the names that people chose. The second has the names made by a rule.
+    First come the animals, since searches ask for them. Then come the names that people chose, and
+    then the names made by a rule.
     """
-    own: list[int] = []
+    animals: list[int] = []
+    chosen: list[int] = []
     by_rule: list[int] = []
     for code in range(sys.maxunicode + 1):
         name = unicodedata.name(chr(code), "")
-        if name:
-            (by_rule if name.startswith(_BY_RULE) else own).append(code)
-    return own, by_rule
+        if code in ANIMALS:
+            animals.append(code)
+        elif name:
+            (by_rule if name.startswith(_BY_RULE) else chosen).append(code)
+    return animals + chosen + by_rule
 
 
 def row(code: int) -> tuple[Any, ...]:

@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TextIO
 
 from actors.console import tables
+from actors.console.background import Background, BackgroundError
 from actors.console.completion import Names
 from actors.console.killing import Killer, NoSuchWorker
 from actors.console.problems import block
 from actors.console.progress import Progress
 from actors.console.runner import Runner, opened
 from actors.console.showing import say, show
-from actors.console.statements import first_word, is_complete, only_reads, split, without_comments
+from actors.console.statements import first_word, for_background, is_complete, only_reads, split, without_comments
 from actors.console.visible import visible
+from actors.console.watching import watch
 from supervisor import (
     Query,
     Result,
@@ -29,11 +31,14 @@ __all__ = ["HELP", "Commands"]
 
 HELP: Final = """\
   select …          SQL just runs; `last` holds the rows that were shown
+  select … &        the statement runs in the background, and the prompt goes on
+  jobs              the statements in the background; `fg N` shows one, `cancel N` ends one
   begin … commit    statements in between are one transaction
   tables            the tables and views
   schema [TABLE]    the SQL that made them
   explain select …  how SQLite runs a query
   status            the crew: its workers, its queue, its times
+  watch             the crew, live
   kill N            kill worker N, and see another one take its place
   timer on|off      show how long each statement takes
   help, quit
@@ -51,8 +56,11 @@ _SQL: Final = frozenset(
         *("select", "update", "vacuum", "values", "with"),
     )
 )
+_OF_TRANSACTIONS: Final = ("begin", "commit", "end", "rollback", "savepoint", "release")
 _ALONE: Final = frozenset(("analyze", "begin", "commit", "end", "reindex", "rollback", "vacuum"))
 """The words that are a whole statement."""
+_MAY_BE_ALONE: Final = ("schema", "timer", "kill", "fg", "cancel", "steps")
+"""The commands that take an argument or none."""
 _PYTHON: Final = re.compile(r"\s*(?:[=,.:)\]]|[-+*/%&|^@<>!]=|is\b|in\b|if\b|and\b|or\b)")
 """How a line of Python goes on behind a name."""
 _WITH: Final = re.compile(
@@ -78,6 +86,7 @@ class Commands:
     ) -> None:
         self.runner = Runner(db)
         self.names = Names(db)
+        self.background = Background(db, most)
         self._db = db
         self._stream = stream
         self._killer = killer
@@ -86,11 +95,15 @@ class Commands:
         self._timed = False
         self._commands: Mapping[str, Callable[[str], None]] = {
             "status": self._status,
+            "watch": self._watch,
             "tables": self._tables,
             "schema": self._schema,
             "explain": self._explain,
             "timer": self._timer,
             "kill": self._kill,
+            "jobs": self._jobs,
+            "fg": self._fg,
+            "cancel": self._cancel,
             "help": self._help,
             "quit": self._quit,
             "exit": self._quit,
@@ -114,7 +127,7 @@ class Commands:
         if _is_python(behind):
             return False
         if typed in self._commands:
-            return bool(argument) == (word == "explain") or word in ("schema", "timer", "kill")
+            return bool(argument) == (word == "explain") or word in _MAY_BE_ALONE
         return word in _SQL and (bool(argument) or word in _ALONE)
 
     def is_complete(self, text: str) -> bool:
@@ -146,7 +159,7 @@ class Commands:
             self._stream.write("\n")
             say(self._stream, f"cancelled after {time.monotonic() - started:.1f} s")
             self._end_transaction()
-        except NoSuchWorker as error:
+        except (NoSuchWorker, BackgroundError) as error:
             say(self._stream, str(error), style="red")
         except Exception as error:  # noqa: BLE001  # a prompt shows every error, and goes on
             block(self._stream, error, text)
@@ -155,7 +168,7 @@ class Commands:
 
     def show_error(self, error: BaseException) -> None:
         """Show an error of the crew that a line of Python has raised."""
-        block(self._stream, error, _sql_of(error))
+        block(self._stream, error)
 
     def show(self, result: Result) -> None:
         """Show a result that a line of Python has given."""
@@ -174,17 +187,33 @@ class Commands:
         upper = beginning[:1].isupper()
         return [word.upper() if upper else word for word in words if word.startswith(beginning.lower())]
 
+    def begin(self) -> None:
+        """Write the lines below the banner of the prompt."""
+
+    def suggestion(self) -> str:
+        """Return a line that the prompt offers to run; here none."""
+        return ""
+
+    def note_run(self, text: str) -> None:
+        """Note that the prompt has run a text, be it SQL, a command or Python."""
+
     def close(self) -> None:
-        """Roll back the transaction that is open, and say so."""
+        """Roll back the transaction that is open, cancel the statements that run, and say so."""
         self._end_transaction()
+        self.background.on_end = lambda: None
+        if cancelled := self.background.close():
+            say(self._stream, f"{tables.in_words(cancelled, 'statement')} in the background cancelled")
 
     def _end_transaction(self) -> None:
         if self.runner.close():
             say(self._stream, "the transaction was rolled back")
 
     def _sql(self, text: str) -> None:
-        statements = list(split(text))
-        for statement in statements:
+        before = for_background(text)
+        if before is not None:
+            self._start(before)
+            return
+        for statement in split(text):
             with (
                 Progress(self._stream, timed=self._timed) as progress,
                 opened(self.runner.run(statement.sql)) as answer,
@@ -198,9 +227,61 @@ class Commands:
             if hint := self.runner.hint(statement.sql):
                 say(self._stream, hint)
 
+    def _start(self, text: str) -> None:
+        """Run a statement in the background."""
+        statements = list(split(text))
+        if self.runner.in_transaction:
+            message = "a transaction is open, and its statements run one after the other: COMMIT or ROLLBACK first"
+            raise BackgroundError(message)
+        if len(statements) != 1 or first_word(text) in _OF_TRANSACTIONS:
+            message = "`&` stands behind one statement, which is a transaction of its own"
+            raise BackgroundError(message)
+        job = self.background.start(statements[0].sql)
+        say(self._stream, f"[{job.number}] runs in the background; `fg {job.number}` shows its result")
+        if not only_reads(text):
+            self.names.forget()
+        if "':memory:'" in self._db.ask(Status()).database:
+            say(self._stream, "a database in memory has one worker: the next statement waits for this one")
+
+    def announce(self) -> None:
+        """Say which statements in the background have ended since the last call."""
+        for line in self.background.news():
+            say(self._stream, line)
+
+    def _jobs(self, argument: str) -> None:
+        del argument
+        self.background.news()
+        for job in self.background.all():
+            self._stream.write(job.line() + "\n")
+        if not self.background.all():
+            say(self._stream, "nothing runs in the background: write `&` behind a statement")
+
+    def _fg(self, argument: str) -> None:
+        job = self.background.find(argument)
+        say(self._stream, job.line())
+        try:
+            with Progress(self._stream) as progress:
+                result = self.background.take(job)
+                self._namespace["last"] = show(result, self._stream, progress, self._most)
+        except self._db.errors as error:
+            block(self._stream, error, job.sql)
+            return
+        if result.truncated:
+            say(self._stream, "there are more rows: a statement in the background keeps the rows of one table")
+
+    def _cancel(self, argument: str) -> None:
+        job = self.background.find(argument)
+        if not self.background.cancel(job):
+            say(self._stream, f"[{job.number}] has ended already")
+        self.announce()
+
     def _status(self, argument: str) -> None:
         del argument
         self._stream.write(f"{_visible_lines(str(self._db.ask(Status())))}\n")
+
+    def _watch(self, argument: str) -> None:
+        del argument
+        watch(self._db, killer=self._killer)
 
     def _tables(self, argument: str) -> None:
         del argument
@@ -258,14 +339,3 @@ def _is_python(behind: str) -> bool:
 
 def _visible_lines(text: str) -> str:
     return "\n".join(map(visible, text.split("\n")))
-
-
-def _sql_of(error: BaseException) -> str | None:
-    """Return the SQL of the request that failed, if the traceback of the error holds it."""
-    trace, found = error.__traceback__, None
-    while trace is not None:
-        request = trace.tb_frame.f_locals.get("message")
-        if isinstance(request, Query):
-            found = request.sql
-        trace = trace.tb_next
-    return found

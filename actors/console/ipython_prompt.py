@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+import sys
 from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 from IPython.terminal.prompts import Prompts, Token
+from prompt_toolkit.patch_stdout import StdoutProxy
 from traitlets.config import Config
 
 from actors.console.commands import Commands
@@ -41,12 +43,35 @@ def prompt(commands: Commands, namespace: dict[str, Any], banner: str, name: str
             commands.show_error(error)
 
     shell.set_custom_exc((*namespace["db"].errors, KeyboardInterrupt, asyncio.CancelledError), show_error)
+
+    def announce() -> None:
+        # While the prompt waits for a line, this stream writes above the prompt.
+        if isinstance(sys.stdout, StdoutProxy):
+            for line in commands.background.news():
+                sys.stdout.write(line + "\n")
+
+    def after(result: Any) -> None:
+        commands.announce()
+        if result is not None and result.error_before_exec is None:
+            commands.note_run(result.info.raw_cell)
+
+    prompt_for_code = shell.prompt_for_code
+
+    def prompt_with_suggestion() -> str:
+        shell.rl_next_input = shell.rl_next_input or commands.suggestion()
+        text: str = prompt_for_code()
+        return text
+
+    shell.prompt_for_code = prompt_with_suggestion
+    commands.background.on_end = announce
+    shell.events.register("post_run_cell", after)
     try:
         with asyncio.Runner() as runner:
             # At Ctrl-C IPython's own runner drops the task, and its query runs on. This one
             # cancels the task.
             shell.loop_runner = runner.run
             print(banner)
+            commands.begin()
             shell.mainloop()
     finally:
         shell.loop_runner = None

@@ -6,7 +6,7 @@ This module imports the few modules that `--help` needs. It imports the others w
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Never
 
 from actors.console.failure import fail
@@ -14,7 +14,14 @@ from actors.console.failure import fail
 __all__ = ["run"]
 
 _INTERRUPTED = 128 + 2  # the exit code in a shell of a program that SIGINT has ended
-_USAGE = ("querycrew [options] [DATABASE] [SQL]", "querycrew [options] DATABASE < FILE.sql", "querycrew demo")
+_USAGE = (
+    "querycrew [options] [DATABASE] [SQL]",
+    "querycrew [options] DATABASE < FILE.sql",
+    "querycrew top [DATABASE]",
+    "querycrew demo",
+    "querycrew tour",
+)
+_SCENES = ("crash", "deadline", "overload", "writes", "actors")  # of the demo, by their names in demo.py
 _BROKEN_PIPE = 128 + 13  # the same for SIGPIPE
 
 
@@ -28,15 +35,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
         SystemExit: for `--help`, `--version`, wrong arguments, and SIGTERM or SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["top"]:
+        return _guarded(lambda: _top(arguments[1:]))
+    if arguments == ["tour"]:
+        return _guarded(_tour)
     is_demo = arguments[:1] == ["demo"]
     parser = _demo_parser() if is_demo else _parser()
     # Options may stand between DATABASE and SQL.
     options = parser.parse_intermixed_args(arguments[1:] if is_demo else arguments)
+    return _guarded(lambda: _demo(options) if is_demo else _console(parser, options))
+
+
+def _guarded(command: Callable[[], int]) -> int:
+    """Run a command; return its exit code, also after Ctrl-C and a closed pipe."""
     try:
         problem = _wrong_supervisor()
         if problem:
             return fail(problem)
-        return _demo(options.seconds) if is_demo else _console(parser, options)
+        return command()
     except KeyboardInterrupt:
         print("querycrew: interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -46,11 +62,26 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
 
 
-def _demo(seconds: float) -> int:
-    from actors.console.demo import FAILURES, demo
+def _tour() -> int:
+    from actors.console.tour import tour
 
+    return tour()
+
+
+def _top(arguments: Sequence[str]) -> int:
+    from actors.console.top import top
+
+    return top(arguments)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from actors.console.demo import FAILURES, demo
+    from actors.console.tables import HAS_RICH
+
+    if options.record is not None and not HAS_RICH:
+        return fail("--record draws with rich: pip install 'querycrew[console]'")
     try:
-        return demo(seconds)
+        return demo(options.seconds, options.scene, options.record)
     except BrokenPipeError:
         raise
     except FAILURES as error:
@@ -91,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="querycrew",
         allow_abbrev=False,
         description="A supervised crew of database workers: queries never block a program, and never go unanswered.",
-        epilog="`querycrew demo` shows a crew at work. A file with that name is written ./demo.",
+        epilog="`querycrew demo` shows a crew at work, `querycrew tour` lets you try it, and `querycrew top` shows the "
+        "crew of another program. A file with such a name is written ./demo.",
         usage="\n       ".join(_USAGE),
     )
     parser.add_argument(
@@ -103,13 +135,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _demo_parser() -> argparse.ArgumentParser:
     about = (
-        "Load the Unicode character database into a temporary SQLite file, run slow searches over it side by side, "
-        "and kill a worker in the middle of its query."
+        "Load the Unicode character database into a temporary SQLite file, and show a crew at work on it: searches "
+        "side by side, a worker that is killed, a deadline, a cancel, an overload, writes that share commits, actors."
     )
-    demo = argparse.ArgumentParser(prog="querycrew demo", description=about)
+    demo = argparse.ArgumentParser(prog="querycrew demo", description=about, allow_abbrev=False)
+    demo.add_argument("scene", nargs="?", choices=_SCENES, help="show one scene alone")
     demo.add_argument(
-        "--seconds", type=_seconds, default=10.0, metavar="N", help="how long it may take at most (default: 10)"
+        "--seconds", type=_seconds, default=15.0, metavar="N", help="about how long it takes (default: 15)"
     )
+    demo.add_argument("--record", metavar="FILE.svg", help="draw the demo into a file")
     return demo
 
 

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -30,7 +30,22 @@ _HISTORY = 2000  # lines
 def prompt(commands: Commands, namespace: dict[str, Any], banner: str, name: str) -> None:
     """Read and run lines until `quit` or the end of the input."""
     with asyncio.Runner() as runner, _readline(commands, namespace), _results_shown(commands, namespace):
-        _Prompt(commands, namespace, runner, name).interact(banner=banner, exitmsg="")
+        print(banner)
+        commands.begin()
+        _Prompt(commands, namespace, runner, name).interact(banner="", exitmsg="")
+
+
+@contextmanager
+def lines_run(commands: Commands, namespace: dict[str, Any], name: str) -> Iterator[Callable[[str], object]]:
+    """Return a function that writes a line behind the prompt, and runs it."""
+    with asyncio.Runner() as runner, _results_shown(commands, namespace):
+        console = _Prompt(commands, namespace, runner, name)
+
+        def run(line: str) -> None:
+            print(f"{console.first}{line}")
+            console.push(line)
+
+        yield run
 
 
 class _Prompt(code.InteractiveConsole):
@@ -45,15 +60,36 @@ class _Prompt(code.InteractiveConsole):
         super().__init__(namespace)
         self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
+    @property
+    def first(self) -> str:
+        """The text before the first line of a statement."""
+        return f"{self._name}{'*' if self._commands.runner.in_transaction else ''}> "
+
     def raw_input(self, prompt: str = "") -> str:
         """Read a line, behind a prompt with the name of the database."""
         del prompt
-        star = "*" if self._commands.runner.in_transaction else ""
-        first = f"{self._name}{star}> "
-        return input(" " * (len(first) - 5) + "...> " if self._sql or self.buffer else first)
+        self._commands.announce()
+        first = self.first
+        if self._sql or self.buffer:
+            return input(" " * (len(first) - 5) + "...> ")
+        line = input(first)
+        if not line and (suggested := self._commands.suggestion()):
+            print(first + suggested)
+            return suggested
+        return line
 
     def push(self, line: str, *rest: Any, **options: Any) -> bool:
         """Take a line; say whether more lines have to follow."""
+        lines = [*self._sql, *self.buffer, line]
+        is_sql = bool(self._sql) or self._commands.take(line)
+        # Pasted lines of Python run as typed ones do. Pasted SQL is one text.
+        for each in [line] if is_sql else line.split("\n"):
+            is_open = self._push(each, *rest, **options)
+        if not is_open:
+            self._commands.note_run("\n".join(lines))
+        return is_open
+
+    def _push(self, line: str, *rest: Any, **options: Any) -> bool:
         if self._sql or (not self.buffer and self._commands.take(line)):
             self._sql.append(line)
             text = "\n".join(self._sql)
@@ -135,6 +171,9 @@ def _readline(commands: Commands, namespace: dict[str, Any]) -> Iterator[None]:
     readline.set_completer_delims(" \t\n`~!@#$%^&*()-=+[{]}\\|;:'\",<>/?")
     libedit = "libedit" in (readline.__doc__ or "")
     readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
+    if not libedit:
+        # Pasted lines arrive as one text. Python has turned this off for its own prompt.
+        readline.parse_and_bind("set enable-bracketed-paste on")
     path = _history_path()
     with suppress(OSError):
         readline.read_history_file(path)

@@ -7,7 +7,7 @@ from actors.console.statements import Place, place_of, split
 from actors.console.visible import visible
 from supervisor import DatabaseUnavailable, QuerycrewError
 
-__all__ = ["block", "one_line", "text_of"]
+__all__ = ["block", "described", "one_line", "text_of"]
 
 _MOST = 2000  # characters of an error's text that are shown
 
@@ -49,10 +49,28 @@ def marked(place: Place) -> list[str]:
     return [before + behind, " " * tables.width_of(before) + "^"]
 
 
-def block(stream: TextIO, error: BaseException, sql: str | None = None) -> None:
-    """Write an error as a red block, with a mark at the place in the SQL."""
+def _noted(error: BaseException) -> list[str]:
+    """Return the lines of the note that shows the place in the SQL."""
+    for note in getattr(error, "__notes__", ()):
+        name, _, rest = str(note).partition("\n")
+        if name.startswith("querycrew: ") and rest.endswith("^"):
+            return [visible(line.removeprefix("  ")) for line in rest.split("\n")]
+    return []
+
+
+def described(error: BaseException, sql: str) -> list[str]:
+    """Return an error as lines of text, with a mark at the place in the SQL."""
     place = _place(error, sql)
-    lines = [] if place is None else marked(place)
+    return [f"{type(error).__name__}: {text_of(error)}", *([] if place is None else marked(place))]
+
+
+def block(stream: TextIO, error: BaseException, sql: str | None = None) -> None:
+    """Write an error as a red block, with a mark at the place in the SQL.
+
+    Without `sql` the place comes from the notes of the error.
+    """
+    place = _place(error, sql)
+    lines = marked(place) if place is not None else _noted(error) if sql is None else []
     where = f" at line {place.line}, column {place.column}" if place is not None and place.line > 1 else ""
     executed = getattr(error, "executed", False)
     if executed is None:

@@ -18,7 +18,7 @@ from actors.console.signals import Signals
 from actors.console.visible import visible
 from supervisor import Query, QuerycrewError, Supervisor, SupervisorRef
 
-__all__ = ["repl"]
+__all__ = ["best_prompt", "namespace_of", "repl"]
 
 
 def repl(options: Options) -> int:
@@ -33,10 +33,10 @@ def repl(options: Options) -> int:
                 db.wait(timeout=30)
             except (QuerycrewError, pykka.Timeout) as error:
                 return fail(one_line(error))
-            namespace = _namespace(db)
+            namespace = namespace_of(db)
             commands = Commands(db, sys.stdout, killer, namespace, most=options.rows)
             try:
-                _prompt()(commands, namespace, _banner(options, db), _name(options))
+                best_prompt()(commands, namespace, _banner(options, db), _name(options))
             finally:
                 commands.close()
                 # A query that was sent to the background must not hold up the end.
@@ -44,7 +44,7 @@ def repl(options: Options) -> int:
     return 0
 
 
-def _prompt() -> Callable[[Commands, dict[str, Any], str, str], None]:
+def best_prompt() -> Callable[[Commands, dict[str, Any], str, str], None]:
     """Return the prompt of IPython, or that of the standard library where IPython is missing."""
     try:
         from actors.console import ipython_prompt
@@ -55,7 +55,7 @@ def _prompt() -> Callable[[Commands, dict[str, Any], str, str], None]:
     return ipython_prompt.prompt
 
 
-def _namespace(db: SupervisorRef) -> dict[str, Any]:
+def namespace_of(db: SupervisorRef) -> dict[str, Any]:
     """Return the names that a line of Python finds."""
 
     def ask(request: Any, *params: Any, **options: Any) -> Any:

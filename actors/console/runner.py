@@ -15,6 +15,13 @@ __all__ = ["Runner", "opened"]
 _ENDS: Final = re.compile(r"(commit|end|rollback)(\s+transaction)?\s*;?\s*", re.IGNORECASE)
 _BEGINS: Final = re.compile(r"begin(\s+(deferred|immediate|exclusive))?(\s+transaction)?\s*;?\s*", re.IGNORECASE)
 _LASTS: Final = re.compile(r"(attach|detach)\b|create\s+temp(orary)?\b|pragma\s+[\w.]+\s*=", re.IGNORECASE)
+_KEEPS: Final = "BEGIN and COMMIT keep statements on one connection"
+_REMEDIES: Final = {
+    "PRAGMA": "--pragma NAME=VALUE sets it on all connections",
+    "CREATE": _KEEPS,
+    "ATTACH": "SQLite(path, on_connect=…) in a program attaches on all connections",
+    "DETACH": _KEEPS,
+}
 _WRITES = "a Stream only reads"  # how the crew refuses a statement that writes
 
 
@@ -86,7 +93,7 @@ class Runner:
         if word == "PRAGMA" and not _is_of_the_connection(sql):
             return None
         what = {"PRAGMA": "this setting ends", "CREATE": "the temporary object ends"}.get(word, f"{word} ends")
-        return f"{what} with the statement, since each statement gets a clean connection"
+        return f"{what} with the statement, since each statement gets a clean connection; {_REMEDIES[word]}"
 
 
 def _is_of_the_connection(sql: str) -> bool:

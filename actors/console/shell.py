@@ -89,7 +89,7 @@ class _Run:
             self._run(statement.sql)
             if len(statements) > 1 and (hint := self._runner.hint(statement.sql)) and self._hints < _ENOUGH:
                 self._hints += 1
-                print(f"querycrew: note: {hint}; BEGIN and COMMIT keep statements on one connection", file=sys.stderr)
+                print(f"querycrew: note: {hint}", file=sys.stderr)
         if self._runner.close():
             return fail("the SQL ends inside a transaction, which was rolled back: COMMIT is missing")
         return 0

@@ -11,10 +11,12 @@ __all__ = [
     "Place",
     "Statement",
     "first_word",
+    "for_background",
     "gives_rows",
     "is_complete",
     "only_reads",
     "place_of",
+    "placeholders",
     "split",
     "without_comments",
 ]
@@ -97,6 +99,14 @@ def without_comments(sql: str) -> str:
     return sql if blank is None else sql[blank.end() :]
 
 
+def for_background(text: str) -> str | None:
+    """Return the text in front of an `&` at its end; `None` if no `&` stands there."""
+    if not text.rstrip().endswith("&") or not _QUOTED.sub(" ", text).rstrip().endswith("&"):
+        return None
+    before = text.rstrip()[:-1].rstrip()
+    return before if is_complete(before) else None
+
+
 def only_reads(sql: str) -> bool:
     """Say whether a statement is a query by its words. The database has the last word."""
     word = first_word(sql)
@@ -109,6 +119,11 @@ def gives_rows(sql: str) -> bool:
     if word == "pragma":
         return "=" not in sql
     return word in _READING or bool(_RETURNING.search(_QUOTED.sub("", sql)))
+
+
+def placeholders(sql: str) -> list[str]:
+    """Return the names of the parameters `:name` of a statement."""
+    return list(dict.fromkeys(re.findall(r":([A-Za-z_]\w*)", _QUOTED.sub(" ", sql))))
 
 
 def is_complete(sql: str) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actors.databases.executor import Batch
 from actors.dispatch.job import Job
+from actors.values.places import note_request
 from actors.values.rejection import Rejection, detached
 from actors.values.requests import Query
 
@@ -95,7 +96,8 @@ class JobBatch(Batch):
 
     def fail(self, job: Job, error: BaseException, seconds: float | None = None) -> None:
         """Answer a job with its own error; see `Batch`."""
-        error.add_note(f"querycrew: crew {self.lane.admission.name!r}, {job.request}")
+        if job.abort is None:  # else the error of the abort names the request
+            note_request(error, self.lane.admission.name, job.request)
         self._end(job, Rejection(detached(error)), seconds)
 
     def complete(self, job: Job, outcome: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias
 
 from actors.values.status import Histogram
 
-__all__ = ["ENDINGS", "Counters", "Ending", "Events"]
+__all__ = ["ENDINGS", "Counters", "Ending", "Events", "next_of"]
 
 Ending: TypeAlias = Literal["answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed"]
 """How a job can end; see the fields of `CrewStatus`."""
@@ -48,9 +48,10 @@ class Events:
 
     def __int__(self) -> int:
         """Return the number of events that were not taken back."""
-        return _next_of(self._happened) - _next_of(self._undone)
+        return next_of(self._happened) - next_of(self._undone)
 
 
-def _next_of(counter: "count[int]") -> int:
+def next_of(counter: "count[int]") -> int:
+    """Return the next number of a counter, and leave it there."""
     # This does not advance the counter: its text is "count(3)".
     return int(repr(counter)[6:-1])

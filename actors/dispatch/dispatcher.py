@@ -8,7 +8,7 @@ shows how far it came (see `Job`), and the next thread that meets the job comple
 import time
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors.dispatch import aborts, rejections, views
 from actors.dispatch.admission import Admission, Mode
@@ -16,6 +16,7 @@ from actors.dispatch.batch import JobBatch
 from actors.dispatch.deadlocks import Deadlocks
 from actors.dispatch.expiry import Expiry
 from actors.dispatch.job import Abort, Job
+from actors.dispatch.job_ids import JobIds
 from actors.dispatch.lane import Lane
 from actors.dispatch.quarantine import Quarantine
 from actors.dispatch.roster import Roster
@@ -27,6 +28,7 @@ from actors.values.status import CrewStatus
 
 if TYPE_CHECKING:
     from actors.replies.checkout import Checkout
+    from actors.replies.reply import Reply
 
 __all__ = ["Dispatcher", "Mode"]
 
@@ -58,6 +60,7 @@ class Dispatcher:
         self.grace = grace
         """Seconds that an interrupted statement has to end before its worker is given up."""
         self.timers = Timers()
+        self.job_ids = JobIds()
         # Which jobs are the writer's, if there is one.
         self._routing = Routing()
         self.admission = Admission(
@@ -124,6 +127,23 @@ class Dispatcher:
             return job.reply.cancelled()
         self._interrupt(job)
         return True
+
+    def id_of(self, reply: "Reply[Any]") -> int:
+        """Return the id of a reply's job."""
+        return self.job_ids.id_of(reply)
+
+    def cancel_by_id(self, job_id: int) -> bool:
+        """Cancel the job with this id, as `cancel` does; say whether it will be cancelled.
+
+        Raises:
+            LookupError: no job has ever had this id.
+        """
+        try:
+            reply = self.job_ids.reply_of(job_id)
+        except LookupError as error:
+            message = f"crew {self.name!r}: {error}; `Status` shows the ids"
+            raise LookupError(message) from None
+        return reply is not None and reply.cancel()
 
     def interrupt(self, job: Job, why: Abort) -> None:
         """End a job that has begun. If it still gives an answer, the caller gets the answer.
@@ -386,6 +406,7 @@ class Dispatcher:
         """Return a snapshot of everything."""
         handles = self.handles()
         cause = self.admission.cause or self.lanes[-1].cause
+        writing = views.writing_of(handles)
         return views.status_of(
             handles,
             self.roster.totals(),
@@ -397,7 +418,9 @@ class Dispatcher:
             size=self.size,
             queued=self.queued,
             running=sum(bool(handle.running) for handle in handles),
-            writing=views.writing_of(handles),
+            writing=None if writing is None else str(writing.request),
+            writing_id=None if writing is None else writing.reply.id,
+            waiting=views.waiting_in(self.lanes, self.clock()),
             stuck=self.stuck,
             restarts=self.restarts,
             failed_starts=self.failed_starts,

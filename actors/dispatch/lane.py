@@ -328,6 +328,19 @@ class Lane:
         places = (tuple(self.jobs), *(batch.waiting() for batch in self.batches()))
         return list(dict.fromkeys(job for place in places for job in place if not job.claims))
 
+    def first_waiting(self, most: int) -> list[Job]:
+        """Return the first of the jobs that wait, oldest first. The cost is that of a short queue.
+
+        Jobs that were cancelled leave the queue later. So there may be fewer than `most`.
+        """
+        try:
+            first = list(islice(self.jobs, 2 * most))
+        except RuntimeError:  # another thread has changed the queue, after a garbage collection
+            first = list(tuple(self.jobs)[: 2 * most])
+        in_batches = (job for batch in self.batches() for job in batch.waiting())
+        waiting = dict.fromkeys(job for job in chain(in_batches, first) if not job.claims and job.lane is self)
+        return sorted(waiting, key=lambda job: job.submitted_at)[:most]
+
     def batches(self) -> list[JobBatch]:
         """Return the batches of its workers."""
         return [batch for handle in tuple(self.handles) if (batch := handle.batch) is not None]

@@ -7,11 +7,13 @@ from typing import Any, Final
 from actors.dispatch.batch import JobBatch
 from actors.dispatch.counters import ENDINGS, Counters
 from actors.dispatch.job import Job
+from actors.dispatch.lane import Lane
 from actors.dispatch.worker_handle import WorkerHandle, WorkerState
-from actors.values.status import CrewStatus, WorkerStatus
+from actors.values.status import CrewStatus, JobStatus, WorkerStatus
 
-__all__ = ["in_words", "status_of", "where_is", "writing_of"]
+__all__ = ["in_words", "status_of", "waiting_in", "where_is", "writing_of"]
 
+_SHOWN: Final = 100  # waiting jobs of a lane that a status names
 _COUNTED: Final = 1000  # waiting jobs among which a job's place in the queue is counted
 
 
@@ -33,6 +35,8 @@ def status_of(handles: Sequence[WorkerHandle], counters: Counters, now: float, *
         warnings=tuple(dict.fromkeys(text for handle in handles for text in handle.connection.warnings)),
         wait=counters.wait_times.summary(),
         run=counters.run_times.summary(),
+        wait_counts=counters.wait_times.counts(),
+        run_counts=counters.run_times.counts(),
     )
 
 
@@ -48,15 +52,25 @@ def _status_of(handle: WorkerHandle, now: float) -> WorkerStatus:
         None,
         None if handle.lane is None else handle.lane.role,
         bool(running) and handle.connection.waits_for_lock(),
+        tuple(job.reply.id for job in running if job.reply.id is not None),
     )
 
 
-def writing_of(handles: Sequence[WorkerHandle]) -> str | None:
+def waiting_in(lanes: Sequence[Lane], now: float) -> tuple[JobStatus, ...]:
+    """Return the oldest jobs that wait in each lane."""
+    return tuple(
+        JobStatus(job.reply.id or 0, str(job.request), max(0.0, now - job.submitted_at), lane.role)
+        for lane in lanes
+        for job in lane.first_waiting(_SHOWN)
+    )
+
+
+def writing_of(handles: Sequence[WorkerHandle]) -> Job | None:
     """Return the job that holds the database's write lock, or is about to take it."""
     for handle in handles:
         running = handle.running
         if handle.lane is not None and handle.lane.on_demand and running:
-            return None if handle.connection.waits_for_lock() else str(running[0].request)
+            return None if handle.connection.waits_for_lock() else running[0]
     return None
 
 

@@ -46,6 +46,11 @@ class StepReply(Reply[T]):
         super().__init__(crew)
         self._end = end
 
+    @property
+    def id(self) -> int | None:
+        """The number of the job of the whole checkout. See `Reply.id`."""
+        return self._end.id
+
     def _awaited_job(self) -> Owner | None:
         return self._end.job
 

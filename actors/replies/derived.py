@@ -10,6 +10,7 @@ import pykka
 
 from actors.replies.reply import Reply, check_callback
 from actors.system.pykka_parts import is_settled
+from actors.system.tracebacks import trim_to_caller
 from actors.values.contexts import InContext
 from actors.values.errors import QueryCancelled, WouldDeadlock
 
@@ -87,6 +88,7 @@ class Derived(Reply[T]):
             try:
                 value = self._compute([source.get() for source in self._sources])
             except Exception as error:  # noqa: BLE001  # the error is the outcome, as in Pykka
+                trim_to_caller(error)
                 self.reject(error)
             else:
                 self.settle(value)

@@ -43,6 +43,10 @@ class Crew(Protocol):
         """Cancel a job. Say whether its reply will be rejected."""
         ...
 
+    def id_of(self, reply: Any) -> int:
+        """Return the id of a reply's job."""
+        ...
+
     def set_deadline(self, job: Any, deadline: float | None) -> None:
         """Replace the deadline of a running job."""
         ...

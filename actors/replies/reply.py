@@ -14,6 +14,7 @@ from actors.replies.outcome import Outcome, linked_future, tell_outcome
 from actors.system.event_loops import current_loop, settled_on
 from actors.system.exit_and_fork import heed_executors
 from actors.system.log import log
+from actors.system.tracebacks import trim_to_caller
 from actors.system.waiting import current_owner, this_thread
 from actors.values.contexts import InContext
 from actors.values.errors import QueryCancelled, WouldDeadlock
@@ -35,7 +36,9 @@ R = TypeVar("R")
 
 _PENDING: Final = object()
 _PROMISE: Final[tuple[Any, ...]] = ()
-_FOR_THE_CREW: Final = frozenset({"fulfil", "is_hooked", "job", "promise", "refuse_deadlock", "reject", "settle"})
+_FOR_THE_CREW: Final = frozenset(
+    {"fulfil", "is_hooked", "job", "known_id", "promise", "refuse_deadlock", "reject", "settle"}
+)
 """Methods for the crew itself. Completion at a prompt does not offer them."""
 
 
@@ -81,6 +84,8 @@ class Reply(pykka.Future[T]):
     # that class derives from this one.
     _derived: "ClassVar[type[Derived[Any]]]"
     _hooked_value: Any = _PENDING
+    known_id: int | None = None
+    """The id of the job, after the first question for it. Only `JobIds` writes it."""
 
     def __init__(self, crew: "Crew | None" = None) -> None:
         self._crew = crew
@@ -97,10 +102,13 @@ class Reply(pykka.Future[T]):
         self._waiters: list[Any] = []
 
     def __repr__(self) -> str:
-        outcome = self._outcome
+        outcome, number = self._outcome, self.known_id
+        name = "Reply" if number is None else f"Reply of job {number}"
         if outcome is _PENDING:
-            return "<Reply pending>"
-        return f"<Reply rejected: {type(outcome.error).__name__}>" if type(outcome) is Rejection else "<Reply answered>"
+            return f"<{name} pending>"
+        return (
+            f"<{name} rejected: {type(outcome.error).__name__}>" if type(outcome) is Rejection else f"<{name} answered>"
+        )
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in _FOR_THE_CREW]
@@ -223,6 +231,16 @@ class Reply(pykka.Future[T]):
 
     # --- asking ---------------------------------------------------------------------------
 
+    @property
+    def id(self) -> int | None:
+        """The number of the job in its crew, as `Status` shows it, for `SupervisorRef.cancel`.
+
+        The job gets its number at the first question for it. `None` for a reply that is computed
+        from others, as `map` returns it.
+        """
+        crew = self._crew
+        return None if crew is None else crew.id_of(self)
+
     def done(self) -> bool:
         """Say whether the reply is settled, so that `get` would not wait."""
         return self._outcome is not _PENDING
@@ -242,17 +260,18 @@ class Reply(pykka.Future[T]):
                 runs.
             Exception: the error with which the request was rejected.
         """
-        if self._hook is not None:
-            return self._from_hook(self._hook, timeout)  # type: ignore[no-any-return]  # any value is the value
-        if not self._wait(timeout):
-            raise self._late(timeout)
-        outcome = self._outcome
-        if type(outcome) is not Rejection:
-            return outcome  # type: ignore[no-any-return]  # anything but a Rejection is the value
         try:
-            raise outcome.error.with_traceback(outcome.traceback)
-        finally:
-            del self, outcome  # the traceback holds this frame, and the frame holds the error
+            if self._hook is not None:
+                return self._from_hook(self._hook, timeout)  # type: ignore[no-any-return]  # any value is the value
+            if not self._wait(timeout):
+                raise self._late(timeout)  # noqa: TRY301  # a call more would make every answer slower
+            outcome = self._outcome
+            if type(outcome) is not Rejection:
+                return outcome  # type: ignore[no-any-return]  # anything but a Rejection is the value
+            raise outcome.error.with_traceback(outcome.traceback)  # noqa: TRY301  # as above
+        except BaseException as error:
+            trim_to_caller(error)
+            raise
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait as `get` does. Return the error with which the request was rejected, or `None`.
@@ -260,8 +279,12 @@ class Reply(pykka.Future[T]):
         Raises:
             pykka.Timeout: no answer came in time.
         """
-        if not self._wait(timeout):
-            raise self._late(timeout)
+        try:
+            if not self._wait(timeout):
+                raise self._late(timeout)  # noqa: TRY301  # as above
+        except BaseException as error:
+            trim_to_caller(error)
+            raise
         outcome = self._outcome
         return outcome.error if type(outcome) is Rejection else None
 
@@ -419,10 +442,10 @@ class Reply(pykka.Future[T]):
                 heed_executors()
                 yield from settled_on(loop, self._add_waker, self._remove_waker)
             return self.get()
-        except WouldDeadlock:
-            raise  # the job was removed from the queue, or has begun and goes on
-        except BaseException:
-            self._give_up()  # the task was cancelled, or its loop ends
+        except BaseException as error:
+            if not isinstance(error, WouldDeadlock):  # that job left the queue, or has begun and goes on
+                self._give_up()  # the task was cancelled, or its loop ends
+            trim_to_caller(error)
             raise
 
     __iter__ = __await__

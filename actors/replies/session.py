@@ -8,6 +8,7 @@ from actors.replies.interactive import SessionCheckout
 from actors.replies.reply import Reply
 from actors.replies.stream import RowStream
 from actors.system.event_loops import current_loop, settled_on
+from actors.system.tracebacks import trim_to_caller
 from actors.values.errors import SessionClosed, WouldDeadlock
 from actors.values.requests import Call, Query, Script, Stream
 from actors.values.result import Result
@@ -70,16 +71,18 @@ class Session:
         self._check_new()
         try:
             return self._begin(block=block)  # type: ignore[no-any-return]
-        except BaseException:
+        except BaseException as error:
             self._abandon()
+            trim_to_caller(error)
             raise
 
     def __enter__(self) -> Self:
         self._check_new()
         try:
             self._begin(block=True)
-        except BaseException:
+        except BaseException as error:
             self._abandon()
+            trim_to_caller(error)
             raise
         return self
 
@@ -87,8 +90,9 @@ class Session:
         self._check_new()
         try:
             await self._begin(block=False)
-        except BaseException:
+        except BaseException as error:
             self._abandon()
+            trim_to_caller(error)
             raise
         return self
 
@@ -152,20 +156,21 @@ class Session:
                 transaction.
             Exception: the driver's own error, or the error of the function of a `Call`.
         """
-        _check(request)
-        checkout = self._entered()
-        if block:
-            self._check_may_wait()
-        call = checkout.call_of(request)
-        reply = call.reply
+        reply: Reply[Any] | None = None
         try:
+            _check(request)
+            checkout = self._entered()
+            if block:
+                self._check_may_wait()
+            call = checkout.call_of(request)
+            reply = call.reply
             checkout.ask(call)
             return reply.get() if block else reply
-        except BaseException:
-            reply._give_up()  # Ctrl-C: the caller does not take the answer
+        except BaseException as error:
+            if reply is not None:
+                reply._give_up()  # Ctrl-C: the caller does not take the answer
+            trim_to_caller(error)
             raise
-        finally:
-            del call, reply, checkout  # as in `_begin`
 
     def _entered(self) -> SessionCheckout:
         if self._checkout is None:
@@ -199,10 +204,10 @@ class Session:
                 self._check_may_wait()
             reply = checkout.commit()
             return reply.get() if block else reply
-        except (SessionClosed, WouldDeadlock):
-            raise  # the transaction is unchanged
-        except BaseException:
-            self._release_now()
+        except BaseException as error:
+            if not isinstance(error, (SessionClosed, WouldDeadlock)):  # else the transaction is unchanged
+                self._release_now()
+            trim_to_caller(error)
             raise
 
     @overload
@@ -231,8 +236,9 @@ class Session:
                 return checkout.ended()
             if current_loop() is None:
                 _wait_for_end(checkout)
-        except BaseException:
+        except BaseException as failure:
             self._release_now()
+            trim_to_caller(failure)
             raise
         return None
 
@@ -248,8 +254,9 @@ class Session:
                 checkout.left = True
                 checkout.release()
             _wait_for_end(checkout)  # everything is undone when the block is left
-        except BaseException:
+        except BaseException as failure:
             self._release_now()
+            trim_to_caller(failure)
             raise
 
     async def __aexit__(
@@ -267,6 +274,7 @@ class Session:
         except BaseException as failure:
             if self._release_now():
                 failure.add_note("querycrew: the transaction was about to be committed, and is not rolled back")
+            trim_to_caller(failure)
             raise
 
     def _release_now(self) -> bool:

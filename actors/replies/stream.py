@@ -8,6 +8,7 @@ from actors.databases.steps import Deallocate, Declare, Fetch, Step
 from actors.replies.checkout import Checkout, OpeningReply, StepCall
 from actors.replies.owner import Crew
 from actors.replies.reply import Reply
+from actors.system.tracebacks import trim_to_caller
 from actors.values.errors import SessionClosed
 from actors.values.requests import Stream
 from actors.values.result import Result, Row
@@ -194,8 +195,9 @@ class RowStream:
                     return
         except (GeneratorExit, _InUse):
             raise  # the caller left a loop over the rows; another loop may go on
-        except BaseException:
+        except BaseException as error:
             self._cut_off()
+            trim_to_caller(error)
             raise
 
     def __next__(self) -> Row:
@@ -207,8 +209,9 @@ class RowStream:
                     break
         except _InUse:
             raise
-        except BaseException:
+        except BaseException as error:
             self._cut_off()
+            trim_to_caller(error)
             raise
         raise StopIteration
 
@@ -224,8 +227,9 @@ class RowStream:
                     break
         except _InUse:
             raise
-        except BaseException:
+        except BaseException as error:
             self._cut_off()
+            trim_to_caller(error)
             raise
         raise StopAsyncIteration
 
@@ -306,8 +310,9 @@ class Chunks:
                     break
         except _InUse:
             raise
-        except BaseException:
+        except BaseException as error:
             self._stream._cut_off()
+            trim_to_caller(error)
             raise
         if chunk is None:
             raise StopIteration
@@ -323,8 +328,9 @@ class Chunks:
                     break
         except _InUse:
             raise
-        except BaseException:
+        except BaseException as error:
             self._stream._cut_off()
+            trim_to_caller(error)
             raise
         if chunk is None:
             raise StopAsyncIteration

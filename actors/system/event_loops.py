@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from actors.system.ipython import heed_interrupted_cells
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
@@ -79,6 +81,8 @@ def settled_on(
     if loop_waker is None:
         is_trio = not hasattr(loop, "call_soon_threadsafe")
         loop_waker = _loop_wakers[loop] = _TrioWaker(loop) if is_trio else _LoopWaker(loop)
+        if not is_trio and "IPython" in sys.modules:
+            heed_interrupted_cells(loop)
     if type(loop_waker) is _TrioWaker:
         return _settled_on_trio(loop_waker, add_waker, remove_waker, shielded)
     return _settled_on_asyncio(loop, loop_waker, add_waker, remove_waker)

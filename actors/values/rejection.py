@@ -1,20 +1,13 @@
 """Rejection: the outcome of a reply that was answered with an error."""
 
 import traceback
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from actors.system.tracebacks import trim_to_caller
 
 __all__ = ["Rejection", "detached"]
 
 E = TypeVar("E", bound=BaseException)
-
-_OWN: Final = (
-    *("actors.worker", "actors.actor", "actors.dispatch.", "actors.databases.base", "actors.databases.executor"),
-)
-"""Modules of the worker. Their frames at the head of a traceback are removed."""
 
 
 class Rejection:
@@ -32,8 +25,8 @@ def detached(error: E) -> E:
     """Release the objects that the traceback of an error keeps alive, and return the error.
 
     The frames of a traceback hold the cursor, and the cursor may hold a lock on the database. The
-    first frames belong to the worker and hold the job. The traceback still shows where the error
-    was raised.
+    first frames belong to the worker and hold the job. So each frame is cleared. The frames of the
+    caller's own functions stay in the traceback.
     """
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
@@ -42,15 +35,7 @@ def detached(error: E) -> E:
         if link is None or id(link) in seen:
             continue
         seen.add(id(link))
-        link.__traceback__ = _without_own(link.__traceback__)
         traceback.clear_frames(link.__traceback__)
+        trim_to_caller(link)
         todo += [link.__cause__, link.__context__]
     return error
-
-
-def _without_own(trace: "TracebackType | None") -> "TracebackType | None":
-    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith(_OWN):
-        with suppress(RuntimeError):  # the frame is still running
-            trace.tb_frame.clear()
-        trace = trace.tb_next
-    return trace

@@ -15,6 +15,7 @@ __all__ = [
     "REQUESTS",
     "Backup",
     "Call",
+    "Cancel",
     "Interactive",
     "Parameters",
     "Query",
@@ -362,6 +363,22 @@ class Status(Record):
     """Ask for a `CrewStatus`: a snapshot of the whole crew, taken in one step."""
 
 
+class Cancel(Record):
+    """Cancel the job with an id, as `SupervisorRef.cancel` does. The answer is a `bool`.
+
+    Raises:
+        TypeError: the id is not a whole number.
+    """
+
+    job_id: int
+    """The job's id, as `Status` shows it."""
+
+    def __post_init__(self) -> None:
+        if type(self.job_id) is not int:
+            message = f"Cancel(job_id) must be the number of a job, not {type(self.job_id).__name__}"
+            raise TypeError(message)
+
+
 class Subscribe(Record):
     """Ask the crew to send its events to an actor.
 
@@ -399,8 +416,11 @@ REQUESTS = (Query, Script, Transaction, Call, Stream, Backup)
 
 
 def can_be_told(message: object) -> bool:
-    """Say whether `tell` takes `message`: any request but a `Stream`, whose rows need a reader."""
-    return isinstance(message, REQUESTS) and not isinstance(message, Stream)
+    """Say whether `tell` takes `message`.
+
+    That is a `Cancel`, or any request but a `Stream`, whose rows need a reader.
+    """
+    return isinstance(message, (*REQUESTS, Cancel)) and not isinstance(message, Stream)
 
 
 class WaitUntilUp(Record):

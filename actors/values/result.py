@@ -10,6 +10,7 @@ __all__ = ["Result", "Row"]
 
 _SHOWN_ROWS = 20
 _SHOWN_WIDTH = 40
+_SHOWN_COLUMNS = 60  # of a table in a notebook
 
 
 class Row(tuple[Any, ...]):
@@ -231,12 +232,16 @@ class Result(Sequence[Row]):
 
         if not self.columns:
             return f"<p>{html.escape(self._line())}</p>"
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in values) + "</tr>"
-            for values in self.rows[:_SHOWN_ROWS]
+        names, rows = self.columns[:_SHOWN_COLUMNS], [row[:_SHOWN_COLUMNS] for row in self.rows[:_SHOWN_ROWS]]
+        sides = ["right" if _are_numbers(row[at] for row in rows) else "left" for at in range(len(names))]
+        head = "".join(
+            f'<th style="text-align:{side}">{html.escape(_cut(name))}</th>'
+            for name, side in zip(names, sides, strict=True)
         )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>({self._count()})</p>"
+        body = "".join(f"<tr>{''.join(map(_html_cell, row, sides))}</tr>" for row in rows)
+        more = len(self.columns) - len(names)
+        below = f"({self._count()}{f', {more} more columns' if more else ''})"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{below}</p>"
 
     def _line(self) -> str:
         """Return a description of one line, for a place without room for a table."""
@@ -263,6 +268,20 @@ def _cell(value: object) -> str:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     return _cut(str(value[: 4 * _SHOWN_WIDTH] if isinstance(value, str) else value))
+
+
+def _html_cell(value: object, side: str) -> str:
+    """Return a cell of a notebook's table. NULL and blobs are dim, and so differ from a text."""
+    import html
+
+    dim = ";opacity:0.5" if value is None or isinstance(value, bytes) else ""
+    return f'<td style="text-align:{side}{dim}">{html.escape(_cell(value))}</td>'
+
+
+def _are_numbers(values: Iterable[object]) -> bool:
+    """Say whether a column has numbers alone, apart from NULL."""
+    kinds = {type(value) for value in values if value is not None}
+    return bool(kinds) and kinds <= {int, float}
 
 
 def _cut(text: str) -> str:

@@ -1,12 +1,15 @@
 """Status: histograms of durations, and an immutable snapshot of the crew."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import zip_longest
 
 from actors.system.nesting import inside_another_repr
 from actors.values.record import Record
 
-__all__ = ["CrewStatus", "Durations", "Histogram", "WorkerStatus"]
+__all__ = ["CrewStatus", "Durations", "Histogram", "JobStatus", "WorkerStatus"]
 
+_LISTED = 10  # waiting jobs in the text of a status
 # Upper bounds in seconds, from 1 µs to about 20 minutes. Each bound is 12 % above the last.
 _BOUNDS = tuple(1e-6 * 1.12**step for step in range(185))
 
@@ -49,19 +52,50 @@ class Histogram:
         self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
         self._max = max(self._max, other._max)
 
+    def counts(self) -> tuple[int, ...]:
+        """Return how many durations are in each bucket."""
+        return tuple(self._counts)
+
     def summary(self) -> Durations:
         """Return the percentiles of all durations recorded so far."""
-        total = sum(self._counts)
-        p50, p95, p99 = (self._percentile(total * part) for part in (0.5, 0.95, 0.99))
-        return Durations(total, p50, p95, p99, self._max)
+        return _summary(self._counts, self._max)
 
-    def _percentile(self, rank: float) -> float:
-        seen = 0
-        for bound, count in zip(_BOUNDS, self._counts, strict=False):
-            seen += count
-            if count and seen >= rank:
-                return min(bound, self._max)
-        return self._max
+
+def _summary(counts: Sequence[int], longest: float) -> Durations:
+    total = sum(counts)
+    p50, p95, p99 = (_percentile(counts, total * part, longest) for part in (0.5, 0.95, 0.99))
+    return Durations(total, p50, p95, p99, longest)
+
+
+def _percentile(counts: Sequence[int], rank: float, longest: float) -> float:
+    seen = 0
+    for bound, count in zip(_BOUNDS, counts, strict=False):
+        seen += count
+        if count and seen >= rank:
+            return min(bound, longest)
+    return longest
+
+
+def _between(earlier: Sequence[int], later: Sequence[int], longest: float) -> Durations:
+    """Return the percentiles of the durations that `later` counts and `earlier` does not."""
+    new = [after - before for before, after in zip_longest(earlier, later, fillvalue=0)]
+    highest = max((at for at, count in enumerate(new) if count > 0), default=None)
+    if highest is None:
+        return Durations(0, 0.0, 0.0, 0.0, 0.0)
+    return _summary(new, min(longest, _BOUNDS[highest]) if highest < len(_BOUNDS) else longest)
+
+
+class JobStatus(Record):
+    """A job that waits, at the time of the snapshot."""
+
+    id: int
+    """The job's number. No other job of the crew ever gets it. `SupervisorRef.cancel` takes it."""
+    request: str
+    """The request, shortened, without parameters."""
+    seconds: float
+    """How long the job has waited."""
+    role: str | None
+    """`reader` or `writer`: which workers may run it. `None` in a crew whose workers do both."""
 
 
 class WorkerStatus(Record):
@@ -83,6 +117,10 @@ class WorkerStatus(Record):
     """`reader` or `writer`, in a crew that has both."""
     waits_for_lock: bool = False
     """Whether the job waits for a lock that another connection to the database holds."""
+    jobs: tuple[int, ...] = ()
+    """The ids of the jobs that the worker has begun. The first one is that of `job`.
+
+    Quick jobs share a worker's transaction, so there may be several."""
 
 
 class CrewStatus(Record):
@@ -145,6 +183,30 @@ class CrewStatus(Record):
     """How long jobs waited in the queue."""
     run: Durations
     """How long jobs ran."""
+    writing_id: int | None = None
+    """The id of the job in `writing`."""
+    waiting: tuple[JobStatus, ...] = ()
+    """The oldest of the jobs that wait, at most 100 of each lane."""
+    wait_counts: tuple[int, ...] = ()
+    """How many jobs are in each bucket of `wait`. See `waits_since`."""
+    run_counts: tuple[int, ...] = ()
+    """How many jobs are in each bucket of `run`. See `runs_since`."""
+
+    _hidden = frozenset({"run_counts", "wait_counts"})
+
+    def waits_since(self, earlier: "CrewStatus") -> Durations:
+        """Return how long the jobs waited that were begun after an earlier snapshot of the crew.
+
+        All values are exact to within 12 %, also `max`.
+        """
+        return _between(earlier.wait_counts, self.wait_counts, self.wait.max)
+
+    def runs_since(self, earlier: "CrewStatus") -> Durations:
+        """Return how long the jobs ran that ended after an earlier snapshot of the crew.
+
+        All values are exact to within 12 %, also `max`.
+        """
+        return _between(earlier.run_counts, self.run_counts, self.run.max)
 
     @property
     def _slots(self) -> int:
@@ -169,6 +231,9 @@ class CrewStatus(Record):
         ]
         lines += [f"  warning: {warning}" for warning in self.warnings]
         lines += [_line(worker) for worker in self.workers]
+        lines += [f"  job {job.id:<6} waits    {job.seconds:8.3f} s  {job.request}" for job in self.waiting[:_LISTED]]
+        if self.waiting and self.queued > _LISTED:
+            lines.append(f"  and {self.queued - _LISTED} more jobs wait")
         return "\n".join(lines)
 
 
@@ -177,7 +242,14 @@ def _line(worker: WorkerStatus) -> str:
     memory = "" if worker.memory is None else f"{worker.memory / 1e6:.1f} MB  "
     state = f"{worker.role or 'worker'} {worker.id:<4} {worker.state:<8} {worker.seconds:8.3f} s"
     waits = " (waits for a lock)" if worker.waits_for_lock else ""
-    return f"  {state}  {child}{memory}{worker.job or ''}{waits}".rstrip()
+    return f"  {state}  {child}{memory}{_job_of(worker)}{waits}".rstrip()
+
+
+def _job_of(worker: WorkerStatus) -> str:
+    if worker.job is None:
+        return ""
+    more = f" and {len(worker.jobs) - 1} more" if len(worker.jobs) > 1 else ""
+    return f"job {worker.jobs[0]}{more}: {worker.job}" if worker.jobs else worker.job
 
 
 def _milliseconds(times: Durations) -> str:

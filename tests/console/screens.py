@@ -75,6 +75,13 @@ class Screen:
             assert alive or self.text.count(text) >= times, f"it ended without {text!r}:\n{self.text}"
         return self
 
+    def wait_until(self, condition, *, seconds=20):
+        """Wait until `condition(text)` is true for the text of the screen."""
+        deadline = time.monotonic() + seconds
+        while not condition(self.text):
+            assert time.monotonic() < deadline, f"the screen shows:\n{self.text}"
+            self._read(0.1)
+
     def interrupt_until(self, text):
         """Press Ctrl-C, and again each second, until the screen shows `text`."""
         deadline = time.monotonic() + 30

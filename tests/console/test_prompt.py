@@ -1,45 +1,12 @@
 """The prompt `querycrew [DATABASE]`, by IPython and by the standard library, on a terminal."""
 
-import apsw
 import pytest
 
-from tests.console.screens import COMMAND, WITHOUT, Screen
+from tests.console.screens import WITHOUT, Screen
 
 pytestmark = pytest.mark.usefixtures("plain_signals")
 
 SLOW = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
-
-
-@pytest.fixture(params=["IPython", "the standard library"])
-def prompt(request, tmp_path):
-    """Open the prompt, and wait until it takes a line."""
-    pytest.importorskip("rich")
-    if request.param == "IPython":
-        pytest.importorskip("IPython")
-    screens = []
-
-    def open_prompt(*arguments, **options):
-        # IPython itself warns of its own and of its libraries' past.
-        command = COMMAND[:1] + COMMAND[3:] if request.param == "IPython" else WITHOUT("IPython")
-        screens.append(Screen(tmp_path, *arguments, command=command, **options))
-        return screens[-1].wait_for(">")
-
-    open_prompt.is_plain = request.param != "IPython"
-    yield open_prompt
-    for screen in screens:
-        screen.__exit__()
-
-
-@pytest.fixture
-def books(tmp_path):
-    path = tmp_path / "books.db"
-    connection = apsw.Connection(str(path))
-    connection.execute(
-        "create table books (id integer primary key, title text, price real);"
-        "insert into books values (1, 'Eins', 1.5), (2, 'Zwei', null)"
-    )
-    connection.close()
-    return path
 
 
 def test_it_says_where_it_is_and_ends(prompt, books):
@@ -76,6 +43,39 @@ def test_sql_goes_on_in_the_next_line_where_a_parenthesis_is_open(prompt):
     screen.enter("+ 2) as answer")
     screen.wait_for("answer\n", times=2)
     screen.wait_for("42")
+
+
+def paste(screen, text):
+    """Paste a text as a terminal does, and press Enter once it is shown."""
+    screen.type(f"\x1b[200~{text}\x1b[201~")
+    screen.wait_for(text.split("\n")[-1].strip())
+    screen.enter("")
+
+
+def test_pasted_lines_are_one_statement(prompt):
+    screen = prompt()
+    screen.wait_until(lambda text: text.endswith("memory>"))
+    paste(screen, "select 1000 + 234 as answer,\n  'it''s' as text\nwhere true")
+    screen.wait_for("  1234 │ it's\n(1 row)")
+    paste(screen, "select 1 as one;\nselect 2000 + 468\n  as two")
+    screen.wait_for("2468\n(1 row)")
+    paste(screen, "for n in range(2):\n    print(n + 7000)")
+    screen.enter("")
+    screen.wait_for("7000\n7001")
+
+
+def test_a_temporary_table_lasts_as_long_as_its_transaction_and_a_line_says_so(prompt, books):
+    screen = prompt(books)
+    screen.enter("create temp table t as select 1000 + 234 as n")
+    screen.wait_for("BEGIN and COMMIT keep statements on one connection")
+    screen.enter("attach ':memory:' as other")
+    screen.wait_for("on_connect")
+    screen.enter("begin")
+    screen.wait_for("books*>")
+    screen.enter("create temp table t as select 1000 + 234 as n")
+    screen.enter("select n from t")
+    screen.wait_for("1234\n(1 row)")
+    screen.enter("commit")
 
 
 def test_python_runs_with_every_public_name(prompt, books):

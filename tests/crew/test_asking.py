@@ -92,7 +92,11 @@ def test_the_error_of_a_statement_names_it_and_its_crew(start, path):
             with pytest.raises(apsw.SQLError, match="no such column: salary") as caught:
                 db.ask(Query("SELECT salary FROM users WHERE age > ?", (3,)))
             [note] = caught.value.__notes__
-            assert note == "querycrew: crew 'payroll', Query('SELECT salary FROM users WHERE age > ?')"
+            assert note == (
+                "querycrew: crew 'payroll', Query('SELECT salary FROM users WHERE age > ?')\n"
+                "  SELECT salary FROM users WHERE age > ?\n"
+                "         ^"
+            )
 
 
 def test_jobs_start_first_in_first_out(start):
@@ -149,7 +153,7 @@ def test_a_full_or_stopped_crew_logs_a_told_request(start, caplog):
 # --- messages that are no requests --------------------------------------------------------
 
 
-ASKED = r"a crew takes Query, Script, Transaction, Call, Stream, Backup, Status and Subscribe"
+ASKED = r"a crew takes Query, Script, Transaction, Call, Stream, Backup, Status, Cancel and Subscribe"
 TOLD = r"a crew takes Query, Script, Transaction, Call and Backup"
 
 

@@ -22,6 +22,7 @@ FLOORS = (
     "actors.replies",
     "actors.dispatch",
     "actors",
+    "actors.monitor",
     "supervisor",
     "actors.console",
 )

@@ -67,9 +67,9 @@ def test_completion_at_a_prompt_offers_public_names_only(start, path):
     sequence = {"count", "index"}
     db = start(path, size=1)
     reply = db.ask(supervisor.Query("SELECT 1 AS one"), block=False)
-    replies = {"add_done_callback", "as_future", "cancel", "cancelled", "done", "exception", "pipe_to"}
+    replies = {"add_done_callback", "as_future", "cancel", "cancelled", "done", "exception", "id", "pipe_to"}
     assert offered(supervisor) == set(supervisor.__all__)
-    own = {"errors", "shutdown", "transaction", "wait"}
+    own = {"cancel", "errors", "shutdown", "transaction", "wait", "watch"}
     assert offered(db, pykka.ActorRef) - {"actor_class", "actor_inbox", "actor_stopped", "actor_urn"} == own
     assert offered(reply, pykka.Future) == offered(reply.map(len), pykka.Future) == replies
     result = reply.get()

@@ -11,6 +11,7 @@ from supervisor import (
     Backup,
     Begin,
     Call,
+    Cancel,
     ChildProcess,
     Close,
     Connection,
@@ -19,6 +20,7 @@ from supervisor import (
     Durations,
     Execute,
     Executes,
+    OfferedCrew,
     Query,
     Reply,
     RestartPolicy,
@@ -35,6 +37,7 @@ from supervisor import (
     SupervisorRef,
     Transaction,
     WorkerStatus,
+    offered_crews,
 )
 
 
@@ -69,6 +72,11 @@ def ask(db: SupervisorRef) -> None:
         assert_type(tx, Session)
     assert_type(db.ask(Status()), CrewStatus)
     assert_type(db.ask(Status(), block=False), Reply[CrewStatus])
+    assert_type(db.ask(Cancel(7)), bool)
+    assert_type(db.ask(Cancel(7), block=False), Reply[bool])
+    assert_type(db.cancel(7), bool)
+    db.tell(Cancel(7))
+    assert_type(offered_crews(), list[OfferedCrew])
     db.ask("SELECT 1")  # type: ignore[call-overload]
     db.tell(Status())  # type: ignore[arg-type]
 

@@ -292,20 +292,39 @@ def test_a_cell_is_one_short_printable_line(value, cell):
 
 
 def test_a_notebook_gets_a_table_without_markup_from_cells():
-    html = Result(("a<b",), [("<script>",), (None,)])._repr_html_()
-    assert "<th>a&lt;b</th>" in html
-    assert "<td>&lt;script&gt;</td>" in html
-    assert "<td>NULL</td>" in html
-    assert html.endswith("<p>(2 rows)</p>")
+    html = Result(("a<b",), [("<script>",), (None,), ('" onload="',)])._repr_html_()
+    assert ">a&lt;b</th>" in html
+    assert ">&lt;script&gt;</td>" in html
+    assert '" onload' not in html
+    assert html.endswith("<p>(3 rows)</p>")
+    assert html.count("<") == html.count(">") == 2 * (1 + 1 + 1 + 1 + 1 + 3 + 3 + 1)
+
+
+def test_a_notebook_tells_numbers_null_and_blobs_from_text():
+    html = Result(("n", "text"), [(1, "NULL"), (None, b"abc"), (2.5, "7")])._repr_html_()
+    assert '<th style="text-align:right">n</th><th style="text-align:left">text</th>' in html
+    assert '<td style="text-align:right">1</td><td style="text-align:left">NULL</td>' in html
+    assert '<td style="text-align:right;opacity:0.5">NULL</td>' in html
+    assert '<td style="text-align:left;opacity:0.5">&lt;3 bytes&gt;</td>' in html
+    assert '<td style="text-align:left">7</td>' in html
+
+
+def test_a_notebook_gets_no_more_than_it_can_show():
+    wide = Result(tuple(f"column {at}" for at in range(2000)), [tuple(range(2000))])._repr_html_()
+    assert wide.count("<th ") == wide.count("<td ") == 60
+    assert wide.endswith("<p>(1 row, 1940 more columns)</p>")
+    long = Result(("x" * 10_000,), [("y" * 10_000_000,), ("\x1b[31m\u202e\0",)])._repr_html_()
+    assert len(long) < 1000
+    assert "·[31m··" in long
 
 
 def test_a_notebook_shows_the_number_of_changes_of_a_statement_without_rows():
     assert Result(rowcount=3, lastrowid=7)._repr_html_() == "<p>&lt;Result: no rows, rowcount=3, lastrowid=7&gt;</p>"
     assert Result(rowcount=2)._repr_html_() == "<p>&lt;Result: no rows, rowcount=2&gt;</p>"
-    assert "<th>name</th>" in NOTHING._repr_html_()
+    assert ">name</th>" in NOTHING._repr_html_()
 
 
 def test_a_notebook_gets_the_first_twenty_rows_only():
     html = Result(("n",), [(n,) for n in range(30)])._repr_html_()
-    assert html.count("<td>") == 20
+    assert html.count("<td ") == 20
     assert "(30 rows, the first 20 shown)" in html

@@ -4,7 +4,9 @@ Its clock is the clock of the stage. The history hears of each job that is submi
 cancelled.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import ReferenceType
 
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.job import Job
@@ -51,6 +53,21 @@ class WorldReply(Reply[Any]):
             self.world.blame("cancelling a reply that is done has said True")
         self.world.history.note_cancel(entry, said)
         return said
+
+
+class NumberedReference(ReferenceType):  # type: ignore[type-arg]
+    """A weak reference whose hash is a number: a set of them has the same order in each run."""
+
+    __slots__ = ("number",)
+
+    numbers: ClassVar[Iterator[int]]
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.number = next(self.numbers)
+
+    def __hash__(self) -> int:
+        return self.number
 
 
 class WorldDispatcher(Dispatcher):

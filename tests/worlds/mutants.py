@@ -231,7 +231,7 @@ MUTANTS: list[tuple[type, str, Any, int]] = [
     (Lane, "requeue", _waits_again_behind_all_others, 1),
     (Lane, "requeue", _what_a_dead_worker_had_taken_is_lost, 1),
     (Lane, "take", _is_idle_after_its_last_look, 1),
-    (Lane, "take", _stays_idle_when_something_else_wakes_it, 1),
+    (Lane, "take", _stays_idle_when_something_else_wakes_it, 6000),
     (Stealing, "_take_from", _steals_what_runs, 1),
     (Lane, "wake_one", _nobody_is_woken, 1),
     (Lane, "reroute", _is_lost_on_its_way_to_the_writer, 1),

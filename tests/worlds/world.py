@@ -15,7 +15,7 @@ from actors.system import exit_and_fork as process
 from supervisor import ChildProcess, RestartPolicy, Subscribe, SupervisorRef
 from tests.worlds import checks, children
 from tests.worlds.clients import Client
-from tests.worlds.crew import WorldDispatcher, WorldReply, WorldSupervisor, WorldWorker
+from tests.worlds.crew import NumberedReference, WorldDispatcher, WorldReply, WorldSupervisor, WorldWorker
 from tests.worlds.database import File, WorldConnection, WorldDatabase
 from tests.worlds.fault_plan import FaultPlan, Killed
 from tests.worlds.history import History
@@ -26,6 +26,9 @@ from tests.worlds.system import on_stage, waits_for_mail
 
 # The supervisor looks at deadlines every 10 ms, and at interrupted jobs every 20 ms.
 _SLACK = 0.05  # seconds
+
+
+_PATCHES = [("actors.ref", "Reply", WorldReply), ("actors.dispatch.deadlocks", "ReferenceType", NumberedReference)]
 
 
 class World:
@@ -120,6 +123,7 @@ class World:
     def on_stage(self) -> Iterator[None]:
         """Let this be the world that everything here belongs to."""
         WorldDatabase.world = WorldReply.world = WorldDispatcher.world = self
+        NumberedReference.numbers = count(1)
         children.Child.numbers, children.Child.capacity = count(1), lambda: self.random.choice((400, 1 << 16, 1 << 16))
         children.Child.on_recall = self.history.order_is_lost
         # The collector runs at unknown moments, and the finalizers that it calls would be steps of
@@ -128,7 +132,7 @@ class World:
         gc.disable()
         sys.unraisablehook = _ignore
         try:
-            with on_stage(self.stage, [*children.PATCHES, ("actors.ref", "Reply", WorldReply)]), stepping():
+            with on_stage(self.stage, [*children.PATCHES, *_PATCHES]), stepping():
                 self.stage.begin()
                 try:
                     yield

@@ -251,10 +251,14 @@ class Runner:
             except (OutdatedSchema, apsw.SQLError) as again:
                 if not isinstance(again, OutdatedSchema) and trace.facts is not None:
                     raise  # the statement was prepared, and has begun
-                self.read_schema(getattr(again, "schema", None))
-                trace.refresh()
-                self.statement.clear()
-                execute(sql, bindings, can_cache=False)
+                schema = getattr(again, "schema", None)
+            else:
+                return
+            # Outside of the `except`: the error of the second attempt needs no context.
+            self.read_schema(schema)
+            trace.refresh()
+            self.statement.clear()
+            execute(sql, bindings, can_cache=False)
         except BaseException:
             cursor.exec_trace = None
             raise

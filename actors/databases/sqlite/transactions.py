@@ -13,7 +13,8 @@ from actors.databases.sqlite.runner import Runner
 from actors.databases.sqlite.sql_text import changes_rows, statements_of
 from actors.system.log import log
 from actors.values.errors import TransactionBroken
-from actors.values.requests import Call, Query, Script, Transaction
+from actors.values.places import note_statement
+from actors.values.requests import Call, Query, Script, Transaction, shorten
 from actors.values.result import Result
 
 __all__ = ["OwnTransaction", "Transactions", "call", "check_level", "run_each", "run_script"]
@@ -288,7 +289,7 @@ def run_each(transaction: Transaction, run: Callable[[Query], Result], own: OwnT
                 own.check_open(_how(transaction, number))
         except Exception as failure:  # noqa: BLE001  # it is raised again, or its meaning is
             error = failure if own is None else own.explained(failure, _how(transaction, number))
-            error.add_note(f"querycrew: statement {number} of {len(transaction.queries)}: {query}")
+            note_statement(error, f"statement {number} of {len(transaction.queries)}: {query}", query.sql)
             raise error from error.__cause__
     return results
 
@@ -308,13 +309,17 @@ def run_script(script: Script, transactions: Transactions) -> Result:
     """
     runner = transactions.runner
     runner.counting.reset()
-    for sql in statements_of(script.sql):
-        if changes_rows(sql) and not runner.connection.in_transaction and not runner.reads_only:
-            transactions.begin()
-            runner.run_of_script(sql)
-            transactions.commit_part()
-        else:
-            runner.run_of_script(sql)
+    for number, sql in enumerate(statements_of(script.sql), 1):
+        try:
+            if changes_rows(sql) and not runner.connection.in_transaction and not runner.reads_only:
+                transactions.begin()
+                runner.run_of_script(sql)
+                transactions.commit_part()
+            else:
+                runner.run_of_script(sql)
+        except Exception as error:
+            note_statement(error, f"statement {number} of the script: {shorten(sql)!r}", sql)
+            raise
     return Result((), [], runner.counting.changed, runner.counting.rowid)
 
 

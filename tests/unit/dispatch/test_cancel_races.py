@@ -31,6 +31,12 @@ def end(batch, job, outcome):
         batch.answer(job, outcome)
 
 
+def forget_notes(outcome):
+    """Let an error be new: a note that it has already is not added again."""
+    if isinstance(outcome, BaseException):
+        outcome.__dict__.pop("__notes__", None)
+
+
 def test_a_job_that_ends_in_spite_of_its_interrupt_does_not_harm_the_next_job(crew):
     worker = crew.worker()
     late, innocent = crew.submit(deadline=crew.clock.now + 0.1), crew.submit()
@@ -97,6 +103,7 @@ def test_a_cancel_that_comes_as_the_statement_ends_returns_the_truth(outcome):
         job = crew.submit()
         batch, said = crew.take(worker), []
         batch.begin()
+        forget_notes(outcome)
         step, act = lambda: end(batch, job, outcome), lambda: said.append(crew.dispatcher.cancel(job))
         return (crew, job, said), step, [act]
 
@@ -129,6 +136,7 @@ def test_a_deadline_that_passes_as_the_statement_ends_is_counted_like_the_caller
         batch = crew.take(worker)
         batch.begin()
         crew.tick()
+        forget_notes(outcome)
         return (crew, job), lambda: end(batch, job, outcome), [lambda: crew.tick(0.2)]
 
     for struck in (in_the_middle(prepare), in_the_middle(lambda: _the_other_way_round(prepare()))):
