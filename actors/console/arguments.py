@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supervisor import SupervisorRef
+    from actors.console.kinds import Kind
+    from supervisor import Database, SupervisorRef
 
 __all__ = ["Options", "add_arguments", "open_crew", "options_of"]
 
@@ -17,7 +18,8 @@ class Options:
     """The options and arguments of the command line."""
 
     database: str | None = None
-    """The path of a file, a URI that starts with `file:`, or `None` for a database in memory."""
+    """The path of a file, a URI that starts with `file:`, or the URL of another database. `None` is
+    a database in memory."""
     sql: str | None = None
     """The SQL to run; `None` for a prompt, or for the SQL of standard input."""
     format: str | None = None
@@ -33,6 +35,13 @@ class Options:
     pragmas: dict[str, str | int | float] = field(default_factory=dict)
 
     @property
+    def kind(self) -> "Kind":
+        """The kind of database that the argument names."""
+        from actors.console.kinds import kind_of  # imports the library
+
+        return kind_of(self.database)
+
+    @property
     def in_memory(self) -> bool:
         """Whether the database lives and ends with this program."""
         return self.database in (None, "", ":memory:")
@@ -40,7 +49,12 @@ class Options:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser."""
-    parser.add_argument("database", nargs="?", metavar="DATABASE", help="the file of the database (default: in memory)")
+    parser.add_argument(
+        "database",
+        nargs="?",
+        metavar="DATABASE",
+        help="a file of SQLite, or a URL: postgresql://…, duckdb:FILE (default: in memory)",
+    )
     parser.add_argument("sql", nargs="?", metavar="SQL", help="the SQL to run (default: a prompt, or standard input)")
     shown = parser.add_argument_group("what is written").add_mutually_exclusive_group()
     for name, text in (
@@ -83,8 +97,24 @@ def open_crew(options: Options, *, create: bool = True, size: int | None = None)
     Raises:
         ValueError, TypeError: an option makes no sense for this database.
     """
-    from supervisor import ChildProcess, Database, SQLite, Supervisor
+    from supervisor import ChildProcess, Supervisor
 
+    database = _database(options, create=create)
+    if options.processes:
+        database = ChildProcess(database)
+    return Supervisor.start(database, size=None if options.in_memory else options.size or size, timeout=options.timeout)
+
+
+def _database(options: Options, *, create: bool) -> "Database":
+    from supervisor import SQLite
+
+    kind, url = options.kind, options.database
+    if kind.make is not None:
+        assert url is not None
+        if options.pragmas:
+            message = f"--pragma is a setting of SQLite, and not of {kind.name}"
+            raise ValueError(message)
+        return kind.make(url, options.readonly)
     settings: dict[str, Any] = {"pragmas": options.pragmas, "readonly": options.readonly}
     if not options.in_memory:
         settings["create"] = create and not options.readonly
@@ -92,13 +122,7 @@ def open_crew(options: Options, *, create: bool = True, size: int | None = None)
             settings["journal_mode"] = "delete"
     path = ":memory:" if options.in_memory else options.database
     assert path is not None
-    database: Database = SQLite(path, **settings)
-    if options.processes:
-        database = ChildProcess(database)
-    size = options.size or size
-    if options.in_memory:
-        size = None
-    return Supervisor.start(database, size=size, timeout=options.timeout)
+    return SQLite(path, **settings)
 
 
 def _has_rollback_journal(path: str) -> bool:

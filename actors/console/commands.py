@@ -10,6 +10,7 @@ from actors.console import tables
 from actors.console.background import Background, BackgroundError
 from actors.console.completion import Names
 from actors.console.killing import Killer, NoSuchWorker
+from actors.console.kinds import SQLITE, Kind
 from actors.console.problems import block
 from actors.console.progress import Progress
 from actors.console.runner import Runner, opened
@@ -66,12 +67,6 @@ _PYTHON: Final = re.compile(r"\s*(?:[=,.:)\]]|[-+*/%&|^@<>!]=|is\b|in\b|if\b|and
 _WITH: Final = re.compile(
     r"with\s+(recursive\s|[\w\"`\[\]]+\s*(\([^)]*\)\s*)?as\s+(not\s+)?(materialized\s+)?\()", re.IGNORECASE
 )
-_TABLES: Final = r"""
-SELECT name, type, (SELECT group_concat(name, ', ') FROM pragma_table_info(schema.name)) AS columns
-FROM sqlite_schema AS schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY name"""
-_SCHEMA: Final = """
-SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (?1 IS NULL OR lower(tbl_name) = lower(?1) OR lower(name) =
-lower(?1)) ORDER BY tbl_name, type = 'table' DESC, name"""
 
 
 class Commands:
@@ -82,10 +77,18 @@ class Commands:
     """
 
     def __init__(
-        self, db: SupervisorRef, stream: TextIO, killer: Killer, namespace: dict[str, Any], *, most: int
+        self,
+        db: SupervisorRef,
+        stream: TextIO,
+        killer: Killer,
+        namespace: dict[str, Any],
+        *,
+        most: int,
+        kind: Kind = SQLITE,
     ) -> None:
-        self.runner = Runner(db)
-        self.names = Names(db)
+        self.runner = Runner(db, kind)
+        self.names = Names(db, kind)
+        self._kind = kind
         self.background = Background(db, most)
         self._db = db
         self._stream = stream
@@ -285,7 +288,7 @@ class Commands:
 
     def _tables(self, argument: str) -> None:
         del argument
-        result = self._db.ask(Query(_TABLES))
+        result = self._db.ask(Query(self._kind.tables))
         if result:
             tables.print_rows(self._stream, result.columns, result.rows)
         else:
@@ -293,14 +296,18 @@ class Commands:
 
     def _schema(self, argument: str) -> None:
         name = argument.strip("\"'`[]") or None
-        result = self._db.ask(Query(_SCHEMA, (name,)))
+        result = self._db.ask(self._kind.schema_of(name))
         for (sql,) in result.rows:
             self._stream.write(f"{_visible_lines(sql)};\n")
         if not result:
             say(self._stream, f"there is no table {visible(name)}" if name else "there is no table")
 
     def _explain(self, argument: str) -> None:
-        plan = self._db.ask(Query(f"EXPLAIN QUERY PLAN {argument}"))
+        plan = self._db.ask(Query(f"{self._kind.explain} {argument}"))
+        if self._kind is not SQLITE:
+            for row in plan.rows:
+                self._stream.write(f"{_visible_lines(str(row[-1]))}\n")
+            return
         depth = {0: 0}
         for id_, parent, _, detail in plan.rows:
             depth[id_] = depth.get(parent, 0) + 1

@@ -3,14 +3,12 @@
 import re
 from typing import Final
 
+from actors.console.kinds import SQLITE, Kind
 from actors.console.statements import KEYWORDS
 from supervisor import Query, SupervisorRef
 
 __all__ = ["Names"]
 
-_NAMES: Final = """
-SELECT schema.name, columns.name FROM sqlite_schema AS schema, pragma_table_xinfo(schema.name) AS columns
-WHERE schema.type IN ('table', 'view') ORDER BY schema.name, columns.cid"""
 _OWN: Final = ("sqlite_schema",)
 _WORD: Final = re.compile(r"[\w$]*\Z")
 _OWNER: Final = re.compile(r"[\"`\[]?([\w$]+)[\"`\]]?\s*\.\s*\Z")
@@ -21,8 +19,9 @@ _PLAIN: Final = re.compile(r"[A-Za-z_][\w$]*\Z")
 class Names:
     """The tables and columns of a database, for completion. Read again after `forget`."""
 
-    def __init__(self, db: SupervisorRef) -> None:
+    def __init__(self, db: SupervisorRef, kind: Kind = SQLITE) -> None:
         self._db = db
+        self._kind = kind
         self._columns: dict[str, list[str]] | None = None
 
     def forget(self) -> None:
@@ -35,7 +34,7 @@ class Names:
         if self._columns is None:
             found: dict[str, list[str]] = {}
             try:
-                rows = self._db.ask(Query(_NAMES, timeout=0.5)).rows
+                rows = self._db.ask(Query(self._kind.columns, timeout=0.5)).rows
             except Exception:  # noqa: BLE001  # without names there is less to complete, and no more
                 return {}
             for table, column in rows:

@@ -12,19 +12,30 @@ __all__ = ["block", "described", "one_line", "text_of"]
 _MOST = 2000  # characters of an error's text that are shown
 
 
-def text_of(error: BaseException) -> str:
-    """Return the text of an error as one line; for a database that does not open, the reason."""
-    text = str(error) or type(error).__name__
+def text_of(error: BaseException, *, named: bool = True) -> str:
+    """Return the text of an error as one line; for a database that does not open, the reason.
+
+    Args:
+        error: the error.
+        named: whether the class of an error stands before its text, unless its text says enough.
+    """
+    text = _lines_of(error)[0] or type(error).__name__
     if isinstance(error, UnicodeDecodeError):
         text = "a value of type text is not valid UTF-8; CAST(column AS BLOB) shows its bytes"
     elif isinstance(error, OSError) and error.strerror:
         text = error.strerror
-    elif not isinstance(error, (QuerycrewError, ValueError)) and type(error).__module__ != "apsw":
+    elif named and not isinstance(error, (QuerycrewError, ValueError)) and type(error).__module__ != "apsw":
         text = f"{type(error).__name__}: {text}"
     if isinstance(error, DatabaseUnavailable) and error.__cause__ is not None:
         cause = error.__cause__
         text = "; ".join([f"the database cannot be opened: {cause}", *getattr(cause, "__notes__", ())])
     return visible(" ".join(text[:_MOST].split()))
+
+
+def _lines_of(error: BaseException) -> list[str]:
+    """Return the text of an error. Some drivers add lines, which show the place in the SQL."""
+    text = str(error)[:_MOST]
+    return text.split("\n") if hasattr(error, "sqlstate") or type(error).__module__ == "_duckdb" else [text]
 
 
 def _place(error: BaseException, sql: str | None) -> Place | None:
@@ -37,7 +48,8 @@ def one_line(error: BaseException, sql: str | None = None) -> str:
     """Return an error as one line, with the line and the column in the SQL."""
     place = _place(error, sql)
     if place is None:
-        return text_of(error)
+        behind = next((f" ({visible(line.strip())})" for line in _lines_of(error)[1:] if line.strip()), "")
+        return text_of(error) + behind
     rest = visible(place.text[place.at :]).strip()
     behind = f": {rest}" if rest else ""
     return f"{text_of(error)} (line {place.line}, column {place.column}{behind})"
@@ -70,19 +82,20 @@ def block(stream: TextIO, error: BaseException, sql: str | None = None) -> None:
     Without `sql` the place comes from the notes of the error.
     """
     place = _place(error, sql)
-    lines = marked(place) if place is not None else _noted(error) if sql is None else []
+    lines = [visible(line) for line in _lines_of(error)[1:]]
+    lines += marked(place) if place is not None else _noted(error) if sql is None else []
     where = f" at line {place.line}, column {place.column}" if place is not None and place.line > 1 else ""
     executed = getattr(error, "executed", False)
     if executed is None:
         lines.append("Nobody knows whether the statement took effect.")
     if not tables.HAS_RICH:
-        stream.write("\n".join([f"{type(error).__name__}{where}: {text_of(error)}", *lines]) + "\n")
+        stream.write("\n".join([f"{type(error).__name__}{where}: {text_of(error, named=False)}", *lines]) + "\n")
         return
     from rich.panel import Panel
     from rich.text import Text
 
     console = tables.console_of(stream)
-    body = Text(text_of(error), style="bold")
+    body = Text(text_of(error, named=False), style="bold")
     for line in lines:
         body.append("\n" + line, style="not bold")
     title = Text(f"{type(error).__name__}{where}")

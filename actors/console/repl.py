@@ -26,7 +26,7 @@ def repl(options: Options) -> int:
     with Killer() as killer:
         try:
             db = open_crew(options)
-        except (ValueError, TypeError, OSError, RuntimeError) as error:
+        except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
             return fail(one_line(error))
         with Signals(), db:
             try:
@@ -34,7 +34,7 @@ def repl(options: Options) -> int:
             except (QuerycrewError, pykka.Timeout) as error:
                 return fail(one_line(error))
             namespace = namespace_of(db)
-            commands = Commands(db, sys.stdout, killer, namespace, most=options.rows)
+            commands = Commands(db, sys.stdout, killer, namespace, most=options.rows, kind=options.kind)
             try:
                 best_prompt()(commands, namespace, _banner(options, db), _name(options))
             finally:
@@ -76,7 +76,9 @@ def _banner(options: Options, db: SupervisorRef) -> str:
         name = "querycrew"
     status = db.ask(supervisor.Status())
     where = visible(options.database or "")
-    if options.in_memory:
+    if options.kind.make is not None:
+        where = visible(status.database)  # a URL may hold a password
+    elif options.in_memory:
         where = "a database in memory, which ends with this program"
     crew = tables.in_words(status.size, "worker")
     mode = ", readonly" if options.readonly else ""
@@ -91,6 +93,8 @@ def _name(options: Options) -> str:
     """Return the word before the prompt."""
     if options.in_memory or options.database is None:
         return "memory"
+    if options.kind.make is not None:
+        return options.kind.name.lower()
     base = os.path.basename(options.database.partition("?")[0]) or "db"
     name = os.path.splitext(base)[0]
     return "".join(char for char in name if char.isprintable())[:24]

@@ -4,6 +4,7 @@ import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
+from actors.console.kinds import SQLITE, Kind
 from actors.console.statements import first_word, only_reads
 from supervisor import Query, Result, Script, Stream, SupervisorRef
 
@@ -22,7 +23,6 @@ _REMEDIES: Final = {
     "ATTACH": "SQLite(path, on_connect=…) in a program attaches on all connections",
     "DETACH": _KEEPS,
 }
-_WRITES = "a Stream only reads"  # how the crew refuses a statement that writes
 
 
 def opened(answer: "RowStream | Result") -> "AbstractContextManager[RowStream | Result]":
@@ -37,8 +37,9 @@ class Runner:
     other statement is asked as a `Query`.
     """
 
-    def __init__(self, db: SupervisorRef) -> None:
+    def __init__(self, db: SupervisorRef, kind: Kind = SQLITE) -> None:
         self._db = db
+        self._kind = kind
         self._session: Session | None = None
 
     @property
@@ -65,11 +66,11 @@ class Runner:
                 session.commit()
             return Result()
         target = self._session or self._db
-        if only_reads(sql):
+        if only_reads(sql) and first_word(sql) in self._kind.streams:
             try:
                 return target.ask(Stream(sql))
-            except ValueError as error:
-                if not str(error).startswith(_WRITES):
+            except Exception as error:
+                if not self._kind.must_be_a_query(error):
                     raise
         return target.ask(Query(sql))
 

@@ -10,6 +10,7 @@ from actors.console import tables
 from actors.console.arguments import Options, open_crew
 from actors.console.failure import fail
 from actors.console.formats import WRITERS, Format
+from actors.console.kinds import SQLITE
 from actors.console.problems import block, one_line
 from actors.console.progress import Progress
 from actors.console.runner import Runner, opened
@@ -36,10 +37,10 @@ def run_sql(options: Options, text: str) -> int:
         return fail(f"there is no database {visible(missing)}: a statement that writes creates it")
     try:
         db = open_crew(options, create=creates, size=1)
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         return fail(one_line(error))
     with db:
-        run = _Run(options, Runner(db))
+        run = _Run(options, Runner(db, options.kind))
         try:
             return run.all(statements, text)
         except BrokenPipeError:
@@ -53,7 +54,8 @@ def run_sql(options: Options, text: str) -> int:
 def _missing(options: Options) -> str | None:
     """Return the path of a file that is not there; a URI is left to SQLite."""
     path = options.database
-    if options.in_memory or path is None or path.startswith("file:") or "://" in path or os.path.exists(path):
+    is_file = options.kind is SQLITE and not options.in_memory
+    if not is_file or path is None or path.startswith("file:") or "://" in path or os.path.exists(path):
         return None
     return path
 

@@ -30,8 +30,9 @@ _READING = ("select", "values", "with", "explain", "pragma")
 _WRITES = re.compile(r"\b(insert|update|delete|replace)\b", re.IGNORECASE)
 _RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_DOLLARS = r"\$(\w*)\$.*?(?:\$\1\$|\Z)"  # quotes of PostgreSQL and DuckDB
 _TOKEN = re.compile(
-    r"'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)|;", re.DOTALL
+    _DOLLARS + r"|'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)|;", re.DOTALL
 )
 """A semicolon, or a text in which a semicolon ends nothing."""
 _TRIGGER = re.compile(r"create\s+(temp(orary)?\s+)?trigger\b", re.IGNORECASE)

@@ -214,10 +214,28 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 
 def test_the_url_of_another_kind_of_database_is_an_error_that_says_so(tmp_path):
-    done = querycrew(tmp_path, "postgresql://me:secret@host/db", "select 1")
+    done = querycrew(tmp_path, "mysql://me:secret@host/db", "select 1")
     assert done.returncode == 1
     assert "file:" in done.stderr
     assert "secret" not in done.stderr
+
+
+def test_a_server_that_is_not_there_is_one_clear_line(tmp_path):
+    pytest.importorskip("psycopg")
+    done = querycrew(tmp_path, "postgresql://me:secret@127.0.0.1:1/db", "select 1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("querycrew: error: the database cannot be opened: connection failed")
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
+
+
+def test_a_pragma_is_refused_for_another_kind_of_database(tmp_path):
+    pytest.importorskip("psycopg")
+    done = querycrew(tmp_path, "--pragma", "cache_size=1", "postgresql://host/db", "select 1")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "querycrew: error: --pragma is a setting of SQLite, and not of PostgreSQL\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ class Interactive:
             self._wire.command(_STREAM)
             self.is_open = True
         prepared = self._transactions.prepared
-        sql = f"DECLARE querycrew_{step.cursor} NO SCROLL CURSOR FOR {step.sql}"
+        sql = f"DECLARE querycrew_{step.cursor} NO SCROLL CURSOR FOR\n{step.sql}"
         bounds = [prepared.bind(sql, step.params)]
         bounds.append(prepared.bind(f"FETCH FORWARD {step.rows} FROM querycrew_{step.cursor}"))
         outcomes = self._wire.pipeline(bounds, together=True)
