@@ -11,14 +11,16 @@ from typing import Any, Final
 import psycopg
 from psycopg import errors, pq
 
-from actors.databases.postgres.prepared import Bound, Prepared
+from actors.databases.postgres.prepared import Bound, Prepared, check_text
 from actors.values.result import Result
 
-__all__ = ["Wire", "result_of"]
+__all__ = ["Wire", "joined", "result_of"]
 
 _STATUS: Final = pq.ExecStatus
 _FAILED: Final = (_STATUS.FATAL_ERROR, _STATUS.BAD_RESPONSE, _STATUS.PIPELINE_ABORTED)
 _COPIES: Final = (_STATUS.COPY_IN, _STATUS.COPY_OUT, _STATUS.COPY_BOTH)
+_PARTS: Final = (_STATUS.TUPLES_CHUNK, _STATUS.SINGLE_TUPLE)
+_PART: Final = 1000  # rows of a part of an answer
 _NO_COPY: Final = b"COPY needs a Call, whose function gets the connection"
 
 
@@ -28,7 +30,6 @@ class Wire:
     def __init__(self, driver: "psycopg.Connection[Any]", prepared: Prepared) -> None:
         self._driver = driver
         self._prepared = prepared
-        self._encoding = driver.info.encoding
         self.pgconn = driver.pgconn
         # As psycopg sets it. A statement that is larger than the socket's buffer must not block.
         self.pgconn.nonblocking = 1
@@ -58,10 +59,10 @@ class Wire:
         """
         if self._poll.poll(0):
             self.pgconn.consume_input()
-            while self.pgconn.notifies() is not None:
-                pass  # notifications are for connections that listen
-            if self.is_lost:
-                raise _lost()
+        while self.pgconn.notifies() is not None:
+            pass  # libpq keeps the notifications of a connection that listens
+        if self.is_lost:
+            raise _lost()
 
     # --- one statement, or a text of several ----------------------------------------------
 
@@ -74,17 +75,44 @@ class Wire:
         Raises:
             psycopg.Error: the statement failed, or the connection is lost.
         """
+        self._prepare(bound)
+        self._send(bound)
+        try:
+            return self._all()[-1]
+        except psycopg.Error as error:
+            self._prepared.note_error(bound, error)
+            raise
+
+    def run_limited(self, bound: Bound, most: int) -> list[Any]:
+        """Run one statement as `run` does, and keep little more than `most` of its rows.
+
+        The rows come in small parts. The server still sends all of them.
+
+        Returns:
+            The libpq results: the parts with the first rows, and the end with the number of rows.
+        """
+        self._prepare(bound)
+        self._send(bound)
+        if psycopg.capabilities.has_stream_chunked():
+            self.pgconn.set_chunked_rows_mode(min(most + 1, _PART))
+        else:
+            self.pgconn.set_single_row_mode()
+        try:
+            return self._all(most)
+        except psycopg.Error as error:
+            self._prepared.note_error(bound, error)
+            raise
+
+    def _prepare(self, bound: Bound) -> None:
         self._renew()
         if self._prepared.is_due(bound):
             name = self._prepared.add(bound)
             self.pgconn.send_prepare(name, bound.query, param_types=bound.types)
             try:
-                self._last()
+                self._all()
             except psycopg.Error:
                 self._prepared.remove(bound)
                 raise
-        self._send(bound)
-        return self._last()
 
     def command(self, sql: str) -> list[Any]:
         """Run a text of any number of statements without parameters; return their libpq results.
@@ -92,25 +120,30 @@ class Wire:
         Raises:
             psycopg.Error: a statement failed, or the connection is lost.
         """
-        self.pgconn.send_query(sql.encode(self._encoding))
+        check_text(sql)
+        self.pgconn.send_query(sql.encode(self._driver.info.encoding))
         return self._all()
 
-    def _last(self) -> Any:
-        return self._all()[-1]
-
-    def _all(self) -> list[Any]:
+    def _all(self, most: int | None = None) -> list[Any]:
         """Return the results of a statement that was sent outside of a pipeline.
+
+        Results that are parts of an answer are kept until there are more than `most` rows.
 
         A commit may fail after the result of its statement. So the first error counts.
         """
         results: list[Any] = []
         failed: Any = None
+        count = 0
         self._flush()
         while (result := self._next()) is not None:
             if result.status in _COPIES:
                 self._end_copy(result.status)
             elif result.status in _FAILED:
                 failed = failed or result
+            elif most is not None and result.status in _PARTS:
+                if count > most:
+                    continue
+                count += result.ntuples
             results.append(result)
         if failed is not None:
             raise self.error(failed)
@@ -148,6 +181,13 @@ class Wire:
             psycopg.Error: the connection is lost.
         """
         self._renew()
+        try:
+            return self._through_pipeline(bounds, together=together)
+        except BaseException:
+            self.pgconn.finish()  # nobody knows which answers are still to come
+            raise
+
+    def _through_pipeline(self, bounds: Sequence[Bound], *, together: bool) -> list[Any]:
         pgconn, prepared = self.pgconn, self._prepared
         pgconn.enter_pipeline_mode()
         # How many results each statement has, without the error of a commit.
@@ -167,8 +207,10 @@ class Wire:
         outcomes = self._shared(counts) if together else [self._outcome(self._until_sync()) for _ in bounds]
         pgconn.exit_pipeline_mode()
         for bound, outcome, count in zip(bounds, outcomes, counts, strict=True):
-            if count == 2 and isinstance(outcome, psycopg.Error):
-                prepared.remove(bound)  # perhaps it was prepared; the name is not used again
+            if isinstance(outcome, psycopg.Error):
+                if count == 2:
+                    prepared.remove(bound)  # perhaps it was prepared; the name is not used again
+                prepared.note_error(bound, outcome)
         return outcomes
 
     def _shared(self, counts: list[int]) -> list[Any]:
@@ -197,8 +239,7 @@ class Wire:
             if result.status == _STATUS.PIPELINE_SYNC:
                 return results
             if result.status in _COPIES:
-                self.pgconn.finish()  # libpq can neither end nor skip a copy in a pipeline
-                raise _lost()
+                raise _lost()  # libpq can neither end nor skip a copy in a pipeline
             results.append(result)
             if self.is_lost:
                 raise self.error(result)
@@ -206,7 +247,7 @@ class Wire:
     # --- libpq ----------------------------------------------------------------------------
 
     def _send(self, bound: Bound) -> None:
-        name = bound.statement.names.get(bound.types)
+        name = bound.name = bound.statement.names.get(bound.types)
         if name is None:
             self.pgconn.send_query_params(
                 bound.query, bound.params, param_types=bound.types or None, param_formats=bound.formats
@@ -241,7 +282,7 @@ class Wire:
         """Return the error of a result that failed."""
         if result.status == _STATUS.PIPELINE_ABORTED:
             return errors.PipelineAborted("an earlier statement of the transaction failed")
-        return errors.error_from_result(result, encoding=self._encoding)
+        return errors.error_from_result(result, encoding=self._driver.info.encoding)
 
 
 def _lost() -> psycopg.OperationalError:
@@ -254,17 +295,27 @@ def result_of(bound: Bound, answer: Any) -> Result:
     Raises:
         psycopg.DataError: Python has no such value, for example for the date `infinity`.
     """
-    if answer.status != _STATUS.TUPLES_OK:
+    if answer.status != _STATUS.TUPLES_OK and answer.status not in _PARTS:
         return Result((), [], answer.command_tuples or 0)
     statement, transformer = bound.statement, bound.statement.transformer
     is_new = statement.loaded != bound.types or bound.types not in statement.names
     transformer.set_pgresult(answer, set_loaders=is_new)
     if is_new:
         names = [answer.fname(number) or b"" for number in range(answer.nfields)]
-        statement.columns = tuple(name.decode(transformer.encoding) for name in names)
+        statement.columns = tuple(name.decode(transformer.encoding, "replace") for name in names)
         statement.loaded = bound.types
     count = answer.ntuples
     rows = transformer.load_rows(0, count, tuple)
     transformer.set_pgresult(None, set_loaders=False)  # a known statement keeps no rows
     changed = answer.command_tuples
     return Result(statement.columns, rows, count if changed is None else changed)
+
+
+def joined(bound: Bound, parts: list[Any]) -> Result:
+    """Return the rows of an answer that came in parts, as `result_of` does.
+
+    The last part is the end of the answer, with the number of rows.
+    """
+    results = [result_of(bound, part) for part in parts]
+    end = results[-1]
+    return Result(end.columns, [row for result in results for row in result.rows], end.rowcount)
