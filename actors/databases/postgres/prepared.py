@@ -33,8 +33,8 @@ class Statement:
         """The names of its prepared statements, by the types of the parameters."""
         self.uses = 0
         self.columns: tuple[str, ...] = ()
-        self.loaded: tuple[int, ...] | None = None
-        """The types of the parameters with which `columns` and the loaders were found."""
+        self.loaded: bytes | None = None
+        """The name of the prepared statement whose rows have these columns, and these loaders."""
         self.is_clean = leaves_session_clean(sql)
         """Whether it surely leaves its session as it was."""
         self.refusal = _COPY if is_copy(sql) else _nul(sql)
@@ -93,15 +93,24 @@ class Prepared:
                 self._known[sql] = statement
         return statement
 
+    def check(self, sql: str) -> Statement:
+        """Return the statement of a text that a connection can run.
+
+        Raises:
+            psycopg.NotSupportedError: the text contains NUL, or the statement is a COPY.
+        """
+        statement = self.statement(sql)
+        if statement.refusal is not None:
+            raise psycopg.NotSupportedError(statement.refusal)
+        return statement
+
     def bind(self, sql: str, params: Any = ()) -> Bound:
         """Return a statement with its parameters. Nothing is sent.
 
         Raises:
             psycopg.Error: the parameters do not fit, or no connection can run the statement.
         """
-        statement = self.statement(sql)
-        if statement.refusal is not None:
-            raise psycopg.NotSupportedError(statement.refusal)
+        statement = self.check(sql)
         converter = statement.converter
         if converter.params is not None and params:
             converter.dump(params)
@@ -142,7 +151,6 @@ class Prepared:
         """Note that the server holds no prepared statement any more."""
         for statement in self._known.values():
             statement.names.clear()
-            statement.loaded = None
         self._held = 0
         self.is_stale = False
 

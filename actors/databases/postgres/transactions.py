@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import psycopg
 
-from actors.databases.postgres.prepared import Bound, Prepared, check_text
+from actors.databases.postgres.prepared import Bound, Prepared
 from actors.databases.postgres.sql_text import ends_transaction
 from actors.databases.postgres.wire import Wire, joined, result_of
 from actors.values.errors import ResultLost, TransactionBroken
@@ -198,7 +198,7 @@ class Transactions:
         raise _ended(request) from error
 
     def _run_many(self, query: Query) -> Result:
-        check_text(query.sql)
+        self.prepared.check(query.sql)
         with self.driver.cursor() as cursor:
             cursor.executemany(query.sql, query.many or ())
             return Result((), [], max(cursor.rowcount, 0))

@@ -89,7 +89,7 @@ class Wire:
         The rows come in small parts. The server still sends all of them.
 
         Returns:
-            The libpq results: the parts with the first rows, and the end with the number of rows.
+            The libpq results; see `joined`.
         """
         self._prepare(bound)
         self._send(bound)
@@ -127,13 +127,13 @@ class Wire:
     def _all(self, most: int | None = None) -> list[Any]:
         """Return the results of a statement that was sent outside of a pipeline.
 
-        Results that are parts of an answer are kept until there are more than `most` rows.
+        Of the parts of an answer those with the first `most` rows are kept, one more, and the last.
 
         A commit may fail after the result of its statement. So the first error counts.
         """
         results: list[Any] = []
         failed: Any = None
-        count = 0
+        count, is_surplus = 0, False
         self._flush()
         while (result := self._next()) is not None:
             if result.status in _COPIES:
@@ -141,8 +141,9 @@ class Wire:
             elif result.status in _FAILED:
                 failed = failed or result
             elif most is not None and result.status in _PARTS:
-                if count > most:
-                    continue
+                if is_surplus:
+                    results.pop()
+                is_surplus = count > most
                 count += result.ntuples
             results.append(result)
         if failed is not None:
@@ -298,12 +299,13 @@ def result_of(bound: Bound, answer: Any) -> Result:
     if answer.status != _STATUS.TUPLES_OK and answer.status not in _PARTS:
         return Result((), [], answer.command_tuples or 0)
     statement, transformer = bound.statement, bound.statement.transformer
-    is_new = statement.loaded != bound.types or bound.types not in statement.names
+    # The rows of a prepared statement never change their types: the server refuses it then.
+    is_new = bound.name is None or statement.loaded != bound.name
     transformer.set_pgresult(answer, set_loaders=is_new)
     if is_new:
         names = [answer.fname(number) or b"" for number in range(answer.nfields)]
         statement.columns = tuple(name.decode(transformer.encoding, "replace") for name in names)
-        statement.loaded = bound.types
+        statement.loaded = bound.name
     count = answer.ntuples
     rows = transformer.load_rows(0, count, tuple)
     transformer.set_pgresult(None, set_loaders=False)  # a known statement keeps no rows
@@ -314,8 +316,8 @@ def result_of(bound: Bound, answer: Any) -> Result:
 def joined(bound: Bound, parts: list[Any]) -> Result:
     """Return the rows of an answer that came in parts, as `result_of` does.
 
-    The last part is the end of the answer, with the number of rows.
+    The last part, or the one before it, has the number of rows.
     """
-    results = [result_of(bound, part) for part in parts]
-    end = results[-1]
-    return Result(end.columns, [row for result in results for row in result.rows], end.rowcount)
+    rows = [row for part in parts for row in result_of(bound, part).rows]
+    columns = bound.statement.columns if parts[-1].status == _STATUS.TUPLES_OK else ()
+    return Result(columns, rows, sum(part.command_tuples or 0 for part in parts))
