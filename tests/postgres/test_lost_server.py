@@ -65,6 +65,7 @@ def test_idle_connections_that_are_terminated_cost_no_caller_anything(start, vic
         for _ in range(10):
             assert db.ask(ONE, timeout=PATIENCE).scalar() == 1
     assert db.ask(Status()).died == 0
+    assert db.ask(Status()).restarts == 0
 
 
 def test_terminated_queries_are_lost_and_blame_no_statement(start, victim, kind):
@@ -78,7 +79,8 @@ def test_terminated_queries_are_lost_and_blame_no_statement(start, victim, kind)
             error = error_of(reply)
             assert isinstance(error, WorkerDied), repr(error)
             assert error.executed is None
-            assert isinstance(error.__cause__, psycopg.Error)
+            assert isinstance(error.__cause__, psycopg.errors.AdminShutdown), repr(error.__cause__)
+        assert all_up(db, 2)
         assert db.ask(ONE, timeout=PATIENCE).scalar() == 1
 
 
@@ -164,8 +166,9 @@ def test_too_many_connections_leave_a_smaller_crew_that_answers(start, victim):
     assert [reply.exception(PATIENCE) for reply in replies] == [None] * 200
     victim.run("ALTER ROLE few CONNECTION LIMIT 0")
     victim.run(TERMINATE)
-    assert eventually(lambda: isinstance(db.ask(ONE, block=False).exception(PATIENCE), DatabaseUnavailable))
-    assert "too many connections" in str(error_of(db.ask(ONE, block=False)).__cause__)
+    refused = "too many connections"
+    assert eventually(lambda: refused in str(getattr(db.ask(ONE, block=False).exception(PATIENCE), "__cause__", "")))
+    assert isinstance(error_of(db.ask(ONE, block=False)), DatabaseUnavailable)
     victim.run("ALTER ROLE few CONNECTION LIMIT -1")
     assert all_up(db, 4)
 

@@ -173,16 +173,20 @@ class PostgresConnection(Connection):
     # --- the life of a connection ---------------------------------------------------------
 
     def check(self) -> None:
-        """Notice that the server has closed the idle connection; see `Connection`."""
+        """Open a new connection if the server has ended the idle one; see `Connection`."""
         try:
             self.wire.look()
         except psycopg.Error as error:
-            raise lost(begun=False) from error
+            if self._interactive.is_open:  # a transaction cannot go on elsewhere
+                raise lost(begun=False) from error
+            self._open_again()
 
     def refresh(self) -> None:
         """Open a new connection once this one is too old; see `Connection`."""
-        if time.monotonic() < self._ends_at:
-            return
+        if time.monotonic() >= self._ends_at:
+            self._open_again()
+
+    def _open_again(self) -> None:
         old = self._driver
         try:
             self._open()

@@ -21,6 +21,8 @@ _FAILED: Final = (_STATUS.FATAL_ERROR, _STATUS.BAD_RESPONSE, _STATUS.PIPELINE_AB
 _COPIES: Final = (_STATUS.COPY_IN, _STATUS.COPY_OUT, _STATUS.COPY_BOTH)
 _PARTS: Final = (_STATUS.TUPLES_CHUNK, _STATUS.SINGLE_TUPLE)
 _PART: Final = 1000  # rows of a part of an answer
+_ENDING: Final = ("57P", "25P03")
+"""How the SQLSTATEs begin with which a server ends connections: a shutdown, a crash, a timeout."""
 _NO_COPY: Final = b"COPY needs a Call, whose function gets the connection"
 
 
@@ -33,6 +35,9 @@ class Wire:
         self.pgconn = driver.pgconn
         # As psycopg sets it. A statement that is larger than the socket's buffer must not block.
         self.pgconn.nonblocking = 1
+        # Whether the server has said that it ends the connection. The end itself comes a little later.
+        self._is_ending = False
+        driver.add_notice_handler(self._hear)
         self._poll = select.poll()
         self._poll.register(self.pgconn.socket, select.POLLIN)
 
@@ -61,8 +66,12 @@ class Wire:
             self.pgconn.consume_input()
         while self.pgconn.notifies() is not None:
             pass  # libpq keeps the notifications of a connection that listens
-        if self.is_lost:
+        if self.is_lost or self._is_ending:
             raise _lost()
+
+    def _hear(self, notice: Any) -> None:
+        """Look at a message that the server has sent on its own. psycopg calls it."""
+        self._is_ending = self._is_ending or (notice.sqlstate or "").startswith(_ENDING)
 
     # --- one statement, or a text of several ----------------------------------------------
 
@@ -135,7 +144,7 @@ class Wire:
         failed: Any = None
         count, is_surplus = 0, False
         self._flush()
-        while (result := self._next()) is not None:
+        while (result := self._next(failed)) is not None:
             if result.status in _COPIES:
                 self._end_copy(result.status)
             elif result.status in _FAILED:
@@ -233,8 +242,9 @@ class Wire:
     def _until_sync(self) -> list[Any]:
         """Return the results until the next Sync."""
         results: list[Any] = []
+        failed: Any = None
         while True:
-            result = self._next()
+            result = self._next(failed)
             if result is None:
                 continue
             if result.status == _STATUS.PIPELINE_SYNC:
@@ -242,8 +252,8 @@ class Wire:
             if result.status in _COPIES:
                 raise _lost()  # libpq can neither end nor skip a copy in a pipeline
             results.append(result)
-            if self.is_lost:
-                raise self.error(result)
+            if result.status in _FAILED:
+                failed = result
 
     # --- libpq ----------------------------------------------------------------------------
 
@@ -265,12 +275,25 @@ class Wire:
             if any(event & select.POLLIN for _, event in poll.poll()):
                 pgconn.consume_input()
 
-    def _next(self) -> Any:
-        """Wait for the next result. `None` is the end of the results of a statement."""
+    def _next(self, failed: Any = None) -> Any:
+        """Wait for the next result. `None` is the end of the results of a statement.
+
+        Args:
+            failed: the result before, if it is an error. It tells why the server has ended the
+                connection.
+
+        Raises:
+            psycopg.Error: the connection is lost.
+        """
         pgconn = self.pgconn
-        while pgconn.is_busy():
-            self._poll.poll()
-            pgconn.consume_input()
+        try:
+            while pgconn.is_busy():
+                self._poll.poll()
+                pgconn.consume_input()
+        except psycopg.Error:
+            if failed is None:
+                raise
+            raise self.error(failed) from None
         return pgconn.get_result()
 
     def _renew(self) -> None:
