@@ -217,3 +217,26 @@ def test_a_statement_timeout_is_an_own_error(uri):
     assert (one.scalar(), two.scalar()) == (1, 2)
     assert isinstance(error, psycopg.errors.QueryCanceled)
     assert "statement timeout" in str(error)
+
+
+def test_a_cancel_of_a_job_that_only_waits_in_its_batch_hits_nobody(server, uri, connection):
+    """A script runs alone; the insert behind it was begun with the others, and is cancelled."""
+    with psycopg.connect(uri) as blocker:
+        blocker.execute("INSERT INTO kept VALUES (5)")
+        requests = [Query("SELECT %s / 0", (1,)), Query("SELECT 1"), Script("INSERT INTO kept VALUES (5)"), insert(6)]
+        if connection.database.group_commit:  # after the error the others run alone
+            requests[2:] = [insert(5), insert(6)]
+        batch = Together(connection, requests)
+        thread = threading.Thread(target=connection.run, args=(batch,))
+        thread.start()
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        assert eventually(lambda: server.run(waits) == [(1,)])
+        for _ in range(3):
+            batch.interrupt_it(3)
+        sent = connection.fence.sent
+        blocker.rollback()
+    thread.join(PATIENCE)
+    assert names([task.error for task in batch.tasks][:3]) == ["DivisionByZero", "NoneType", "NoneType"]
+    assert names([batch.tasks[3].error]) == ["InterruptedError"]
+    assert sent == 0
+    assert numbers(connection) == [5]

@@ -1,5 +1,7 @@
 """Prepared statements: they survive changes of tables, and whatever drops them."""
 
+import itertools
+
 import psycopg
 import pytest
 
@@ -175,3 +177,33 @@ def test_a_known_statement_keeps_no_parameters_and_no_rows(connection):
     statement = connection.prepared.statement(query.sql)
     assert not statement.converter.params
     assert statement.transformer.pgresult is None
+
+
+def test_statements_that_psycopg_prepares_are_dropped_together_with_those_of_the_crew(uri):
+    with opened(PostgreSQL(uri, prepare_threshold=1)) as connection:
+        connection.execute(TABLE)
+        many = Query("UPDATE kept SET number = number WHERE number = %s", many=[(1,), (2,)] * 5)
+        for _ in range(3):
+            connection.prepared.is_stale = True
+            assert connection.execute(Query("SELECT 1")).scalar() == 1
+            assert connection.execute(many).rowcount == 10
+            connection.prepared.is_stale = True
+            assert connection.execute(Query("SELECT 1")).scalar() == 1
+            assert connection.execute(many).rowcount == 10
+
+
+def test_a_refused_statement_runs_again_unprepared(server, uri):
+    """So a table that changes all the time refuses it once."""
+    with opened(PostgreSQL(uri, prepare_threshold=0)) as connection:
+        connection.execute(TABLE)
+        connection.execute(ALL)
+        renew = connection.wire._renew
+        changes = itertools.count()
+
+        def change_then_renew():
+            server.run(f"ALTER TABLE kept ADD COLUMN c{next(changes)} integer", uri=uri)
+            renew()
+
+        connection.wire._renew = change_then_renew
+        for number in range(1, 9):
+            assert len(connection.execute(ALL).rows[0]) > number

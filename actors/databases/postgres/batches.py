@@ -68,10 +68,13 @@ class BatchingConnection(PostgresConnection):
                 if task.is_unwanted:
                     batch.fail(task, InterruptedError("interrupted before it was started"))
                 else:
+                    self.alone = (task,)
                     self.run_one(batch, task)
             except ConnectionLost:
                 batch.give_back(*group[number:])
                 raise
+            finally:
+                self.alone = None
 
     def _run_together(self, batch: Batch, group: list[Task]) -> list[Task]:
         """Run queries in one message; return the queries that have no effect yet and must run.
@@ -93,7 +96,7 @@ class BatchingConnection(PostgresConnection):
                 sent.append(task)
         together = self.database.group_commit
         cancels = self.fence.sent
-        self.fence.begin()
+        self.fence.begin(sent)
         try:
             outcomes = self.wire.pipeline(bounds, together=together)
         except psycopg.Error as error:

@@ -39,6 +39,8 @@ class PostgresConnection(Connection):
     def __init__(self, database: "PostgreSQL") -> None:
         self.database = database
         self.fence = CancelFence(self._cancel)
+        # The job that runs, if other jobs of the batch were begun with it.
+        self.alone: tuple[object, ...] | None = None
         # Whether a request may have changed the session.
         self._is_dirty = False
         self._open()
@@ -89,7 +91,7 @@ class PostgresConnection(Connection):
             self._clean()
             return super().execute(request)
         is_whole = not isinstance(request, STEPS)
-        self.fence.begin()
+        self.fence.begin(self.alone)
         try:
             value = self._run_whole(request) if is_whole else self._step(request)
         except Exception as error:
@@ -204,6 +206,10 @@ class PostgresConnection(Connection):
     def interrupt(self) -> None:
         """Cancel the statement that the server runs; see `Connection`."""
         self.fence.request()
+
+    def cancel(self, task: Any) -> None:
+        """Cancel a job, if the server runs it; see `Connection`."""
+        self.fence.request(task)
 
     def _cancel(self, seconds: float) -> None:
         """Cancel in a thread of the fence. `cancel` of psycopg would stop all threads meanwhile."""

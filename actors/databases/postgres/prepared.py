@@ -14,6 +14,7 @@ _STALE: Final = ("0A000", "26000")
 """The SQLSTATEs of a prepared statement whose table has changed, or that a client has dropped. The
 server reports both before it runs the statement."""
 _COPY: Final = "COPY FROM STDIN and COPY TO STDOUT need a Call, whose function gets the connection"
+_UNPREPARED: Final = -1  # uses of a statement that is not prepared at its next use
 _MOST_PARAMS: Final = 65_535  # of one statement, by PostgreSQL's protocol
 
 _PREPARED: Final = 100  # prepared statements of a connection, about
@@ -144,7 +145,8 @@ class Prepared:
         """Note why a statement has failed: perhaps the server has refused a prepared statement."""
         if bound.name is not None and error.sqlstate in _STALE:
             bound.was_refused = self.is_stale = True
-            bound.statement.names.clear()  # it runs again under another name, or under none
+            bound.statement.names.clear()
+            bound.statement.uses = _UNPREPARED  # it runs again as it is, which no change can spoil
             self.refusals += 1
 
     def forget(self) -> None:
@@ -153,6 +155,10 @@ class Prepared:
             statement.names.clear()
         self._held = 0
         self.is_stale = False
+        # psycopg overlooks a second DEALLOCATE ALL, and would send another one after the first.
+        own = self.connection._prepared
+        own.clear()
+        own._to_flush.clear()
 
 
 def check_text(sql: str) -> None:

@@ -297,9 +297,9 @@ class Wire:
         return pgconn.get_result()
 
     def _renew(self) -> None:
-        """Drop all prepared statements if some are stale: psycopg notices this command."""
+        """Drop all prepared statements if some are stale."""
         if self._prepared.is_stale and self.is_idle:
-            self._driver.execute("DEALLOCATE ALL", prepare=False)
+            self.command("DEALLOCATE ALL")
             self._prepared.forget()
 
     def error(self, result: Any) -> psycopg.Error:
