@@ -74,6 +74,13 @@ def test_a_changed_table_is_noticed_by_nobody_in_a_transaction(server, uri, conn
     changed_by_others(server, uri, "ALTER TABLE kept ADD COLUMN more integer DEFAULT 5")
     one, two = connection.execute(Transaction([Query("INSERT INTO kept VALUES (3, 3)"), ALL]))
     assert (one.rowcount, two.rows) == (1, [(1, 5), (2, 5), (3, 3)])
+    other = Query("SELECT * FROM kept WHERE number < 2")
+    for column in ("c1", "c2"):
+        ask_often(connection)
+        ask_often(connection, other)
+        changed_by_others(server, uri, f"ALTER TABLE kept ADD COLUMN {column} integer")
+        each = connection.execute(Transaction([ALL, other, ALL, other]))
+        assert [len(result.rows) for result in each] == [3, 1, 3, 1], "all of its statements were refused"
 
 
 def test_a_changed_table_is_noticed_by_nobody_in_an_interactive_transaction(start, server, uri):

@@ -112,15 +112,15 @@ class PostgresConnection(Connection):
         return value
 
     def _run_whole(self, request: Any) -> Any:
-        """Run a request, and again if the server has refused a prepared statement of it."""
-        refusals = self.prepared.refusals
-        try:
-            return self._answer(request)
-        except psycopg.Error:
-            if self.prepared.refusals == refusals or self.wire.is_lost:
-                raise
-        self._transactions.roll_back()  # nothing of the request has taken effect
-        return self._answer(request)
+        """Run a request, and again whenever the server has refused a prepared statement of it."""
+        while True:
+            refusals = self.prepared.refusals
+            try:
+                return self._answer(request)
+            except psycopg.Error:
+                if self.prepared.refusals == refusals or self.wire.is_lost:
+                    raise
+            self._transactions.roll_back()  # nothing of the request has taken effect
 
     def _answer(self, request: Request) -> Any:
         transactions = self._transactions

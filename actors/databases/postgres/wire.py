@@ -252,7 +252,7 @@ class Wire:
             if result.status in _COPIES:
                 raise _lost()  # libpq can neither end nor skip a copy in a pipeline
             results.append(result)
-            if result.status in _FAILED:
+            if result.status == _STATUS.FATAL_ERROR:
                 failed = result
 
     # --- libpq ----------------------------------------------------------------------------
