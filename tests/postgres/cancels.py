@@ -2,12 +2,13 @@
 
     python -m tests.postgres.cancels --cancels 10000 --kind plain
 
-Each query has a number. A query that nobody cancelled must give its number back. A cancelled query
-gives `QueryCancelled`, or its number. Each insert leaves one row if its caller got an answer, and at
-most one row otherwise.
+Each query has a number. A query that nobody cancelled must give its number back. A cancelled
+query gives `QueryCancelled`, or its number. Each insert leaves one row if its caller got an answer,
+and at most one row otherwise.
 """
 
 import argparse
+import sys
 import threading
 from collections import Counter
 from random import Random
@@ -42,9 +43,7 @@ KINDS: dict[str, Any] = {
 SHORT = "SELECT %s::bigint"
 LONGER = "SELECT %s::bigint + 0 * count(*) FROM generate_series(1, 3000)"
 WRITE = "INSERT INTO written VALUES (%s) RETURNING number"
-SLOW_WRITE = (
-    "INSERT INTO written SELECT %s::bigint + 0 * count(*) FROM generate_series(1, 3000) RETURNING number"
-)
+SLOW_WRITE = "INSERT INTO written SELECT %s::bigint + 0 * count(*) FROM generate_series(1, 3000) RETURNING number"
 SLEEP = "SELECT %s::bigint + 0 * length(pg_sleep(0.002)::text)"
 
 
@@ -126,6 +125,12 @@ def storm(database: Any, cancels: int, *, callers: int = 4, seed: int = 0) -> Co
     return found.ends
 
 
+def write(line: object) -> None:
+    """Write a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Run storms as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,7 +142,7 @@ def main() -> None:
     try:
         for kind in KINDS if arguments.kind is None else [arguments.kind]:
             ends = storm(KINDS[kind](server.new_database()), arguments.cancels, seed=arguments.seed)
-            print(f"{kind}: no innocent query was hit; {dict(ends)}", flush=True)
+            write(f"{kind}: no innocent query was hit; {dict(ends)}")
     finally:
         server.close()
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of PostgreSQL: a server for all of them, and one that may be harmed."""
+"""Fixtures of the tests of PostgreSQL: a server for all of them, and a server to harm."""
 
 from collections.abc import Iterator
 

@@ -2,7 +2,7 @@
 
     python -m tests.postgres.ledger --seconds 60 --kind plain
 
-Each write has a number of its own. At the end the rows must be as the callers were told:
+Each write has a number of its own. At the end the rows must agree with the outcomes:
 
 * an answer, or an error with `executed` true: exactly one row;
 * an error with `executed` false, or an error of the driver: no row;
@@ -10,6 +10,7 @@ Each write has a number of its own. At the end the rows must be as the callers w
 """
 
 import argparse
+import sys
 import threading
 import time
 from collections import Counter
@@ -55,7 +56,7 @@ class Ledger:
         """Let each caller write so many numbers; return how the writes ended.
 
         Raises:
-            AssertionError: the rows are not as the callers were told.
+            AssertionError: the rows disagree with the outcomes.
         """
         villain = threading.Thread(target=self._disturb)
         threads = [threading.Thread(target=self._write, args=(number + 1, writes)) for number in range(callers)]
@@ -166,6 +167,12 @@ class Ledger:
                             last_restart = time.monotonic()
 
 
+def write(line: object) -> None:
+    """Write a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Run ledgers as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,9 +187,9 @@ def main() -> None:
             for kind in KINDS if arguments.kind is None else [arguments.kind]:
                 uri = server.new_database()
                 ends += Ledger(server, KINDS[kind](uri), uri, seed=seed).run(1000)
-                print(f"seed {seed}, {kind}: the rows are as the callers were told", flush=True)
+                write(f"seed {seed}, {kind}: the rows agree with the outcomes")
             seed += 1
-        print(dict(ends))
+        write(dict(ends))
     finally:
         server.close()
 

@@ -1,9 +1,10 @@
 """A server that restarts while callers ask: who waits, and for how long.
 
-    python -m tests.postgres.restarts --rounds 5
+python -m tests.postgres.restarts --rounds 5
 """
 
 import argparse
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ __all__ = ["Restart", "restart_under_callers"]
 
 @dataclass
 class Restart:
-    """What the callers saw."""
+    """The outcomes of the callers."""
 
     errors: Counter[str] = field(default_factory=Counter)
     poisoned: int = 0
@@ -84,8 +85,14 @@ def restart_under_callers(server: Server, database: Any, *, callers: int) -> Res
     return found
 
 
+def write(line: object) -> None:
+    """Write a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
-    """Restart a server of its own some times, and print what the callers saw."""
+    """Restart a server some times, and print the outcomes of the callers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -95,7 +102,7 @@ def main() -> None:
     try:
         for _ in range(rounds):
             found = restart_under_callers(server, PostgreSQL(server.uri), callers=8)
-            print(
+            write(
                 f"longest call {found.longest:.3f} s, first answer {found.first_answer:.3f} s after the server, "
                 f"{found.poisoned} PoisonQuery, errors {dict(found.errors)}",
                 flush=True,

@@ -127,7 +127,7 @@ class Server:
         return str(self._server.get_uri(database=name))
 
     def drop(self, uri: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database, and end its connections."""
         from psycopg.conninfo import conninfo_to_dict
 
         self.run(f"DROP DATABASE IF EXISTS {conninfo_to_dict(uri)['dbname']} WITH (FORCE)")

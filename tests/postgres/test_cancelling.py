@@ -1,4 +1,4 @@
-"""Cancels and deadlines: they end their own query, whatever the server does."""
+"""Cancels and deadlines end their own query, and no other."""
 
 import threading
 
@@ -22,7 +22,10 @@ from tests.support.common import PATIENCE, error_of
 from tests.support.health import same_workers
 
 SLEEP = "SELECT pg_sleep(1000)"
-ACTIVE = Query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(1000)%%' AND state = 'active' AND pid != pg_backend_pid() AND datname = %s")
+ACTIVE = (
+    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(1000)%%' AND state = 'active' "
+    "AND pid != pg_backend_pid() AND datname = %s"
+)
 
 
 def _sleep(driver):
@@ -49,7 +52,7 @@ def db(start, uri, request):
 
 def runs(server, uri):
     name = psycopg.conninfo.conninfo_to_dict(uri)["dbname"]
-    return server.run(ACTIVE.sql, name) == [(1,)]
+    return server.run(ACTIVE, name) == [(1,)]
 
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
@@ -114,7 +117,9 @@ def test_a_cancel_that_comes_as_the_session_is_cleaned_cannot_spoil_it(server, u
             driver.execute("SELECT 1")
 
     db = start(PostgreSQL(uri, on_connect=slow), size=1)
-    reply = db.ask(Script("CREATE TABLE kept(number integer); INSERT INTO kept VALUES (1); SET work_mem TO '99kB'"), block=False)
+    reply = db.ask(
+        Script("CREATE TABLE kept(number integer); INSERT INTO kept VALUES (1); SET work_mem TO '99kB'"), block=False
+    )
     assert cleaning.wait(PATIENCE)
     reply.cancel()
     go_on.set()

@@ -1,4 +1,4 @@
-"""Each job finds the session as a new connection has it, whatever the jobs before it did."""
+"""Each job finds the session of a new connection: nothing is left of the jobs before it."""
 
 import psycopg
 import pytest
@@ -92,7 +92,7 @@ def test_a_change_lasts_no_longer_if_its_job_fails_or_is_interactive(start, modu
             with db.transaction() as tx:
                 tx.ask(Query(sql))
                 if end == "an error":
-                    raise KeyError
+                    {}["an error"]
         except KeyError:
             pass
         assert db.ask(SEEN).rows == fresh, end
@@ -100,7 +100,7 @@ def test_a_change_lasts_no_longer_if_its_job_fails_or_is_interactive(start, modu
 
 def test_statements_that_leave_the_session_clean_cost_nothing_more(connection, monkeypatch):
     connection.execute(Script("CREATE TABLE IF NOT EXISTS kept(number integer)"))
-    monkeypatch.setattr(connection, "_clean", lambda: pytest.fail("nothing was to be cleaned"))
+    monkeypatch.setattr(connection, "_clean", lambda: pytest.fail("the session was cleaned"))
     for sql in (
         "SELECT 1",
         "(VALUES (1))",
@@ -146,7 +146,7 @@ def test_an_on_connect_that_fails_later_ends_the_connection_and_the_job_keeps_it
 
 
 @pytest.mark.parametrize("on_connect", ["BEGIN", "SELECT 1 / 0", lambda driver: driver.execute("BEGIN")])
-def test_an_on_connect_that_cannot_be_used_is_told(module_uri, on_connect):
+def test_an_on_connect_that_cannot_be_used_raises(module_uri, on_connect):
     database = PostgreSQL(module_uri, on_connect=on_connect)
     with pytest.raises((RuntimeError, psycopg.errors.DivisionByZero)):
         database.connect()
@@ -165,7 +165,7 @@ def _look(driver):
     return driver.execute("SELECT 5::integer").fetchall()
 
 
-def test_what_a_call_changes_on_the_drivers_object_lasts_no_longer(connection):
+def test_a_change_of_the_drivers_object_lasts_no_longer_than_its_call(connection):
     heard = []
     five, query = [(5,)], Query("SELECT 5::integer AS five")
     assert connection.execute(query).rows == five
@@ -181,10 +181,13 @@ def test_what_a_call_changes_on_the_drivers_object_lasts_no_longer(connection):
 def test_notices_and_notifications_do_not_pile_up(server, module_uri):
     with opened(PostgreSQL(module_uri, on_connect="LISTEN flood")) as connection:
         for _ in range(3):
-            server.run("SELECT count(pg_notify('flood', repeat('x', 4000) || n)) FROM generate_series(1, 2000) AS n", uri=module_uri)
+            server.run(
+                "SELECT count(pg_notify('flood', repeat('x', 4000) || n)) FROM generate_series(1, 2000) AS n",
+                uri=module_uri,
+            )
             connection.check()
             assert connection._driver.pgconn.notifies() is None
-            # Also those that come together with answers.
+            # Others come together with answers.
             connection.execute(Query("SELECT count(pg_notify('flood', 'y' || n)) FROM generate_series(1, 500) AS n"))
             connection.check()
             assert connection._driver.pgconn.notifies() is None

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -180,11 +181,16 @@ def test_a_stream_is_freed_at_every_way_out(db, way_out):
     assert numbers(db) == [1, 2]
 
 
+def _next_quietly(rows):
+    with suppress(Exception):
+        next(rows)
+
+
 def test_a_stream_that_is_cancelled_while_it_fetches_ends(db):
     sleepy = "SELECT n, CASE WHEN n > 5 THEN pg_sleep(1000) END FROM generate_series(1, 10) AS n"
     with db.ask(Stream(sleepy, chunk=5)) as rows:
         assert [next(rows)[0] for _ in range(5)] == [1, 2, 3, 4, 5]
-        waiting = threading.Thread(target=lambda: pytest.raises(Exception, next, rows))
+        waiting = threading.Thread(target=_next_quietly, args=(rows,))
         waiting.start()
         running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'FETCH%'"
         assert eventually(lambda: db.ask(Query(running)).scalar() == 1)

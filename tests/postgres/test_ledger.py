@@ -7,7 +7,7 @@ from tests.postgres.ledger import Ledger
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_rows_are_as_the_callers_were_told(victim, kind):
+def test_the_rows_agree_with_the_outcomes(victim, kind):
     uri = victim.new_database()
     ends = Ledger(victim, KINDS[kind](uri), uri).run(400)
     assert ends["answered"] > 0

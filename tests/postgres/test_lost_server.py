@@ -61,7 +61,7 @@ def test_idle_connections_that_are_terminated_cost_no_caller_anything(start, vic
         assert all_up(db, 3)
         before = set(backends(victim))
         victim.run(TERMINATE)
-        assert eventually(lambda: not before & set(backends(victim)))
+        assert eventually(lambda before=before: not before & set(backends(victim)))
         for _ in range(10):
             assert db.ask(ONE, timeout=PATIENCE).scalar() == 1
     assert db.ask(Status()).died == 0
@@ -136,7 +136,7 @@ def test_a_lost_connection_inside_a_function_of_the_user_is_lost_for_the_crew_to
 def test_an_idle_transaction_that_the_server_ends(start, victim, kind):
     db = start(kind(victim.uri, options="-c idle_in_transaction_session_timeout=200"), size=1)
     db.ask(Script("DROP TABLE IF EXISTS kept; CREATE TABLE kept(number integer)"))
-    with pytest.raises(Exception) as caught, db.transaction() as tx:  # noqa: PT012
+    with pytest.raises(Exception) as caught, db.transaction() as tx:
         tx.ask(Query("INSERT INTO kept VALUES (1)"))
         assert eventually(lambda: not backends(victim, "state LIKE 'idle in transaction%%'"))
         tx.ask(ONE)
@@ -222,7 +222,9 @@ def test_a_serialization_failure_and_a_deadlock_are_their_callers_errors(start, 
 def test_a_full_disk_is_the_error_of_its_statement_alone(start, victim):
     place = victim.folder / "small"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], check=False, capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("this machine mounts no file system")
     try:
@@ -318,9 +320,10 @@ def test_a_frozen_server_blocks_no_event_loop(frozen):
                 await asyncio.sleep(0)
 
         turning = asyncio.create_task(turn())
-        errors = await asyncio.gather(*replies, db.ask(Query("SELECT 1", timeout=0.1), block=False), return_exceptions=True)
-        before = turns
-        while turns < before + 10:
+        errors = await asyncio.gather(
+            *replies, db.ask(Query("SELECT 1", timeout=0.1), block=False), return_exceptions=True
+        )
+        for _ in range(10):
             await asyncio.sleep(0)
         turning.cancel()
         return errors

@@ -1,4 +1,4 @@
-"""Queries that travel in one message: each has its own transaction, its own error, its own answer."""
+"""Queries that travel in one message: each has its own transaction, error and answer."""
 
 import threading
 
@@ -46,7 +46,9 @@ def test_each_query_has_its_own_answer_and_its_own_error(connection):
         requests, expected = [], []
         for number in range(round_ * 100, round_ * 100 + 60):
             kind = number % 4
-            requests.append([insert(number), insert(number - 1), Query("SELECT %s / 0", (number,)), Query("SELEC")][kind])
+            requests.append(
+                [insert(number), insert(number - 1), Query("SELECT %s / 0", (number,)), Query("SELEC")][kind]
+            )
             expected.append(["Result", "UniqueViolation", "DivisionByZero", "SyntaxError"][kind])
         assert names(run_together(connection, *requests)) == expected
     assert len(numbers(connection)) == 60
@@ -100,7 +102,7 @@ def test_more_queries_than_one_message_takes(connection):
 
 
 def test_huge_parameters_and_results_do_not_block_each_other(connection):
-    # libpq moves all that it has not sent yet at each write, so a second huge parameter would take long.
+    # libpq moves the unsent rest at each write, so a second huge parameter takes long.
     size = 20_000_000 if connection.database.group_commit else 100_000_000
     requests = [
         Query("SELECT n FROM generate_series(1, 1000000) AS n"),
@@ -114,7 +116,7 @@ def test_huge_parameters_and_results_do_not_block_each_other(connection):
     assert (len(same.scalar()), one.scalar()) == (5_000_000, 1)
 
 
-# --- what is acknowledged -----------------------------------------------------------------
+# --- answers and commits ------------------------------------------------------------------
 
 
 def test_nothing_is_answered_before_its_transaction_is_committed(server, uri, connection):
@@ -150,7 +152,7 @@ def test_a_connection_that_is_lost_in_a_message_loses_its_jobs_and_no_others(ser
     batch = lose_together(connection, insert(2), terminate, insert(3), Script("INSERT INTO kept VALUES (4)"), insert(5))
     assert [task.ends for task in batch.tasks] == [0] * 5
     lost = [task.position for task in batch.running]
-    assert lost == [0, 1, 2], "nobody knows what became of them"
+    assert lost == [0, 1, 2], "the server may have run them"
     assert [task.position for task in batch.left] == [3, 4], "they have done nothing, and wait again"
     rows = [n for (n,) in server.run("SELECT number FROM kept ORDER BY 1", uri=uri)]
     assert rows == ([1] if connection.database.group_commit else [1, 2])
@@ -211,9 +213,7 @@ def test_a_cancelled_query_that_did_not_begin_does_not_run(connection):
 
 def test_a_statement_timeout_is_an_own_error(uri):
     with opened(PostgreSQL(uri, options="-c statement_timeout=100ms")) as connection:
-        one, error, two = run_together(
-            connection, Query("SELECT 1"), Query("SELECT pg_sleep(1000)"), Query("SELECT 2")
-        )
+        one, error, two = run_together(connection, Query("SELECT 1"), Query("SELECT pg_sleep(1000)"), Query("SELECT 2"))
     assert (one.scalar(), two.scalar()) == (1, 2)
     assert isinstance(error, psycopg.errors.QueryCanceled)
     assert "statement timeout" in str(error)

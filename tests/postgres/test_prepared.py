@@ -1,4 +1,4 @@
-"""Prepared statements: they survive changes of tables, and whatever drops them."""
+"""Prepared statements survive changes of tables, and DEALLOCATE ALL."""
 
 import itertools
 
@@ -186,7 +186,7 @@ def test_a_known_statement_keeps_no_parameters_and_no_rows(connection):
     assert statement.transformer.pgresult is None
 
 
-def test_statements_that_psycopg_prepares_are_dropped_together_with_those_of_the_crew(uri):
+def test_statements_that_psycopg_prepares_are_dropped_with_the_crews_own(uri):
     with opened(PostgreSQL(uri, prepare_threshold=1)) as connection:
         connection.execute(TABLE)
         many = Query("UPDATE kept SET number = number WHERE number = %s", many=[(1,), (2,)] * 5)

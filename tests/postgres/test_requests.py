@@ -1,6 +1,6 @@
-"""What each kind of request does on PostgreSQL: values, placeholders, transactions, COPY, texts."""
+"""Each kind of request on PostgreSQL: values, placeholders, transactions, COPY, texts."""
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import ipaddress
@@ -51,10 +51,10 @@ def numbers(connection):
         float("inf"),
         "ü \U0001f600",
         b"\0\xff",
-        datetime.date(2000, 2, 29),
-        datetime.time(23, 59, 59, 999999),
-        datetime.datetime(2000, 1, 1, 12, tzinfo=datetime.UTC),
-        datetime.timedelta(days=-1, seconds=5),
+        dt.date(2000, 2, 29),
+        dt.time(23, 59, 59, 999999),
+        dt.datetime(2000, 1, 1, 12, tzinfo=dt.UTC),
+        dt.timedelta(days=-1, seconds=5),
         uuid.UUID(int=7),
         ipaddress.ip_network("10.0.0.0/8"),
         [1, 2, 3],
@@ -75,7 +75,7 @@ def test_a_json_document_travels_as_a_python_value(connection):
         assert answer.rows == [({"a": [1, None]},)]
 
 
-def test_placeholders_are_those_of_psycopg(connection):
+def test_placeholders_have_the_form_of_psycopg(connection):
     assert connection.execute(Query("SELECT %s, %s", (1, "a"))).rows == [(1, "a")]
     assert connection.execute(Query("SELECT %(b)s, %(a)s, %(b)s", {"a": 1, "b": 2})).rows == [(2, 1, 2)]
     assert connection.execute(Query("SELECT %s || '%%'", ("50",))).rows == [("50%",)]
@@ -162,8 +162,7 @@ def test_a_client_encoding_of_on_connect_holds_for_texts_values_and_errors(uri):
 def test_errors_in_another_language_keep_their_class(uri):
     try:
         connection = PostgreSQL(uri, options="-c lc_messages=de_DE.UTF-8").connect()
-    except psycopg.OperationalError as error:
-        assert "lc_messages" in str(error)
+    except psycopg.OperationalError:
         pytest.skip("the server's machine lacks the locale de_DE.UTF-8")
     try:
         with pytest.raises(psycopg.errors.UndefinedTable):
@@ -236,9 +235,7 @@ def test_a_transaction_has_its_isolation(connection, isolation, readonly):
 
 def test_a_script_is_one_transaction(connection):
     with pytest.raises(psycopg.errors.UniqueViolation):
-        connection.execute(
-            Script("INSERT INTO kept(number) VALUES (2); INSERT INTO kept(number) VALUES (1)")
-        )
+        connection.execute(Script("INSERT INTO kept(number) VALUES (2); INSERT INTO kept(number) VALUES (1)"))
     assert numbers(connection) == [1]
     assert connection.execute(Script("INSERT INTO kept(number) VALUES (2), (3); SELECT 1")).rowcount == 2
 
@@ -307,7 +304,12 @@ def test_copy_works_in_a_call(connection):
 
 @pytest.mark.parametrize(
     "sql",
-    ["COPY kept FROM STDIN", "copy kept to /* * / */ stdout", "COPY (SELECT 1) TO\n--\nSTDOUT", "/**/COPY kept FROM STDIN"],
+    [
+        "COPY kept FROM STDIN",
+        "copy kept to /* * / */ stdout",
+        "COPY (SELECT 1) TO\n--\nSTDOUT",
+        "/**/COPY kept FROM STDIN",
+    ],
 )
 def test_copy_is_refused_elsewhere_and_the_connection_goes_on(connection, sql):
     for request in (Query(sql), Transaction([Query(sql)]), Query(sql, many=[()])):

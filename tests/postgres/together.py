@@ -3,6 +3,8 @@
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from actors.databases.base import Connection
 from supervisor import ConnectionLost
 from tests.support.groups import Together
@@ -31,10 +33,7 @@ def run_together(connection: Connection, *requests: Any) -> list[Any]:
 def lose_together(connection: Connection, *requests: Any) -> Together:
     """Run requests in a batch that loses its connection; return the batch."""
     batch = Together(connection, requests)
-    try:
+    with pytest.raises(ConnectionLost) as caught:
         connection.run(batch)
-    except ConnectionLost as lost:
-        assert not lost.blames
-        return batch
-    message = "the connection was not lost"
-    raise AssertionError(message)
+    assert not caught.value.blames
+    return batch

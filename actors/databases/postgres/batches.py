@@ -46,12 +46,7 @@ class BatchingConnection(PostgresConnection):
                 following = batch.begin()
 
     def _travels(self, request: Any) -> bool:
-        return (
-            type(request) is Query
-            and request.many is None
-            and request.max_rows is None
-            and self.is_clean(request)
-        )
+        return type(request) is Query and request.many is None and request.max_rows is None and self.is_clean(request)
 
     def _run_all(self, batch: Batch, group: list[Task], *, behind: Task | None) -> None:
         try:

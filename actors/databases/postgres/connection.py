@@ -156,7 +156,7 @@ class PostgresConnection(Connection):
         return self._interactive.perform(step)
 
     def _clean(self) -> None:
-        """Leave no transaction open, and the session as it was. If that fails, end the connection."""
+        """Roll back, and leave the session as it was. If that fails, end the connection."""
         try:
             self._transactions.roll_back()
             if self._is_dirty:
@@ -192,7 +192,7 @@ class PostgresConnection(Connection):
         old = self._driver
         try:
             self._open()
-        except psycopg.Error as error:
+        except Exception as error:
             raise lost(begun=False) from error
         finally:
             old.close()

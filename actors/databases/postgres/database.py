@@ -148,7 +148,7 @@ def _parsed(uri: object, options: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(uri, str):
         message = f"PostgreSQL(uri) must be a str, not {type(uri).__name__}"
         raise TypeError(message)
-    # The errors are raised outside of the `except`: otherwise they would refer to those of psycopg.
+    # An error that is raised in an `except` clause would refer to the error of psycopg.
     parsed: dict[str, Any] | None = None
     with suppress(Error):
         parsed = conninfo_to_dict(uri)

@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-import psycopg
-
 from actors.databases.postgres.transactions import Transactions, beginning
 from actors.databases.postgres.wire import result_of
 from actors.databases.steps import Begin, Commit, Deallocate, Declare, Execute, Fetch, Step

@@ -72,7 +72,7 @@ class Prepared:
     def __init__(self, driver: "psycopg.Connection[Any]", threshold: int | None) -> None:
         self.connection = driver
         self.adapters = driver.adapters
-        """How values are converted; with `connection`, what a `Transformer` asks for."""
+        """How values are converted. A `Transformer` asks for `adapters` and `connection`."""
         self._threshold = float("inf") if threshold is None else threshold
         self._known: dict[str, Statement] = {}
         # How many statements the server holds, and how many names were given.

@@ -1,4 +1,4 @@
-"""DriverSettings: what the function of a `Call` may change on psycopg's connection object."""
+"""DriverSettings: the function of a `Call` may change psycopg's connection object."""
 
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ _HANDLERS: Final = ("_notice_handlers", "_notify_handlers")
 
 
 class DriverSettings:
-    """The settings of a connection object before `on_connect`. `DISCARD ALL` does not reset them."""
+    """A connection object's settings before `on_connect`. `DISCARD ALL` resets none of them."""
 
     def __init__(self, driver: "psycopg.Connection[Any]") -> None:
         self._driver = driver
@@ -34,4 +34,5 @@ class DriverSettings:
         for name, handlers in self._handlers.items():
             setattr(driver, name, list(handlers))
         driver._adapters = AdaptersMap(self._adapters)
-        driver._notifies_backlog.clear()
+        if driver._notifies_backlog:
+            driver._notifies_backlog.clear()

@@ -9,9 +9,7 @@ _BLANK: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z))+")
 _WORD: Final = re.compile(r"[a-z_]+", re.IGNORECASE)
 _CLEAN: Final = frozenset({"select", "insert", "update", "delete", "merge", "values", "table", "with"})
 """Statements that change no setting and run in every transaction."""
-_CHANGES: Final = re.compile(
-    r"set_config|pg_settings|setseed|advisory|\btemp\b|\btemporary\b|pg_temp", re.IGNORECASE
-)
+_CHANGES: Final = re.compile(r"set_config|pg_settings|setseed|advisory|\btemp\b|\btemporary\b|pg_temp", re.IGNORECASE)
 """Words in a statement that may change its session: a setting, a lock, a temporary table."""
 _ENDS: Final = re.compile(
     r"(?:begin|start|commit|end|abort|prepare\s+transaction|rollback(?!\s+(?:work\s+|transaction\s+)?to\b))\b",

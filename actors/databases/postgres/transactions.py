@@ -147,7 +147,7 @@ class Transactions:
         return value
 
     def statements_undone_alone(self, request: object, *statements: tuple[str, Any]) -> list[tuple[Bound, Any]]:
-        """Run statements in the open transaction, in one message, so that an error undoes them alone.
+        """Run statements in the open transaction, in one message. An error undoes them alone.
 
         Returns:
             Each statement with its libpq result.
@@ -171,7 +171,7 @@ class Transactions:
             outcomes = self.wire.pipeline(bounds, together=True)
             for outcome in outcomes:
                 if isinstance(outcome, psycopg.Error):
-                    raise outcome  # noqa: TRY301
+                    raise outcome
         except psycopg.Error as error:
             if not self.wire.is_lost:
                 self._undo(request, error)

@@ -35,7 +35,7 @@ class Wire:
         self.pgconn = driver.pgconn
         # As psycopg sets it. A statement that is larger than the socket's buffer must not block.
         self.pgconn.nonblocking = 1
-        # Whether the server has said that it ends the connection. The end itself comes a little later.
+        # Whether the server has said that it ends the connection. The end comes a little later.
         self._is_ending = False
         driver.add_notice_handler(self._hear)
         self._poll = select.poll()
