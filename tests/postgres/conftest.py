@@ -1,10 +1,29 @@
 """Fixtures of the tests of PostgreSQL: a server for all of them, and a server to harm."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.postgres.server import Server
+from tests.postgres.server import Server, missing
+
+_MISSING = missing()
+
+
+class _SkippedModule(pytest.Module):
+    """A module of tests that is not imported."""
+
+    def collect(self) -> list[pytest.Item]:
+        pytest.skip(str(_MISSING), allow_module_level=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skip the tests with one reason where no server can run."""
+    if _MISSING is None:
+        return None
+    skipped: pytest.Module = _SkippedModule.from_parent(parent, path=module_path)
+    return skipped
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import tracemalloc
 from contextlib import suppress
 
 import psycopg
@@ -9,12 +10,14 @@ import pytest
 
 from supervisor import (
     Call,
+    ChildProcess,
     PostgreSQL,
     Query,
     QueryTimeout,
     Script,
     Status,
     Stream,
+    Transaction,
     TransactionBroken,
 )
 from tests.conftest import eventually
@@ -127,6 +130,19 @@ def test_a_stream_gives_all_rows_and_holds_few(db):
     assert list(db.ask(Stream("SELECT 1 WHERE false"))) == []
 
 
+def test_a_stream_needs_little_memory(start, uri):
+    db = start(PostgreSQL(uri), size=1)
+    sql = "SELECT repeat('x', 1000) || n FROM generate_series(1, 100000) AS n"
+    tracemalloc.start()
+    try:
+        with db.ask(Stream(sql, chunk=500)) as rows:
+            assert sum(1 for _ in rows) == 100_000
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10_000_000, "all rows together take more than 100 MB"
+
+
 def _break(db):
     for number, _ in db.ask(Stream(MANY, chunk=10)):
         if number == 25:
@@ -201,8 +217,6 @@ def test_a_stream_that_is_cancelled_while_it_fetches_ends(db):
 
 
 def test_a_fetch_ahead_of_a_child_can_be_cancelled(start, uri):
-    from supervisor import ChildProcess
-
     db = start(ChildProcess(PostgreSQL(uri)), size=1)
     sleepy = "SELECT n, CASE WHEN n > 5 THEN pg_sleep(1000) END FROM generate_series(1, 10) AS n"
     rows = db.ask(Stream(sleepy, chunk=5))
@@ -210,3 +224,30 @@ def test_a_fetch_ahead_of_a_child_can_be_cancelled(start, uri):
     rows.close()
     assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
     assert db.ask(Status()).restarts == 0
+
+
+@pytest.mark.parametrize("kind", ["plain", "child"])
+def test_a_connection_that_is_too_old_is_replaced_between_jobs_and_never_inside_one(start, uri, kind):
+    plain = PostgreSQL(uri, max_lifetime=0.001)
+    db = start(plain if kind == "plain" else ChildProcess(plain), size=1)
+    db.ask(TABLE)
+    pid = Query("SELECT pg_backend_pid()")
+    assert len({db.ask(pid).scalar() for _ in range(10)}) > 1
+    with db.transaction() as tx:
+        pids = set()
+        for number in range(10, 20):
+            tx.ask(Query("INSERT INTO kept VALUES (%s)", (number,)))
+            pids.add(tx.ask(pid).scalar())
+        assert len(pids) == 1
+    assert len(numbers(db)) == 12
+    with db.ask(Stream("SELECT generate_series(1, 1000)", chunk=10)) as rows:
+        assert len(list(rows)) == 1000
+    assert db.ask(Status()).restarts == 0
+
+
+def test_an_empty_statement_has_an_empty_answer(db):
+    for sql in ("-- nothing", "/* nothing */", ";"):
+        assert db.ask(Query(sql)).rows == []
+        assert db.ask(Transaction([Query(sql), Query("SELECT 1")]))[1].scalar() == 1
+        with db.transaction() as tx:
+            assert tx.ask(Query(sql)).rows == []

@@ -52,6 +52,12 @@ def test_an_unknown_option_is_named_and_its_value_is_not(options):
     assert SECRET not in everything(caught.value)
 
 
+def test_a_uri_in_the_place_of_a_name_is_refused():
+    with pytest.raises(ValueError, match="dbname") as caught:
+        PostgreSQL(dbname=f"postgresql://ann:{SECRET}@host/db")
+    assert SECRET not in everything(caught.value)
+
+
 def test_a_database_shows_no_password():
     for database in (
         PostgreSQL(f"postgresql://ann:{SECRET}@host:5433/app"),

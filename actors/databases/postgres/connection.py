@@ -185,7 +185,7 @@ class PostgresConnection(Connection):
 
     def refresh(self) -> None:
         """Open a new connection once this one is too old; see `Connection`."""
-        if time.monotonic() >= self._ends_at:
+        if time.monotonic() >= self._ends_at and not self._interactive.is_open:
             self._open_again()
 
     def _open_again(self) -> None:

@@ -155,6 +155,9 @@ def _parsed(uri: object, options: dict[str, Any]) -> dict[str, Any]:
     if parsed is None:
         message = "PostgreSQL(uri) is no URI of PostgreSQL: write postgresql://user@host:5432/database?option=value"
         raise ValueError(message)
+    if "://" in str(options.get("dbname", "")):
+        message = "PostgreSQL(dbname=…) must be a name; give a URI as the first argument"
+        raise ValueError(message)
     for name, value in options.items():
         is_known = False
         with suppress(Error):

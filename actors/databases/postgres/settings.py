@@ -34,5 +34,6 @@ class DriverSettings:
         for name, handlers in self._handlers.items():
             setattr(driver, name, list(handlers))
         driver._adapters = AdaptersMap(self._adapters)
-        if driver._notifies_backlog:
-            driver._notifies_backlog.clear()
+        backlog = getattr(driver, "_notifies_backlog", None)  # the first releases of psycopg 3.2 lack it
+        if backlog:
+            backlog.clear()
