@@ -229,7 +229,7 @@ def test_the_farewell_of_a_server_comes_as_a_notice_to_an_idle_connection(server
 def test_the_names_of_a_connections_settings(driver):
     assert isinstance(driver._notice_handlers, list)
     assert isinstance(driver._notify_handlers, list)
-    assert driver._notifies_backlog is not None
+    assert getattr(driver, "_notifies_backlog", ()) is not None
     assert driver.adapters is driver._adapters
     assert isinstance(AdaptersMap(driver.adapters), AdaptersMap)
 

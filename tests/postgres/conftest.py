@@ -45,11 +45,7 @@ def _own_server() -> Iterator[Server]:
 def victim(_own_server: Server) -> Iterator[Server]:
     """A server that a test may freeze, stop and kill; after the test it runs again."""
     yield _own_server
-    _own_server.thaw()
-    try:
-        _own_server.run("SELECT 1")
-    except Exception:
-        _own_server.start()
+    _own_server.recover()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -117,6 +118,33 @@ class Server:
         with psycopg.connect(uri or self.uri, autocommit=True) as connection:
             cursor = connection.execute(sql, params or None)
             return cursor.fetchall() if cursor.description else []
+
+    def recover(self) -> None:
+        """Let the server answer again after any harm, without connections of crews.
+
+        A client that is gone leaves its statement running on the server.
+        """
+        import psycopg
+
+        self.thaw()
+        until = time.monotonic() + 30
+        while True:
+            try:
+                self.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'querycrew'")
+            except psycopg.Error:  # it is stopped, or recovers from a crash
+                if time.monotonic() > until:
+                    raise
+                if not self._is_running():
+                    self.start()
+            else:
+                return
+
+    def _is_running(self) -> bool:
+        try:
+            os.kill(self.pids()[0], 0)
+        except (OSError, IndexError, ValueError):
+            return False
+        return True
 
     def new_database(self, options: str = "") -> str:
         """Create an empty database, and return its URI."""

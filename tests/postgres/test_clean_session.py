@@ -196,4 +196,4 @@ def test_notices_and_notifications_do_not_pile_up(server, module_uri):
             )
             server.run("NOTIFY flood", uri=module_uri)
             connection.execute(Script("SELECT pg_notify('flood', 'z')"))
-            assert not connection._driver._notifies_backlog
+            assert not getattr(connection._driver, "_notifies_backlog", ())
