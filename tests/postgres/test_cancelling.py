@@ -82,6 +82,20 @@ def test_a_running_request_ends_at_its_deadline(start, server, uri, kind, reques
         assert db.ask(Query("SELECT count(*) FROM kept", timeout=PATIENCE)).scalar() == 0
 
 
+def test_a_cancelled_procedure_that_may_have_committed_says_that_nobody_knows(server, uri, db):
+    server.run(
+        "CREATE PROCEDURE halves() LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO kept VALUES (1); COMMIT; PERFORM pg_sleep(1000); END $$",
+        uri=uri,
+    )
+    reply = db.ask(Query("CALL halves()  -- pg_sleep(1000)"), block=False)
+    assert eventually(lambda: server.run("SELECT count(*) FROM kept", uri=uri) == [(1,)])
+    reply.cancel()
+    error = error_of(reply)
+    assert isinstance(error, QueryCancelled)
+    assert error.executed is None
+
+
 def test_a_cancel_works_with_a_libpq_without_safe_cancels(server, uri, start, monkeypatch):
     monkeypatch.setattr(type(psycopg.capabilities), "has_cancel_safe", lambda *_, **__: False)
     monkeypatch.setattr(psycopg.Connection, "cancel", lambda _: pytest.fail("it holds the GIL"))

@@ -13,6 +13,7 @@ from actors.databases.postgres.fence import CancelFence
 from actors.databases.postgres.interactive import Interactive
 from actors.databases.postgres.prepared import Prepared
 from actors.databases.postgres.settings import DriverSettings
+from actors.databases.postgres.sql_text import commits_inside
 from actors.databases.postgres.transactions import Transactions, complete
 from actors.databases.postgres.wire import Wire
 from actors.databases.steps import STEPS, Close, Declare, Execute, Step
@@ -101,6 +102,8 @@ class PostgresConnection(Connection):
                 raise lost() from error
             if is_whole:
                 self._clean()
+                if type(request) is Query and isinstance(error, psycopg.Error) and commits_inside(request.sql):
+                    error.executed = None  # type: ignore[attr-defined]  # a part may be committed
             raise
         self.end_fence()
         if is_whole:

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-__all__ = ["ends_transaction", "is_copy", "leaves_session_clean"]
+__all__ = ["commits_inside", "ends_transaction", "is_copy", "leaves_session_clean"]
 
 _BLANK: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z))+")
 _WORD: Final = re.compile(r"[a-z_]+", re.IGNORECASE)
@@ -15,6 +15,7 @@ _ENDS: Final = re.compile(
     r"(?:begin|start|commit|end|abort|prepare\s+transaction|rollback(?!\s+(?:work\s+|transaction\s+)?to\b))\b",
     re.IGNORECASE,
 )
+_COMMITTING: Final = frozenset({"call", "do", "vacuum", "reindex", "cluster"})
 _STREAMED_COPY: Final = re.compile(
     r"\b(?:from|to)(?:\s|--[^\n]*\n|/\*.*?\*/)+std(?:in|out)\b", re.IGNORECASE | re.DOTALL
 )
@@ -57,6 +58,11 @@ def leaves_session_clean(sql: str) -> bool:
     A function that the statement calls may still change the session. Only the text is read.
     """
     return _first_word(sql) in _CLEAN and _CHANGES.search(sql) is None
+
+
+def commits_inside(sql: str) -> bool:
+    """Say whether a statement may commit a part of its work before its end."""
+    return _first_word(sql) in _COMMITTING
 
 
 def ends_transaction(sql: str) -> bool:
