@@ -9,7 +9,7 @@ from actors.databases.answers import checked
 from actors.databases.executor import Batch, Task
 from actors.databases.postgres.connection import PostgresConnection, lost
 from actors.databases.postgres.prepared import Bound, Statement
-from actors.databases.postgres.transactions import STALE, complete
+from actors.databases.postgres.transactions import complete
 from actors.values.errors import ConnectionLost
 from actors.values.requests import Query
 
@@ -50,32 +50,48 @@ class BatchingConnection(PostgresConnection):
             # A job that does not travel with the others was begun with them, and has done nothing.
             self._run_all(batch, group, behind=following)
             if not group:
-                self.run_one(batch, following)
+                self._run_alone(batch, [following])
                 following = batch.begin()
 
     def _travelling(self, request: Any) -> Statement | None:
         """Return the statement of a request that may share a message with others, else `None`."""
-        if type(request) is not Query or request.many is not None:
+        if type(request) is not Query or request.many is not None or request.max_rows is not None:
             return None
         statement = self.prepared.statement(request.sql)
         return statement if statement.is_clean else None
 
     def _run_all(self, batch: Batch, group: list[Task], *, behind: Task | None) -> None:
         try:
-            if len(group) > 1:
-                group = self._run_together(batch, group)
-            for number, task in enumerate(group):
-                rest = group[number + 1 :]
+            self._run_alone(batch, self._run_together(batch, group) if len(group) > 1 else group)
+        except ConnectionLost:
+            if behind is not None:
+                batch.give_back(behind)
+            raise
+
+    def _run_alone(self, batch: Batch, group: list[Task]) -> None:
+        """Run begun jobs one after the other."""
+        for number, task in enumerate(group, 1):
+            try:
                 if task.is_unwanted:
                     batch.fail(task, InterruptedError("interrupted before it was started"))
                 else:
+                    self.alone = (task,)
                     self.run_one(batch, task)
-        except ConnectionLost:
-            batch.give_back(*rest, *([] if behind is None else [behind]))
-            raise
+            except ConnectionLost:
+                batch.give_back(*group[number:])
+                raise
+            finally:
+                self.alone = None
 
     def _run_together(self, batch: Batch, group: list[Task]) -> list[Task]:
-        """Run queries in one message; return the queries that have no effect yet and must run."""
+        """Run queries in one message; return the queries that have no effect yet and must run.
+
+        Raises:
+            ConnectionLost: the connection is of no more use.
+        """
+        if self.wire.is_lost:
+            batch.give_back(*group)
+            raise lost(begun=False)
         sent, bounds = list[Task](), list[Bound]()
         for task in group:
             query: Any = task.request
@@ -88,7 +104,7 @@ class BatchingConnection(PostgresConnection):
         together = self.database.group_commit
         cancels = self.fence.sent
         began = time.perf_counter()
-        self.fence.begin()
+        self.fence.begin(sent)
         try:
             outcomes = self.wire.pipeline(bounds, together=together)
         except psycopg.Error as error:
@@ -96,16 +112,13 @@ class BatchingConnection(PostgresConnection):
         finally:
             self.end_fence()
         seconds = (time.perf_counter() - began) / max(1, len(sent))
-        failed = [outcome for outcome in outcomes if isinstance(outcome, psycopg.Error)]
-        if any(error.sqlstate in STALE for error in failed):
-            self.prepared.is_stale = True
-        if together and failed:
+        if together and any(isinstance(outcome, psycopg.Error) for outcome in outcomes):
             return sent  # nothing of the shared transaction took effect
         again = list[Task]()
         for task, bound, outcome in zip(sent, bounds, outcomes, strict=True):
             if not isinstance(outcome, psycopg.Error):
                 self._complete(batch, task, bound, outcome, seconds)
-            elif (outcome.sqlstate in STALE and bound.statement.names) or (
+            elif bound.was_refused or (
                 outcome.sqlstate == _CANCELLED and self.fence.sent != cancels and not task.is_unwanted
             ):
                 again.append(task)

@@ -12,7 +12,9 @@ from actors.databases.base import Connection
 from actors.databases.postgres.fence import CancelFence
 from actors.databases.postgres.interactive import Interactive
 from actors.databases.postgres.prepared import Prepared
-from actors.databases.postgres.transactions import STALE, Transactions, complete
+from actors.databases.postgres.settings import DriverSettings
+from actors.databases.postgres.sql_text import commits_inside
+from actors.databases.postgres.transactions import Transactions, complete
 from actors.databases.postgres.wire import Wire
 from actors.databases.steps import STEPS, Close, Declare, Execute, Step
 from actors.values.errors import ConnectionLost, TransactionLeftOpen
@@ -37,7 +39,9 @@ class PostgresConnection(Connection):
 
     def __init__(self, database: "PostgreSQL") -> None:
         self.database = database
-        self.fence = CancelFence(self._cancel_safely)
+        self.fence = CancelFence(self._cancel)
+        # The job that runs, if other jobs of the batch were begun with it.
+        self.alone: tuple[object, ...] | None = None
         # Whether a request may have changed the session.
         self._is_dirty = False
         self._open()
@@ -51,7 +55,9 @@ class PostgresConnection(Connection):
             self.wire = Wire(driver, self.prepared)
             self._transactions = Transactions(driver, self.wire, self.prepared)
             self._interactive = Interactive(self._transactions)
+            self._own = DriverSettings(driver)
             self._set_up()
+            self.prepared.adapters = self._own.detached_adapters()
         except BaseException:
             driver.close()
             raise
@@ -72,39 +78,52 @@ class PostgresConnection(Connection):
     # --- requests -------------------------------------------------------------------------
 
     def execute(self, request: Request | Step) -> Any:
-        """Run a request, or perform a step; see `Connection`."""
-        self.fence.begin()
-        try:
-            return self._step(request) if isinstance(request, STEPS) else self._run_whole(request)
-        except psycopg.Error as error:
-            if self.wire.is_lost:
-                raise lost() from error
-            raise
-        finally:
-            self.end_fence()
+        """Run a request, or perform a step; see `Connection`.
 
-    def _run_whole(self, request: Request) -> Any:
-        """Run a request, and leave the connection clean."""
-        try:
-            value = self._answer(request)
-        except Exception as error:
-            if self.wire.is_lost:
-                raise
+        1. The request runs. A cancel may hit it.
+        2. The fence: no cancel is on its way any more.
+        3. The connection is cleaned, which no cancel can hit. The request keeps its outcome.
+        """
+        if self.wire.is_lost:
+            message = "the connection is closed"
+            raise lost(begun=False) from psycopg.OperationalError(message)
+        if isinstance(request, Close):
+            self._interactive.forget()
             self._clean()
-            if not self._was_stale(request, error):
-                raise
-            value = self._answer(request)
-        is_left_open = not self.wire.is_idle
-        self._clean()
-        if is_left_open:
-            left_open = TransactionLeftOpen(
-                f"{request} ended inside a transaction, which was rolled back; a transaction cannot span requests: "
-                "write a Transaction or one Script"
-            )
-            if isinstance(request, Script):
-                left_open.executed = None  # the script may have committed before
-            raise left_open
+            return super().execute(request)
+        is_whole = not isinstance(request, STEPS)
+        self.fence.begin(self.alone)
+        try:
+            value = self._run_whole(request) if is_whole else self._step(request)
+        except Exception as error:
+            is_lost = self.wire.is_lost
+            self.end_fence()
+            if is_lost:
+                raise lost() from error
+            if is_whole:
+                self._clean()
+                if type(request) is Query and isinstance(error, psycopg.Error) and commits_inside(request.sql):
+                    error.executed = None  # type: ignore[attr-defined]  # a part may be committed
+            raise
+        self.end_fence()
+        if is_whole:
+            is_left_open = not self.wire.is_idle
+            if is_left_open or self._is_dirty:
+                self._clean()
+            if is_left_open:
+                raise _left_open(request)
         return value
+
+    def _run_whole(self, request: Any) -> Any:
+        """Run a request, and again whenever the server has refused a prepared statement of it."""
+        while True:
+            refusals = self.prepared.refusals
+            try:
+                return self._answer(request)
+            except psycopg.Error:
+                if self.prepared.refusals == refusals or self.wire.is_lost:
+                    raise
+            self._transactions.roll_back()  # nothing of the request has taken effect
 
     def _answer(self, request: Request) -> Any:
         transactions = self._transactions
@@ -112,6 +131,8 @@ class PostgresConnection(Connection):
             case Query(many=None):
                 bound = self.prepared.bind(request.sql, request.params)
                 self._is_dirty = not bound.statement.is_clean
+                if request.max_rows is not None:
+                    return complete(bound, self.wire.run_limited(bound, request.max_rows), request)
                 return complete(bound, self.wire.run(bound), request)
             case Query():
                 self._is_dirty = not self.is_clean(request)
@@ -127,49 +148,28 @@ class PostgresConnection(Connection):
                 return transactions.call(request)
         return super().execute(request)
 
-    def _was_stale(self, request: Request, error: Exception) -> bool:
-        """Say whether a request may run again, since the server has refused a prepared statement.
-
-        Nothing of the request has taken effect then: its transaction was undone.
-        """
-        if not isinstance(error, psycopg.Error) or error.sqlstate not in STALE:
-            return False
-        queries = request.queries if isinstance(request, Transaction) else (request,)
-        was_prepared = any(isinstance(each, Query) and self.prepared.statement(each.sql).names for each in queries)
-        self.prepared.is_stale = True
-        return was_prepared
-
-    def _step(self, step: Step) -> Any:
+    def _step(self, step: Any) -> Any:
         match step:
-            case Close():
-                self._interactive.close()
-                self._clean()
-                return super().execute(step)
             case Execute(Query() as query):
                 self._is_dirty = self._is_dirty or not self.is_clean(query)
             case Execute():
                 self._is_dirty = True
             case Declare():
                 self._is_dirty = self._is_dirty or not self.prepared.statement(step.sql).is_clean
-        try:
-            return self._interactive.perform(step)
-        except psycopg.Error as error:
-            if error.sqlstate in STALE:
-                self.prepared.is_stale = True
-            raise
+        return self._interactive.perform(step)
 
     def _clean(self) -> None:
-        """Leave no transaction open, and the session as it was before the request.
-
-        Raises:
-            psycopg.Error: the connection is lost.
-        """
-        self._transactions.roll_back()
-        if self._is_dirty:
-            self._driver.execute("DISCARD ALL", prepare=False)
-            self.prepared.forget()
-            self._is_dirty = False
-            self._set_up()
+        """Roll back, and leave the session as it was. If that fails, end the connection."""
+        try:
+            self._transactions.roll_back()
+            if self._is_dirty:
+                self._driver.execute("DISCARD ALL", prepare=False)
+                self.prepared.forget()
+                self._own.restore()
+                self._set_up()
+                self._is_dirty = False
+        except Exception:  # noqa: BLE001  # the request is over, and keeps its outcome
+            self._driver.close()
 
     def is_clean(self, query: Query) -> bool:
         """Say whether a query surely leaves the session as it was."""
@@ -178,44 +178,56 @@ class PostgresConnection(Connection):
     # --- the life of a connection ---------------------------------------------------------
 
     def check(self) -> None:
-        """Notice that the server has closed the idle connection; see `Connection`."""
+        """Open a new connection if the server has ended the idle one; see `Connection`."""
         try:
             self.wire.look()
         except psycopg.Error as error:
-            raise lost(begun=False) from error
+            if self._interactive.is_open:  # a transaction cannot go on elsewhere
+                raise lost(begun=False) from error
+            self._open_again()
 
     def refresh(self) -> None:
         """Open a new connection once this one is too old; see `Connection`."""
-        if time.monotonic() < self._ends_at:
-            return
+        if time.monotonic() >= self._ends_at and not self._interactive.is_open:
+            self._open_again()
+
+    def _open_again(self) -> None:
         old = self._driver
         try:
             self._open()
-        except psycopg.Error as error:
+        except Exception as error:
             raise lost(begun=False) from error
         finally:
             old.close()
 
     def fetch_ahead(self) -> None:
         """Fetch the next rows of a stream; see `Connection`."""
+        self.fence.begin()
         self._interactive.fetch_ahead()
+        self.end_fence()
 
     def interrupt(self) -> None:
         """Cancel the statement that the server runs; see `Connection`."""
         self.fence.request()
 
-    def _cancel_safely(self, seconds: float) -> None:
-        self._driver.cancel_safe(timeout=seconds)
+    def cancel(self, task: Any) -> None:
+        """Cancel a job, if the server runs it; see `Connection`."""
+        self.fence.request(task)
+
+    def _cancel(self, seconds: float) -> None:
+        """Cancel in a thread of the fence. `cancel` of psycopg would stop all threads meanwhile."""
+        if psycopg.capabilities.has_cancel_safe():
+            self._driver.cancel_safe(timeout=seconds)
+            return
+        # libpq before version 17.
+        options = {**self.database.conninfo(), "connect_timeout": max(2, int(seconds))}
+        with psycopg.connect(**options, autocommit=True) as other:
+            other.execute("SELECT pg_cancel_backend(%s)", (self._driver.info.backend_pid,), prepare=False)
 
     def end_fence(self) -> None:
-        """Wait until a cancel that is on its way has arrived.
-
-        Raises:
-            ConnectionLost: it has not arrived, and could hit the next job.
-        """
+        """Wait until a cancel that is on its way has arrived. If it has not, end the connection."""
         if not self.fence.end():
-            self._driver.close()
-            raise lost()
+            self._driver.close()  # the cancel could hit the next job
 
     def abandon(self) -> None:
         """End a wait for the server: the other end of the connection is shut; see `Connection`."""
@@ -229,6 +241,16 @@ class PostgresConnection(Connection):
         """Close the connection; see `Connection`."""
         with suppress(Exception):
             self._driver.close()
+
+
+def _left_open(request: object) -> TransactionLeftOpen:
+    error = TransactionLeftOpen(
+        f"{request} ended inside a transaction, which was rolled back; a transaction cannot span requests: "
+        "write a Transaction or one Script"
+    )
+    if isinstance(request, Script):
+        error.executed = None  # the script may have committed before
+    return error
 
 
 def lost(*, begun: bool = True) -> ConnectionLost:

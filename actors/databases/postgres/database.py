@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 
 from actors.values.checks import check_bool, check_number, check_whole
@@ -147,15 +148,22 @@ def _parsed(uri: object, options: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(uri, str):
         message = f"PostgreSQL(uri) must be a str, not {type(uri).__name__}"
         raise TypeError(message)
-    try:
+    # An error that is raised in an `except` clause would refer to the error of psycopg.
+    parsed: dict[str, Any] | None = None
+    with suppress(Error):
         parsed = conninfo_to_dict(uri)
-    except Error:
+    if parsed is None:
         message = "PostgreSQL(uri) is no URI of PostgreSQL: write postgresql://user@host:5432/database?option=value"
-        raise ValueError(message) from None
+        raise ValueError(message)
+    if "://" in str(options.get("dbname", "")):
+        message = "PostgreSQL(dbname=…) must be a name; give a URI as the first argument"
+        raise ValueError(message)
     for name, value in options.items():
-        try:
+        is_known = False
+        with suppress(Error):
             make_conninfo(**{name: "1" if name in _SECRETS else value})
-        except Error:
+            is_known = True
+        if not is_known:
             message = f"PostgreSQL({name}=…) is no option of libpq"
-            raise TypeError(message) from None
+            raise TypeError(message)
     return {**parsed, **options}

@@ -5,7 +5,7 @@ cancel is on its way.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -28,13 +28,20 @@ class CancelFence:
         self._cancel = cancel
         self._lock = threading.Lock()
         self._is_running = False
+        self._jobs: Sequence[object] | None = None
         # Set when the cancel that is on its way has arrived.
         self._underway: threading.Event | None = None
         self.sent = 0
         """How many cancels were sent."""
 
-    def begin(self) -> None:
-        """Note that a job runs from now on. In the worker's thread."""
+    def begin(self, jobs: Sequence[object] | None = None) -> None:
+        """Note that the server runs jobs from now on. In the worker's thread.
+
+        Args:
+            jobs: the jobs that a cancel may be for. `None` is any job. A worker has begun some jobs
+                that the server does not run yet: their cancels must hit no other job.
+        """
+        self._jobs = jobs
         self._is_running = True
 
     def end(self) -> bool:
@@ -49,10 +56,12 @@ class CancelFence:
             self._is_running, underway = False, self._underway
         return underway is None or underway.wait(_LONGEST + 1.0)
 
-    def request(self) -> None:
-        """Cancel the job that runs. From any thread; never blocks, never raises."""
+    def request(self, job: object = None) -> None:
+        """Cancel a job, if the server runs it. From any thread; never blocks, never raises."""
         with self._lock:
             if not self._is_running or self._underway is not None:
+                return
+            if self._jobs is not None and not any(each is job for each in self._jobs):
                 return
             underway = self._underway = threading.Event()
             self.sent += 1

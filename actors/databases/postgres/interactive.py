@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-import psycopg
-
 from actors.databases.postgres.transactions import Transactions, beginning
 from actors.databases.postgres.wire import result_of
 from actors.databases.steps import Begin, Commit, Deallocate, Declare, Execute, Fetch, Step
@@ -28,7 +26,7 @@ class Interactive:
         # The cursor whose rows the caller will probably fetch next, and how many.
         self._likely: tuple[int, int] | None = None
         # Rows that were fetched ahead, or the error of fetching them.
-        self._fetched: Result | psycopg.Error | None = None
+        self._fetched: Result | Exception | None = None
 
     def perform(self, step: Step) -> Any:
         """Perform a step other than `Close`.
@@ -59,16 +57,11 @@ class Interactive:
                 raise TypeError(message)
         return Result()
 
-    def close(self) -> None:
-        """Roll back the open transaction, which closes all cursors.
-
-        Raises:
-            psycopg.Error: the connection is lost.
-        """
+    def forget(self) -> None:
+        """Note that the checkout is over. A rollback closes its transaction and its cursors."""
         self.is_open = False
         self._open_cursors.clear()
         self._likely = self._fetched = None
-        self._transactions.roll_back()
 
     def fetch_ahead(self) -> None:
         """Fetch the rows that the caller will probably fetch next. `Fetch` raises its error."""
@@ -76,7 +69,7 @@ class Interactive:
         if likely is not None and self._fetched is None:
             try:
                 self._fetched = self._next_rows(*likely)
-            except psycopg.Error as error:
+            except Exception as error:  # noqa: BLE001  # for the caller's next step
                 self._fetched = error
 
     def _check_open(self) -> None:
@@ -90,16 +83,11 @@ class Interactive:
         else:
             self._wire.command(_STREAM)
             self.is_open = True
-        prepared = self._transactions.prepared
-        sql = f"DECLARE querycrew_{step.cursor} NO SCROLL CURSOR FOR\n{step.sql}"
-        bounds = [prepared.bind(sql, step.params)]
-        bounds.append(prepared.bind(f"FETCH FORWARD {step.rows} FROM querycrew_{step.cursor}"))
-        outcomes = self._wire.pipeline(bounds, together=True)
-        for outcome in outcomes:
-            if isinstance(outcome, psycopg.Error):
-                raise outcome
+        declare = f"DECLARE querycrew_{step.cursor} NO SCROLL CURSOR FOR\n{step.sql}", step.params
+        fetch = f"FETCH FORWARD {step.rows} FROM querycrew_{step.cursor}", ()
+        _, (bound, outcome) = self._transactions.statements_undone_alone(step, declare, fetch)
         self._open_cursors.add(step.cursor)
-        return self._chunk(result_of(bounds[1], outcomes[1]), step.cursor, step.rows, ahead=step.ahead)
+        return self._chunk(result_of(bound, outcome), step.cursor, step.rows, ahead=step.ahead)
 
     def _fetch(self, cursor: int, rows: int, *, ahead: bool) -> Result:
         self._check_open()
@@ -109,13 +97,14 @@ class Interactive:
         fetched, self._fetched = self._fetched, None
         if fetched is None:
             fetched = self._next_rows(cursor, rows)
-        if isinstance(fetched, psycopg.Error):
+        if isinstance(fetched, Exception):
             raise fetched
         return self._chunk(fetched, cursor, rows, ahead=ahead)
 
     def _next_rows(self, cursor: int, rows: int) -> Result:
-        bound = self._transactions.prepared.bind(f"FETCH FORWARD {rows} FROM querycrew_{cursor}")
-        return result_of(bound, self._wire.run(bound))
+        fetch = f"FETCH FORWARD {rows} FROM querycrew_{cursor}", ()
+        [(bound, outcome)] = self._transactions.statements_undone_alone("a stream", fetch)
+        return result_of(bound, outcome)
 
     def _chunk(self, result: Result, cursor: int, rows: int, *, ahead: bool) -> Result:
         if len(result.rows) < rows:

@@ -8,7 +8,14 @@ from psycopg.adapt import Transformer
 
 from actors.databases.postgres.sql_text import is_copy, leaves_session_clean
 
-__all__ = ["Bound", "Prepared", "Statement"]
+__all__ = ["Bound", "Prepared", "Statement", "check_text"]
+
+_STALE: Final = ("0A000", "26000")
+"""The SQLSTATEs of a prepared statement whose table has changed, or that a client has dropped. The
+server reports both before it runs the statement."""
+_COPY: Final = "COPY FROM STDIN and COPY TO STDOUT need a Call, whose function gets the connection"
+_UNPREPARED: Final = -1  # uses of a statement that is not prepared at its next use
+_MOST_PARAMS: Final = 65_535  # of one statement, by PostgreSQL's protocol
 
 _PREPARED: Final = 100  # prepared statements of a connection, about
 _KNOWN: Final = 1000  # texts that are remembered
@@ -19,36 +26,43 @@ _LONGEST: Final = 4000  # characters of a text that is remembered
 class Statement:
     """A text, with all that was found out about it."""
 
-    __slots__ = ("columns", "converter", "is_clean", "is_copy", "loaded", "names", "seconds", "transformer", "uses")
+    __slots__ = ("columns", "converter", "is_clean", "loaded", "names", "refusal", "seconds", "transformer", "uses")
 
-    def __init__(self, sql: str, driver: "psycopg.Connection[Any]") -> None:
-        self.transformer = Transformer(driver)
+    def __init__(self, sql: str, context: "Prepared") -> None:
+        self.transformer = Transformer(context)
         self.converter = PostgresQuery(self.transformer)
         self.names: dict[tuple[int, ...], bytes] = {}
         """The names of its prepared statements, by the types of the parameters."""
         self.uses = 0
         self.columns: tuple[str, ...] = ()
-        self.loaded: tuple[int, ...] | None = None
-        """The types of the parameters with which `columns` and the loaders were found."""
+        self.loaded: bytes | None = None
+        """The name of the prepared statement whose rows have these columns, and these loaders."""
         self.is_clean = leaves_session_clean(sql)
         """Whether it surely leaves its session as it was."""
-        self.is_copy = is_copy(sql)
         self.seconds = _GUESS
         """How long it took the last time, with its part of a pipeline's time."""
+        self.refusal = _COPY if is_copy(sql) else _nul(sql)
+        """Why no connection can run it; `None` if it can be run."""
 
 
 class Bound:
     """A statement with parameters as they travel."""
 
-    __slots__ = ("formats", "params", "query", "statement", "types")
+    __slots__ = ("formats", "name", "params", "query", "statement", "types", "was_refused")
 
     def __init__(self, statement: Statement) -> None:
         converter = statement.converter
+        self.name: bytes | None = None
+        """The name of the prepared statement by which it was sent."""
+        self.was_refused = False
+        """Whether the server has refused the prepared statement, so nothing ran."""
         self.statement = statement
         self.query = converter.query
         self.params = converter.params
         self.formats = converter.formats
         self.types = converter.types
+        if converter.params is not None:
+            converter.params = ()  # a known statement keeps no parameters
 
 
 class Prepared:
@@ -59,19 +73,23 @@ class Prepared:
     """
 
     def __init__(self, driver: "psycopg.Connection[Any]", threshold: int | None) -> None:
-        self._driver = driver
+        self.connection = driver
+        self.adapters = driver.adapters
+        """How values are converted. A `Transformer` asks for `adapters` and `connection`."""
         self._threshold = float("inf") if threshold is None else threshold
         self._known: dict[str, Statement] = {}
         # How many statements the server holds, and how many names were given.
         self._held = self._count = 0
         self.is_stale = False
         """Whether the server may hold statements that it cannot run any more, or too many."""
+        self.refusals = 0
+        """How often the server has refused a prepared statement."""
 
     def statement(self, sql: str) -> Statement:
         """Return the statement of a text."""
         statement = self._known.get(sql)
         if statement is None:
-            statement = Statement(sql, self._driver)
+            statement = Statement(sql, self)
             if len(sql) <= _LONGEST:
                 if len(self._known) >= _KNOWN:
                     self.is_stale = True
@@ -79,22 +97,33 @@ class Prepared:
                 self._known[sql] = statement
         return statement
 
+    def check(self, sql: str) -> Statement:
+        """Return the statement of a text that a connection can run.
+
+        Raises:
+            psycopg.NotSupportedError: the text contains NUL, or the statement is a COPY.
+        """
+        statement = self.statement(sql)
+        if statement.refusal is not None:
+            raise psycopg.NotSupportedError(statement.refusal)
+        return statement
+
     def bind(self, sql: str, params: Any = ()) -> Bound:
         """Return a statement with its parameters. Nothing is sent.
 
         Raises:
-            psycopg.Error: the parameters do not fit, or the statement is a COPY.
+            psycopg.Error: the parameters do not fit, or no connection can run the statement.
         """
-        statement = self.statement(sql)
-        if statement.is_copy:
-            message = "COPY FROM STDIN and COPY TO STDOUT need a Call, whose function gets the connection"
-            raise psycopg.NotSupportedError(message)
+        statement = self.check(sql)
         converter = statement.converter
         if converter.params is not None and params:
             converter.dump(params)
         else:
             # As in a cursor of psycopg, a `%` stands for itself if there are no parameters.
             converter.convert(sql, params or None)
+        if len(converter.types) > _MOST_PARAMS:
+            message = f"a statement has {_MOST_PARAMS} parameters at most, not {len(converter.types)}"
+            raise psycopg.ProgrammingError(message)
         statement.uses += 1
         return Bound(statement)
 
@@ -115,10 +144,36 @@ class Prepared:
         """Note that a statement could not be prepared."""
         bound.statement.names.pop(bound.types, None)
 
+    def note_error(self, bound: Bound, error: psycopg.Error) -> None:
+        """Note why a statement has failed: perhaps the server has refused a prepared statement."""
+        if bound.name is not None and error.sqlstate in _STALE:
+            bound.was_refused = self.is_stale = True
+            bound.statement.names.clear()
+            bound.statement.uses = _UNPREPARED  # it runs again as it is, which no change can spoil
+            self.refusals += 1
+
     def forget(self) -> None:
         """Note that the server holds no prepared statement any more."""
         for statement in self._known.values():
             statement.names.clear()
-            statement.loaded = None
         self._held = 0
         self.is_stale = False
+        # psycopg overlooks a second DEALLOCATE ALL, and would send another one after the first.
+        own = self.connection._prepared
+        own.clear()
+        own._to_flush.clear()
+
+
+def check_text(sql: str) -> None:
+    """Refuse a text that libpq would cut off.
+
+    Raises:
+        psycopg.Error: the text contains the character NUL.
+    """
+    refusal = _nul(sql)
+    if refusal is not None:
+        raise psycopg.NotSupportedError(refusal)
+
+
+def _nul(sql: str) -> str | None:
+    return "PostgreSQL takes no statement with the character NUL (0x00)" if "\0" in sql else None

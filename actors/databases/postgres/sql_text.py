@@ -3,21 +3,22 @@
 import re
 from typing import Final
 
-__all__ = ["ends_transaction", "is_copy", "leaves_session_clean"]
+__all__ = ["commits_inside", "ends_transaction", "is_copy", "leaves_session_clean"]
 
 _BLANK: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z))+")
 _WORD: Final = re.compile(r"[a-z_]+", re.IGNORECASE)
 _CLEAN: Final = frozenset({"select", "insert", "update", "delete", "merge", "values", "table", "with"})
 """Statements that change no setting and run in every transaction."""
-_CHANGES: Final = re.compile(
-    r"set_config|advisory|\btemp\b|\btemporary\b|pg_temp|\binto\b.*\bunlogged\b", re.IGNORECASE
-)
+_CHANGES: Final = re.compile(r"set_config|pg_settings|setseed|advisory|\btemp\b|\btemporary\b|pg_temp", re.IGNORECASE)
 """Words in a statement that may change its session: a setting, a lock, a temporary table."""
 _ENDS: Final = re.compile(
     r"(?:begin|start|commit|end|abort|prepare\s+transaction|rollback(?!\s+(?:work\s+|transaction\s+)?to\b))\b",
     re.IGNORECASE,
 )
-_STREAMED_COPY: Final = re.compile(r"\b(?:from\s+stdin|to\s+stdout)\b", re.IGNORECASE)
+_COMMITTING: Final = frozenset({"call", "do", "vacuum", "reindex", "cluster"})
+_STREAMED_COPY: Final = re.compile(
+    r"\b(?:from|to)(?:\s|--[^\n]*\n|/\*.*?\*/)+std(?:in|out)\b", re.IGNORECASE | re.DOTALL
+)
 
 
 def _start(sql: str) -> int:
@@ -57,6 +58,11 @@ def leaves_session_clean(sql: str) -> bool:
     A function that the statement calls may still change the session. Only the text is read.
     """
     return _first_word(sql) in _CLEAN and _CHANGES.search(sql) is None
+
+
+def commits_inside(sql: str) -> bool:
+    """Say whether a statement may commit a part of its work before its end."""
+    return _first_word(sql) in _COMMITTING
 
 
 def ends_transaction(sql: str) -> bool:

@@ -6,16 +6,12 @@ import psycopg
 
 from actors.databases.postgres.prepared import Bound, Prepared
 from actors.databases.postgres.sql_text import ends_transaction
-from actors.databases.postgres.wire import Wire, result_of
+from actors.databases.postgres.wire import Wire, joined, result_of
 from actors.values.errors import ResultLost, TransactionBroken
 from actors.values.requests import Call, Query, Script, Transaction
 from actors.values.result import Result
 
-__all__ = ["STALE", "Transactions", "beginning", "complete"]
-
-STALE: Final = ("0A000", "26000")
-"""The SQLSTATEs of a prepared statement whose table has changed, or that a client has dropped. The
-server reports both before it runs the statement."""
+__all__ = ["Transactions", "beginning", "complete"]
 
 _SAVEPOINT: Final = "SAVEPOINT querycrew"
 _RELEASE: Final = "RELEASE SAVEPOINT querycrew"
@@ -135,32 +131,52 @@ class Transactions:
                 "SAVEPOINT is fine"
             )
             raise ValueError(message)
-        bound = None
         if isinstance(request, Query) and request.many is None:
-            bound = self.prepared.bind(request.sql, request.params)
+            bound, outcome = self.statements_undone_alone(request, (request.sql, request.params))[-1]
+            return complete(bound, outcome, request)
         try:
-            if bound is not None:
-                value = self._between_savepoints(bound)
-            else:
-                self.wire.command(_SAVEPOINT)
-                value = self._inside(request)
-                self.wire.command(_RELEASE)
+            self.wire.command(_SAVEPOINT)
+            value = self._inside(request)
+            self.wire.command(_RELEASE)
         except TransactionBroken:
             raise
         except Exception as error:
             if not self.wire.is_lost:
                 self._undo(request, error)
             raise
-        return value if bound is None else complete(bound, value, request)
+        return value
 
-    def _between_savepoints(self, bound: Bound) -> Any:
-        """Run a statement between two savepoints, all in one message; return its libpq result."""
-        bounds = [self.prepared.bind(_SAVEPOINT), bound, self.prepared.bind(_RELEASE)]
-        outcomes = self.wire.pipeline(bounds, together=True)
-        for outcome in outcomes:
-            if isinstance(outcome, psycopg.Error):
-                raise outcome
-        return outcomes[1]
+    def statements_undone_alone(self, request: object, *statements: tuple[str, Any]) -> list[tuple[Bound, Any]]:
+        """Run statements in the open transaction, in one message. An error undoes them alone.
+
+        Returns:
+            Each statement with its libpq result.
+
+        Raises:
+            TransactionBroken: a statement has ended the transaction.
+            psycopg.Error: a statement failed.
+        """
+        refusals = self.prepared.refusals
+        try:
+            return self._between_savepoints(request, statements)
+        except psycopg.Error:
+            if self.prepared.refusals == refusals or self.wire.is_lost:
+                raise
+        return self._between_savepoints(request, statements)
+
+    def _between_savepoints(self, request: object, statements: tuple[tuple[str, Any], ...]) -> list[tuple[Bound, Any]]:
+        inner = [self.prepared.bind(sql, params) for sql, params in statements]
+        bounds = [self.prepared.bind(_SAVEPOINT), *inner, self.prepared.bind(_RELEASE)]
+        try:
+            outcomes = self.wire.pipeline(bounds, together=True)
+            for outcome in outcomes:
+                if isinstance(outcome, psycopg.Error):
+                    raise outcome
+        except psycopg.Error as error:
+            if not self.wire.is_lost:
+                self._undo(request, error)
+            raise
+        return list(zip(inner, outcomes[1:-1], strict=True))
 
     def _inside(self, request: Query | Script | Call[Any]) -> Any:
         if isinstance(request, Query):
@@ -182,6 +198,7 @@ class Transactions:
         raise _ended(request) from error
 
     def _run_many(self, query: Query) -> Result:
+        self.prepared.check(query.sql)
         with self.driver.cursor() as cursor:
             cursor.executemany(query.sql, query.many or ())
             return Result((), [], max(cursor.rowcount, 0))
@@ -244,10 +261,15 @@ def _ended(request: object) -> TransactionBroken:
 def complete(bound: Bound, answer: Any, request: object) -> Result:
     """Return the rows of a statement that took effect.
 
+    Args:
+        bound: the statement.
+        answer: the libpq result, or the list of its parts.
+        request: the request, for the text of an error.
+
     Raises:
         ResultLost: Python has no value for one of the rows.
     """
     try:
-        return result_of(bound, answer)
+        return joined(bound, answer) if isinstance(answer, list) else result_of(bound, answer)
     except Exception as error:
         raise ResultLost.of(request, error) from error

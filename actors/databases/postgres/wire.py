@@ -11,14 +11,18 @@ from typing import Any, Final
 import psycopg
 from psycopg import errors, pq
 
-from actors.databases.postgres.prepared import Bound, Prepared
+from actors.databases.postgres.prepared import Bound, Prepared, check_text
 from actors.values.result import Result
 
-__all__ = ["Wire", "result_of"]
+__all__ = ["Wire", "joined", "result_of"]
 
 _STATUS: Final = pq.ExecStatus
 _FAILED: Final = (_STATUS.FATAL_ERROR, _STATUS.BAD_RESPONSE, _STATUS.PIPELINE_ABORTED)
 _COPIES: Final = (_STATUS.COPY_IN, _STATUS.COPY_OUT, _STATUS.COPY_BOTH)
+_PARTS: Final = (_STATUS.TUPLES_CHUNK, _STATUS.SINGLE_TUPLE)
+_PART: Final = 1000  # rows of a part of an answer
+_ENDING: Final = ("57P", "25P03")
+"""How the SQLSTATEs begin with which a server ends connections: a shutdown, a crash, a timeout."""
 _NO_COPY: Final = b"COPY needs a Call, whose function gets the connection"
 
 
@@ -28,10 +32,12 @@ class Wire:
     def __init__(self, driver: "psycopg.Connection[Any]", prepared: Prepared) -> None:
         self._driver = driver
         self._prepared = prepared
-        self._encoding = driver.info.encoding
         self.pgconn = driver.pgconn
         # As psycopg sets it. A statement that is larger than the socket's buffer must not block.
         self.pgconn.nonblocking = 1
+        # Whether the server has said that it ends the connection. The end comes a little later.
+        self._is_ending = False
+        driver.add_notice_handler(self._hear)
         self._poll = select.poll()
         self._poll.register(self.pgconn.socket, select.POLLIN)
 
@@ -58,10 +64,14 @@ class Wire:
         """
         if self._poll.poll(0):
             self.pgconn.consume_input()
-            while self.pgconn.notifies() is not None:
-                pass  # notifications are for connections that listen
-            if self.is_lost:
-                raise _lost()
+        while self.pgconn.notifies() is not None:
+            pass  # libpq keeps the notifications of a connection that listens
+        if self.is_lost or self._is_ending:
+            raise _lost()
+
+    def _hear(self, notice: Any) -> None:
+        """Look at a message that the server has sent on its own. psycopg calls it."""
+        self._is_ending = self._is_ending or (notice.sqlstate or "").startswith(_ENDING)
 
     # --- one statement, or a text of several ----------------------------------------------
 
@@ -74,17 +84,44 @@ class Wire:
         Raises:
             psycopg.Error: the statement failed, or the connection is lost.
         """
+        self._prepare(bound)
+        self._send(bound)
+        try:
+            return self._all()[-1]
+        except psycopg.Error as error:
+            self._prepared.note_error(bound, error)
+            raise
+
+    def run_limited(self, bound: Bound, most: int) -> list[Any]:
+        """Run one statement as `run` does, and keep little more than `most` of its rows.
+
+        The rows come in small parts. The server still sends all of them.
+
+        Returns:
+            The libpq results; see `joined`.
+        """
+        self._prepare(bound)
+        self._send(bound)
+        if psycopg.capabilities.has_stream_chunked():
+            self.pgconn.set_chunked_rows_mode(min(most + 1, _PART))
+        else:
+            self.pgconn.set_single_row_mode()
+        try:
+            return self._all(most)
+        except psycopg.Error as error:
+            self._prepared.note_error(bound, error)
+            raise
+
+    def _prepare(self, bound: Bound) -> None:
         self._renew()
         if self._prepared.is_due(bound):
             name = self._prepared.add(bound)
             self.pgconn.send_prepare(name, bound.query, param_types=bound.types)
             try:
-                self._last()
+                self._all()
             except psycopg.Error:
                 self._prepared.remove(bound)
                 raise
-        self._send(bound)
-        return self._last()
 
     def command(self, sql: str) -> list[Any]:
         """Run a text of any number of statements without parameters; return their libpq results.
@@ -92,25 +129,31 @@ class Wire:
         Raises:
             psycopg.Error: a statement failed, or the connection is lost.
         """
-        self.pgconn.send_query(sql.encode(self._encoding))
+        check_text(sql)
+        self.pgconn.send_query(sql.encode(self._driver.info.encoding))
         return self._all()
 
-    def _last(self) -> Any:
-        return self._all()[-1]
-
-    def _all(self) -> list[Any]:
+    def _all(self, most: int | None = None) -> list[Any]:
         """Return the results of a statement that was sent outside of a pipeline.
+
+        Of the parts of an answer those with the first `most` rows are kept, one more, and the last.
 
         A commit may fail after the result of its statement. So the first error counts.
         """
         results: list[Any] = []
         failed: Any = None
+        count, is_surplus = 0, False
         self._flush()
-        while (result := self._next()) is not None:
+        while (result := self._next(failed)) is not None:
             if result.status in _COPIES:
                 self._end_copy(result.status)
             elif result.status in _FAILED:
                 failed = failed or result
+            elif most is not None and result.status in _PARTS:
+                if is_surplus:
+                    results.pop()
+                is_surplus = count > most
+                count += result.ntuples
             results.append(result)
         if failed is not None:
             raise self.error(failed)
@@ -148,6 +191,13 @@ class Wire:
             psycopg.Error: the connection is lost.
         """
         self._renew()
+        try:
+            return self._through_pipeline(bounds, together=together)
+        except BaseException:
+            self.pgconn.finish()  # nobody knows which answers are still to come
+            raise
+
+    def _through_pipeline(self, bounds: Sequence[Bound], *, together: bool) -> list[Any]:
         pgconn, prepared = self.pgconn, self._prepared
         pgconn.enter_pipeline_mode()
         # How many results each statement has, without the error of a commit.
@@ -167,8 +217,10 @@ class Wire:
         outcomes = self._shared(counts) if together else [self._outcome(self._until_sync()) for _ in bounds]
         pgconn.exit_pipeline_mode()
         for bound, outcome, count in zip(bounds, outcomes, counts, strict=True):
-            if count == 2 and isinstance(outcome, psycopg.Error):
-                prepared.remove(bound)  # perhaps it was prepared; the name is not used again
+            if isinstance(outcome, psycopg.Error):
+                if count == 2:
+                    prepared.remove(bound)  # perhaps it was prepared; the name is not used again
+                prepared.note_error(bound, outcome)
         return outcomes
 
     def _shared(self, counts: list[int]) -> list[Any]:
@@ -190,23 +242,23 @@ class Wire:
     def _until_sync(self) -> list[Any]:
         """Return the results until the next Sync."""
         results: list[Any] = []
+        failed: Any = None
         while True:
-            result = self._next()
+            result = self._next(failed)
             if result is None:
                 continue
             if result.status == _STATUS.PIPELINE_SYNC:
                 return results
             if result.status in _COPIES:
-                self.pgconn.finish()  # libpq can neither end nor skip a copy in a pipeline
-                raise _lost()
+                raise _lost()  # libpq can neither end nor skip a copy in a pipeline
             results.append(result)
-            if self.is_lost:
-                raise self.error(result)
+            if result.status == _STATUS.FATAL_ERROR:
+                failed = result
 
     # --- libpq ----------------------------------------------------------------------------
 
     def _send(self, bound: Bound) -> None:
-        name = bound.statement.names.get(bound.types)
+        name = bound.name = bound.statement.names.get(bound.types)
         if name is None:
             self.pgconn.send_query_params(
                 bound.query, bound.params, param_types=bound.types or None, param_formats=bound.formats
@@ -223,25 +275,38 @@ class Wire:
             if any(event & select.POLLIN for _, event in poll.poll()):
                 pgconn.consume_input()
 
-    def _next(self) -> Any:
-        """Wait for the next result. `None` is the end of the results of a statement."""
+    def _next(self, failed: Any = None) -> Any:
+        """Wait for the next result. `None` is the end of the results of a statement.
+
+        Args:
+            failed: the result before, if it is an error. It tells why the server has ended the
+                connection.
+
+        Raises:
+            psycopg.Error: the connection is lost.
+        """
         pgconn = self.pgconn
-        while pgconn.is_busy():
-            self._poll.poll()
-            pgconn.consume_input()
+        try:
+            while pgconn.is_busy():
+                self._poll.poll()
+                pgconn.consume_input()
+        except psycopg.Error:
+            if failed is None:
+                raise
+            raise self.error(failed) from None
         return pgconn.get_result()
 
     def _renew(self) -> None:
-        """Drop all prepared statements if some are stale: psycopg notices this command."""
+        """Drop all prepared statements if some are stale."""
         if self._prepared.is_stale and self.is_idle:
-            self._driver.execute("DEALLOCATE ALL", prepare=False)
+            self.command("DEALLOCATE ALL")
             self._prepared.forget()
 
     def error(self, result: Any) -> psycopg.Error:
         """Return the error of a result that failed."""
         if result.status == _STATUS.PIPELINE_ABORTED:
             return errors.PipelineAborted("an earlier statement of the transaction failed")
-        return errors.error_from_result(result, encoding=self._encoding)
+        return errors.error_from_result(result, encoding=self._driver.info.encoding)
 
 
 def _lost() -> psycopg.OperationalError:
@@ -254,17 +319,28 @@ def result_of(bound: Bound, answer: Any) -> Result:
     Raises:
         psycopg.DataError: Python has no such value, for example for the date `infinity`.
     """
-    if answer.status != _STATUS.TUPLES_OK:
+    if answer.status != _STATUS.TUPLES_OK and answer.status not in _PARTS:
         return Result((), [], answer.command_tuples or 0)
     statement, transformer = bound.statement, bound.statement.transformer
-    is_new = statement.loaded != bound.types or bound.types not in statement.names
+    # The rows of a prepared statement never change their types: the server refuses it then.
+    is_new = bound.name is None or statement.loaded != bound.name
     transformer.set_pgresult(answer, set_loaders=is_new)
     if is_new:
         names = [answer.fname(number) or b"" for number in range(answer.nfields)]
-        statement.columns = tuple(name.decode(transformer.encoding) for name in names)
-        statement.loaded = bound.types
+        statement.columns = tuple(name.decode(transformer.encoding, "replace") for name in names)
+        statement.loaded = bound.name
     count = answer.ntuples
     rows = transformer.load_rows(0, count, tuple)
     transformer.set_pgresult(None, set_loaders=False)  # a known statement keeps no rows
     changed = answer.command_tuples
     return Result(statement.columns, rows, count if changed is None else changed)
+
+
+def joined(bound: Bound, parts: list[Any]) -> Result:
+    """Return the rows of an answer that came in parts, as `result_of` does.
+
+    The last part, or the one before it, has the number of rows.
+    """
+    rows = [row for part in parts for row in result_of(bound, part).rows]
+    columns = bound.statement.columns if parts[-1].status == _STATUS.TUPLES_OK else ()
+    return Result(columns, rows, sum(part.command_tuples or 0 for part in parts))
