@@ -106,6 +106,7 @@ from actors.values.status import CrewStatus, Durations, WorkerStatus
 from actors.worker import Worker
 
 if TYPE_CHECKING:
+    from actors.databases.duckdb.database import DuckDB
     from actors.replies.session import Session
     from actors.replies.stream import RowStream
 
@@ -125,6 +126,7 @@ __all__ = [
     "DatabaseUnavailable",
     "Deallocate",
     "Declare",
+    "DuckDB",
     "Durations",
     "Execute",
     "Executes",
@@ -172,6 +174,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a name that few programs need, at its first use."""
+    if name == "DuckDB":
+        from actors.databases.duckdb import database
+
+        return database.DuckDB
     if name == "Session":
         from actors.replies import session
 

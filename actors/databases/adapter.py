@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from actors.databases.base import Connection, Database
 
-__all__ = ["close", "default_size", "errors_of", "existing", "lanes_of", "usable"]
+__all__ = ["close", "default_size", "errors_of", "existing", "lanes_of", "max_size_in_children", "usable"]
 
 
 _SET_BY_THE_CREW: Final = ("on_end", "on_wait")
@@ -63,6 +63,12 @@ def default_size(database: Database) -> int | None:
     """Return how many workers a crew on this database has by default; see `Database`."""
     size: int | None = getattr(database, "default_size", None)
     return size
+
+
+def max_size_in_children(database: Database) -> int | None:
+    """Return the most child processes that can share a database; see `Database`."""
+    most: int | None = getattr(database, "max_size_in_children", database.max_size)
+    return most
 
 
 def errors_of(database: Database) -> tuple[type[BaseException], ...]:

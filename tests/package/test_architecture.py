@@ -17,6 +17,8 @@ FLOORS = (
     "actors.values",
     "actors.databases",
     "actors.databases.sqlite",
+    "actors.databases.duckdb",
+    "actors.databases.dbapi",
     "actors.databases.child",
     "actors.replies",
     "actors.dispatch",
@@ -28,7 +30,13 @@ FLOORS = (
 below it. The rule holds also for imports of types."""
 
 # The only package that may import a library at run time. With None, no package may.
-OUTSIDE = {"apsw": "actors.databases.sqlite", "asyncio": None, "trio": None}
+OUTSIDE = {
+    "apsw": "actors.databases.sqlite",
+    "asyncio": None,
+    "duckdb": "actors.databases.duckdb",
+    "pyarrow": "actors.values",
+    "trio": None,
+}
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def test_completion_at_a_prompt_offers_public_names_only(start, path):
     assert offered(reply, pykka.Future) == offered(reply.map(len), pykka.Future) == replies
     result = reply.get()
     values = {"columns", "lastrowid", "rowcount", "rows", "truncated"}
-    assert offered(result) == {*values, *sequence, "column", "dicts", "first", "keys", "one", "scalar"}
+    tables = {"of_table", "to_arrow", "to_pandas", "to_polars"}
+    assert offered(result) == {*values, *sequence, *tables, "column", "dicts", "first", "keys", "one", "scalar"}
     assert offered(result[0]) == {*sequence, "asdict", "columns", "keys", "one"}
     with db.transaction() as session:
         assert offered(session) == {"ask", "begin", "commit", "rollback"}

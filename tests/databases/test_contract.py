@@ -3,11 +3,17 @@
 import pytest
 
 # Comes before the import, so that pytest shows the values of a failed assertion in that module too.
-pytest.register_assert_rewrite("tests.child.contract")
+pytest.register_assert_rewrite("tests.databases.contract")
 
-from supervisor import ChildProcess, SQLite  # noqa: E402
-from tests.child.contract import *  # noqa: E402, F403  # the tests
-from tests.child.contract import Subject  # noqa: E402
+from supervisor import ChildProcess, DuckDB, SQLite  # noqa: E402
+from tests.databases.contract import *  # noqa: E402, F403  # the tests
+from tests.databases.contract import Subject  # noqa: E402
+
+DUCKDB = {
+    "runaway": "SELECT count(*) FROM range(1000000) a, range(1000000) b, range(1000) c",
+    "many_rows": "SELECT * FROM range(1, 100001)",
+    "savepoints": False,
+}
 
 SUBJECTS = [
     Subject(
@@ -27,6 +33,19 @@ SUBJECTS = [
         unreachable=lambda folder: ChildProcess(folder / "no such folder" / "app.db"),
     ),
     Subject("SQLite memory in a child process", make=lambda _: ChildProcess(), shared=False),
+    Subject(
+        "DuckDB file",
+        make=lambda folder: DuckDB(folder / "app.db"),
+        unreachable=lambda folder: DuckDB(folder / "no such folder" / "app.db"),
+        **DUCKDB,
+    ),
+    Subject("DuckDB memory", make=lambda _: DuckDB(), **DUCKDB),
+    Subject(
+        "DuckDB file in a child process",
+        make=lambda folder: ChildProcess(DuckDB(folder / "app.db")),
+        unreachable=lambda folder: ChildProcess(DuckDB(folder / "no such folder" / "app.db")),
+        **(DUCKDB | {"shared": False}),
+    ),
 ]
 
 
