@@ -106,11 +106,13 @@ from actors.values.status import CrewStatus, Durations, WorkerStatus
 from actors.worker import Worker
 
 if TYPE_CHECKING:
+    from actors.databases.dbapi.database import DBAPI
     from actors.databases.duckdb.database import DuckDB
     from actors.replies.session import Session
     from actors.replies.stream import RowStream
 
 __all__ = [
+    "DBAPI",
     "Backup",
     "Begin",
     "Call",
@@ -175,9 +177,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a name that few programs need, at its first use."""
     if name == "DuckDB":
-        from actors.databases.duckdb import database
+        from actors.databases.duckdb.database import DuckDB
 
-        return database.DuckDB
+        return DuckDB
+    if name == "DBAPI":
+        from actors.databases.dbapi.database import DBAPI
+
+        return DBAPI
     if name == "Session":
         from actors.replies import session
 

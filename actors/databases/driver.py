@@ -40,9 +40,15 @@ class DriverConnection(Connection):
     refused.
     """
 
+    has_one_result: bool = False
+    """Whether a statement ends the open result of the statement before. Then no savepoint is put
+    around the opening of a cursor: an error there must leave the transaction as it was."""
+
     def __init__(self) -> None:
         # Whether the steps have begun a transaction.
         self._in_session = False
+        # Whether the steps have opened anything since the last `Close`.
+        self._is_used = False
         # Why the transaction of the steps is over, or `None`.
         self._broken: str | None = None
         # The cursors that may have more rows, by their numbers.
@@ -224,6 +230,7 @@ class DriverConnection(Connection):
     def _perform(self, step: Step) -> Any:
         match step:
             case Begin(readonly, isolation):
+                self._is_used = True
                 self.begin(readonly=readonly, isolation=isolation)
                 self._in_session = True
             case Execute(request):
@@ -269,12 +276,13 @@ class DriverConnection(Connection):
     def _declare(self, step: Declare) -> Result:
         self._check_unbroken()
         self._make_room()
+        self._is_used = True
 
         def first(step: Declare) -> Result:
             self._rows[step.cursor] = self.open_rows(step)
             return self._fetched(step)
 
-        return self.undone_alone(first, step) if self._in_session else first(step)
+        return self.undone_alone(first, step) if self._in_session and not self.has_one_result else first(step)
 
     def _fetch(self, step: Fetch) -> Result:
         self._check_unbroken()
@@ -313,9 +321,10 @@ class DriverConnection(Connection):
             self._deallocate(cursor)
 
     def _close(self) -> None:
-        was_open, self._in_session, self._broken = self.is_open, False, None
+        is_used, self._is_used = self._is_used, False
+        self._in_session, self._broken = False, None
         self._close_rows()
-        if was_open:
+        if is_used:
             self.roll_back()
 
     def fetch_ahead(self) -> None:

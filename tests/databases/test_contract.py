@@ -1,11 +1,13 @@
 """The contract of `contract.py`, run over every kind of database."""
 
+import sqlite3
+
 import pytest
 
 # Comes before the import, so that pytest shows the values of a failed assertion in that module too.
 pytest.register_assert_rewrite("tests.databases.contract")
 
-from supervisor import ChildProcess, DuckDB, SQLite  # noqa: E402
+from supervisor import DBAPI, ChildProcess, DuckDB, SQLite  # noqa: E402
 from tests.databases.contract import *  # noqa: E402, F403  # the tests
 from tests.databases.contract import Subject  # noqa: E402
 
@@ -45,6 +47,17 @@ SUBJECTS = [
         make=lambda folder: ChildProcess(DuckDB(folder / "app.db")),
         unreachable=lambda folder: ChildProcess(DuckDB(folder / "no such folder" / "app.db")),
         **(DUCKDB | {"shared": False}),
+    ),
+    Subject(
+        "DBAPI sqlite3 file",
+        make=lambda folder: DBAPI(sqlite3.connect, folder / "app.db", timeout=0),
+        unreachable=lambda folder: DBAPI(sqlite3.connect, folder / "no such folder" / "app.db"),
+    ),
+    Subject("DBAPI sqlite3 memory", make=lambda _: DBAPI(sqlite3.connect, ":memory:"), shared=False),
+    Subject(
+        "DBAPI sqlite3 file in a child process",
+        make=lambda folder: ChildProcess(DBAPI(sqlite3.connect, folder / "app.db", timeout=0)),
+        unreachable=lambda folder: ChildProcess(DBAPI(sqlite3.connect, folder / "no such folder" / "app.db")),
     ),
 ]
 
