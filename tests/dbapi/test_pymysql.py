@@ -26,7 +26,7 @@ from tests.dbapi.servers import mariadb as mariadb_server
 from tests.support.common import error_of, up
 from tests.support.health import is_idle, same_workers
 
-QUICK = RestartPolicy(backoff_initial=0.01, backoff_max=0.05)
+QUICK = RestartPolicy(backoff_initial=0.0, grace=5.0)  # reading the rest of a stream takes a moment
 SLEEP = "SELECT sleep(60)"
 
 
