@@ -1,4 +1,4 @@
-"""DuckDB: a scan of some million rows, by tuples and by columns, through the crew and without it."""
+"""DuckDB: scans of some million rows, by tuples and by columns, with and without a crew."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -23,7 +23,7 @@ _CHUNK = 50_000
 
 def run(effort: Effort) -> Iterator[Figure]:
     """Compare the crew with a direct connection to the same file."""
-    millions = effort.pick(quick=1, full=3)
+    millions = effort.pick(quick=1, full=2)
     with TemporaryDirectory(dir=folder_on_disk()) as folder:
         path = Path(folder) / "numbers.duckdb"
         with duckdb.connect(path) as connection:
@@ -31,8 +31,8 @@ def run(effort: Effort) -> Iterator[Figure]:
                 "CREATE TABLE numbers AS SELECT i AS a, i * 1.5 AS b, 'name ' || i % 1000 AS name "
                 f"FROM range({millions * 1_000_000}) t(i)"
             )
-        yield from _compared(path, millions, effort.pick(quick=3, full=9))
-        yield from _children(path, millions, effort.pick(quick=2, full=5))
+        yield from _compared(path, millions, effort.pick(quick=3, full=5))
+        yield from _children(path, millions, effort.pick(quick=2, full=3))
 
 
 def _compared(path: Path, millions: int, rounds: int) -> Iterator[Figure]:

@@ -83,7 +83,11 @@ class StoreConnection(Connection):
         self.address = address
         self.socket = socket.create_connection(address)
         self.lines = self.socket.makefile("rb")
-        self.name = self.lines.readline().decode().strip()
+        try:
+            self.name = self.lines.readline().decode().strip()
+        except OSError:
+            self.close()
+            raise
         self.number = 0
         self.sent = []  # the jobs that were sent and not answered, each with its number
 
@@ -136,7 +140,9 @@ class StoreConnection(Connection):
     def send_cancel(self, number):
         with suppress(OSError), socket.create_connection(self.address) as other:
             other.sendall(f"0 CANCEL {self.name} {number}\n".encode())
-            other.makefile("rb").readline()
+            with other.makefile("rb") as lines:
+                lines.readline()  # the number of this connection
+                lines.readline()  # the cancel has arrived
 
     # Optional: jobs that wait together travel together.
 

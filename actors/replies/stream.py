@@ -75,8 +75,12 @@ class _Cursor:
 
     @property
     def is_read_ahead(self) -> bool:
-        """Whether the stream asks for the next chunk before the caller needs it."""
-        return self._ahead and self._checkout.travels
+        """Whether the stream asks for the next chunk before the caller needs it.
+
+        That is of use if the rows come from another process, or if a driver makes columns, since
+        neither needs the lock of Python's interpreter.
+        """
+        return self._ahead and (self._checkout.travels or self._request.arrow)
 
     def more(self, rows: int) -> Reply[Result]:
         """Ask for the next rows, at most this many."""
