@@ -81,3 +81,7 @@ def raising(connection: Any) -> None:
 
 def lost(connection: Any, error: Exception) -> bool:
     return "nowhere" in str(error)
+
+
+def do_nothing(connection: Any) -> None:
+    """An interrupt without an effect."""

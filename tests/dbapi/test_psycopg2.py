@@ -26,6 +26,7 @@ from supervisor import (
     WorkerDied,
 )
 from tests.conftest import eventually
+from tests.dbapi import drivers
 from tests.support.common import error_of, up
 from tests.support.health import is_idle, same_workers
 
@@ -162,3 +163,13 @@ def test_the_error_of_a_refused_connection_shows_no_password(start, postgres_uri
     assert isinstance(error, DatabaseUnavailable)
     assert "nowhere" in str(error.__cause__)
     assert "hunter2" not in f"{error} {error.__cause__!r} {database!r}"
+
+
+def test_a_worker_that_is_given_up_waits_no_longer_for_its_socket(start, postgres_uri):
+    database = DBAPI(psycopg2.connect, postgres_uri, interrupt=drivers.do_nothing)
+    db = start(database, size=1, restart=RestartPolicy(backoff_initial=0.0, grace=0.1))
+    error = error_of(db.ask(Query(SLEEP, timeout=0.1), block=False))
+    assert isinstance(error, QueryTimeout)
+    assert error.executed is None
+    assert db.ask(Query("SELECT 1")).scalar() == 1
+    assert eventually(lambda: db.ask(Status()).stuck == 0), "the statement itself would take a minute"
