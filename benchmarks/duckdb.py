@@ -1,10 +1,11 @@
 """DuckDB: scans of some million rows, by tuples and by columns, with and without a crew."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import duckdb
 
@@ -12,13 +13,14 @@ from benchmarks.figures import TIMES, Figure, Wanted, at_least
 from benchmarks.machine import folder_on_disk
 from benchmarks.peers import Crew
 from benchmarks.rounds import Effort, alternate, ratio
-from supervisor import ChildProcess, DuckDB, Query, Stream
+from supervisor import ChildProcess, DuckDB, Query, Stream, SupervisorRef
 
 __all__ = ["run"]
 
 _SCAN = "SELECT sum(a * b), count(*) FROM numbers WHERE a % 7 <> 3"
 _ROWS = "SELECT a, b, name FROM numbers"
 _CHUNK = 50_000
+_TIMES = 10  # times that a short action runs in each round
 
 
 def run(effort: Effort) -> Iterator[Figure]:
@@ -43,8 +45,8 @@ def _compared(path: Path, millions: int, rounds: int) -> Iterator[Figure]:
         direct = stack.enter_context(duckdb.connect(path))
         pairs: dict[str, tuple[Callable[[], object], Callable[[], object], Wanted | None]] = {
             "a scan that returns one row": (
-                lambda: [direct.execute(_SCAN).fetchall() for _ in range(10)],
-                lambda: [crew.ask(Query(_SCAN)).rows for _ in range(10)],
+                lambda: [direct.execute(_SCAN).fetchall() for _ in range(_TIMES)],
+                lambda: [crew.ask(Query(_SCAN)).rows for _ in range(_TIMES)],
                 at_least(0.95, TIMES),
             ),
             "all rows as tuples": (
@@ -53,13 +55,13 @@ def _compared(path: Path, millions: int, rounds: int) -> Iterator[Figure]:
                 at_least(0.95, TIMES),
             ),
             "all rows as columns": (
-                lambda: direct.sql(_ROWS).to_arrow_table(),
-                lambda: crew.ask(Query(_ROWS, arrow=True)).to_arrow(),
+                lambda: [direct.sql(_ROWS).to_arrow_table().num_rows for _ in range(_TIMES)],
+                lambda: [crew.ask(Query(_ROWS, arrow=True)).to_arrow().num_rows for _ in range(_TIMES)],
                 at_least(0.95, TIMES),
             ),
             f"a stream of columns, {_CHUNK} rows a chunk": (
-                lambda: [batch.num_rows for batch in direct.sql(_ROWS).to_arrow_reader(_CHUNK)],
-                lambda: [c.to_arrow().num_rows for c in crew.ask(Stream(_ROWS, chunk=_CHUNK, arrow=True)).chunks()],
+                lambda: [_count(direct.sql(_ROWS).to_arrow_reader(_CHUNK)) for _ in range(_TIMES)],
+                lambda: [_count(_tables(crew)) for _ in range(_TIMES)],
                 at_least(0.95, TIMES),
             ),
             "a stream of tuples, 2000 rows a chunk": (
@@ -91,6 +93,14 @@ def _children(path: Path, millions: int, rounds: int) -> Iterator[Figure]:
     shown = " against ".join(f"{median(seconds[way]) * 1000:.0f}" for way in ("columns", "tuples"))
     title = f"DuckDB in a child, {millions} million rows, all of them as columns: as tuples"
     yield Figure(title, f"{times:.2f} {TIMES} ({shown} ms)", times, at_least(3, TIMES))
+
+
+def _tables(crew: SupervisorRef) -> Iterator[Any]:
+    return (chunk.to_arrow() for chunk in crew.ask(Stream(_ROWS, chunk=_CHUNK, arrow=True)).chunks())
+
+
+def _count(tables: Iterable[Any]) -> int:
+    return sum(table.num_rows for table in tables)
 
 
 def _fetch(cursor: duckdb.DuckDBPyConnection) -> None:
