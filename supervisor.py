@@ -107,6 +107,8 @@ from actors.values.status import CrewStatus, Durations, JobStatus, WorkerStatus
 from actors.worker import Worker
 
 if TYPE_CHECKING:
+    from actors.databases.dbapi.database import DBAPI
+    from actors.databases.duckdb.database import DuckDB
     from actors.databases.postgres.database import PostgreSQL
     from actors.monitor.monitor import Monitor
     from actors.monitor.offered import OfferedCrew, offered_crews
@@ -114,6 +116,7 @@ if TYPE_CHECKING:
     from actors.replies.stream import RowStream
 
 __all__ = [
+    "DBAPI",
     "Backup",
     "Begin",
     "Call",
@@ -130,6 +133,7 @@ __all__ = [
     "DatabaseUnavailable",
     "Deallocate",
     "Declare",
+    "DuckDB",
     "Durations",
     "Execute",
     "Executes",
@@ -181,6 +185,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a name that few programs need, at its first use."""
+    if name == "DuckDB":
+        from actors.databases.duckdb.database import DuckDB
+
+        return DuckDB
+    if name == "DBAPI":
+        from actors.databases.dbapi.database import DBAPI
+
+        return DBAPI
     if name == "Session":
         from actors.replies import session
 

@@ -13,6 +13,7 @@ from benchmarks import (
     crew_size,
     deadlines,
     depth,
+    duckdb,
     idling,
     overload,
     points,
@@ -57,6 +58,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "stream": streaming.run,
     "shell": shell.run,
     "postgres": postgres.run,
+    "duckdb": duckdb.run,
 }
 README = Path(__file__).with_name("README.md")
 WAITS = Path(__file__).with_name("overload.svg")

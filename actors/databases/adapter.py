@@ -6,7 +6,16 @@ from typing import Any, Final
 from actors.databases.base import Connection, Database
 from actors.values.restart import RestartPolicy
 
-__all__ = ["close", "default_size", "errors_of", "existing", "lanes_of", "restart_policy", "usable"]
+__all__ = [
+    "close",
+    "default_size",
+    "errors_of",
+    "existing",
+    "lanes_of",
+    "max_size_in_children",
+    "restart_policy",
+    "usable",
+]
 
 
 _SET_BY_THE_CREW: Final = ("on_end", "on_wait")
@@ -70,6 +79,12 @@ def restart_policy(database: Database) -> RestartPolicy:
     """Return when a crew on this database replaces workers by default; see `Database`."""
     policy: RestartPolicy = getattr(database, "restart", None) or RestartPolicy()
     return policy
+
+
+def max_size_in_children(database: Database) -> int | None:
+    """Return the most child processes that can share a database; see `Database`."""
+    most: int | None = getattr(database, "max_size_in_children", database.max_size)
+    return most
 
 
 def errors_of(database: Database) -> tuple[type[BaseException], ...]:

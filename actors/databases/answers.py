@@ -56,7 +56,4 @@ def _class_of(connection: object) -> str:
 
 
 def _limited(result: Result, most: int | None) -> Result:
-    """Return a result with `most` rows at most. `rowcount` stays as the driver has counted."""
-    if most is None or len(result.rows) <= most:
-        return result
-    return Result(result.columns, result.rows[:most], result.rowcount, result.lastrowid, True)
+    return result if most is None else result._limited(most)

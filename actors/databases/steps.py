@@ -69,6 +69,8 @@ class Declare(Record):
     """How many rows to answer at most."""
     ahead: bool
     """Whether the connection may fetch the next rows before they are asked for."""
+    arrow: bool = False
+    """Whether the answers may hold columns instead of rows; see `Result.of_table`."""
 
     _hidden = frozenset({"params"})
 

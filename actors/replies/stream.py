@@ -28,7 +28,7 @@ class CursorCheckout(Checkout):
             ahead: whether the next chunk of rows may be fetched before the caller asks for it.
         """
         cursor = _Cursor(self, number, request, ahead=ahead)
-        step = Declare(number, request.sql, request.params, request.chunk, ahead=ahead)
+        step = Declare(number, request.sql, request.params, request.chunk, ahead=ahead, arrow=request.arrow)
         reply: Reply[RowStream] = OpeningReply(self._crew, self.end, cursor.release)
         return StepCall(step, reply, lambda first: RowStream(cursor, first, request.chunk))
 
@@ -76,8 +76,12 @@ class _Cursor:
 
     @property
     def is_read_ahead(self) -> bool:
-        """Whether the stream asks for the next chunk before the caller needs it."""
-        return self._ahead and self._checkout.travels
+        """Whether the stream asks for the next chunk before the caller needs it.
+
+        That is of use if the rows come from another process, or if a driver makes columns, since
+        neither needs the lock of Python's interpreter.
+        """
+        return self._ahead and (self._checkout.travels or self._request.arrow)
 
     def more(self, rows: int) -> Reply[Result]:
         """Ask for the next rows, at most this many."""
@@ -128,7 +132,7 @@ class RowStream:
         self._accept(first)
 
     def _accept(self, chunk: Result) -> None:
-        self._values = iter(chunk.rows)
+        self._values = iter(chunk.rows) if chunk._columnar is None else _Untouched(chunk)
         self._rows = chunk._as_rows(self._values)
         self._more = chunk.truncated
         self._asked = self._source.more(self._size) if self._more and self._source.is_read_ahead else None
@@ -237,6 +241,7 @@ class RowStream:
         """Return an iterator, and async iterator, of the rows that are left, a `Result` a chunk.
 
         The `rows` of these results are the driver's plain tuples, which cost less time than `Row`.
+        The chunks of a `Stream` with `arrow=True` hold columns, if the database can make them.
         """
         return Chunks(self)
 
@@ -249,7 +254,9 @@ class RowStream:
             raise
 
     def _end(self) -> None:
-        self._ended_early = self._ended_early or next(self._values, None) is not None
+        values = self._values
+        left = values.is_left if type(values) is _Untouched else next(values, None) is not None
+        self._ended_early = self._ended_early or left
         self._values = self._rows = iter(())
         self._fail()
 
@@ -286,6 +293,30 @@ class RowStream:
         return f"<RowStream {state}: {', '.join(self.columns)}>"
 
 
+class _Untouched(Iterator[tuple[Any, ...]]):
+    """The rows of a chunk that holds columns. Tuples are made when the first of them is taken."""
+
+    def __init__(self, chunk: Result) -> None:
+        self._chunk: Result | None = chunk
+        self._rows: Iterator[tuple[Any, ...]] = iter(())
+
+    def __next__(self) -> tuple[Any, ...]:
+        chunk, self._chunk = self._chunk, None
+        if chunk is not None:
+            self._rows = iter(chunk.rows)
+        return next(self._rows)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether a row was not taken."""
+        return bool(self._chunk) if self._chunk is not None else next(self._rows, None) is not None
+
+    def whole(self) -> Result | None:
+        """Take the whole chunk, if no row of it was taken, and if it has rows."""
+        chunk, self._chunk = self._chunk, None
+        return chunk or None
+
+
 class _InUse(RuntimeError):
     """Another thread or task takes rows at this moment. The stream is unchanged."""
 
@@ -297,7 +328,10 @@ class Chunks:
         self._stream = stream
 
     def _fetched(self) -> Result | None:
-        rows = list(self._stream._values)
+        values = self._stream._values
+        if type(values) is _Untouched and (whole := values.whole()) is not None:
+            return Result._holding(whole._columnar, whole.columns, None, None, False)  # type: ignore[arg-type]
+        rows = list(values)
         return Result(self._stream.columns, rows, len(rows)) if rows else None
 
     def __iter__(self) -> Self:

@@ -68,6 +68,10 @@ class Query(Record):
     max_rows: int | None = None
     """The largest number of rows in the `Result`. `Result.truncated` says whether there were more.
     `None` is no limit."""
+    arrow: bool = False
+    """Whether the answer holds columns instead of rows, for `Result.to_arrow`. DuckDB makes them
+    without tuples. A database that cannot do so answers by rows, and `to_arrow` makes columns of
+    them."""
 
     _hidden = frozenset({"params", "many"})
 
@@ -79,6 +83,7 @@ class Query(Record):
         *,
         many: Iterable[Parameters] | None = None,
         max_rows: int | None = None,
+        arrow: bool = False,
     ) -> None:
         # Written by hand, since every job pays for it. The constructor of `Record` with a
         # `__post_init__` takes half as long again.
@@ -99,6 +104,8 @@ class Query(Record):
         if max_rows is not None:
             check_whole("Query", "max_rows", max_rows, at_least=0)
             store(self, "max_rows", max_rows)
+        if arrow is not False:
+            store(self, "arrow", check_bool("Query", "arrow", arrow))
 
     def __str__(self) -> str:
         return f"Query({shorten(self.sql)!r})"
@@ -265,10 +272,20 @@ class Stream(Record):
     timeout: float | None
     """Seconds from `ask` until the last row is taken. `None` means the crew's default. Infinity
     means no limit."""
+    arrow: bool
+    """Whether the chunks hold columns instead of rows, as for `Query`; see `RowStream.chunks`."""
 
     _hidden = frozenset({"params"})
 
-    def __init__(self, sql: str, params: Parameters = (), *, chunk: int = 2000, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        sql: str,
+        params: Parameters = (),
+        *,
+        chunk: int = 2000,
+        timeout: float | None = None,
+        arrow: bool = False,
+    ) -> None:
         _check_sql("Stream", sql)
         store(self, "sql", sql)
         store(self, "params", copied(params, "Stream"))
@@ -277,6 +294,7 @@ class Stream(Record):
         if timeout is not None:
             check_timeout("Stream", timeout)
         store(self, "timeout", timeout)
+        store(self, "arrow", check_bool("Stream", "arrow", arrow))
 
     def __str__(self) -> str:
         return f"Stream({shorten(self.sql)!r})"

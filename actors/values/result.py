@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Never, overload
 
 from actors.system.nesting import inside_another_repr
+from actors.values.columns import Columns, needed, rows_of, table_of
 
 __all__ = ["Result", "Row"]
 
@@ -94,15 +95,21 @@ class Result(Sequence[Row]):
     returns no rows is false, too. `rowcount` tells how many rows a statement changed. To tell a
     result from `None`, write `is not None`.
 
-    For JSON write `dicts()`, for pandas `DataFrame(result.rows, columns=result.columns)`.
+    For JSON write `dicts()`. For columns write `to_arrow()`, `to_pandas()` or `to_polars()`.
+
+    The result of `Query(…, arrow=True)` may hold columns instead of rows; see `of_table`.
     """
 
-    __slots__ = ("columns", "lastrowid", "rowcount", "rows", "truncated")
+    __slots__ = ("_columnar", "columns", "lastrowid", "rowcount", "rows", "truncated")
+
+    _columnar: Columns | None
+    """The columns of a result that was made by `of_table`. `rows` is unset until its first use."""
 
     columns: tuple[str, ...]
     """The names of the columns. Empty for a statement that returns no rows."""
     rows: list[tuple[Any, ...]]
-    """The rows as plain tuples, exactly as the driver gave them."""
+    """The rows as plain tuples, exactly as the driver gave them. A result that holds columns makes
+    its rows at their first use."""
     rowcount: int
     """Rows returned by a reading statement, or changed by a writing one."""
     lastrowid: int | None
@@ -123,9 +130,54 @@ class Result(Sequence[Row]):
         self.rowcount = rowcount
         self.lastrowid = lastrowid
         self.truncated = truncated
+        self._columnar = None
+
+    @classmethod
+    def of_table(cls, table: Any, *, rowcount: int | None = None, truncated: bool = False) -> "Result":
+        """Return a result that holds a `pyarrow.Table`, for the author of a database.
+
+        A connection answers a `Query` or a `Declare` with `arrow=True` by such a result, if it can.
+        No tuples are made. From a child process the columns travel as buffers of Arrow.
+
+        Args:
+            table: the rows. The table must not belong to the connection.
+            rowcount: `None` is the number of its rows.
+            truncated: as of a `Result`.
+        """
+        return cls._holding(Columns(table), tuple(table.column_names), rowcount, None, truncated)
+
+    @classmethod
+    def _holding(
+        cls,
+        columnar: Columns,
+        columns: tuple[str, ...],
+        rowcount: int | None,
+        lastrowid: int | None,
+        truncated: bool,
+    ) -> "Result":
+        result = cls(columns, None, columnar.count if rowcount is None else rowcount, lastrowid, truncated)
+        del result.rows
+        result._columnar = columnar
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        # Python calls this only for an attribute that is not set. Most results have their rows.
+        if name != "rows" or self._columnar is None:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message)
+        self.rows = rows = rows_of(self._columnar)
+        return rows
+
+    def _limited(self, most: int) -> "Result":
+        """Return a result with `most` rows at most. `rowcount` stays as the driver has counted."""
+        if len(self) <= most:
+            return self
+        if self._columnar is not None:
+            return Result._holding(self._columnar.head(most), self.columns, self.rowcount, self.lastrowid, True)
+        return Result(self.columns, self.rows[:most], self.rowcount, self.lastrowid, True)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) if self._columnar is None else self._columnar.count
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -152,14 +204,17 @@ class Result(Sequence[Row]):
     __hash__ = None  # type: ignore[assignment]  # mutable through `rows`
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Result, self._values()
+        if self._columnar is None:
+            return Result, self._values()
+        # The columns, and not a million tuples.
+        return Result._holding, (self._columnar, self.columns, self.rowcount, self.lastrowid, self.truncated)
 
     def _values(self) -> tuple[Any, ...]:
         return self.columns, self.rows, self.rowcount, self.lastrowid, self.truncated
 
     def first(self) -> Row | None:
         """Return the first row, or `None` if there is no row."""
-        return self[0] if self.rows else None
+        return self[0] if len(self) else None
 
     def one(self) -> Row:
         """Return the only row.
@@ -190,6 +245,55 @@ class Result(Sequence[Row]):
     def dicts(self) -> list[dict[str, Any]]:
         """Return every row as a dictionary from column name to value."""
         return [row.asdict() for row in self]
+
+    def to_arrow(self) -> Any:
+        """Return the rows as a `pyarrow.Table`. Two columns may have the same name.
+
+        The result of `Query(…, arrow=True)` holds the table already, if the database can make one.
+        From other results each column is made of its values:
+
+        * `None` is a null.
+        * Whole and floating numbers together become floating numbers, if that loses no digit.
+        * Whole numbers beyond 64 bits become decimals.
+        * Values of one class that Arrow does not know, such as `uuid.UUID`, become text.
+        * A column without a value has the type null.
+
+        Raises:
+            ImportError: pyarrow is missing. The text names the extra.
+            TypeError: a column mixes other values, as SQLite allows. The text names the column.
+        """
+        return table_of(self.columns, self.rows) if self._columnar is None else self._columnar.table
+
+    def to_pandas(self, **options: Any) -> Any:
+        """Return the rows as a `pandas.DataFrame`, made from `to_arrow()`.
+
+        In a frame of pandas, whole numbers beside a null are floating numbers, unless an option
+        says otherwise.
+
+        Args:
+            options: go to `pyarrow.Table.to_pandas`, such as `types_mapper=pandas.ArrowDtype`.
+
+        Raises:
+            ImportError: pandas or pyarrow is missing. The text names the extra.
+            TypeError: as `to_arrow`.
+        """
+        needed("pandas", "to_pandas()", "pandas")
+        return self.to_arrow().to_pandas(**options)
+
+    def to_polars(self) -> Any:
+        """Return the rows as a `polars.DataFrame`, made from `to_arrow()`.
+
+        Raises:
+            ImportError: polars or pyarrow is missing. The text names the extra.
+            TypeError: as `to_arrow`.
+            ValueError: two columns have the same name, which polars does not allow.
+        """
+        polars = needed("polars", "to_polars()", "polars")
+        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        if twice:
+            message = f"two columns have the name {twice[0]!r}, which polars does not allow: write {twice[0]} AS …"
+            raise ValueError(message)
+        return polars.from_arrow(self.to_arrow())
 
     def keys(self) -> Never:
         """Refuse, since a result is a sequence and not a mapping.

@@ -18,6 +18,8 @@ FLOORS = (
     "actors.databases",
     "actors.databases.sqlite",
     "actors.databases.postgres",
+    "actors.databases.duckdb",
+    "actors.databases.dbapi",
     "actors.databases.child",
     "actors.replies",
     "actors.dispatch",
@@ -30,7 +32,14 @@ FLOORS = (
 below it. The rule holds also for imports of types."""
 
 # The only package that may import a library at run time. With None, no package may.
-OUTSIDE = {"apsw": "actors.databases.sqlite", "psycopg": "actors.databases.postgres", "asyncio": None, "trio": None}
+OUTSIDE = {
+    "apsw": "actors.databases.sqlite",
+    "asyncio": None,
+    "duckdb": "actors.databases.duckdb",
+    "psycopg": "actors.databases.postgres",
+    "pyarrow": "actors.values",
+    "trio": None,
+}
 
 
 @dataclass(frozen=True)

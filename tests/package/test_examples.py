@@ -29,6 +29,23 @@ NoMemError: no other caller has noticed
 2 [('Ann', 9), ('Eve', 5)]
 1 job died with its worker
 """,
+    "in_duckdb.py": """\
+north 333334 4125008.25
+south 333333 4124991.75
+west 333333 4125000.0
+1000000 rows, 25 MB of columns
+12.375
+1000000
+333333
+interrupted; executed: False
+10 1000010
+""",
+    "own_database.py": """\
+{'blue'} from 2 workers
+interrupted; executed: False
+StoreError unknown command
+blue and 0 workers died
+""",
     "transactions_and_streams.py": """\
 [998, 999, 1000]
 [('Ann', 9), ('Eve', 5)]

@@ -52,7 +52,7 @@ def test_an_import_loads_no_module_that_the_crew_does_not_use(module):
 def test_everything_public_is_importable_from_supervisor():
     import supervisor
 
-    assert sorted(supervisor.__all__) == supervisor.__all__
+    assert sorted(supervisor.__all__, key=lambda name: (not name.isupper(), name)) == supervisor.__all__
     assert all(hasattr(supervisor, name) for name in supervisor.__all__)
     assert {"Supervisor", "SupervisorRef", "Query", "Script", "Status", "Result", "Row"} <= set(supervisor.__all__)
     assert {"SQLite", "Reply", "RestartPolicy", "WorkerDied", "DatabaseUnavailable"} <= set(supervisor.__all__)
@@ -74,7 +74,8 @@ def test_completion_at_a_prompt_offers_public_names_only(start, path):
     assert offered(reply, pykka.Future) == offered(reply.map(len), pykka.Future) == replies
     result = reply.get()
     values = {"columns", "lastrowid", "rowcount", "rows", "truncated"}
-    assert offered(result) == {*values, *sequence, "column", "dicts", "first", "keys", "one", "scalar"}
+    tables = {"of_table", "to_arrow", "to_pandas", "to_polars"}
+    assert offered(result) == {*values, *sequence, *tables, "column", "dicts", "first", "keys", "one", "scalar"}
     assert offered(result[0]) == {*sequence, "asdict", "columns", "keys", "one"}
     with db.transaction() as session:
         assert offered(session) == {"ask", "begin", "commit", "rollback"}

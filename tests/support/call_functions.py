@@ -178,3 +178,12 @@ def leave_a_reading_cursor_and_run(connection: apsw.Connection, sql: str) -> Non
     CURSORS.append(connection.execute("SELECT number FROM kept"))
     next(CURSORS[-1])
     connection.execute(sql)
+
+
+def insert_both(connection: Any, first: int, second: int) -> int:
+    """Insert two numbers by any driver's connection, and return their sum."""
+    # A cursor of DuckDB is another connection, outside the transaction.
+    runner = connection if hasattr(connection, "execute") else connection.cursor()
+    for number in (first, second):
+        runner.execute(f"INSERT INTO kept VALUES ({number})")
+    return first + second

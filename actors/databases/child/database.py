@@ -4,7 +4,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, final
 
-from actors.databases.adapter import default_size, errors_of, existing, lanes_of, restart_policy
+from actors.databases.adapter import (
+    default_size,
+    errors_of,
+    existing,
+    lanes_of,
+    max_size_in_children,
+    restart_policy,
+)
 from actors.databases.base import Database
 from actors.databases.sqlite.database import SQLite
 from actors.values.checks import check_number
@@ -79,8 +86,8 @@ class ChildProcess(Record):
 
     @property
     def max_size(self) -> int | None:
-        """As of the database in the children."""
-        return self.database.max_size
+        """The most child processes that can share the database."""
+        return max_size_in_children(self.database)
 
     @property
     def default_size(self) -> int | None:

@@ -37,7 +37,7 @@ _MAKERS: Final[tuple[tuple[Any, Callable[[Any], object]], ...]] = (
 
 def item_of(request: Request | Step) -> tuple[Item, int]:
     """Return a request as it travels, and its approximate size in bytes. Never raises."""
-    if type(request) is Query and request.many is None and type(request.params) is tuple:
+    if type(request) is Query and request.many is None and not request.arrow and type(request.params) is tuple:
         # Most requests are of this kind: in one loop, without a call for each value.
         sql, params, size = request.sql, request.params, 0
         for value in params:
@@ -55,7 +55,7 @@ def item_of(request: Request | Step) -> tuple[Item, int]:
 
 def _item_of(request: Request | Step) -> Item:
     try:
-        if type(request) is Query and request.many is None:
+        if type(request) is Query and request.many is None and not request.arrow:
             params = _plainer(request.params)
             if params is not None:
                 sql = request.sql

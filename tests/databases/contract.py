@@ -3,7 +3,9 @@
 A `Subject` describes one kind: it makes a database, and holds the SQL that differs between kinds.
 The tests here are plain functions of the fixtures `subject`, `database` and `connection`."""
 
+import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,17 +16,30 @@ import pytest
 
 from actors.databases.base import Connection, Database
 from supervisor import (
+    Call,
+    ChildProcess,
     ConnectionLost,
     Query,
+    QueryCancelled,
     QuerycrewError,
+    QueryTimeout,
+    RestartPolicy,
     Result,
     Script,
     Status,
+    Stream,
+    SupervisorStopped,
+    Transaction,
+    TransactionBroken,
     TransactionLeftOpen,
+    WorkerDied,
 )
 from tests.conftest import eventually
-from tests.support.common import RUNAWAY
-from tests.support.health import same_workers
+from tests.support.call_functions import insert_both
+from tests.support.common import RUNAWAY, error_of
+from tests.support.health import is_idle, same_workers
+
+MANY_ROWS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT i FROM n"
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,12 @@ class Subject:
     """Whether a `Script` without BEGIN is one transaction."""
     runaway: str = RUNAWAY
     """A query that runs until it is interrupted."""
+    many_rows: str = MANY_ROWS
+    """A query with the numbers from 1 to 100,000, in order."""
+    readonly: bool = True
+    """Whether it has transactions that only read."""
+    savepoints: bool = True
+    """Whether an error in a transaction undoes its own request alone."""
     values: tuple[Any, ...] = field(default=(None, 0, 2**63 - 1, -(2**63), 1.5, "text \0 \U0001f600", b"\0\xff"))
     """Values that a query returns exactly as they were bound."""
 
@@ -252,7 +273,7 @@ def test_an_interrupt_from_another_thread_ends_the_running_statement(subject, co
     thread.join()
     [error] = ended
     assert isinstance(error, Exception)
-    assert not isinstance(error, ConnectionLost)
+    assert not isinstance(error, ConnectionLost), repr(error.__cause__)
     assert numbers(connection) == [1, 2]
 
 
@@ -304,3 +325,198 @@ def test_errors_of_statements_cost_no_worker(start, database):
             assert any("SELECT missing FROM nowhere" in note for note in error.__notes__)
         assert db.ask(Query("SELECT 1")).scalar() == 1
     assert db.ask(Status()).failed == 5
+
+
+# --- transactions in a crew ---------------------------------------------------------------
+
+
+@pytest.fixture
+def crew(start, database):
+    """A crew with one worker that does everything, or with one of each kind, and three numbers."""
+    db = start(database, size=1, restart=RestartPolicy(backoff_initial=0.0))
+    db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1), (2)"))
+    return db
+
+
+def kept(db) -> list[int]:
+    return db.ask(Query("SELECT number FROM kept ORDER BY number")).column("number")
+
+
+def test_a_transaction_takes_effect_as_a_whole_or_not_at_all(crew):
+    inserted, counted = crew.ask(
+        Transaction([Query("INSERT INTO kept VALUES (3), (4)"), Query("SELECT count(*) FROM kept")])
+    )
+    assert (inserted.rowcount, counted.scalar()) == (2, 4)
+    error = error_of(
+        crew.ask(Transaction([Query("INSERT INTO kept VALUES (5)"), Query("INSERT INTO kept VALUES (1)")]), block=False)
+    )
+    assert isinstance(error, crew.errors)
+    assert any("statement 2 of 2" in note for note in error.__notes__)
+    assert kept(crew) == [1, 2, 3, 4]
+
+
+def test_a_transaction_cannot_be_ended_from_inside(crew):
+    error = error_of(crew.ask(Transaction([Query("INSERT INTO kept VALUES (3)"), Query("COMMIT")]), block=False))
+    assert isinstance(error, TransactionBroken)
+    assert error.executed is False
+    assert kept(crew) == [1, 2]
+
+
+def test_a_readonly_transaction_writes_nothing(subject, crew):
+    if not subject.readonly:
+        pytest.skip("this kind has no transactions that only read")
+    counted = crew.ask(Transaction([Query("SELECT count(*) FROM kept")], readonly=True))
+    assert counted[0].scalar() == 2
+    assert isinstance(
+        error_of(crew.ask(Transaction([Query("INSERT INTO kept VALUES (3)")], readonly=True), block=False)), crew.errors
+    )
+    crew.ask(Query("INSERT INTO kept VALUES (4)"))
+    assert kept(crew) == [1, 2, 4]
+
+
+def test_an_isolation_level_that_is_missing_is_refused(crew):
+    error = error_of(
+        crew.ask(Transaction([Query("INSERT INTO kept VALUES (3)")], isolation="read uncommitted"), block=False)
+    )
+    assert isinstance(error, ValueError)
+    assert "read uncommitted" in str(error)
+    assert kept(crew) == [1, 2]
+
+
+def test_many_runs_take_effect_together_or_not_at_all(subject, crew):
+    sql = f"INSERT INTO kept VALUES ({subject.placeholder})"
+    assert crew.ask(Query(sql, many=[(3,), (4,), (5,)])).rowcount == 3
+    assert crew.ask(Query(sql, many=[])).rowcount == 0
+    assert isinstance(error_of(crew.ask(Query(sql, many=[(6,), (7,), (1,)]), block=False)), crew.errors)
+    assert kept(crew) == [1, 2, 3, 4, 5]
+
+
+def test_a_call_is_a_transaction_with_the_drivers_connection(crew):
+    assert crew.ask(Call(insert_both, 3, 4)) == 7
+    assert isinstance(error_of(crew.ask(Call(insert_both, 5, 1), block=False)), crew.errors)
+    assert kept(crew) == [1, 2, 3, 4]
+
+
+def test_a_session_commits_or_rolls_back(crew):
+    with crew.transaction() as tx:
+        tx.ask(Query("INSERT INTO kept VALUES (3)"))
+        assert tx.ask(Query("SELECT count(*) FROM kept")).scalar() == 3
+        tx.ask(Script("INSERT INTO kept VALUES (4); INSERT INTO kept VALUES (5)"))
+        assert tx.ask(Call(insert_both, 6, 7)) == 13
+    assert kept(crew) == [1, 2, 3, 4, 5, 6, 7]
+    with pytest.raises(LookupError), crew.transaction() as tx:
+        tx.ask(Query("DELETE FROM kept"))
+        raise LookupError
+    assert kept(crew) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_an_error_in_a_session_undoes_its_request_or_the_whole_session(subject, crew):
+    with pytest.raises(TransactionBroken), crew.transaction() as tx:
+        tx.ask(Query("INSERT INTO kept VALUES (3)"))
+        for request in (
+            Query("INSERT INTO kept VALUES (4), (1)"),
+            Call(insert_both, 5, 1),
+            Query(f"INSERT INTO kept VALUES ({subject.placeholder})", many=[(6,), (1,)]),
+        ):
+            if subject.savepoints or request.sql == "INSERT INTO kept VALUES (4), (1)":
+                with pytest.raises(crew.errors):
+                    tx.ask(request)
+        if subject.savepoints:
+            assert tx.ask(Query("SELECT count(*) FROM kept")).scalar() == 3
+            raise TransactionBroken
+        tx.ask(Query("SELECT 1"))
+    assert kept(crew) == [1, 2]
+
+
+def test_a_session_is_not_ended_by_a_statement(crew):
+    with pytest.raises(TransactionBroken), crew.transaction() as tx:
+        tx.ask(Query("INSERT INTO kept VALUES (3)"))
+        tx.ask(Query("COMMIT"))
+    assert kept(crew) == [1, 2]
+    assert eventually(lambda: is_idle(crew))
+
+
+# --- streams ------------------------------------------------------------------------------
+
+
+def test_a_stream_yields_all_rows_in_order(subject, crew):
+    with crew.ask(Stream(subject.many_rows, chunk=1000)) as rows:
+        assert [row[0] for row in rows] == list(range(1, 100_001))
+    assert kept(crew) == [1, 2]
+
+
+def test_a_stream_that_is_left_early_frees_its_worker(subject, crew):
+    with same_workers(crew):
+        for _ in range(3):
+            rows = crew.ask(Stream(subject.many_rows, chunk=100))
+            assert next(rows)[0] == 1
+            rows.close()
+            assert kept(crew) == [1, 2]
+
+
+def test_a_stream_with_an_error_says_so(crew):
+    assert isinstance(error_of(crew.ask(Stream("SELECT missing FROM nowhere"), block=False)), crew.errors)
+    assert kept(crew) == [1, 2]
+
+
+def test_a_stream_of_a_session_goes_on_beside_other_statements(subject, crew):
+    with crew.transaction() as tx:
+        rows = tx.ask(Stream(subject.many_rows, chunk=1000))
+        first = [next(rows)[0] for _ in range(10)]
+        tx.ask(Query("INSERT INTO kept VALUES (3)"))
+        other = tx.ask(Stream("SELECT number FROM kept ORDER BY number"))
+        assert [row[0] for row in other] == [1, 2, 3]
+        assert first + [row[0] for row in rows] == list(range(1, 100_001))
+    assert kept(crew) == [1, 2, 3]
+
+
+def test_chunks_and_results_become_columns(subject, crew):
+    pytest.importorskip("pyarrow")
+    for arrow in (False, True):
+        with crew.ask(Stream(subject.many_rows, chunk=4096, arrow=arrow)) as rows:
+            tables = [chunk.to_arrow() for chunk in rows.chunks()]
+        assert sum(table.num_rows for table in tables) == 100_000
+        assert [table.column(0)[0].as_py() for table in tables[:2]] == [1, 4097]
+        result = crew.ask(Query("SELECT number, number + 1 AS more FROM kept ORDER BY number", arrow=arrow))
+        assert result.to_arrow().to_pydict() == {"number": [1, 2], "more": [2, 3]}
+        assert (result.rows, result.rowcount, len(result)) == ([(1, 2), (2, 3)], 2, 2)
+
+
+# --- deadlines, cancels, ends -------------------------------------------------------------
+
+
+def test_a_deadline_ends_the_statement_and_the_worker_stays(subject, crew):
+    with same_workers(crew):
+        error = error_of(crew.ask(Query(subject.runaway, timeout=0.2), block=False))
+        assert isinstance(error, QueryTimeout)
+        assert error.executed is False
+        assert kept(crew) == [1, 2]
+
+
+def test_a_cancel_ends_the_statement_and_hits_no_other(subject, crew):
+    with same_workers(crew):
+        for _ in range(5):
+            reply = crew.ask(Query(subject.runaway), block=False)
+            assert eventually(lambda: crew.ask(Status()).running == 1)
+            reply.cancel()
+            assert isinstance(error_of(reply), QueryCancelled)
+            assert kept(crew) == [1, 2]
+
+
+def test_a_shutdown_ends_a_running_statement(subject, crew):
+    reply = crew.ask(Query(subject.runaway), block=False)
+    assert eventually(lambda: crew.ask(Status()).running == 1)
+    crew.shutdown(cancel_pending=True, timeout=0)
+    assert isinstance(error_of(reply), SupervisorStopped)
+
+
+def test_the_death_of_a_child_costs_one_job(subject, database, crew):
+    if not isinstance(database, ChildProcess):
+        pytest.skip("this kind has no child processes")
+    reply = crew.ask(Query(subject.runaway), block=False)
+    assert eventually(lambda: crew.ask(Status()).running == 1)
+    [pid] = [worker.pid for worker in crew.ask(Status()).workers if worker.job]
+    os.kill(pid, signal.SIGKILL)
+    assert isinstance(error_of(reply), WorkerDied)
+    if "memory" not in subject.name:
+        assert kept(crew) == [1, 2]

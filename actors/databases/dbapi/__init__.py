@@ -1,0 +1,1 @@
+"""Any driver that follows PEP 249."""

@@ -1,0 +1,1 @@
+"""DuckDB: a file, or memory, for analysis."""

@@ -1,0 +1,179 @@
+"""Columns: the values of a result as Arrow keeps them, and the ways there and back.
+
+Only programs that ask for columns import pyarrow. Errors name the extra that installs a library.
+"""
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, Final
+
+__all__ = ["Columns", "needed", "rows_of", "table_of"]
+
+_INT64: Final = range(-(2**63), 2**63)
+_UINT64: Final = range(2**64)
+_EXACT: Final = 2**53  # a float has every whole number up to this one
+_DIGITS_128: Final = 38  # decimal digits of Arrow's decimal types
+_DIGITS_256: Final = 76
+
+
+class Columns:
+    """A table of Arrow, which may still be in the form in which it travels between processes.
+
+    All methods may be called from any thread. The parts that travelled are decoded at the first
+    use. If two threads decode them at the same time, both get equal tables.
+    """
+
+    __slots__ = ("_parts", "_table", "count")
+
+    count: int
+    """The number of rows."""
+
+    def __init__(self, table: Any, parts: tuple[bytes, int] | None = None) -> None:
+        """Keep a `pyarrow.Table`, or the bytes of a table and the number of its rows."""
+        self._table = table
+        self._parts = parts
+        self.count = table.num_rows if parts is None else parts[1]
+
+    @property
+    def table(self) -> Any:
+        """The `pyarrow.Table`.
+
+        Raises:
+            ImportError: pyarrow is missing. The text names the extra.
+        """
+        table, parts = self._table, self._parts
+        if table is None:
+            assert parts is not None
+            pyarrow = needed("pyarrow", "to_arrow()", "arrow")
+            with pyarrow.ipc.open_stream(pyarrow.py_buffer(parts[0])) as reader:
+                self._table = table = reader.read_all()
+            self._parts = None
+        return table
+
+    def head(self, most: int) -> "Columns":
+        """Return the first `most` rows."""
+        return Columns(self.table.slice(0, most))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = self._parts
+        return Columns, (None, (_packed(self.table), self.count) if parts is None else parts)
+
+
+def _packed(table: Any) -> bytes:
+    """Return a table as a stream of Arrow. The columns are copied as they are, without a loop."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def rows_of(columns: Columns) -> list[tuple[Any, ...]]:
+    """Return the rows as tuples of Python values."""
+    table = columns.table
+    if not table.num_columns:
+        return [()] * table.num_rows
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def needed(module: str, user: str, extra: str) -> Any:
+    """Import a library that not every program needs.
+
+    Args:
+        module: the name to import.
+        user: the method that needs the library, for the error.
+        extra: the extra of querycrew that installs it.
+
+    Raises:
+        ImportError: the library is missing. The text names the extra.
+    """
+    try:
+        if module == "pyarrow":
+            import_module("pyarrow.ipc")
+        return import_module(module)
+    except ImportError as error:
+        message = f"{user} needs {module}, which cannot be imported: pip install 'querycrew[{extra}]'"
+        raise ImportError(message, name=module) from error
+
+
+# --- from rows ----------------------------------------------------------------------------
+
+
+def table_of(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Any:
+    """Return rows as a `pyarrow.Table`, one column at a time.
+
+    `None` is a null. Arrow finds the type of a column from its values, with these rules:
+
+    * A column of whole and floating numbers has floating numbers, if that loses no digit.
+    * Whole numbers beyond 64 bits become decimals.
+    * Values of one class that Arrow does not know, such as `uuid.UUID`, become text.
+    * A column with other mixed values is refused.
+    * A column without a value has the type null.
+
+    Raises:
+        ImportError: pyarrow is missing. The text names the extra.
+        TypeError: a column has values that fit no type of Arrow. The text names the column and the
+            classes of the values, and never shows a value.
+    """
+    pyarrow = needed("pyarrow", "to_arrow()", "arrow")
+    if not rows:
+        return pyarrow.table([pyarrow.nulls(0)] * len(names), list(names))
+    arrays = [_array(pyarrow, name, values) for name, values in zip(names, zip(*rows, strict=True), strict=True)]
+    return pyarrow.table(arrays, list(names))
+
+
+def _array(pyarrow: Any, name: str, values: tuple[Any, ...]) -> Any:
+    """Return the values of one column as an array of Arrow; see `table_of`."""
+    kinds = set(map(type, values)) - {type(None)}
+    try:
+        if kinds == {int}:
+            return pyarrow.array(values, pyarrow.int64()) if _fit(values, _INT64) else _large(pyarrow, values)
+        if kinds == {int, float}:
+            _check_exact(values)
+            return pyarrow.array(values, pyarrow.float64())
+        if len(kinds) > 1 and not kinds <= {list, tuple}:
+            raise TypeError  # noqa: TRY301
+        if kinds and not kinds & _known():
+            return pyarrow.array([None if value is None else str(value) for value in values], pyarrow.string())
+        return pyarrow.array(values)
+    except Exception as error:  # noqa: BLE001  # Arrow has many classes; one error tells them all
+        classes = ", ".join(sorted(kind.__name__ for kind in kinds))
+        message = (
+            f"column {name!r} has values that fit no type of Arrow ({classes}): write CAST({name} AS …) "
+            "in the statement, or use the rows"
+        )
+        raise TypeError(message) from (error if kinds == {int} else None)  # other texts may quote a value
+
+
+def _known() -> set[type]:
+    """Return the classes whose values are never turned into text."""
+    from datetime import date, datetime, time, timedelta
+    from decimal import Decimal
+
+    return {bool, int, float, str, bytes, list, tuple, dict, Decimal, date, datetime, time, timedelta}
+
+
+def _fit(values: Iterable[Any], limits: range) -> bool:
+    numbers = [value for value in values if value is not None]
+    return min(numbers) in limits and max(numbers) in limits
+
+
+def _large(pyarrow: Any, values: tuple[Any, ...]) -> Any:
+    if _fit(values, _UINT64):
+        return pyarrow.array(values, pyarrow.uint64())
+    from decimal import Decimal
+
+    digits = max(len(str(abs(value))) for value in values if value is not None)
+    if digits > _DIGITS_256:
+        message = f"a whole number has {digits} digits"
+        raise OverflowError(message)
+    kind = pyarrow.decimal128(_DIGITS_128) if digits <= _DIGITS_128 else pyarrow.decimal256(_DIGITS_256)
+    return pyarrow.array([None if value is None else Decimal(value) for value in values], kind)
+
+
+def _check_exact(values: Iterable[Any]) -> None:
+    """Raise `TypeError` if a whole number has more digits than a float keeps."""
+    if any(type(value) is int and abs(value) > _EXACT and int(float(value)) != value for value in values):
+        raise TypeError
