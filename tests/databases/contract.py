@@ -63,6 +63,8 @@ class Subject:
     """A query with the numbers from 1 to 100,000, in order."""
     readonly: bool = True
     """Whether it has transactions that only read."""
+    missing_isolation: str = "read uncommitted"
+    """An isolation level that it lacks."""
     savepoints: bool = True
     """Whether an error in a transaction undoes its own request alone."""
     values: tuple[Any, ...] = field(default=(None, 0, 2**63 - 1, -(2**63), 1.5, "text \0 \U0001f600", b"\0\xff"))
@@ -374,12 +376,11 @@ def test_a_readonly_transaction_writes_nothing(subject, crew):
     assert kept(crew) == [1, 2, 4]
 
 
-def test_an_isolation_level_that_is_missing_is_refused(crew):
-    error = error_of(
-        crew.ask(Transaction([Query("INSERT INTO kept VALUES (3)")], isolation="read uncommitted"), block=False)
-    )
+def test_an_isolation_level_that_is_missing_is_refused(subject, crew):
+    insert = Query("INSERT INTO kept VALUES (3)")
+    error = error_of(crew.ask(Transaction([insert], isolation=subject.missing_isolation), block=False))
     assert isinstance(error, ValueError)
-    assert "read uncommitted" in str(error)
+    assert subject.missing_isolation in str(error)
     assert kept(crew) == [1, 2]
 
 

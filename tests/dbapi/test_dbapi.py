@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-from actors.databases.dbapi.cancelling import Canceller
 from supervisor import (
     DBAPI,
     Call,
@@ -28,7 +27,7 @@ from supervisor import (
 )
 from tests.conftest import eventually
 from tests.dbapi import drivers
-from tests.support.common import PATIENCE, RUNAWAY, error_of, threads
+from tests.support.common import PATIENCE, RUNAWAY, error_of
 from tests.support.health import is_idle, same_workers
 
 QUICK = RestartPolicy(backoff_initial=0.0, grace=0.2)
@@ -211,7 +210,6 @@ def test_an_interrupt_that_is_given_ends_the_statement(start, path):
         for _ in range(5):
             assert isinstance(error_of(db.ask(Query(RUNAWAY, timeout=0.05), block=False)), QueryTimeout)
             assert db.ask(Query("SELECT 1")).scalar() == 1
-    assert threads("-cancel")
 
 
 def test_is_lost_that_is_given_decides(start, path):
@@ -375,87 +373,8 @@ def test_both_libraries_answer_alike(start, tmp_path):
 # --- cancels that block -------------------------------------------------------------------
 
 
-class Cancelling:
-    """A cancel that takes as long as the test wants, and hits the statement that runs then."""
-
-    def __init__(self):
-        self.begun, self.may_end = threading.Event(), threading.Event()
-        self.running = None
-        self.hit = []
-
-    def __call__(self):
-        self.begun.set()
-        assert self.may_end.wait(PATIENCE)
-        self.hit.append(self.running)
-
-
-@pytest.fixture
-def cancelling():
-    cancel = Cancelling()
-    canceller = Canceller(cancel, "test")
-    yield cancel, canceller
-    cancel.may_end.set()
-    canceller.close()
-
-
-def test_a_late_cancel_never_hits_the_next_statement(cancelling):
-    cancel, canceller = cancelling
-    assert canceller.enter()
-    cancel.running = "first"
-    canceller.request()
-    assert cancel.begun.wait(PATIENCE)
-    canceller.leave()
-    entered = threading.Event()
-
-    def begin_next():
-        assert canceller.enter()
-        cancel.running = "second"
-        entered.set()
-
-    thread = threading.Thread(target=begin_next)
-    thread.start()
-    assert not entered.is_set()
-    cancel.may_end.set()
-    thread.join()
-    assert entered.is_set()
-    assert cancel.hit == ["first"]
-
-
-def test_repeated_requests_make_one_cancel(cancelling):
-    cancel, canceller = cancelling
-    canceller.enter()
-    for _ in range(10):
-        canceller.request()
-    cancel.may_end.set()
-    assert canceller.wait()
-    assert len(cancel.hit) == 1
-    canceller.leave()
-    canceller.request()
-    assert canceller.enter()
-    assert len(cancel.hit) == 1, "nothing was running"
-
-
-def test_a_cancel_that_fails_can_be_repeated():
-    failures = iter([OSError("first"), None])
-    done = []
-
-    def cancel():
-        error = next(failures)
-        if error is not None:
-            raise error
-        done.append(True)
-
-    canceller = Canceller(cancel, "test")
-    assert canceller.enter()
-    canceller.request()
-    assert canceller.wait()
-    canceller.request()
-    assert eventually(lambda: done)
-    canceller.close()
-
-
 def test_a_cancel_that_hangs_costs_the_connection_and_no_job(monkeypatch, path):
-    monkeypatch.setattr("actors.databases.dbapi.cancelling._LONGEST", 0.05)
+    monkeypatch.setattr("actors.databases.fence._LONGEST", -0.95)
     entered, leave = threading.Event(), threading.Event()
 
     def hang(connection):
@@ -463,12 +382,11 @@ def test_a_cancel_that_hangs_costs_the_connection_and_no_job(monkeypatch, path):
         leave.wait(PATIENCE)
 
     connection = DBAPI(drivers.connect, str(path), interrupt=hang).connect()
-    connection._canceller.enter()
+    connection._fence.begin()
     connection.interrupt()
     assert entered.wait(PATIENCE)
-    connection._canceller.leave()
-    with pytest.raises(ConnectionLost) as caught:
+    connection.execute(Query("SELECT 1"))
+    with pytest.raises(ConnectionLost):
         connection.execute(Query("SELECT 1"))
-    assert (caught.value.begun, caught.value.blames) == (False, False)
     leave.set()
     connection.close()

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-pytest.register_assert_rewrite("tests.child.contract")
+pytest.register_assert_rewrite("tests.databases.contract")
 
 from supervisor import ChildProcess, PostgreSQL  # noqa: E402
-from tests.child.contract import *  # noqa: E402, F403  # the tests
-from tests.child.contract import Subject  # noqa: E402
+from tests.databases.contract import *  # noqa: E402, F403  # the tests
+from tests.databases.contract import Subject  # noqa: E402
 
 NOWHERE = "postgresql:///nothing?host=/no/such/folder"
 PLAIN = Subject(
@@ -17,6 +17,7 @@ PLAIN = Subject(
     placeholder="%s",
     unreachable=lambda _: PostgreSQL(NOWHERE),
     script_is_one_transaction=True,
+    missing_isolation="snapshot",
     runaway="SELECT count(*) FROM generate_series(1, 10) AS a, pg_sleep(1000)",
     values=(None, 0, 2**63 - 1, -(2**63), 1.5, "text \U0001f600", b"\0\xff"),
 )

@@ -92,9 +92,12 @@ def test_an_error_undoes_its_request_alone(db):
 
 
 def test_a_transaction_cannot_be_ended_from_inside(db):
-    with pytest.raises(TransactionBroken), db.transaction() as tx:
-        with pytest.raises(ValueError, match="would end"):
+    with pytest.raises(TransactionBroken, match="the transaction is over"), db.transaction() as tx:
+        tx.ask(Query("INSERT INTO kept VALUES (3)"))
+        with pytest.raises(TransactionBroken, match="would end"):
             tx.ask(Query("COMMIT"))
+        tx.ask(Query("SELECT 1"))
+    with pytest.raises(TransactionBroken), db.transaction() as tx:
         tx.ask(Query("INSERT INTO kept VALUES (3)"))
         with pytest.raises(TransactionBroken):
             tx.ask(Script("ROLLBACK; BEGIN"))

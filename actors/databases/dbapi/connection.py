@@ -5,10 +5,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from actors.databases.dbapi.cancelling import Canceller
 from actors.databases.dbapi.presets import preset_of, run_sql, shut_down
 from actors.databases.dbapi.secrets import secrets_of, without_secrets
 from actors.databases.driver import DriverConnection
+from actors.databases.fence import CancelFence
 from actors.databases.rows import Rows
 from actors.databases.steps import Declare, Step
 from actors.values.errors import ConnectionLost, TransactionBroken
@@ -54,7 +54,7 @@ class DBAPIConnection(DriverConnection):
         # Whether the open transaction is the crew's own, and whether `begin` began it by SQL.
         self._is_own = False
         self._by_sql = False
-        self._canceller: Canceller | None = None
+        self._fence: CancelFence | None = None
         self._is_closed = False
         try:
             if self._switch is not None:
@@ -64,32 +64,32 @@ class DBAPIConnection(DriverConnection):
             raise
         at_once = preset.interrupts_at_once and database.interrupt is None
         if self._interrupt is not None and not at_once:
-            self._canceller = Canceller(self._interrupt_now, database.name)
+            self._fence = CancelFence(self._interrupt_now)
 
     # --- the life of the connection --------------------------------------------------------
 
     def execute(self, request: Request | Step) -> Any:
         """Run a request, or perform a step; see `Connection`."""
-        canceller = self._canceller
-        if canceller is None:
+        fence = self._fence
+        if fence is None:
             return super().execute(request)
-        if not canceller.enter():
-            message = "a cancel of the job before has not returned"
-            raise ConnectionLost(message, begun=False, blames=False)
+        fence.begin()
         try:
             return super().execute(request)
         finally:
-            canceller.leave()
+            if not fence.end():
+                self.close()  # the cancel could hit the next job
 
     def interrupt(self) -> None:
         """End the running statement, if it is known how; see `Connection`."""
-        if self._canceller is not None:
-            self._canceller.request()
+        if self._fence is not None:
+            self._fence.request()
         elif self._interrupt is not None:
             with suppress(Exception):  # the connection may be closed meanwhile
                 self._interrupt(self._driver)
 
-    def _interrupt_now(self) -> None:
+    def _interrupt_now(self, seconds: float) -> None:
+        del seconds  # the drivers know no limit
         assert self._interrupt is not None
         self._interrupt(self._driver)
 
@@ -116,8 +116,6 @@ class DBAPIConnection(DriverConnection):
         if self._is_closed:
             return
         self._is_closed = True
-        if self._canceller is not None:
-            self._canceller.close()
         with suppress(Exception):  # nothing more can be done about it
             self._close_rows()
         with suppress(Exception):
@@ -165,8 +163,8 @@ class DBAPIConnection(DriverConnection):
 
     def roll_back(self) -> bool:
         """Roll back, after a cancel under way; say whether a transaction was open."""
-        if self._canceller is not None:
-            self._canceller.wait()
+        if self._fence is not None:
+            self._fence.wait()
         was_open = not self._is_over()
         for last in range(_TRIES):
             try:
@@ -217,8 +215,8 @@ class DBAPIConnection(DriverConnection):
         return value
 
     def _undo(self, request: Any, error: Exception) -> None:
-        if self._canceller is not None:
-            self._canceller.wait()
+        if self._fence is not None:
+            self._fence.wait()
         try:
             run_sql(self._driver, *_UNDO)
         except Exception:  # noqa: BLE001  # the error has ended the transaction, such as a deadlock

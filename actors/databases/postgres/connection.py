@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from actors.databases.base import Connection
-from actors.databases.postgres.fence import CancelFence
+from actors.databases.fence import CancelFence
 from actors.databases.postgres.interactive import Interactive
 from actors.databases.postgres.prepared import Prepared
 from actors.databases.postgres.settings import DriverSettings

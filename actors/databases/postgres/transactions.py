@@ -122,15 +122,15 @@ class Transactions:
 
         Raises:
             TransactionBroken: the request has ended the transaction.
-            ValueError: the query would end the transaction. It did not run.
             Exception: the request failed.
         """
         if isinstance(request, Query) and ends_transaction(request.sql):
+            self.roll_back()  # as in SQLite, where the statement itself has this effect
             message = (
-                f"{request} would end the transaction, so it did not run: leave out BEGIN, COMMIT and ROLLBACK; "
-                "SAVEPOINT is fine"
+                f"{request} would end the transaction, so all of it was rolled back: leave out BEGIN, COMMIT and "
+                "ROLLBACK; SAVEPOINT is fine"
             )
-            raise ValueError(message)
+            raise TransactionBroken(message)
         if isinstance(request, Query) and request.many is None:
             bound, outcome = self.statements_undone_alone(request, (request.sql, request.params))[-1]
             return complete(bound, outcome, request)

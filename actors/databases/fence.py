@@ -53,7 +53,12 @@ class CancelFence:
             Whether no cancel is on its way. If not, the connection must not be used again.
         """
         with self._lock:
-            self._is_running, underway = False, self._underway
+            self._is_running = False
+        return self.wait()
+
+    def wait(self) -> bool:
+        """Wait until no cancel is on its way; say whether this is so in time."""
+        underway = self._underway
         return underway is None or underway.wait(_LONGEST + 1.0)
 
     def request(self, job: object = None) -> None:
