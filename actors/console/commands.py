@@ -298,7 +298,7 @@ class Commands:
         name = argument.strip("\"'`[]") or None
         result = self._db.ask(self._kind.schema_of(name))
         for (sql,) in result.rows:
-            self._stream.write(f"{_visible_lines(sql)};\n")
+            self._stream.write(f"{_visible_lines(sql.rstrip(';'))};\n")
         if not result:
             say(self._stream, f"there is no table {visible(name)}" if name else "there is no table")
 
