@@ -42,8 +42,12 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._started_at = time.monotonic()
-        if self._on:
-            self._thread.start()
+        try:
+            if self._on:
+                self._thread.start()
+        except BaseException:  # Ctrl-C: `__exit__` will not be called, and the thread may run
+            self._end.set()
+            raise
         return self
 
     def __exit__(
@@ -53,6 +57,13 @@ class Progress:
 
     def stop(self) -> None:
         """Clear the line; nothing is drawn afterwards. May be called again."""
+        try:
+            self._stop()
+        except BaseException:  # Ctrl-C has cut it off
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
         self._end.set()
         if self._on and self._thread.is_alive():
             self._thread.join()
