@@ -19,8 +19,6 @@ def text_of(error: BaseException) -> str:
         text = "a value of type text is not valid UTF-8; CAST(column AS BLOB) shows its bytes"
     elif isinstance(error, OSError) and error.strerror:
         text = error.strerror
-    elif not isinstance(error, (QuerycrewError, ValueError)) and type(error).__module__ != "apsw":
-        text = f"{type(error).__name__}: {text}"
     if isinstance(error, DatabaseUnavailable) and error.__cause__ is not None:
         cause = error.__cause__
         text = "; ".join([f"the database cannot be opened: {cause}", *getattr(cause, "__notes__", ())])
@@ -35,12 +33,16 @@ def _place(error: BaseException, sql: str | None) -> Place | None:
 
 def one_line(error: BaseException, sql: str | None = None) -> str:
     """Return an error as one line, with the line and the column in the SQL."""
+    text = text_of(error)
+    is_plain = isinstance(error, (QuerycrewError, ValueError, OSError)) or type(error).__module__ == "apsw"
+    if not is_plain:
+        text = f"{type(error).__name__}: {text}"
     place = _place(error, sql)
     if place is None:
-        return text_of(error)
+        return text
     rest = visible(place.text[place.at :]).strip()
     behind = f": {rest}" if rest else ""
-    return f"{text_of(error)} (line {place.line}, column {place.column}{behind})"
+    return f"{text} (line {place.line}, column {place.column}{behind})"
 
 
 def marked(place: Place) -> list[str]:

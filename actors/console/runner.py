@@ -10,7 +10,7 @@ from supervisor import Query, Result, Script, Stream, SupervisorRef
 if TYPE_CHECKING:
     from supervisor import RowStream, Session
 
-__all__ = ["Runner", "opened"]
+__all__ = ["Runner", "is_refused_write", "opened"]
 
 _ENDS: Final = re.compile(r"(commit|end|rollback)(\s+transaction)?\s*;?\s*", re.IGNORECASE)
 _BEGINS: Final = re.compile(r"begin(\s+(deferred|immediate|exclusive))?(\s+transaction)?\s*;?\s*", re.IGNORECASE)
@@ -28,6 +28,11 @@ _WRITES = "a Stream only reads"  # how the crew refuses a statement that writes
 def opened(answer: "RowStream | Result") -> "AbstractContextManager[RowStream | Result]":
     """Return a context that closes a stream at its end, also after an error."""
     return nullcontext(answer) if isinstance(answer, Result) else answer
+
+
+def is_refused_write(error: ValueError) -> bool:
+    """Say whether the crew has refused a `Stream` since its statement writes."""
+    return str(error).startswith(_WRITES)
 
 
 class Runner:
@@ -69,7 +74,7 @@ class Runner:
             try:
                 return target.ask(Stream(sql))
             except ValueError as error:
-                if not str(error).startswith(_WRITES):
+                if not is_refused_write(error):
                     raise
         return target.ask(Query(sql))
 
