@@ -399,7 +399,7 @@ HELLO = {"pid": 7, "name": "other", "database": "SQLite", "path": None}
 )
 def test_a_socket_of_another_program_hides_no_crew(seen, path, runtime, change):
     def answer(hello):
-        with listener.accept()[0] as connection:  # a search asks first whether somebody listens
+        with listener.accept()[0] as connection:  # a search asks first whether a program listens
             assert connection.recv(1) == b""
         with listener.accept()[0] as connection:
             connection.recv(4096)
@@ -583,7 +583,7 @@ HUGE = pytest.param({"wait": {"count": 1, "p50": 10**400, "p95": 0.0, "p99": 0.0
         {"queued": True},
         {"wait": {}},
         {"run": 3},
-        {"wait": HUGE},
+        HUGE,
     ],
     ids=str,
 )
