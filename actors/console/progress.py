@@ -1,12 +1,13 @@
 """Progress: how long a statement takes and how many rows it has given, on a terminal."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TextIO
+
+from actors.console.visible import is_dumb_terminal
 
 __all__ = ["Progress"]
 
@@ -26,7 +27,7 @@ class Progress:
         self._started_at = time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._draw, name="querycrew-progress", daemon=True)
-        self._on = on and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._on = on and stream.isatty() and not is_dumb_terminal()
         # Held while a line is drawn, and while the program writes something itself.
         self._writing = threading.Lock()
         self._drawn = False
