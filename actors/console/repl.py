@@ -65,7 +65,12 @@ def namespace_of(db: SupervisorRef) -> dict[str, Any]:
 
     def ask(request: Any, *params: Any, **options: Any) -> Any:
         """Ask the crew: a request, or SQL with its parameters."""
-        return db.ask(Query(request, params) if isinstance(request, str) else request, **options)
+        try:
+            return db.ask(Query(request, params) if isinstance(request, str) else request, **options)
+        except BaseException as error:
+            # The error ends at the user's line, as an error of `db.ask` does.
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
 
     public: Iterable[str] = supervisor.__all__
     names = {name: getattr(supervisor, name) for name in public}
