@@ -365,6 +365,13 @@ def test_the_temporary_directory_is_the_second_choice(start, path, runtime, monk
     assert len(offered_crews(path)) == 1
 
 
+def test_a_relative_path_is_no_choice(path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "here")
+    monkeypatch.setenv("TMPDIR", "there")
+    with pytest.raises(RuntimeError, match="is an absolute path"):
+        Supervisor.start(path, monitor=True)
+
+
 def test_a_path_that_is_too_long_for_a_socket_is_no_choice(path, runtime, monkeypatch):
     long = runtime / ("x" * 100)
     long.mkdir()
