@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, Never, TextIO
 
+from actors.console.visible import is_dumb_terminal
+
 try:
     import termios
 except ImportError:  # Windows has none
@@ -45,7 +47,7 @@ def is_interactive(output: TextIO) -> bool:
     """Say whether a person sees the output and has a keyboard."""
     import sys
 
-    if not HAS_TERMINAL or os.environ.get("TERM", "dumb") == "dumb":
+    if not HAS_TERMINAL or is_dumb_terminal():
         return False
     try:
         return output.isatty() and sys.stdin is not None and sys.stdin.isatty() and sys.stdin.fileno() >= 0

@@ -9,7 +9,7 @@ from supervisor import Query
 if TYPE_CHECKING:
     from supervisor import Database
 
-__all__ = ["DUCKDB", "POSTGRESQL", "SQLITE", "Kind", "kind_of"]
+__all__ = ["DUCKDB", "POSTGRESQL", "SQLITE", "Kind", "is_refused_write", "kind_of"]
 
 _INFORMATION = """
 SELECT tables.table_name AS name, lower(replace(table_type, 'BASE ', '')) AS type,
@@ -44,10 +44,6 @@ class Kind:
     def schema_of(self, table: str | None) -> Query:
         """Return the query for the SQL of one table, or of all."""
         return Query(self.schema.replace(":name", self.placeholder), {"name": table})
-
-    def must_be_a_query(self, error: BaseException) -> bool:
-        """Say whether a `Stream` was refused because its statement writes. Nothing of it ran."""
-        return str(error).startswith("a Stream only reads") or getattr(error, "sqlstate", None) == "25006"
 
 
 SQLITE = Kind(
@@ -116,6 +112,7 @@ WHERE :name IS NULL OR lower(name) = lower(:name) ORDER BY name, place""",
     streams=frozenset({"select", "values", "with", "from", "table", "describe", "show", "summarize"}),
 )
 
+_READONLY = "25006"  # how PostgreSQL refuses a statement that writes
 _BY_SCHEME = {"postgresql": POSTGRESQL, "postgres": POSTGRESQL, "duckdb": DUCKDB}
 
 
@@ -124,3 +121,8 @@ def kind_of(database: str | None) -> Kind:
     scheme, colon, rest = (database or "").partition(":")
     kind = _BY_SCHEME.get(scheme.lower(), SQLITE) if colon else SQLITE
     return kind if kind is DUCKDB or rest.startswith("//") else SQLITE
+
+
+def is_refused_write(error: Exception) -> bool:
+    """Say whether a `Stream` was refused since its statement writes. Nothing of it ran."""
+    return str(error).startswith("a Stream only reads") or getattr(error, "sqlstate", None) == _READONLY

@@ -37,7 +37,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == ["top"]:
         return _guarded(lambda: _top(arguments[1:]))
-    if arguments == ["tour"]:
+    if arguments[:1] == ["tour"]:
+        _tour_parser().parse_args(arguments[1:])
         return _guarded(_tour)
     is_demo = arguments[:1] == ["demo"]
     parser = _demo_parser() if is_demo else _parser()
@@ -145,6 +146,11 @@ def _demo_parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--record", metavar="FILE.svg", help="draw the demo into a file")
     return demo
+
+
+def _tour_parser() -> argparse.ArgumentParser:
+    about = "Open a prompt on a database of its own, and show the library step by step, for you to try."
+    return argparse.ArgumentParser(prog="querycrew tour", description=about, allow_abbrev=False)
 
 
 def _seconds(text: str) -> float:

@@ -12,6 +12,7 @@ from IPython.core.error import UsageError
 from IPython.display import Pretty, display
 
 from actors.console import tables
+from actors.console.kinds import is_refused_write
 from actors.console.problems import described
 from actors.console.statements import only_reads, placeholders, split
 from supervisor import Query, Reply, Result, Stream, SupervisorRef
@@ -50,7 +51,9 @@ def _sql(shell: Any, line: str, cell: str | None = None) -> Result | None:
     for statement in statements:
         try:
             result = _run(shell, db, statement.sql)
-        except db.errors as error:
+        except UsageError:
+            raise
+        except Exception as error:
             # IPython shows these lines in the place of its own frames.
             error._render_traceback_ = partial(list, described(error, statement.sql))  # type: ignore[attr-defined]
             raise
@@ -82,7 +85,10 @@ def _run(shell: Any, db: SupervisorRef, sql: str) -> Result:
             return changed
         try:
             stream = progress.wait(db.ask(Stream(sql, params), block=False))
-        except ValueError:  # a statement that writes, though it begins like a query
+        except ValueError as error:
+            if not is_refused_write(error):
+                raise
+            # The statement writes, though it begins like a query.
             changed = progress.wait(db.ask(Query(sql, params), block=False))
             return changed
         rows: list[tuple[Any, ...]] = []

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from actors.console.commands import Commands
+from actors.console.visible import is_dumb_terminal
 from supervisor import Result
 
 try:
@@ -171,7 +172,7 @@ def _readline(commands: Commands, namespace: dict[str, Any]) -> Iterator[None]:
     readline.set_completer_delims(" \t\n`~!@#$%^&*()-=+[{]}\\|;:'\",<>/?")
     libedit = "libedit" in (readline.__doc__ or "")
     readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
-    if not libedit:
+    if not libedit and not is_dumb_terminal():
         # Pasted lines arrive as one text. Python has turned this off for its own prompt.
         readline.parse_and_bind("set enable-bracketed-paste on")
     path = _history_path()

@@ -12,20 +12,13 @@ __all__ = ["block", "described", "one_line", "text_of"]
 _MOST = 2000  # characters of an error's text that are shown
 
 
-def text_of(error: BaseException, *, named: bool = True) -> str:
-    """Return the text of an error as one line; for a database that does not open, the reason.
-
-    Args:
-        error: the error.
-        named: whether the class of an error stands before its text, unless its text says enough.
-    """
+def text_of(error: BaseException) -> str:
+    """Return the text of an error as one line; for a database that does not open, the reason."""
     text = _lines_of(error)[0] or type(error).__name__
     if isinstance(error, UnicodeDecodeError):
         text = "a value of type text is not valid UTF-8; CAST(column AS BLOB) shows its bytes"
     elif isinstance(error, OSError) and error.strerror:
         text = error.strerror
-    elif named and not isinstance(error, (QuerycrewError, ValueError)) and type(error).__module__ != "apsw":
-        text = f"{type(error).__name__}: {text}"
     if isinstance(error, DatabaseUnavailable) and error.__cause__ is not None:
         cause = error.__cause__
         text = "; ".join([f"the database cannot be opened: {cause}", *getattr(cause, "__notes__", ())])
@@ -46,13 +39,17 @@ def _place(error: BaseException, sql: str | None) -> Place | None:
 
 def one_line(error: BaseException, sql: str | None = None) -> str:
     """Return an error as one line, with the line and the column in the SQL."""
+    text = text_of(error)
+    is_plain = isinstance(error, (QuerycrewError, ValueError, OSError)) or type(error).__module__ == "apsw"
+    if not is_plain:
+        text = f"{type(error).__name__}: {text}"
     place = _place(error, sql)
     if place is None:
         behind = next((f" ({visible(line.strip())})" for line in _lines_of(error)[1:] if line.strip()), "")
-        return text_of(error) + behind
+        return text + behind
     rest = visible(place.text[place.at :]).strip()
     behind = f": {rest}" if rest else ""
-    return f"{text_of(error)} (line {place.line}, column {place.column}{behind})"
+    return f"{text} (line {place.line}, column {place.column}{behind})"
 
 
 def marked(place: Place) -> list[str]:
@@ -89,13 +86,13 @@ def block(stream: TextIO, error: BaseException, sql: str | None = None) -> None:
     if executed is None:
         lines.append("Nobody knows whether the statement took effect.")
     if not tables.HAS_RICH:
-        stream.write("\n".join([f"{type(error).__name__}{where}: {text_of(error, named=False)}", *lines]) + "\n")
+        stream.write("\n".join([f"{type(error).__name__}{where}: {text_of(error)}", *lines]) + "\n")
         return
     from rich.panel import Panel
     from rich.text import Text
 
     console = tables.console_of(stream)
-    body = Text(text_of(error, named=False), style="bold")
+    body = Text(text_of(error), style="bold")
     for line in lines:
         body.append("\n" + line, style="not bold")
     title = Text(f"{type(error).__name__}{where}")

@@ -1,12 +1,13 @@
 """Progress: how long a statement takes and how many rows it has given, on a terminal."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TextIO
+
+from actors.console.visible import is_dumb_terminal
 
 __all__ = ["Progress"]
 
@@ -26,7 +27,7 @@ class Progress:
         self._started_at = time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._draw, name="querycrew-progress", daemon=True)
-        self._on = on and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._on = on and stream.isatty() and not is_dumb_terminal()
         # Held while a line is drawn, and while the program writes something itself.
         self._writing = threading.Lock()
         self._drawn = False
@@ -42,8 +43,12 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._started_at = time.monotonic()
-        if self._on:
-            self._thread.start()
+        try:
+            if self._on:
+                self._thread.start()
+        except BaseException:  # Ctrl-C: `__exit__` will not be called, and the thread may run
+            self._end.set()
+            raise
         return self
 
     def __exit__(
@@ -53,6 +58,13 @@ class Progress:
 
     def stop(self) -> None:
         """Clear the line; nothing is drawn afterwards. May be called again."""
+        try:
+            self._stop()
+        except BaseException:  # Ctrl-C has cut it off
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
         self._end.set()
         if self._on and self._thread.is_alive():
             self._thread.join()

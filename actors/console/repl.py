@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import pykka
@@ -15,7 +16,7 @@ from actors.console.failure import fail
 from actors.console.killing import Killer
 from actors.console.problems import one_line
 from actors.console.signals import Signals
-from actors.console.visible import visible
+from actors.console.visible import is_dumb_terminal, visible
 from supervisor import Query, QuerycrewError, Supervisor, SupervisorRef
 
 __all__ = ["best_prompt", "namespace_of", "repl"]
@@ -45,14 +46,18 @@ def repl(options: Options) -> int:
 
 
 def best_prompt() -> Callable[[Commands, dict[str, Any], str, str], None]:
-    """Return the prompt of IPython, or that of the standard library where IPython is missing."""
-    try:
-        from actors.console import ipython_prompt
-    except ImportError:
-        from actors.console import plain_prompt
+    """Return the prompt of IPython, or that of the standard library.
 
-        return plain_prompt.prompt
-    return ipython_prompt.prompt
+    IPython may be missing, and on a dumb terminal it repeats the last character of each line.
+    """
+    if not is_dumb_terminal():
+        with suppress(ImportError):
+            from actors.console import ipython_prompt
+
+            return ipython_prompt.prompt
+    from actors.console import plain_prompt
+
+    return plain_prompt.prompt
 
 
 def namespace_of(db: SupervisorRef) -> dict[str, Any]:
@@ -60,7 +65,12 @@ def namespace_of(db: SupervisorRef) -> dict[str, Any]:
 
     def ask(request: Any, *params: Any, **options: Any) -> Any:
         """Ask the crew: a request, or SQL with its parameters."""
-        return db.ask(Query(request, params) if isinstance(request, str) else request, **options)
+        try:
+            return db.ask(Query(request, params) if isinstance(request, str) else request, **options)
+        except BaseException as error:
+            # The error ends at the user's line, as an error of `db.ask` does.
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
 
     public: Iterable[str] = supervisor.__all__
     names = {name: getattr(supervisor, name) for name in public}

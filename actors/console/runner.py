@@ -4,7 +4,7 @@ import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from actors.console.kinds import SQLITE, Kind
+from actors.console.kinds import SQLITE, Kind, is_refused_write
 from actors.console.statements import first_word, only_reads
 from supervisor import Query, Result, Script, Stream, SupervisorRef
 
@@ -70,7 +70,7 @@ class Runner:
             try:
                 return target.ask(Stream(sql))
             except Exception as error:
-                if not self._kind.must_be_a_query(error):
+                if not is_refused_write(error):
                     raise
         return target.ask(Query(sql))
 

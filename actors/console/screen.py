@@ -15,6 +15,7 @@ from rich.segment import Segment, Segments
 
 from actors.console import looks
 from actors.console.stage import Look, Number, Row, Stage, can_write
+from actors.console.visible import is_dumb_terminal
 
 __all__ = ["Screen", "can_draw_on"]
 
@@ -123,4 +124,4 @@ def _stripped(line: Line) -> Line:
 
 def can_draw_on(stream: TextIO) -> bool:
     """Say whether a stream is a terminal that can move its cursor."""
-    return stream.isatty() and os.name != "nt" and (os.environ.get("TERM") or "dumb") != "dumb"
+    return stream.isatty() and os.name != "nt" and not is_dumb_terminal()

@@ -89,8 +89,8 @@ STEPS: Final = (
             "begin",
             "update books set pages = 0",
             "rollback",
-            'both = [Query("delete from books where id = 1"), Query("select * from books")]',
-            "db.ask(Transaction(both))[1]",
+            'first = Query("delete from books where id = 1")',
+            'db.ask(Transaction([first, Query("select * from books")]))[1]',
         ),
     ),
     Step(

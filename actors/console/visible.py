@@ -1,11 +1,17 @@
 """Values as text that a terminal shows and never obeys."""
 
+import os
 from typing import Any, Final
 
-__all__ = ["cell", "escaped", "is_number", "visible"]
+__all__ = ["cell", "escaped", "is_dumb_terminal", "is_number", "visible"]
 
 _PICTURES: Final = {code: 0x2400 + code for code in range(32)} | {0x7F: 0x2421}
 _SHORT = 8  # bytes of a blob that are shown in full
+
+
+def is_dumb_terminal() -> bool:
+    """Say whether the terminal obeys no escape sequences, so that none may be written to it."""
+    return (os.environ.get("TERM") or "dumb") == "dumb"
 
 
 def visible(text: str) -> str:

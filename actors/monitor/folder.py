@@ -67,7 +67,8 @@ def listen() -> tuple[socket.socket, str]:
                 listener.close()
             reason = f"{folder}: {error}"
         reasons.append(reason)
-    message = f"Supervisor.start(monitor=True) finds no safe folder for its socket: {'; '.join(reasons)}"
+    why = "; ".join(reasons) or "neither XDG_RUNTIME_DIR nor TMPDIR is an absolute path"
+    message = f"Supervisor.start(monitor=True) finds no safe folder for its socket: {why}"
     raise RuntimeError(message)
 
 

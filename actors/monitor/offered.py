@@ -38,12 +38,11 @@ class OfferedCrew:
     def __init__(self, socket_path: str) -> None:
         """Ask the crew who it is. Programs call `offered_crews` instead."""
         self._socket_path = socket_path
-        hello = self._call(do="hello")
-        try:
-            self.pid, self.name, self.database = int(hello["pid"]), str(hello["name"]), str(hello["database"])
-            self.path = None if hello["path"] is None else str(hello["path"])
-        except (KeyError, TypeError, ValueError):
-            raise _strange(socket_path) from None
+        match self._call(do="hello"):
+            case {"pid": int(pid), "name": str(name), "database": str(database), "path": str() | None as path}:
+                self.pid, self.name, self.database, self.path = pid, name, database, path
+            case _:
+                raise _strange(socket_path)
 
     def __repr__(self) -> str:
         return f"<OfferedCrew {self.name!r} of process {self.pid}: {self.database}>"

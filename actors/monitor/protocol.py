@@ -11,6 +11,7 @@ An answer is `{"v": 1, "ok": …}`, or `{"v": 1, "error": "…", "kind": "…"}`
 """
 
 import json
+from contextlib import suppress
 from types import NoneType, UnionType
 from typing import Any, Final, get_args, get_origin
 
@@ -94,6 +95,7 @@ def _loaded(kind: Any, value: Any) -> Any:
     elif type(value) is kind:
         return value
     elif kind is float and type(value) is int:
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     message = f"{value!r:.100} is no {kind}"
     raise ValueError(message)

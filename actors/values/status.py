@@ -217,14 +217,17 @@ class CrewStatus(Record):
         return super().__repr__() if inside_another_repr() else str(self)
 
     def __str__(self) -> str:
-        counts = ("submitted", "answered", "failed", "died", "rejected", "cancelled", "timed_out", "shed")
-        crew = ("restarts", "failed_starts", "stuck")
+        counts = (  # each line fits a terminal of 80 columns
+            ("submitted", "answered", "failed", "died"),
+            ("rejected", "cancelled", "timed_out", "shed"),
+            ("restarts", "failed_starts", "stuck"),
+        )
         lines = [
             f"{self.name}: {self.state}, {self.database}" + (f" ({self.cause})" if self.cause else ""),
             f"  {len(self.workers)} of {self._slots} workers, {self.queued} queued, {self.running} running",
             *(
                 "  " + ", ".join(f"{name.replace('_', ' ')} {getattr(self, name)}" for name in names)
-                for names in (counts, crew)
+                for names in counts
             ),
             f"  wait  {_milliseconds(self.wait)}",
             f"  run   {_milliseconds(self.run)}",

@@ -107,6 +107,20 @@ def test_errors_of_sql_in_a_cell_are_short_and_mark_the_place(cells):
     assert "'limit' is no crew" in shown
 
 
+def test_an_error_that_is_not_the_databases_is_short_too_and_runs_the_statement_once(cells):
+    shown = cells(
+        MAGIC,
+        "%sql select cast(x'ff' as text)",
+        "wrong = {}",
+        "%sql select :wrong",
+        "status = db.ask(Status()); status.submitted + 5000",
+    )
+    assert "error: UnicodeDecodeError\nUnicodeDecodeError: a value of type text is not valid UTF-8" in shown
+    assert "error: TypeError\nTypeError: Bad binding argument type" in shown
+    assert "notebook.py" not in shown
+    assert "5002" in shown
+
+
 def test_a_long_statement_in_a_cell_shows_its_time_and_an_interrupt_cancels_it(cells):
     shown = cells(MAGIC, f"%sql {RUNAWAY}", STATE)
     assert "s   an interrupt cancels\n" in shown, shown

@@ -24,6 +24,25 @@ def test_without_a_database_it_says_that_it_is_in_memory(prompt):
     assert screen.end() == 0
 
 
+def test_an_error_of_python_shows_the_lines_of_the_user_alone(prompt):
+    screen = prompt()
+    screen.enter("ask(Call(lambda connection: 1 / 0))")
+    screen.wait_for("querycrew: crew 'memory', Call(")
+    assert "ZeroDivisionError" in screen.text
+    assert "repl.py" not in screen.text
+
+
+def test_a_dumb_terminal_gets_no_escape_sequence(tmp_path, books):
+    with Screen(tmp_path, books, TERM="dumb") as screen:
+        screen.wait_for("books>")
+        screen.enter("select 40 + 2 as answer")
+        screen.wait_for("(1 row)")
+        screen.enter("quit")
+        assert screen.end() == 0
+    assert b"\x1b" not in screen.written
+    assert "books> select 40 + 2 as answer\n" in screen.text
+
+
 def test_sql_just_runs(prompt, books):
     screen = prompt(books)
     screen.enter("select * from books;")

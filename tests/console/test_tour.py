@@ -11,6 +11,23 @@ from tests.console.screens import COMMAND, environment
 pytestmark = pytest.mark.usefixtures("plain_signals")
 
 
+@pytest.mark.parametrize(("argument", "code", "shown"), [("--help", 0, "step by step"), ("app.db", 2, "unrecognized")])
+def test_it_takes_no_argument(tmp_path, argument, code, shown):
+    ran = subprocess.run(
+        [*COMMAND, "tour", argument],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == code
+    assert "usage: querycrew tour" in ran.stdout + ran.stderr
+    assert shown in ran.stdout + ran.stderr
+    assert not os.listdir(tmp_path), "the name is no database"
+
+
 def test_without_a_terminal_all_lines_run_and_are_shown(tmp_path):
     ran = subprocess.run(
         [*COMMAND, "tour"],
@@ -44,7 +61,8 @@ def test_without_a_terminal_all_lines_run_and_are_shown(tmp_path):
     assert 0 < int(committed) < 500
     for wrong in ("Traceback", "no such table", "is not defined"):
         assert wrong not in ran.stdout
-    assert all(len(line) <= 80 for step in STEPS for line in [*step.text.split("\n"), *step.lines])
+    assert all(len(line) <= 80 for step in STEPS for line in step.text.split("\n"))
+    assert all(len(f"tour*> {line}") <= 80 for step in STEPS for line in step.lines)
     assert not any("tour" in name for name in os.listdir(tmp_path)), "its folder is still there"
 
 

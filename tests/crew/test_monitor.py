@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -364,6 +365,13 @@ def test_the_temporary_directory_is_the_second_choice(start, path, runtime, monk
     assert len(offered_crews(path)) == 1
 
 
+def test_a_relative_path_is_no_choice(path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "here")
+    monkeypatch.setenv("TMPDIR", "there")
+    with pytest.raises(RuntimeError, match="is an absolute path"):
+        Supervisor.start(path, monitor=True)
+
+
 def test_a_path_that_is_too_long_for_a_socket_is_no_choice(path, runtime, monkeypatch):
     long = runtime / ("x" * 100)
     long.mkdir()
@@ -386,6 +394,31 @@ def test_a_socket_of_another_user_is_not_trusted(seen, monkeypatch):
     monkeypatch.setattr("actors.monitor.offered.is_mine", lambda _: False)
     with pytest.raises(ConnectionError, match="belongs to another user"):
         seen.status()
+
+
+HELLO = {"pid": 7, "name": "other", "database": "SQLite", "path": None}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pid": "7"}, {"pid": float("inf")}, {"name": 7}, {"database": None}, {"path": 7}],
+    ids=str,
+)
+def test_a_socket_of_another_program_hides_no_crew(seen, path, runtime, change):
+    def answer(hello):
+        with listener.accept()[0] as connection:  # a search asks first whether a program listens
+            assert connection.recv(1) == b""
+        with listener.accept()[0] as connection:
+            connection.recv(4096)
+            connection.sendall(protocol.line_of(ok=hello))
+
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as other:
+        listener.bind(str(runtime / "querycrew" / "7-1.sock"))
+        listener.listen()
+        other.submit(answer, HELLO)
+        assert {crew.name for crew in offered_crews()} == {seen.name, "other"}
+        other.submit(answer, {**HELLO, **change})
+        assert [crew.name for crew in offered_crews()] == [seen.name]
 
 
 def test_the_user_at_the_other_end_is_known():
@@ -544,9 +577,21 @@ def test_a_status_survives_the_way_there_and_back(db):
     assert db.cancel(status.workers[0].jobs[0])
 
 
+HUGE = pytest.param({"wait": {"count": 1, "p50": 10**400, "p95": 0.0, "p99": 0.0, "max": 0.0}}, id="a huge number")
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"name": 7}, {"workers": [1]}, {"workers": None}, {"queued": "7"}, {"queued": True}, {"wait": {}}, {"run": 3}],
+    [
+        {"name": 7},
+        {"workers": [1]},
+        {"workers": None},
+        {"queued": "7"},
+        {"queued": True},
+        {"wait": {}},
+        {"run": 3},
+        HUGE,
+    ],
     ids=str,
 )
 def test_a_status_of_the_wrong_shape_is_refused(db, change):

@@ -107,7 +107,8 @@ def test_a_snapshot_prints_every_number_once_by_its_name():
     assert str(crew_status()).splitlines() == [
         "app: up, SQLite('/data/app.db')",
         "  2 of 2 workers, 7 queued, 1 running",
-        "  submitted 41, answered 22, failed 3, died 1, rejected 5, cancelled 2, timed out 0, shed 0",
+        "  submitted 41, answered 22, failed 3, died 1",
+        "  rejected 5, cancelled 2, timed out 0, shed 0",
         "  restarts 9, failed starts 8, stuck 0",
         "  wait  p50 1.000 ms  p95 2.000 ms  p99 3.000 ms  max 4.000 ms",
         "  run   p50 100.000 ms  p95 200.000 ms  p99 300.000 ms  max 400.000 ms",
