@@ -107,6 +107,7 @@ from actors.worker import Worker
 
 if TYPE_CHECKING:
     from actors.databases.postgres.database import PostgreSQL
+    from actors.databases.ray.database import Ray
     from actors.replies.session import Session
     from actors.replies.stream import RowStream
 
@@ -141,6 +142,7 @@ __all__ = [
     "QueryTimeout",
     "QuerycrewError",
     "QueueFull",
+    "Ray",
     "RemoteError",
     "Reply",
     "RestartPolicy",
@@ -182,6 +184,10 @@ def __getattr__(name: str) -> Any:
         from actors.databases.postgres import database
 
         return database.PostgreSQL
+    if name == "Ray":
+        from actors.databases.ray.database import Ray
+
+        return Ray
     if name == "RowStream":
         from actors.replies import stream
 

@@ -48,6 +48,7 @@ def _status_of(handle: WorkerHandle, now: float) -> WorkerStatus:
         None,
         None if handle.lane is None else handle.lane.role,
         bool(running) and handle.connection.waits_for_lock(),
+        handle.connection.node,
     )
 
 

@@ -19,6 +19,7 @@ FLOORS = (
     "actors.databases.sqlite",
     "actors.databases.postgres",
     "actors.databases.child",
+    "actors.databases.ray",
     "actors.replies",
     "actors.dispatch",
     "actors",
@@ -29,7 +30,13 @@ FLOORS = (
 below it. The rule holds also for imports of types."""
 
 # The only package that may import a library at run time. With None, no package may.
-OUTSIDE = {"apsw": "actors.databases.sqlite", "psycopg": "actors.databases.postgres", "asyncio": None, "trio": None}
+OUTSIDE = {
+    "apsw": "actors.databases.sqlite",
+    "psycopg": "actors.databases.postgres",
+    "ray": "actors.databases.ray",
+    "asyncio": None,
+    "trio": None,
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,59 @@
+"""RayConnection: a connection that lives in a Ray actor, as its worker sees it."""
+
+import marshal
+import pickle
+import time
+from typing import TYPE_CHECKING, Any
+
+from actors.databases.child.connection import ChildConnection
+from actors.databases.child.process import module_path
+from actors.databases.ray.gateway import Link, link_to
+from actors.databases.ray.messages import Placement
+
+if TYPE_CHECKING:
+    from actors.databases.ray.database import Ray
+
+__all__ = ["RayConnection"]
+
+
+class RayConnection(ChildConnection):
+    """Like a connection in a child process. The gateway stands between, and an actor at the end.
+
+    The gateway draws the tokens of the jobs that it hands to the actor. It returns the jobs that
+    the actor has not begun.
+    """
+
+    def __init__(self, database: "Ray") -> None:
+        self._database = database
+        super().__init__(database)
+
+    def _start(self) -> Link:
+        self._link = link_to(self._database.cluster(), self._database.home)
+        return self._link
+
+    def _packed_specification(self) -> bytes:
+        database = self._database
+        limit = database.start_timeout
+        placement = Placement(
+            crew=str(database),
+            each_node=database.each_node,
+            node=database.node,
+            options=database.options,
+            # A little earlier than this end gives up: so the caller hears the reason.
+            until=time.monotonic() + limit - min(1.0, limit / 4),
+        )
+        path = marshal.loads(module_path(database.home))
+        return pickle.dumps((pickle.dumps(database.database), path, placement))
+
+    def _take_facts(self, warnings: tuple[str, ...], reads_only: bool, *facts: Any) -> None:
+        super()._take_facts(warnings, reads_only)
+        self.pid, host, node = facts
+        self.node = f"{host}/{node[:8]}"
+        self._link.name = f"Ray actor {self.pid} on {self.node}"
+
+    def _unbegun(self, *, has_begun: bool) -> list[Any]:
+        """Return the tasks that have not begun; see `ChildConnection`.
+
+        If the gateway itself has ended, a reader's jobs run again: no statement has killed it.
+        """
+        return super()._unbegun(has_begun=has_begun and not self._link.is_orphaned)
