@@ -9,6 +9,7 @@ from actors.databases.child.connection import ChildConnection
 from actors.databases.child.process import module_path
 from actors.databases.ray.gateway import Link, link_to
 from actors.databases.ray.messages import Placement
+from actors.values.errors import ConnectionLost
 
 if TYPE_CHECKING:
     from actors.databases.ray.database import Ray
@@ -52,8 +53,15 @@ class RayConnection(ChildConnection):
         self._link.name = f"Ray actor {self.pid} on {self.node}"
 
     def _unbegun(self, *, has_begun: bool) -> list[Any]:
-        """Return the tasks that have not begun; see `ChildConnection`.
+        """Return the tasks that may run again; see `ChildConnection`.
 
-        If the gateway itself has ended, a reader's jobs run again: no statement has killed it.
+        If the gateway itself has ended, all jobs of a reader run again: no statement has ended it.
         """
-        return super()._unbegun(has_begun=has_begun and not self._link.is_orphaned)
+        if self._link.is_orphaned and self.reads_only:
+            has_begun = False
+        return super()._unbegun(has_begun=has_begun)
+
+    def _lost(self, **flags: bool) -> ConnectionLost:
+        if self._link.is_orphaned:
+            flags.setdefault("blames", False)
+        return super()._lost(**flags)

@@ -19,6 +19,7 @@ import pickle
 import select
 import socket
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import Any, Final, NoReturn
@@ -34,6 +35,7 @@ from actors.values.errors import ChildProcessEnded
 __all__ = ["main"]
 
 _PIPES: Final = 4
+_SUSPICION: Final = 60.0  # seconds
 
 
 def main(number: int, lifeline: int) -> NoReturn:
@@ -141,8 +143,12 @@ class Gateway:
         self._program = program
         # The open links, by their numbers. The main thread adds, the thread of a link removes it.
         self._relays: dict[int, Relay] = {}
-        # How many more calls of a crew carry one job each; see `Relay`.
+        # When an actor on a node has not answered, by the number of the node. Ray takes up to a
+        # minute to declare such a node dead, and places actors there until then.
+        self._suspects: dict[str, float] = {}
+        self._settling = threading.Lock()
         self.careful: dict[str, int] = {}
+        """How many more calls of a crew carry one job each; see `Relay`."""
 
     def serve(self) -> NoReturn:
         """Serve links until the program closes the socket."""
@@ -165,13 +171,23 @@ class Gateway:
 
     def alive(self) -> list[dict[str, Any]]:
         """Return the nodes of the cluster that live, as `ray.nodes` describes them."""
-        return [node for node in self.watchdog.nodes if node["Alive"]]
+        return [node for node in self.ray.nodes() if node["Alive"]]
 
-    def emptiest(self, nodes: list[dict[str, Any]], newcomer: Relay) -> str:
-        """Return the number of the node with the fewest actors of the newcomer's crew."""
-        relays = [relay for relay in list(self._relays.values()) if relay.crew == newcomer.crew]
-        taken = Counter(relay.node for relay in relays if relay is not newcomer)
-        return min((str(node["NodeID"]) for node in nodes), key=lambda node: taken[node])
+    def suspect(self, node: str) -> None:
+        """Note that an actor on a node did not answer. New actors avoid the node for a while."""
+        self._suspects[node] = time.monotonic()
+
+    def trusted(self, nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the nodes without the suspected ones; all of them if none would be left."""
+        since = time.monotonic() - _SUSPICION
+        return [node for node in nodes if self._suspects.get(node["NodeID"], since) <= since] or nodes
+
+    def settle(self, newcomer: Relay, nodes: list[dict[str, Any]]) -> None:
+        """Note for a new link the node that has the fewest actors of its crew."""
+        with self._settling:
+            relays = [relay for relay in list(self._relays.values()) if relay.crew == newcomer.crew]
+            taken = Counter(relay.node for relay in relays if relay is not newcomer)
+            newcomer.node = min((str(node["NodeID"]) for node in nodes), key=lambda node: taken[node])
 
     def tell_end(self, number: int, error: BaseException) -> None:
         """Tell the program that a link has ended. From any thread."""

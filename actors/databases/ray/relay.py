@@ -79,12 +79,14 @@ class Relay:
 
     # --- from any thread ------------------------------------------------------------------
 
-    def lose(self, error: ChildProcessEnded) -> None:
+    def lose(self, error: ChildProcessEnded, *, is_silent: bool = False) -> None:
         """Take note that the actor is of no more use."""
         with self._lock:
             if self._lost is not None:
                 return
             self._lost = error
+            if is_silent:
+                self._gateway.suspect(self.node)
             if self._is_busy:
                 return  # the thread of the link tells the program, with the truth about the jobs
         self._gateway.tell_end(self._number, error)
@@ -219,12 +221,14 @@ class Relay:
                 known = ", ".join(node["NodeName"] for node in self._gateway.alive())
                 message = f"the Ray cluster has no node {placement.node!r}; its nodes are {known}"
                 raise ConnectionError(message)
-        elif not placement.each_node:
+        trusted = self._gateway.trusted(nodes)
+        if placement.node is None and not placement.each_node and len(trusted) == len(nodes):
             return {"scheduling_strategy": "SPREAD", **options}
-        self.node = self._gateway.emptiest(nodes, self)
+        self._gateway.settle(self, trusted)
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        return {**options, "scheduling_strategy": NodeAffinitySchedulingStrategy(self.node, soft=False)}
+        is_soft = placement.node is None and not placement.each_node
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(self.node, soft=is_soft), **options}
 
     # --- relaying -------------------------------------------------------------------------
 

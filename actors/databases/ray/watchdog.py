@@ -21,8 +21,8 @@ class _Watched(Protocol):
     actor: Any
     """The handle of the actor."""
 
-    def lose(self, error: ChildProcessEnded) -> None:
-        """Take note that the actor is gone."""
+    def lose(self, error: ChildProcessEnded, *, is_silent: bool = False) -> None:
+        """Take note that the actor is gone, or only silent."""
         ...
 
 
@@ -43,12 +43,9 @@ class Watchdog:
         self._watched: set[_Watched] = set()
         self._stopped = threading.Event()
         self._heard = time.monotonic()
-        self.nodes: list[dict[str, Any]] = []
-        """The nodes of the cluster, as Ray has last told them."""
 
     def start(self) -> None:
         """Begin to watch."""
-        self.nodes = self._ray.nodes()
         self._heard = time.monotonic()
         for work in (self._watch_actors, self._watch_head):
             threading.Thread(target=work, name="querycrew-watchdog", daemon=True).start()
@@ -68,7 +65,7 @@ class Watchdog:
     def _watch_head(self) -> None:
         while not self._stopped.wait(_PERIOD):
             with suppress(Exception):  # of Ray: then nothing was heard
-                self.nodes = self._ray.nodes()
+                self._ray.nodes()
                 self._heard = time.monotonic()
 
     def _watch_actors(self) -> None:
@@ -93,7 +90,8 @@ class Watchdog:
                 del pings[ping]
             elif now - since > self._silence:
                 del pings[ping]
-                watched.lose(ChildProcessEnded(f"{watched} has not answered for {now - since:.1f} seconds"))
+                error = ChildProcessEnded(f"{watched} has not answered for {now - since:.1f} seconds")
+                watched.lose(error, is_silent=True)
         pinged = {watched for watched, _ in pings.values()}
         for watched in self._watched.copy() - pinged:
             pings[watched.actor.ping.options(concurrency_group=CONTROL).remote()] = (watched, now)
