@@ -33,11 +33,19 @@ COUNT = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i
 """A statement that takes as long as its parameter wants."""
 
 
-@pytest.fixture
-def db(start, address, path):
-    db = start(Ray(path, address), size=2)
+@pytest.fixture(scope="module")
+def crew(address, tmp_path_factory):
+    db = Supervisor.start(Ray(tmp_path_factory.mktemp("ray") / "app.db", address), size=2)
     db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY)"))
-    return db
+    yield db
+    db.stop()
+
+
+@pytest.fixture
+def db(crew):
+    """A crew with an empty table. No test loses one of its workers."""
+    crew.ask(Query("DELETE FROM kept"))
+    return crew
 
 
 def alive(pid: int) -> bool:

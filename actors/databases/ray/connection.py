@@ -8,13 +8,25 @@ from typing import TYPE_CHECKING, Any
 from actors.databases.child.connection import ChildConnection
 from actors.databases.child.process import module_path
 from actors.databases.ray.gateway import Link, link_to
-from actors.databases.ray.messages import Placement
+from actors.databases.ray.messages import Placement, RayNode
 from actors.values.errors import ConnectionLost
 
 if TYPE_CHECKING:
     from actors.databases.ray.database import Ray
 
-__all__ = ["RayConnection"]
+__all__ = ["RayConnection", "nodes_of"]
+
+
+def nodes_of(database: "Ray") -> tuple[RayNode, ...]:
+    """Return the nodes of the cluster that live.
+
+    Raises:
+        ConnectionError: no cluster answers.
+        TimeoutError: the cluster did not answer in time.
+    """
+    asking = _NodeList(database)
+    asking.close()
+    return asking.nodes
 
 
 class RayConnection(ChildConnection):
@@ -65,3 +77,22 @@ class RayConnection(ChildConnection):
         if self._link.is_orphaned:
             flags.setdefault("blames", False)
         return super()._lost(**flags)
+
+
+class _NodeList(ChildConnection):
+    """A link without an actor, which brings the list of nodes."""
+
+    nodes: tuple[RayNode, ...] = ()
+
+    def __init__(self, database: "Ray") -> None:
+        self._database = database
+        super().__init__(database)
+
+    def _start(self) -> Link:
+        return link_to(self._database.cluster(), self._database.home)
+
+    def _packed_specification(self) -> bytes:
+        return pickle.dumps(None)
+
+    def _take_facts(self, *nodes: Any) -> None:
+        self.nodes = tuple(RayNode(*node) for node in nodes)

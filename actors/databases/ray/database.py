@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from actors.databases.adapter import default_size, errors_of, existing, lanes_of
 from actors.databases.base import Database
 from actors.databases.child.database import ChildProcess, check_interpreter, check_sendable, current_folder
-from actors.databases.ray.messages import Cluster
+from actors.databases.ray.messages import Cluster, RayNode
 from actors.databases.sqlite.database import SQLite
 from actors.values.checks import check_bool, check_number
 from actors.values.record import Record, store
@@ -151,6 +151,17 @@ class Ray(Record):
             node: the name, address, host name or number of the node. A `Status` shows it.
         """
         return self._with(self.database, node=node)
+
+    def nodes(self) -> tuple[RayNode, ...]:
+        """Return the nodes of the cluster that live. Connects to the cluster; blocks for seconds.
+
+        Raises:
+            ConnectionError: no cluster answers.
+            TimeoutError: it did not answer within `start_timeout`.
+        """
+        from actors.databases.ray.connection import nodes_of
+
+        return nodes_of(self)
 
     def lanes(self) -> "tuple[Ray, ...]":
         """Return the databases of the readers and of the writer, each in actors."""

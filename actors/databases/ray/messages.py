@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from actors.values.record import Record
 
-__all__ = ["ENDED", "KILL", "LINK", "Cluster", "Placement"]
+__all__ = ["ENDED", "KILL", "LINK", "Cluster", "Placement", "RayNode"]
 
 LINK, KILL = 100, 101
 """To the gateway: LINK brings the pipes of a new link, as descriptors. KILL ends the link's
@@ -27,6 +27,21 @@ class Cluster(Record):
     """More arguments of `ray.init`."""
     silence: float
     """Seconds after which a cluster, or an actor, that does not answer is given up."""
+
+
+class RayNode(Record):
+    """A node of a cluster."""
+
+    number: str
+    """The number that Ray gives the node. No other node ever gets it."""
+    address: str
+    """Its network address."""
+    host: str
+    """The name of the machine."""
+    resources: Mapping[str, float]
+    """All its resources, such as `CPU` and `memory`, whether they are free or not."""
+    labels: Mapping[str, str]
+    """The labels that were given to the node, and Ray's own."""
 
 
 class Placement(Record):

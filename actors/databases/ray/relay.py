@@ -125,7 +125,11 @@ class Relay:
 
     def _serve(self) -> BaseException | None:
         """Open the connection, and relay jobs. Return why that has ended, if not by the program."""
-        packed, path, placement = pickle.loads(self._specification())  # from our own program
+        wanted = pickle.loads(self._specification())  # from our own program
+        if wanted is None:
+            self._tell_nodes()
+            return None
+        packed, path, placement = wanted
         self.crew = placement.crew
         try:
             ready = self._open(packed, path, placement)
@@ -137,7 +141,7 @@ class Relay:
             return None
         body, pid, host, node = ready
         self.node = node
-        self._name = f"Ray actor {pid} on {host}"
+        self._name = f"Ray actor {pid} on {host}/{node[:8]}"
         warnings, self._reads_only = marshal.loads(body)
         self._gateway.watchdog.add(self)
         write(self._answers, frame(READY, 0, marshal.dumps((warnings, self._reads_only, pid, host, node))))
@@ -156,6 +160,15 @@ class Relay:
                 return self._lost
         self._close()
         return None
+
+    def _tell_nodes(self) -> None:
+        """Tell the program the nodes of the cluster, and wait until the program closes the link."""
+        nodes = [
+            tuple(node[name] for name in ("NodeID", "NodeManagerAddress", "NodeManagerHostname", "Resources", "Labels"))
+            for node in self._gateway.alive()
+        ]
+        write(self._answers, frame(READY, 0, marshal.dumps(nodes)))
+        os.read(self._jobs, 1)
 
     def _become(self, *, is_busy: bool) -> bool:
         """Note whether jobs are here. Say whether the actor is of use."""
@@ -322,6 +335,8 @@ class Relay:
 
     def _close(self) -> None:
         """Let the actor close its connection."""
+        if self._lost is not None:
+            return
         with suppress(Exception):  # it is gone, or does not answer
             self._ray.wait([self.actor.close.remote()], timeout=_CLOSING)
 
