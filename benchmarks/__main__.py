@@ -17,6 +17,7 @@ from benchmarks import (
     overload,
     points,
     postgres,
+    ray,
     reading,
     scans,
     shell,
@@ -57,6 +58,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "stream": streaming.run,
     "shell": shell.run,
     "postgres": postgres.run,
+    "ray": ray.run,
 }
 README = Path(__file__).with_name("README.md")
 WAITS = Path(__file__).with_name("overload.svg")
