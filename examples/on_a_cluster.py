@@ -37,7 +37,7 @@ def ask_all(crews: Mapping[str, SupervisorRef], query: Query) -> dict[str, Reply
 
 
 def merge(memory: SupervisorRef, replies: Mapping[str, Reply[Result]]) -> list[Any]:
-    """Print what happened on each node, and merge the partial results that came."""
+    """Print how each node has answered, and merge the partial results that came."""
     memory.ask(Script("DROP TABLE IF EXISTS partial; CREATE TABLE partial(city, sales, total)"))
     for node, reply in replies.items():
         error = reply.exception()

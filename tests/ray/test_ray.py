@@ -206,7 +206,7 @@ def test_no_cluster_at_the_address_suspends_the_crew(start, path):
     assert "no Ray cluster answers at 127.0.0.1:1" in str(error.__cause__)
 
 
-def test_a_cluster_without_room_is_told_and_not_waited_for(start, path, address):
+def test_a_cluster_without_room_is_an_error_and_not_a_wait_for_ever(start, path, address):
     db = start(Ray(path, address, options={"num_cpus": 64}, start_timeout=2), size=1)
     error = error_of(db.ask(Query("SELECT 1"), block=False))
     assert isinstance(error, DatabaseUnavailable)
@@ -214,7 +214,7 @@ def test_a_cluster_without_room_is_told_and_not_waited_for(start, path, address)
     assert "'num_cpus': 64" in str(error.__cause__)
 
 
-def test_a_node_that_the_cluster_does_not_have_is_told(path, address):
+def test_a_node_that_the_cluster_does_not_have_is_an_error(path, address):
     with pytest.raises(ConnectionError, match="has no node 'nowhere'; its nodes are"):
         Ray(path, address).on("nowhere").connect()
 

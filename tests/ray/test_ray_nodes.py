@@ -9,17 +9,30 @@ import pytest
 
 from supervisor import Query, Ray, SQLite, Status
 from tests.conftest import eventually
-from tests.ray.conftest import add_node
+from tests.ray.conftest import add_node, new_cluster
 from tests.support.common import PATIENCE, environment
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of its own: a node that another test has lost counts as alive for a while."""
+    cluster = new_cluster()
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
 def second_node(cluster):
-    node = add_node(cluster, resources={"disk": 1}, labels={"place": "attic"})
-    yield node
-    cluster.remove_node(node, allow_graceful=True)
+    return add_node(cluster, resources={"disk": 1}, labels={"place": "attic"})
+
+
+@pytest.fixture(scope="module")
+def address(cluster, second_node):
+    keeper = Ray(SQLite(), cluster.address).connect()
+    yield cluster.address
+    keeper.close()
 
 
 def nodes_of(db):

@@ -1,4 +1,4 @@
-"""The relay of the gateway, with a scripted Ray: which jobs are lost with an actor, and which are not."""
+"""The relay of the gateway, with a scripted Ray: the jobs that are lost with an actor."""
 
 import marshal
 import os

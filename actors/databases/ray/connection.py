@@ -64,6 +64,11 @@ class RayConnection(ChildConnection):
         self.node = f"{host}/{node[:8]}"
         self._link.name = f"Ray actor {self.pid} on {self.node}"
 
+    def close(self) -> None:
+        """Close the connection, and end its actor; see `Connection`."""
+        self._link.was_lost = self._link.was_lost or self._failure is not None
+        super().close()
+
     def _unbegun(self, *, has_begun: bool) -> list[Any]:
         """Return the tasks that may run again; see `ChildConnection`.
 

@@ -36,6 +36,7 @@ __all__ = ["main"]
 
 _PIPES: Final = 4
 _SUSPICION: Final = 60.0  # seconds
+_REACHING: Final = 1.0  # seconds in which a node must accept a connection
 
 
 def main(number: int, lifeline: int) -> NoReturn:
@@ -143,8 +144,8 @@ class Gateway:
         self._program = program
         # The open links, by their numbers. The main thread adds, the thread of a link removes it.
         self._relays: dict[int, Relay] = {}
-        # When an actor on a node has not answered, by the number of the node. Ray takes up to a
-        # minute to declare such a node dead, and places actors there until then.
+        # When a node, or an actor on it, has not answered, by the number of the node. Ray takes up
+        # to a minute to declare such a node dead, and places actors there until then.
         self._suspects: dict[str, float] = {}
         self._settling = threading.Lock()
         self.careful: dict[str, int] = {}
@@ -174,13 +175,23 @@ class Gateway:
         return [node for node in self.ray.nodes() if node["Alive"]]
 
     def suspect(self, node: str) -> None:
-        """Note that an actor on a node did not answer. New actors avoid the node for a while."""
+        """Note that a node, or an actor on it, did not answer. New actors avoid it for a while."""
         self._suspects[node] = time.monotonic()
 
     def trusted(self, nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the nodes without the suspected ones; all of them if none would be left."""
+        return [node for node in nodes if self._is_trusted(node)] or nodes
+
+    def _is_trusted(self, node: dict[str, Any]) -> bool:
         since = time.monotonic() - _SUSPICION
-        return [node for node in nodes if self._suspects.get(node["NodeID"], since) <= since] or nodes
+        if self._suspects.get(node["NodeID"], since) > since:
+            return False
+        try:
+            socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), _REACHING).close()
+        except OSError:
+            self.suspect(node["NodeID"])
+            return False
+        return True
 
     def settle(self, newcomer: Relay, nodes: list[dict[str, Any]]) -> None:
         """Note for a new link the node that has the fewest actors of its crew."""

@@ -194,7 +194,8 @@ class Link(Peer):
         self._has_ended = threading.Event()
         # Held to change `ended`.
         self._lock = threading.Lock()
-        self._was_lost = True
+        self.was_lost = False
+        """Whether the worker has lost its connection. Another worker will come then."""
         self.is_orphaned = False
         """Whether the gateway itself has ended."""
 
@@ -228,7 +229,7 @@ class Link(Peer):
             if self.ended is not None:
                 return
             self.ended = error
-            self._was_lost = not self.closed
+            self.was_lost = self.was_lost or not self.closed
             self._ends.close(self._over_there)
         self._has_ended.set()
 
@@ -253,7 +254,7 @@ class Link(Peer):
         self.reap()
         self._ends.close()
         if not was_closed:
-            self._gateway.release(self, was_lost=self._was_lost)
+            self._gateway.release(self, was_lost=self.was_lost)
 
 
 def _silent() -> dict[str, int]:

@@ -42,6 +42,8 @@ __all__ = ["Relay"]
 _MOST: Final = 32  # jobs in one call
 _PATIENCE: Final = 0.01  # seconds; jobs that share a call are quick
 _LOOK: Final = 0.1  # seconds between two looks whether the actor was given up
+# Options of an actor by which Ray chooses the node.
+_CHOOSING: Final = frozenset({"label_selector", "num_gpus", "resources", "scheduling_strategy"})
 _CLOSING: Final = 1.5  # seconds that an actor has to close its connection
 
 
@@ -235,13 +237,13 @@ class Relay:
                 message = f"the Ray cluster has no node {placement.node!r}; its nodes are {known}"
                 raise ConnectionError(message)
         trusted = self._gateway.trusted(nodes)
-        if placement.node is None and not placement.each_node and len(trusted) == len(nodes):
+        is_free = placement.node is None and not placement.each_node
+        if is_free and (len(trusted) == len(nodes) or not _CHOOSING.isdisjoint(options)):
             return {"scheduling_strategy": "SPREAD", **options}
         self._gateway.settle(self, trusted)
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        is_soft = placement.node is None and not placement.each_node
-        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(self.node, soft=is_soft), **options}
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(self.node, soft=is_free), **options}
 
     # --- relaying -------------------------------------------------------------------------
 
