@@ -54,7 +54,7 @@ def gateways():
 
 @pytest.fixture
 def db(start, address, path):
-    db = start(Ray(path, address, silence=1.0), size=2, restart=SOON)
+    db = start(Ray(path, address, silence=1.5), size=2, restart=SOON)
     db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY)"))
     return db
 
@@ -140,7 +140,7 @@ def free_port() -> int:
 def test_the_program_outlives_its_cluster_and_the_crew_resumes(start, make_cluster, path):
     port = free_port()
     cluster = make_cluster(port=port)
-    db = start(Ray(path, cluster.address, silence=1.0), size=2, restart=SOON)
+    db = start(Ray(path, cluster.address, silence=1.5), size=2, restart=SOON)
     db.ask(Script("CREATE TABLE kept(number INTEGER PRIMARY KEY)"))
     lost = db.ask(Query(WRITE), block=False)
     where_it_runs(db, WRITE)
@@ -151,8 +151,8 @@ def test_the_program_outlives_its_cluster_and_the_crew_resumes(start, make_clust
     assert isinstance(error, DatabaseUnavailable)
     assert error.executed is False
     assert make_cluster(port=port).address == cluster.address
-    assert eventually(lambda: db.ask(Status()).state == "up", LONG)
-    assert db.ask(Query("INSERT INTO kept VALUES (1)"), timeout=LONG).rowcount == 1
+    insert = Query("INSERT INTO kept VALUES (1)")
+    assert eventually(lambda: db.ask(insert, block=False).exception(LONG) is None, LONG)
 
 
 # --- a node -------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def second_node(cluster):
 @pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_workers_of_a_lost_node_come_back_where_there_is_room(start, address, path, second_node, harm):
     number = second_node.node_id[:8]
-    db = start(Ray(path, address, silence=1.0, each_node=True), size=2, restart=SOON)
+    db = start(Ray(path, address, silence=1.5, each_node=True), size=2, restart=SOON)
     assert eventually(lambda: len({each.node for each in db.ask(Status()).workers if each.node}) == 2, LONG)
     for worker in db.ask(Status()).workers:
         if worker.node.endswith(number):

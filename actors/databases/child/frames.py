@@ -79,7 +79,7 @@ def frame(kind: int, ticket: int, body: bytes, seconds: float = 0.0) -> bytes:
     return HEAD.pack(MAGIC, len(body), ticket, kind, seconds) + body
 
 
-def write(descriptor: int, data: bytes) -> None:
+def write(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of `data` to a descriptor that blocks."""
     written = os.write(descriptor, data)
     while written < len(data):

@@ -234,8 +234,9 @@ class Host:
         """Send a frame, or a part of it."""
         write(self._answers, data)
 
-    def _end(self) -> NoReturn:
-        """End, since nothing more can run here."""
+    def _end(self, last: bytes) -> NoReturn:
+        """Send the last frame, and end: nothing more can run here."""
+        self._put(last)
         end(1)
 
     @property
@@ -332,8 +333,7 @@ class Host:
             lost.__cause__ = cause
         _tell_where(lost.__cause__ or lost)
         self.flush()
-        self._put(lost_frame(lost))
-        self._end()
+        self._end(lost_frame(lost))
 
     # --- interrupts, in a thread of its own -----------------------------------------------
 

@@ -58,8 +58,9 @@ class Ray(Record):
     init: Mapping[str, Any]
     """More arguments of `ray.init`, such as `namespace`, or `num_cpus` of a local cluster."""
     silence: float
-    """Seconds. An actor or a cluster that does not answer for so long is given up. A function that
-    keeps the interpreter of its actor to itself for longer is given up, too."""
+    """Seconds. An actor that does not answer for so long is given up, and so is a cluster whose
+    head does not answer for twice as long. A function that keeps the interpreter of its actor to
+    itself for so long is given up, too."""
     start_timeout: float
     """Seconds after which a worker that has no room on the cluster, or has not opened its
     connection, is given up."""

@@ -4,6 +4,7 @@ The code of a child process runs the jobs (`child/host.py`). Only the way of the
 call of the actor brings jobs, and returns the frames that a child would write into its pipe.
 """
 
+import marshal
 import os
 import platform
 import sys
@@ -14,26 +15,27 @@ from typing import Any, Final, NoReturn, TypeAlias
 from actors.databases.adapter import usable
 from actors.databases.base import Connection
 from actors.databases.child.claims import Claims
-from actors.databases.child.frames import ANSWERS, FAILED
+from actors.databases.child.frames import ANSWERS, FAILED, RETURNED, frame
 from actors.databases.child.host import Host
 from actors.databases.child.requests import Requests
 from actors.databases.child.requests_codec import Item
 from actors.databases.child.results_codec import error_frame
 
-__all__ = ["CONTROL", "Facts", "HostedConnection", "Ran", "versions"]
+__all__ = ["CONTROL", "Facts", "HostedConnection", "versions"]
 
 CONTROL: Final = "control"
 """The concurrency group of the methods that answer while a job runs."""
 
-Ran: TypeAlias = "tuple[list[bytes], list[int], bool]"
-"""Frames of answers; the numbers of the jobs that were not begun; whether the connection is
-lost."""
 Facts: TypeAlias = "tuple[bytes, int, str, str]"
 """The body of `READY`, the process, the name of the machine, and the number of the node."""
 
 
 class _Unending(BaseException):
     """Ends the jobs of a call, since the connection is lost."""
+
+    def __init__(self, last: bytes) -> None:
+        super().__init__()
+        self.last = last
 
 
 class _Numbers(Claims):
@@ -77,7 +79,8 @@ class _ActorHost(Host):
         self.claims = _Numbers()
         self.tells_first = False
         self._out: list[bytes] = []
-        self.is_lost = False
+        # The first ticket of the jobs that run.
+        self._first = 0
 
     def use(self, connection: Connection) -> bytes:
         """Run all jobs on this connection; return the body of `READY`."""
@@ -91,19 +94,34 @@ class _ActorHost(Host):
         """Close the connection."""
         self._connection.close()
 
-    def run(self, ticket: int, count: int, numbers: list[int], items: dict[int, Item]) -> Ran:
+    def run(self, ticket: int, count: int, numbers: list[int], items: dict[int, Item]) -> bytes:
         """Run jobs of a frame; see `HostedConnection.run`."""
+        self._first = ticket
         self.claims.offer(numbers)
-        with suppress(_Unending):
+        try:
             self._run(ticket, count, items)  # type: ignore[arg-type]  # it is asked for the drawn numbers only
-        return self.taken(), self.claims.take_back(), self.is_lost
+        except _Unending as end:
+            return self.taken(end.last)
+        return self.taken()
 
-    def taken(self) -> list[bytes]:
-        """Return the frames that are there, each once. From any thread."""
+    def taken(self, last: bytes = b"") -> bytes:
+        """Take back the jobs that were not begun; return the frames that are there, each once.
+
+        From any thread.
+
+        Args:
+            last: the frame that must come last, since the connection is lost.
+
+        Returns:
+            The frames, and a byte: whether the connection is lost.
+        """
+        back = self.claims.take_back()
         self.flush()
         with self._writing:
             out, self._out = self._out, []
-        return out
+        if back:
+            out.append(frame(RETURNED, 0, marshal.dumps([self._first + number for number in back])))
+        return b"".join([*out, last, b"\1" if last else b"\0"])
 
     def flush(self, kind: int = ANSWERS) -> None:
         """Make a frame of all small answers; the gateway says when a frame is done."""
@@ -113,9 +131,8 @@ class _ActorHost(Host):
     def _put(self, data: bytes) -> None:
         self._out.append(data)
 
-    def _end(self) -> NoReturn:
-        self.is_lost = True
-        raise _Unending
+    def _end(self, last: bytes) -> NoReturn:
+        raise _Unending(last)
 
     def _note_ahead(self, task: Any) -> None:
         """Fetch no rows ahead: nothing runs here between two calls."""
@@ -152,25 +169,26 @@ class HostedConnection:
         except BaseException as error:  # noqa: BLE001  # the crew decides what it means
             return _failed(error)
 
-    def run(self, ticket: int, count: int, numbers: list[int], items: dict[int, Item]) -> Ran:
-        """Run jobs of a frame, or a step.
+    def run(self, jobs: bytes) -> bytes:
+        """Run jobs of a frame, or a step. One value in each direction: more cost more.
 
         Args:
-            ticket: the first ticket of the frame.
-            count: how many jobs the frame had.
-            numbers: the places in the frame of the jobs to run.
-            items: their requests.
-        """
-        return self._host.run(ticket, count, numbers, items)
+            jobs: by `marshal`: the first ticket of the frame, how many jobs the frame had, the
+                places in the frame of the jobs to run, and their requests.
 
-    def look(self) -> tuple[list[bytes], list[int]]:
+        Returns:
+            As `look`.
+        """
+        return self._host.run(*marshal.loads(jobs))
+
+    def look(self) -> bytes:
         """Take back the jobs that were not begun. In the group `CONTROL`.
 
         Returns:
-            The frames of the answers that are there, and the numbers of the jobs taken back.
+            The frames of the answers that are there, with `RETURNED` if jobs were taken back. The
+            last byte is 1 if the connection is lost; the last frame is `LOST` then.
         """
-        back = self._host.claims.take_back()
-        return self._host.taken(), back
+        return self._host.taken()
 
     def interrupt(self, ticket: int) -> None:
         """Interrupt one job, if it runs or is about to run. In the group `CONTROL`."""

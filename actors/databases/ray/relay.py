@@ -89,9 +89,13 @@ class Relay:
             self._lost = error
             if is_silent:
                 self._gateway.suspect(self.node)
-            if self._is_busy:
-                return  # the thread of the link tells the program, with the truth about the jobs
-        self._gateway.tell_end(self._number, error)
+            is_busy = self._is_busy
+        if is_busy:
+            # The call of the actor ends then. The thread of the link tells the program, with the
+            # truth about the jobs. In a thread of its own, since Ray may be slow.
+            threading.Thread(target=self.kill, name="querycrew-kill", daemon=True).start()
+        else:
+            self._gateway.tell_end(self._number, error)
 
     def interrupt(self, ticket: int) -> None:
         """Interrupt one job. A second interrupt is sent only after the first has arrived."""
@@ -251,12 +255,17 @@ class Relay:
         """Relay the jobs of a frame, or a step, and their answers."""
         assert body is not None  # there was memory for it
         items: list[Item] = marshal.loads(body)
+        data: bytes = b"\0"
         if kind == STEP:
-            self._call(ticket, count, [0], items)
+            data = self._call(ticket, count, [0], items)
         else:
             while numbers := self._draw(ticket, count, items):
-                self._call(ticket, count, numbers, items)
-        write(self._answers, frame(DONE, 0, _NOTHING))
+                write(self._answers, memoryview(data)[:-1])
+                data = self._call(ticket, count, numbers, items)
+        if len(data) > LARGE:
+            write(self._answers, memoryview(data)[:-1])
+            data = b"\0"
+        write(self._answers, data[:-1] + frame(DONE, 0, _NOTHING))
 
     def _draw(self, ticket: int, count: int, items: "list[Item]") -> list[int]:
         """Draw the tokens of the jobs for the next call."""
@@ -273,54 +282,30 @@ class Relay:
             size += len(items[number])
         return numbers
 
-    def _call(self, ticket: int, count: int, numbers: list[int], items: "list[Item]") -> None:
-        """Let the actor run jobs, and relay their answers.
+    def _call(self, ticket: int, count: int, numbers: list[int], items: "list[Item]") -> bytes:
+        """Let the actor run jobs; return the frames of their answers, and a byte.
 
         Raises:
             _Lost: the actor is of no more use. The program knows by then which jobs are lost.
         """
-        is_shared = len(numbers) > 1
+        ray, is_shared = self._ray, len(numbers) > 1
         try:
-            call = self.actor.run.remote(ticket, count, numbers, {number: items[number] for number in numbers})
-            if is_shared and not self._ray.wait([call], timeout=_PATIENCE)[0]:
-                look = self.actor.look.options(concurrency_group=CONTROL).remote()
-                frames, back = self._get(look)
-                self._put(frames, ticket, back)
+            chosen = {number: items[number] for number in numbers}
+            call = self.actor.run.remote(marshal.dumps((ticket, count, numbers, chosen)))
+            if is_shared and not ray.wait([call], timeout=_PATIENCE)[0]:
+                seen = ray.get(self.actor.look.options(concurrency_group=CONTROL).remote())
+                write(self._answers, memoryview(seen)[:-1])
                 is_shared = False
-            frames, back, is_lost = self._get(call)
-        except Exception as error:  # noqa: BLE001  # of Ray, or our own
-            if not isinstance(error, ChildProcessEnded):
-                error = ChildProcessEnded(f"{self} ended: {first_line(error)}")
+            data: bytes = ray.get(call)  # ends at once when `lose` kills the actor; a time limit costs 0.1 ms
+        except Exception as error:  # noqa: BLE001  # of Ray
             with self._lock:
-                self._lost = self._lost or error
-            self._tell_loss(error, ticket, numbers, is_shared=is_shared)
+                reason = self._lost = self._lost or ChildProcessEnded(f"{self} ended: {first_line(error)}")
+            self._tell_loss(reason, ticket, numbers, is_shared=is_shared)
             raise _Lost from None
-        if is_lost:  # the last frame says why
-            lost, frames = frames[-1], frames[:-1]
-            self._put(frames, ticket, back)
-            write(self._answers, lost)
+        if data[-1]:  # the last frame says why
+            write(self._answers, memoryview(data)[:-1])
             raise _Lost
-        self._put(frames, ticket, back)
-
-    def _get(self, wanted: Any) -> Any:
-        """Return the answer of the actor, waiting for it.
-
-        Raises:
-            ChildProcessEnded: the actor was given up.
-            Exception: of Ray: the actor is gone.
-        """
-        while True:
-            try:
-                return self._ray.get(wanted, timeout=_LOOK)
-            except self._ray.exceptions.GetTimeoutError:
-                if self._lost is not None:
-                    raise self._lost from None
-
-    def _put(self, frames: list[bytes], ticket: int, back: list[int]) -> None:
-        if back:
-            frames.append(frame(RETURNED, 0, marshal.dumps([ticket + number for number in back])))
-        for data in frames:
-            write(self._answers, data)
+        return data
 
     def _tell_loss(self, error: ChildProcessEnded, ticket: int, numbers: list[int], *, is_shared: bool) -> None:
         """Tell the program which jobs are lost with the actor.
@@ -328,12 +313,13 @@ class Relay:
         One of the jobs of a shared call may have killed the actor. If they only read, they run
         again, each alone: so the guilty one is found.
         """
+        told = b""
         if is_shared and self._reads_only:
             self._gateway.careful[self.crew] = len(numbers)
-            self._put([], ticket, numbers)
+            told = frame(RETURNED, 0, marshal.dumps([ticket + number for number in numbers]))
         lost = ConnectionLost(blames=not is_shared)
         lost.__cause__ = error
-        write(self._answers, lost_frame(lost))
+        write(self._answers, told + lost_frame(lost))
 
     def _close(self) -> None:
         """Let the actor close its connection."""

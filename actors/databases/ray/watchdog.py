@@ -76,7 +76,8 @@ class Watchdog:
                 self._take_answers(pings)
                 self._ping(pings)
                 silent = time.monotonic() - self._heard
-                if silent > self._silence + _PERIOD:
+                # Running jobs do not need the head, so it gets more time than an actor.
+                if silent > 2 * self._silence + _PERIOD:
                     self._on_silence(ChildProcessEnded(f"the Ray cluster has not answered for {silent:.1f} seconds"))
         except Exception as error:  # noqa: BLE001  # nothing works without a watchdog
             if not self._stopped.is_set():
