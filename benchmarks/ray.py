@@ -1,4 +1,4 @@
-"""A crew on a Ray cluster beside Ray itself: bare actors and `ray.util.ActorPool`, on one machine."""
+"""A crew on a Ray cluster beside Ray itself: bare actors and ActorPool, on one machine."""
 
 import os
 import signal

@@ -131,9 +131,10 @@ class ChildProcess(Record):
 
 
 def check_interpreter(kind: str) -> None:
-    """Raise `NotImplementedError`, in which `kind` is named, if `sys.executable` is visibly not a Python.
+    """Raise `NotImplementedError` if `sys.executable` is visibly not a Python.
 
-    Where it is not, each child would be this program again, and have children of its own.
+    Where it is not, each child would be this program again, and have children of its own. The text
+    names `kind`, the class of the database.
     """
     executable, reason = sys.executable, None
     if sys.platform == "win32":
