@@ -10,6 +10,7 @@ from supervisor import (
     Call,
     DatabaseUnavailable,
     Query,
+    QueryTimeout,
     Ray,
     RestartPolicy,
     Script,
@@ -127,6 +128,18 @@ def test_the_death_of_the_gateway_costs_the_running_jobs_and_the_crew_goes_on(st
     assert error.executed is None
     assert_serves(db)
     assert db.ask(Query("INSERT INTO kept VALUES (1)"), timeout=LONG).rowcount == 1
+
+
+def test_a_frozen_gateway_is_replaced(start, cluster, path):
+    before = set(gateways())
+    db = start(Ray(path, cluster.address, init={"namespace": "frozen"}, start_timeout=6), size=1, restart=SOON)
+    db.ask(Query("SELECT 1"))
+    [gateway] = set(gateways()) - before
+    os.kill(gateway, signal.SIGSTOP)
+    late = db.ask(Query("SELECT 1", timeout=0.1), block=False)
+    assert isinstance(error_of(late), QueryTimeout)
+    assert eventually(lambda: gateway not in gateways(), LONG)
+    assert_serves(db)
 
 
 # --- the cluster --------------------------------------------------------------------------

@@ -9,7 +9,20 @@ import time
 import pytest
 
 from actors.databases.child.claims import TOKEN, tokens_of
-from actors.databases.child.frames import DONE, HEAD, JOBS, LOST, READY, RETURNED, SPECIFICATION, frame
+from actors.databases.child.frames import (
+    DONE,
+    FAILED,
+    FLUSH,
+    HEAD,
+    JOBS,
+    LOST,
+    READY,
+    RETURNED,
+    SPECIFICATION,
+    TICKET,
+    frame,
+)
+from actors.databases.child.results_codec import load_error
 from actors.databases.ray.messages import Placement
 from actors.databases.ray.relay import Relay
 from actors.values.errors import ChildProcessEnded
@@ -63,13 +76,15 @@ class ScriptedRay:
 
     def wait(self, refs, timeout=None, **_):
         ready = [ref for ref in refs if self.answers[ref[0]][0] is not None]
-        return ready, []
+        return ready, [ref for ref in refs if ref not in ready]
 
     def get(self, ref):
         answer = self.answers[ref[0]][0]
         if answer is None:
             assert self.died.wait(10)
             raise ActorDiedError("killed")
+        if isinstance(answer, Exception):
+            raise answer
         return self.answers[ref[0]].pop(0)
 
     def kill(self, actor):
@@ -114,18 +129,22 @@ class FakeGateway:
 class Link:
     """The program's end of the pipes."""
 
-    def __init__(self, reads_only):
+    def __init__(self, reads_only, opened=None):
         self.ray = Actor(reads_only)
         self.gateway = FakeGateway(self.ray)
         jobs, self.jobs = os.pipe()
         self.answers, answers = os.pipe()
         self.tokens_back, self.tokens = os.pipe()
         os.set_blocking(self.tokens_back, False)
-        self.relay = Relay(self.gateway, 1, jobs, answers, os.dup(self.tokens_back))
+        control, self.control = os.pipe()
+        self.relay = Relay(self.gateway, 1, (jobs, answers, os.dup(self.tokens_back), control))
         placement = Placement(crew="crew", each_node=False, node=None, options={}, until=time.monotonic() + 60)
         os.write(self.jobs, frame(SPECIFICATION, 0, pickle.dumps((b"", [], placement))))
+        if opened is not None:
+            self.ray.answers["open"] = [opened]
         self.relay.start()
-        assert self.frames(1)[0][0] == READY
+        if opened is None:
+            assert self.frames(1)[0][0] == READY
 
     def send(self, ticket, count):
         items = [("SELECT 1", (), None)] * count
@@ -144,7 +163,7 @@ class Link:
 
     def close(self):
         self.ray.died.set()
-        for end in (self.jobs, self.tokens):
+        for end in (self.jobs, self.tokens, self.control):
             os.close(end)
         assert self.gateway.has_ended.wait(10)
         os.close(self.answers)
@@ -252,3 +271,30 @@ def test_a_busy_link_whose_actor_is_silent_tells_the_loss_itself(link):
     assert (kind, *lost(body)) == (LOST, True, True)
     assert link.gateway.has_ended.wait(10)
     assert link.ray.killed.is_set()
+
+
+def test_an_interrupt_names_its_job_and_is_not_repeated_before_it_has_arrived(link):
+    link.ray.answers.update(run=[None], interrupt=[None])
+    link.send(5, 1)
+    for ticket in (5, FLUSH, 5, 5, 6):
+        os.write(link.control, TICKET.pack(ticket))
+    while ("interrupt", (6,)) not in link.ray.calls:
+        time.sleep(0)
+    assert [args for name, args in link.ray.calls if name == "interrupt"] == [(5,), (6,)]
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ("line one\nModuleNotFoundError: No module named 'actors'", "querycrew is not installed on its node"),
+        ("the actor\ndied", "could not be started: the actor died"),
+    ],
+)
+def test_an_actor_that_cannot_start_tells_the_reason(told, text):
+    link = Link(True, opened=ActorDiedError(told))
+    [(kind, body)] = link.frames(1)
+    assert kind == FAILED
+    error = load_error(body, Exception)
+    assert isinstance(error, ConnectionError)
+    assert text in str(error)
+    link.close()

@@ -40,6 +40,14 @@ class RayConnection(ChildConnection):
         self._database = database
         super().__init__(database)
 
+    def _open(self, deadline: float) -> None:
+        try:
+            super()._open(deadline)
+        except TimeoutError:
+            if time.monotonic() >= deadline:  # the gateway would have told its own reason before that
+                self._link.end_gateway()
+            raise
+
     def _start(self) -> Link:
         self._link = link_to(self._database.cluster(), self._database.home)
         return self._link

@@ -5,8 +5,7 @@ ends, the program lives, and the crew starts another gateway.
 
     the program ── socket ──► main thread: new links, with the pipes of each; KILL
                 ◄── socket ── ENDED: a link has ended, or (link 0) the gateway itself
-                ── pipes ───► one thread for each link (`Relay`)
-                ── control ─► one thread for all links: interrupts
+                ── pipes ───► two threads for each link (`Relay`): one for jobs, one for interrupts
                 ── lifeline ► nothing is written: at its end the kernel kills this process
 
 The main thread calls `ray.init`: the processes of a local cluster end with the thread that has
@@ -16,7 +15,6 @@ started them.
 import array
 import os
 import pickle
-import select
 import socket
 import threading
 import time
@@ -24,7 +22,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
-from actors.databases.child.frames import HEAD, MAGIC, TICKET, frame
+from actors.databases.child.frames import HEAD, MAGIC, frame
 from actors.databases.child.main import tie
 from actors.databases.child.results_codec import error_body
 from actors.databases.ray.messages import ENDED, KILL, LINK, Cluster
@@ -154,13 +152,10 @@ class Gateway:
     def serve(self) -> NoReturn:
         """Serve links until the program closes the socket."""
         self.watchdog.start()
-        interrupts = _Interrupts(self._relays)
         while (message := self._program.next()) is not None:
             kind, number, pipes = message
             if kind == LINK:
-                jobs, answers, tokens, control = pipes
-                relay = self._relays[number] = Relay(self, number, jobs, answers, tokens)
-                interrupts.add(control, number)
+                relay = self._relays[number] = Relay(self, number, pipes)
                 relay.start()
             elif kind == KILL and (relay := self._relays.get(number)) is not None:  # type: ignore[assignment]
                 relay.lose(ChildProcessEnded(f"{relay} was given up"))
@@ -212,30 +207,3 @@ class Gateway:
         """End this process: the cluster is gone."""
         self._program.tell_end(0, error)
         os._exit(1)
-
-
-class _Interrupts:
-    """The control pipes of all links, in one thread."""
-
-    def __init__(self, relays: dict[int, Relay]) -> None:
-        self._relays = relays
-        self._poll = select.epoll()
-        self._links: dict[int, int] = {}
-        threading.Thread(target=self._listen, name="querycrew-control", daemon=True).start()
-
-    def add(self, control: int, number: int) -> None:
-        """Listen to the control pipe of a link."""
-        self._links[control] = number
-        self._poll.register(control, select.EPOLLIN)
-
-    def _listen(self) -> None:
-        while True:
-            for control, _ in self._poll.poll():
-                data = os.read(control, TICKET.size)
-                relay = self._relays.get(self._links[control])
-                if len(data) < TICKET.size:
-                    self._poll.unregister(control)
-                    del self._links[control]
-                    os.close(control)
-                elif relay is not None:
-                    relay.interrupt(*TICKET.unpack(data))

@@ -129,6 +129,10 @@ class GatewayProcess:
             self._process.kill()
             return self._process.wait()
 
+    def end(self) -> None:
+        """Kill the process. All links learn that."""
+        self._process.kill()
+
     # --- messages -------------------------------------------------------------------------
 
     def bring(self, number: int, *pipes: int) -> None:
@@ -238,6 +242,10 @@ class Link(Peer):
         if not self.closed:
             self._end(ChildProcessEnded(f"{self} was given up"))
         self._gateway.kill(self.number)
+
+    def end_gateway(self) -> None:
+        """Kill the gateway, which hangs. From any thread; never blocks."""
+        self._gateway.end()
 
     def reap(self) -> Exception:
         """Wait for the end of the actor; see `Peer`."""

@@ -10,6 +10,7 @@ import os
 import pickle
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ from actors.databases.child.frames import (
     READY,
     RETURNED,
     STEP,
+    TICKET,
     frame,
     write,
 )
@@ -48,14 +50,15 @@ _CLOSING: Final = 1.5  # seconds that an actor has to close its connection
 
 
 class Relay:
-    """One link. `lose`, `interrupt` and `kill` may be called from any thread."""
+    """One link. `lose` and `kill` may be called from any thread."""
 
-    def __init__(self, gateway: "Gateway", number: int, jobs: int, answers: int, tokens: int) -> None:
+    def __init__(self, gateway: "Gateway", number: int, pipes: Sequence[int]) -> None:
+        """Make a link that is not served yet; `pipes` are jobs, answers, tokens and control."""
         self._gateway = gateway
         self._ray = gateway.ray
         self._number = number
-        self._jobs, self._answers, self._tokens = jobs, answers, tokens
-        self._claims = Claims(tokens)
+        self._jobs, self._answers, self._tokens, self._control = pipes
+        self._claims = Claims(self._tokens)
         self.actor: Any = None
         """The handle of the actor, once there is one."""
         self.node = ""
@@ -69,15 +72,16 @@ class Relay:
         self._is_busy = True
         # Why the actor is of no more use.
         self._lost: ChildProcessEnded | None = None
-        # The last interrupt that was sent.
-        self._interrupt: Any = None
+        # The ticket of the last interrupt that was sent, and its call.
+        self._last_interrupt: tuple[int | None, Any] = (None, None)
 
     def __str__(self) -> str:
         return self._name
 
     def start(self) -> None:
-        """Serve the link in a thread of its own."""
-        threading.Thread(target=self._main, name=f"querycrew-link-{self._number}", daemon=True).start()
+        """Serve the link in threads of its own."""
+        for work in (self._main, self._listen):
+            threading.Thread(target=work, name=f"querycrew-link-{self._number}", daemon=True).start()
 
     # --- from any thread ------------------------------------------------------------------
 
@@ -97,20 +101,28 @@ class Relay:
         else:
             self._gateway.tell_end(self._number, error)
 
-    def interrupt(self, ticket: int) -> None:
-        """Interrupt one job. A second interrupt is sent only after the first has arrived."""
-        actor, last = self.actor, self._interrupt
-        if ticket == FLUSH or actor is None:
-            return
-        if last is None or last[0] != ticket or self._ray.wait([last[1]], timeout=0)[0]:
-            with suppress(Exception):  # the actor is gone
-                self._interrupt = ticket, actor.interrupt.options(concurrency_group=CONTROL).remote(ticket)
-
     def kill(self) -> None:
         """End the actor."""
         if self.actor is not None:
             with suppress(Exception):  # it is gone
                 self._ray.kill(self.actor)
+
+    # --- the thread for interrupts --------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Interrupt the jobs that the program names, until it closes the pipe."""
+        while len(data := os.read(self._control, TICKET.size)) == TICKET.size:
+            with suppress(Exception):  # the actor is gone
+                self._interrupt(*TICKET.unpack(data))
+        os.close(self._control)
+
+    def _interrupt(self, ticket: int) -> None:
+        """Interrupt one job. The next interrupt of it is sent only after the last has arrived."""
+        actor, (interrupted, last) = self.actor, self._last_interrupt
+        if ticket == FLUSH or actor is None:  # answers that are there come by themselves
+            return
+        if interrupted != ticket or self._ray.wait([last], timeout=0)[0]:
+            self._last_interrupt = ticket, actor.interrupt.options(concurrency_group=CONTROL).remote(ticket)
 
     # --- the thread of the link -----------------------------------------------------------
 
@@ -215,7 +227,10 @@ class Relay:
         try:
             return ray.get(opened)
         except Exception as error:  # noqa: BLE001  # of Ray
-            message = f"a Ray actor could not be started: {_whole(error)}"
+            reason = _whole(error)
+            if "No module named 'actors'" in str(error) or "No module named 'supervisor'" in str(error):
+                reason = "querycrew is not installed on its node"
+            message = f"a Ray actor could not be started: {reason}"
             raise ConnectionError(message) from None
 
     def _not_in_time(self, placement: Placement, seconds: float) -> Exception:
