@@ -183,11 +183,13 @@ def test_stop_leaves_no_actor_behind(address, path):
     assert eventually(lambda: not any(map(alive, before)))
 
 
-def test_a_program_that_is_killed_leaves_no_actor_behind(address, path):
+@pytest.mark.parametrize("is_local", [False, True], ids=["the cluster of others", "a cluster of its own"])
+def test_a_program_that_is_killed_leaves_no_actor_behind(address, path, is_local):
+    where = None if is_local else address
     program = f"""
 import time
 from supervisor import Query, Ray, Status, Supervisor
-db = Supervisor.start(Ray({os.fspath(path)!r}, {address!r}), size=2)
+db = Supervisor.start(Ray({os.fspath(path)!r}, {where!r}), size=2)
 db.ask(Query("CREATE TABLE t(x)"))
 print(*[worker.pid for worker in db.ask(Status()).workers if worker.pid], flush=True)
 time.sleep(600)
