@@ -111,6 +111,26 @@ def test_a_frozen_actor_is_given_up(db):
         os.kill(worker.pid, signal.SIGKILL)
 
 
+def test_kills_in_the_middle_of_many_jobs_lose_nothing_and_repeat_nothing(db):
+    writes, reads = [], []
+    for first in (0, 1000, 2000):
+        for number in range(first, first + 1000):
+            writes.append(db.ask(Query("INSERT INTO kept VALUES (?)", (number,)), block=False))
+            reads.append(db.ask(Query("SELECT ?", (number,)), block=False))
+        writes[first + 100].exception(LONG)
+        for worker in db.ask(Status()).workers:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGKILL)
+    errors = [reply.exception(LONG) for reply in writes]
+    assert {type(error) for error in errors} <= {type(None), WorkerDied}, "a write that ran twice is a ConstraintError"
+    assert eventually(lambda: db.ask(Query("SELECT 1"), block=False).exception(LONG) is None, LONG)
+    kept = set(db.ask(Query("SELECT number FROM kept")).column("number"))
+    assert {number for number, error in enumerate(errors) if error is None} <= kept
+    for number, reply in enumerate(reads):
+        error = reply.exception(LONG)
+        assert isinstance(error, WorkerDied) if error else reply.get().scalar() == number
+
+
 # --- the gateway --------------------------------------------------------------------------
 
 
