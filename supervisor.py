@@ -110,6 +110,7 @@ if TYPE_CHECKING:
     from actors.databases.dbapi.database import DBAPI
     from actors.databases.duckdb.database import DuckDB
     from actors.databases.postgres.database import PostgreSQL
+    from actors.databases.ray.database import Ray
     from actors.monitor.monitor import Monitor
     from actors.monitor.offered import OfferedCrew, offered_crews
     from actors.replies.session import Session
@@ -151,6 +152,7 @@ __all__ = [
     "QueryTimeout",
     "QuerycrewError",
     "QueueFull",
+    "Ray",
     "RemoteError",
     "Reply",
     "RestartPolicy",
@@ -201,6 +203,10 @@ def __getattr__(name: str) -> Any:
         from actors.databases.postgres import database
 
         return database.PostgreSQL
+    if name == "Ray":
+        from actors.databases.ray.database import Ray
+
+        return Ray
     if name == "RowStream":
         from actors.replies import stream
 

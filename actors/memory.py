@@ -28,7 +28,7 @@ def with_memory(status: CrewStatus) -> CrewStatus:
 
     It reads one file for each.
     """
-    if not any(worker.pid for worker in status.workers):
+    if not any(worker.pid and worker.node is None for worker in status.workers):
         return status
     values = {name: getattr(status, name) for name in CrewStatus._fields}
     values["workers"] = tuple(map(_measured, status.workers))
@@ -36,6 +36,6 @@ def with_memory(status: CrewStatus) -> CrewStatus:
 
 
 def _measured(worker: WorkerStatus) -> WorkerStatus:
-    memory = None if worker.pid is None else private_bytes(worker.pid)
+    memory = None if worker.pid is None or worker.node is not None else private_bytes(worker.pid)
     values = {name: getattr(worker, name) for name in WorkerStatus._fields}
     return WorkerStatus(**{**values, "memory": memory})

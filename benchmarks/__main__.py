@@ -18,6 +18,7 @@ from benchmarks import (
     overload,
     points,
     postgres,
+    ray,
     reading,
     scans,
     shell,
@@ -59,6 +60,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Iterable[Figure | Waits]]] = {
     "shell": shell.run,
     "postgres": postgres.run,
     "duckdb": duckdb.run,
+    "ray": ray.run,
 }
 README = Path(__file__).with_name("README.md")
 WAITS = Path(__file__).with_name("overload.svg")

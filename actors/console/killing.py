@@ -50,6 +50,9 @@ class Killer:
         if worker.pid is None:
             self._kill_thread(db, status, worker)
             how = f"worker {worker_id}, a thread, died of SystemExit"
+        elif worker.node is not None:
+            message = f"worker {worker_id} is a process on {worker.node}; kill it there"
+            raise NoSuchWorker(message)
         else:
             os.kill(worker.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
             how = f"worker {worker_id}, the process {worker.pid}, was killed with SIGKILL"

@@ -130,7 +130,9 @@ class Connection:
     warnings: tuple[str, ...] = ()
     """The options that the database could not fulfil, one sentence each. The crew logs them."""
     pid: int | None = None
-    """The number of the process in which it lives, if that is another process of this machine."""
+    """The number of the process in which it lives, if that is another process."""
+    node: str | None = None
+    """The machine of that process, if it may be another machine."""
 
     # --- the methods that most databases need ---------------------------------------------
 

@@ -53,6 +53,7 @@ def _status_of(handle: WorkerHandle, now: float) -> WorkerStatus:
         None if handle.lane is None else handle.lane.role,
         bool(running) and handle.connection.waits_for_lock(),
         tuple(job.reply.id for job in running if job.reply.id is not None),
+        handle.connection.node,
     )
 
 

@@ -94,7 +94,10 @@ class PoisonQuery(QuerycrewError):
 
 
 class ChildProcessEnded(QuerycrewError):
-    """A worker's child process ended. The text says how. This is the cause of a `WorkerDied`."""
+    """A worker's child process, or its Ray actor, ended. The text says how.
+
+    This is the cause of a `WorkerDied`.
+    """
 
     executed: bool | None = None
 

@@ -110,7 +110,7 @@ class WorkerStatus(Record):
     seconds: float
     """How long the worker has been in this state, or has run this job."""
     pid: int | None = None
-    """The child process in which the connection lives. `None` if it lives in this process."""
+    """The process in which the connection lives. `None` if it lives in this process."""
     memory: int | None = None
     """Bytes that only the child process uses. `None` if the system does not tell."""
     role: str | None = None
@@ -121,6 +121,8 @@ class WorkerStatus(Record):
     """The ids of the jobs that the worker has begun. The first one is that of `job`.
 
     Quick jobs share a worker's transaction, so there may be several."""
+    node: str | None = None
+    """The machine of the process, if it may be another machine: a node of a Ray cluster."""
 
 
 class CrewStatus(Record):
@@ -242,6 +244,7 @@ class CrewStatus(Record):
 
 def _line(worker: WorkerStatus) -> str:
     child = "" if worker.pid is None else f"pid {worker.pid}  "
+    child += "" if worker.node is None else f"on {worker.node}  "
     memory = "" if worker.memory is None else f"{worker.memory / 1e6:.1f} MB  "
     state = f"{worker.role or 'worker'} {worker.id:<4} {worker.state:<8} {worker.seconds:8.3f} s"
     waits = " (waits for a lock)" if worker.waits_for_lock else ""

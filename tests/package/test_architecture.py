@@ -21,6 +21,7 @@ FLOORS = (
     "actors.databases.duckdb",
     "actors.databases.dbapi",
     "actors.databases.child",
+    "actors.databases.ray",
     "actors.replies",
     "actors.dispatch",
     "actors",
@@ -38,6 +39,7 @@ OUTSIDE = {
     "duckdb": "actors.databases.duckdb",
     "psycopg": "actors.databases.postgres",
     "pyarrow": "actors.values",
+    "ray": "actors.databases.ray",
     "trio": None,
 }
 

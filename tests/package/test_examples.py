@@ -66,8 +66,10 @@ heard: WorkerUp WorkerLost Suspended WorkerUp Resumed
 }
 
 
-ELSEWHERE = {"in_a_web_app.py", "in_postgres.py"}
-"""An example that runs until a user stops it, or that needs a server, has its own test file."""
+ELSEWHERE = {"in_a_web_app.py", "in_postgres.py", "on_a_cluster.py"}
+"""An example that runs until a user stops it, or that needs a server or a cluster.
+
+Each of them has its own test file."""
 
 
 def test_every_example_has_a_test():

@@ -21,6 +21,7 @@ from actors.databases.child.frames import (
     PICKLED,
     READY,
     RESULT,
+    RETURNED,
     ROWS,
     RUNNING_JOB,
     SPECIFICATION,
@@ -28,7 +29,7 @@ from actors.databases.child.frames import (
     WAITS,
     frame,
 )
-from actors.databases.child.process import PIPE, Child, Inbound
+from actors.databases.child.process import PIPE, Child, Inbound, Peer
 from actors.databases.child.requests_codec import Item, item_of, jobs_frame
 from actors.databases.child.results_codec import load_error, load_pickled
 from actors.databases.child.syscalls import loads
@@ -122,7 +123,7 @@ class ChildConnection(Connection):
         self._unloadable: Exception | None = None
         # Why the child's answers can be read no further.
         self._failure: ConnectionLost | None = None
-        self._child = Child(specification.home, specification.name)
+        self._child = self._start()
         self.pid = self._child.pid
         try:
             self._open(time.monotonic() + specification.start_timeout)
@@ -130,6 +131,14 @@ class ChildConnection(Connection):
             self._child.kill()
             self.close()
             raise
+
+    def _start(self) -> Peer:
+        return Child(self._specification.home, self._specification.name)
+
+    def _packed_specification(self) -> bytes:
+        import pickle
+
+        return pickle.dumps((self._specification.database, self._specification.memory_limit))
 
     @property
     def on_end(self) -> Callable[..., object]:
@@ -142,20 +151,17 @@ class ChildConnection(Connection):
 
     def _open(self, deadline: float) -> None:
         """Send the specification to the child, and wait for its first frame."""
-        import pickle
-
         heard: list[BaseException | None] = []
         self._sink = lambda _ticket, _value, error, _seconds: heard.append(error)
-        wanted = self._specification
-        specification = pickle.dumps((wanted.database, wanted.memory_limit))
+        specification = frame(SPECIFICATION, 0, self._packed_specification())
         try:
-            self._write(self._child.path + frame(SPECIFICATION, 0, specification), deadline - time.monotonic())
+            self._write(self._child.path + specification, deadline - time.monotonic())
             while not heard:
                 if self._failure is not None:
                     raise self._failure
                 if not self._read(deadline - time.monotonic()):
-                    which = f"child process {self.pid} did not open {wanted.database}"
-                    message = f"{which} within {wanted.start_timeout:g} seconds"
+                    wanted = self._specification
+                    message = f"{self._child} did not open {wanted.database} within {wanted.start_timeout:g} seconds"
                     raise TimeoutError(message)
                 self._parse()
         except ConnectionLost as lost:
@@ -343,7 +349,7 @@ class ChildConnection(Connection):
         """Kill a child that hangs, and return the error. All its jobs were taken back."""
         self._child.kill()
         lost = self._lost(begun=False, blames=False)
-        lost.__cause__ = ChildProcessEnded(f"child process {self.pid} did not answer, and was killed")
+        lost.__cause__ = ChildProcessEnded(f"{self._child} did not answer, and was killed")
         return lost
 
     # --- reading and writing --------------------------------------------------------------
@@ -418,7 +424,7 @@ class ChildConnection(Connection):
         except ConnectionLost:
             raise
         except Exception as error:  # noqa: BLE001  # whatever cannot be loaded: nothing behind it can be trusted
-            message = f"child process {self.pid} sent a frame that cannot be read ({type(error).__name__}: {error})"
+            message = f"{self._child} sent a frame that cannot be read ({type(error).__name__}: {error})"
             raise self._lost() from ConnectionError(message)
         self._inbound.bytes[: len(rest)] = rest
         self._filled = len(rest)
@@ -435,8 +441,10 @@ class ChildConnection(Connection):
         elif kind == LOST:
             begun, blames = bool(body[0] & 1), bool(body[0] & 2)
             raise self._lost(begun=begun, blames=blames) from load_error(body[1:], BaseException)
+        elif kind == RETURNED:
+            self._take_back(marshal.loads(body))
         elif kind == READY:
-            self.warnings, self.reads_only = marshal.loads(body)
+            self._take_facts(*marshal.loads(body))
             self._sink(ticket, None, None, 0.0)
         else:
             error = load_error(body, BaseException if kind == FAILED else Exception)
@@ -452,6 +460,16 @@ class ChildConnection(Connection):
             else:
                 sink(ticket, Result(*(loads(result) if type(result) is bytes else result)), None, seconds)
         self._seconds = seconds
+
+    def _take_facts(self, warnings: tuple[str, ...], reads_only: bool, *_: Any) -> None:
+        """Take note of the facts about the open connection."""
+        self.warnings, self.reads_only = warnings, reads_only
+
+    def _take_back(self, tickets: list[int]) -> None:
+        """Return jobs that the other end had claimed to the queue."""
+        tasks = [self._tasks.pop(ticket) for ticket in tickets if ticket in self._tasks]  # the others were answered
+        for batch, task in reversed(tasks):  # each goes to the head of the queue
+            batch.give_back(task)
 
     def _take_result(self, kind: int, ticket: int, body: memoryview, seconds: float) -> None:
         """Hand on a result, or keep a part of one."""
@@ -486,7 +504,7 @@ class ChildConnection(Connection):
             raise self._lost() from self._child.reap()
 
     def _lost(self, **flags: bool) -> ConnectionLost:
-        return ConnectionLost(f"child process {self.pid}", **flags)
+        return ConnectionLost(str(self._child), **flags)
 
 
 def _nowhere(*_: object) -> None:

@@ -21,7 +21,7 @@ from actors.values.restart import RestartPolicy
 if TYPE_CHECKING:
     from actors.databases.child.connection import ChildConnection
 
-__all__ = ["ChildProcess"]
+__all__ = ["ChildProcess", "check_interpreter", "check_sendable", "current_folder"]
 
 _LEAST_MEMORY = 32 << 20
 
@@ -61,7 +61,7 @@ class ChildProcess(Record):
     ) -> None:
         if isinstance(database, (str, os.PathLike)):
             database = SQLite(database)
-        _check_interpreter()
+        check_interpreter("ChildProcess")
         store(self, "database", database)
         store(self, "memory_limit", memory_limit)
         store(self, "start_timeout", start_timeout)
@@ -71,13 +71,13 @@ class ChildProcess(Record):
         if memory_limit is not None:
             check_number("ChildProcess", "memory_limit", memory_limit, at_least=_LEAST_MEMORY, whole=True)
         check_number("ChildProcess", "start_timeout", start_timeout, at_least=0.001)
-        _check_sendable(database)
-        store(self, "_home", _current_folder())
+        check_sendable("ChildProcess", database)
+        store(self, "_home", current_folder())
 
     @property
     def home(self) -> str | None:
         """The working folder at the time of the call: children find modules from there."""
-        return getattr(self, "_home", None) or _current_folder()
+        return getattr(self, "_home", None) or current_folder()
 
     @property
     def name(self) -> str:
@@ -137,10 +137,11 @@ class ChildProcess(Record):
         return ChildConnection(self)
 
 
-def _check_interpreter() -> None:
+def check_interpreter(kind: str) -> None:
     """Raise `NotImplementedError` if `sys.executable` is visibly not a Python.
 
-    Where it is not, each child would be this program again, and have children of its own.
+    Where it is not, each child would be this program again, and have children of its own. The text
+    names `kind`, the class of the database.
     """
     executable, reason = sys.executable, None
     if sys.platform == "win32":
@@ -156,7 +157,7 @@ def _check_interpreter() -> None:
         # uWSGI.
         reason = f"sys.executable ({executable}) is a program that embeds Python; set it to a Python of this version"
     if reason is not None:
-        message = f"ChildProcess cannot be used here: {reason}. Without ChildProcess the workers are threads"
+        message = f"{kind} cannot be used here: {reason}. Without {kind} the workers are threads"
         raise NotImplementedError(message)
 
 
@@ -166,17 +167,18 @@ _PYTHONS = ("python", "pypy", "graalpy")
 def _is_the_program_again() -> bool:
     """Say whether a parent without a Python of its own has started this process as a child."""
     # The words that a child begins with are among the arguments; a Python has taken them away.
-    return any("actors.databases.child.main" in str(argument) for argument in getattr(sys, "argv", ())[1:])
+    return any("from actors.databases." in str(argument) for argument in getattr(sys, "argv", ())[1:])
 
 
-def _current_folder() -> str | None:
+def current_folder() -> str | None:
+    """Return the working folder; `None` if it is gone."""
     try:
         return os.getcwd()
     except OSError:  # it is gone
         return None
 
 
-def _check_sendable(database: Database) -> None:
+def check_sendable(kind: str, database: Database) -> None:
     """Raise `TypeError` unless `database` can be made again in another process."""
     import pickle  # only children need it
 
@@ -193,7 +195,7 @@ def _check_sendable(database: Database) -> None:
         Sender(io.BytesIO()).dump(database)
     except Exception as error:
         message = (
-            f"ChildProcess({type(database).__name__}) cannot be sent to a child process "
+            f"{kind}({type(database).__name__}) cannot be sent to a child process "
             f"({type(error).__name__}: {error}); "
             "make it of values, and of classes and functions that stand at the top level of a module"
         )

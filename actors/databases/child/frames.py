@@ -25,6 +25,7 @@ __all__ = [
     "PICKLED",
     "READY",
     "RESULT",
+    "RETURNED",
     "ROWS",
     "RUNNING_JOB",
     "SPECIFICATION",
@@ -47,13 +48,15 @@ SPECIFICATION, JOBS, STEP = range(3)
 """Kinds of frames to a child: the specification of the database; jobs, with consecutive tickets,
 each with a token; a step of a job that has begun. A step is never taken back, so it has no
 token."""
-ANSWERS, DONE, RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED, WAITS = range(10)
+ANSWERS, DONE, RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED, WAITS, RETURNED = range(11)
 """Kinds of frames from a child:
 
 * ANSWERS: small results of several jobs. DONE: the same, and no job of the frame is left.
 * RESULT: a whole result, or its end. ROWS: rows that come before it. PICKLED: a pickled result.
 * ERROR: the error of a statement. LOST: the error after which the connection is of no more use.
 * READY: the connection is open. FAILED: why it could not be opened. WAITS: a job waits for a lock.
+* RETURNED: tickets of jobs that were claimed here, and will not run here. They did nothing, or only
+  read.
 """
 
 TICKET: Final = struct.Struct("<Q")
@@ -76,7 +79,7 @@ def frame(kind: int, ticket: int, body: bytes, seconds: float = 0.0) -> bytes:
     return HEAD.pack(MAGIC, len(body), ticket, kind, seconds) + body
 
 
-def write(descriptor: int, data: bytes) -> None:
+def write(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of `data` to a descriptor that blocks."""
     written = os.write(descriptor, data)
     while written < len(data):

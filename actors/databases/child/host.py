@@ -171,22 +171,26 @@ class Host:
         """Open the connection, and run jobs until the parent sends no more."""
         threading.Thread(target=self._listen, name="querycrew-control", daemon=True).start()
         try:
-            self._connection = connection = connect()
+            connection = connect()
         except BaseException as error:  # noqa: BLE001  # the parent decides what it means
-            write(self._answers, error_frame(FAILED, 0, error))
+            self._put(error_frame(FAILED, 0, error))
             return
-        self._plain = plain = bool(connection.plain_values)
-        self._seals = connection.seal_with(lambda value, of: Packed(value, of, plain=plain))
+        self._put(frame(READY, 0, self._use(connection)))
         connection.on_wait = self._tell_wait
-        facts = (tuple(connection.warnings), bool(connection.reads_only))
         self.tells_first = not connection.reads_only
-        write(self._answers, frame(READY, 0, marshal.dumps(facts)))
         try:
             while (sent := self._requests.next()) is not None:
                 self._serve_batch(*sent)
                 del sent  # an idle child holds nothing of its last frame
         finally:
             connection.close()
+
+    def _use(self, connection: Connection) -> bytes:
+        """Run all jobs on this connection; return the body of `READY`."""
+        self._connection = connection
+        self._plain = plain = bool(connection.plain_values)
+        self._seals = connection.seal_with(lambda value, of: Packed(value, of, plain=plain))
+        return marshal.dumps((tuple(connection.warnings), bool(connection.reads_only)))
 
     def _serve_batch(self, ticket: int, count: int, kind: int, body: bytes | bytearray | None) -> None:
         try:
@@ -195,6 +199,10 @@ class Host:
             items = None
         if kind == STEP:
             self.claims.grant(ticket)
+        self._run(ticket, count, items)
+
+    def _run(self, ticket: int, count: int, items: "list[Item] | None") -> None:
+        """Run the jobs of a frame whose claims can be drawn."""
         self._batch = batch = RemoteBatch(self, self._connection, ticket, count, items)
         try:
             self._connection.check()
@@ -221,6 +229,15 @@ class Host:
         self._ahead = None
 
     # --- answers --------------------------------------------------------------------------
+
+    def _put(self, data: bytes) -> None:
+        """Send a frame, or a part of it."""
+        write(self._answers, data)
+
+    def _end(self, last: bytes) -> NoReturn:
+        """Send the last frame, and end: nothing more can run here."""
+        self._put(last)
+        end(1)
 
     @property
     def has_answers(self) -> bool:
@@ -258,7 +275,7 @@ class Host:
         try:
             for data in answer_frames(task.ticket, value, task.request, seconds, plain=self._plain):
                 with self._writing:
-                    write(self._answers, data)
+                    self._put(data)
         except Exception as error:  # noqa: BLE001  # it goes to its caller
             self.fail(task, self._unsent(error, task.request, is_packed=type(value) is Packed), seconds)
 
@@ -294,7 +311,7 @@ class Host:
                 except Exception:  # noqa: BLE001  # there is no memory for all, or one of them cannot be sent
                     frames += [*map(self._alone, results), frame(kind, 0, marshal.dumps([]))]
             if frames:
-                write(self._answers, b"".join(frames) if len(frames) > 1 else frames[0])
+                self._put(b"".join(frames) if len(frames) > 1 else frames[0])
 
     def _alone(self, result: tuple[int, float, Any]) -> bytes:
         """Return a frame with one small result, or with the error that it cannot be sent."""
@@ -307,7 +324,7 @@ class Host:
 
     def _tell_wait(self) -> None:
         with self._writing:
-            write(self._answers, frame(WAITS, 0, b""))
+            self._put(frame(WAITS, 0, b""))
 
     def _lose(self, cause: BaseException) -> NoReturn:
         """Say why nothing more can run here, and end."""
@@ -316,8 +333,7 @@ class Host:
             lost.__cause__ = cause
         _tell_where(lost.__cause__ or lost)
         self.flush()
-        write(self._answers, lost_frame(lost))
-        end(1)
+        self._end(lost_frame(lost))
 
     # --- interrupts, in a thread of its own -----------------------------------------------
 

@@ -15,7 +15,7 @@ from actors.databases.child.frames import HEAD, OUT_OF_MEMORY
 from actors.databases.child.host import Host, end
 from actors.databases.child.requests import Requests
 
-__all__ = ["main"]
+__all__ = ["main", "tie"]
 
 
 def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> NoReturn:
@@ -23,7 +23,7 @@ def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> N
     for descriptor in (jobs, answers, tokens, control, lifeline):
         os.set_inheritable(descriptor, False)
     os.register_at_fork(after_in_child=lambda: _let_go(jobs, answers, tokens, control, lifeline))
-    _tie(lifeline)
+    tie(lifeline)
     # Rows contain no cycles. With Python's thresholds the search for cycles takes a sixth of the
     # time that fetching rows takes.
     gc.set_threshold(50_000, 10, 10)
@@ -44,7 +44,7 @@ def main(jobs: int, answers: int, tokens: int, control: int, lifeline: int) -> N
     end(code)
 
 
-def _tie(lifeline: int) -> None:
+def tie(lifeline: int) -> None:
     """See to it that this process ends with its parent, and not before it because of the terminal.
 
     When the other end of the lifeline closes, the kernel sends SIGKILL. (Where only SIGIO can be

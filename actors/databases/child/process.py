@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from actors.databases.child.claims import TOKEN, tokens_in
 from actors.databases.child.frames import OUT_OF_MEMORY, TICKET
@@ -24,7 +24,7 @@ from actors.values.errors import ChildProcessEnded
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["PIPE", "Child", "Inbound"]
+__all__ = ["PIPE", "Child", "Ends", "Inbound", "Peer", "module_path", "start_python"]
 
 PIPE: Final = 1 << 19
 """Bytes that a pipe of answers holds, if the system allows: most results travel in one write.
@@ -33,7 +33,7 @@ _PORTION = 1 << 16  # bytes that are written at a time, as many as a pipe takes
 _EAGER = 30e-6  # seconds to wait for an answer without sleeping, if it will come soon
 _CLOSING = 2.0  # seconds that a child has to close its connection before it is killed
 
-# The program that the child starts with. It can import this package only when it has this process's
+# The program that a child starts with. It can import this package only when it has this process's
 # module path, so it reads the path first.
 _BOOT = """\
 import marshal, os, sys
@@ -42,14 +42,36 @@ while left:
     parts.append(os.read(at, left))
     left -= len(parts[-1]) or sys.exit(1)
 sys.path[:] = marshal.loads(b"".join(parts))
-descriptors = map(int, [sys.argv[1], *sys.argv[3:7]])
+descriptors = map(int, [sys.argv[1], *sys.argv[3:-1]])
 sys.argv[1:] = []
-from actors.databases.child.main import main
+from actors.databases.{module} import main
 main(*descriptors)
 """
 
 
-class _Ends:
+def start_python(
+    module: str, path: bytes, descriptors: tuple[int, ...], name: str, **options: Any
+) -> "subprocess.Popen[bytes]":
+    """Start a process that calls `main(*descriptors)` of a module of this package.
+
+    Args:
+        module: the name of the module behind `actors.databases`.
+        path: the bytes that must be written to the first descriptor, before all others.
+        descriptors: the descriptors of this process that the new process gets.
+        name: the name that the list of processes shows.
+        options: more options of `subprocess.Popen`.
+    """
+    import subprocess
+
+    flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+    first, *others = descriptors
+    numbers = map(str, [first, len(path), *others])
+    boot = _BOOT.replace("{module}", module)
+    command = [sys.executable, *flags, "-c", boot, *numbers, f"querycrew-{name}"]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=descriptors, process_group=0, **options)
+
+
+class Ends:
     """The pipe ends of this process. Each is closed once: its number may be reused afterwards."""
 
     def __init__(self) -> None:
@@ -62,6 +84,12 @@ class _Ends:
         self._open += (reading, writing)
         return reading, writing
 
+    def add(self, end: int) -> int:
+        """Own another descriptor, which may get another number; return it."""
+        end = _above_the_standard_streams(end)
+        self._open.append(end)
+        return end
+
     def close(self, *ends: int) -> None:
         """Close those `ends` that are open; without arguments, close all."""
         for end in ends or tuple(self._open):
@@ -70,8 +98,8 @@ class _Ends:
                 os.close(end)
 
 
-_all_ends: Final["weakref.WeakSet[_Ends]"] = weakref.WeakSet()
-_children: Final["weakref.WeakSet[Child]"] = weakref.WeakSet()
+_all_ends: Final["weakref.WeakSet[Ends]"] = weakref.WeakSet()
+_peers: Final["weakref.WeakSet[Peer]"] = weakref.WeakSet()
 
 
 def _above_the_standard_streams(end: int) -> int:
@@ -94,35 +122,39 @@ class Inbound:
         self.address = ctypes.addressof(self._first)
 
 
-class Child:
-    """A child process, and this process's ends of its pipes.
+class Peer:
+    """The other end of a connection, and this process's ends of the pipes to it.
 
     `write`, `wait_to_write`, `read` and `close` belong to one thread; the others may come from any,
-    until `close`.
+    until `close`. `str` of it names it for texts of errors.
     """
 
-    def __init__(self, home: str | None, name: str) -> None:
-        """Start the process, which finds modules like this one; relative paths begin at `home`."""
+    path = b""
+    """The bytes to write first."""
+
+    def __init__(self) -> None:
         self.closed = False
-        self.ended: ChildProcessEnded | None = None
+        self.ended: Exception | None = None
+        """How it has ended."""
         self.on_end: Callable[[], object] = lambda: None
-        """Called once the process has ended, in a thread of its own."""
-        self._ends = _Ends()
-        self.path = _path(home)
-        """The bytes to write first."""
-        self._process = self._start(name)
-        _children.add(self)
-        self._watcher = CrewThread(self._watch, f"querycrew-child-{self.pid}")
-        try:
-            self._watcher.start()
-            if not self._watcher.has_begun:
-                message = "the thread that watches a child process was killed as it began"
-                raise RuntimeError(message)  # noqa: TRY301
-        except BaseException:  # no thread could be started
-            self.kill()
-            self._process.wait()
-            self._ends.close()
-            raise
+        """Called once it has ended, in another thread."""
+        self._ends = Ends()
+        _peers.add(self)
+
+    def _open_pipes(self) -> tuple[int, int, int, int]:
+        """Make the pipes; return the ends of the peer: jobs, answers, tokens, control."""
+        ends = self._ends
+        jobs, self._jobs = ends.pipe()
+        self._replies, answers = ends.pipe()
+        self._tokens_back, self._tokens = ends.pipe()
+        control, self._control = ends.pipe()
+        # The writing end is closed when the peer has ended. The other pipes do not show that: a
+        # process that a child has started may hold them.
+        self._over, self._over_there = ends.pipe()
+        for end in (self._jobs, self._replies, self._tokens_back, self._control):
+            os.set_blocking(end, False)
+        with suppress(OSError, AttributeError):
+            fcntl.fcntl(self._replies, fcntl.F_SETPIPE_SZ, PIPE)
         self._answers_or_end = select.poll()
         self._answers_or_end.register(self._replies, select.POLLIN)
         self._answers_or_end.register(self._over, select.POLLIN)
@@ -130,39 +162,28 @@ class Child:
         self._room.register(self._jobs, select.POLLOUT)
         self._room.register(self._replies, select.POLLIN)
         self._room.register(self._over, select.POLLIN)
-
-    def _start(self, name: str) -> "subprocess.Popen[bytes]":
-        import subprocess
-
-        ends = self._ends
-        try:
-            jobs, self._jobs = ends.pipe()
-            self._replies, answers = ends.pipe()
-            self._tokens_back, self._tokens = ends.pipe()
-            control, self._control = ends.pipe()
-            lifeline, _ = ends.pipe()
-            # The watcher closes the other end of this pipe when the child has ended. The pipes of
-            # the child do not show its end: a process that the child has started may hold them.
-            self._over, self._over_there = ends.pipe()
-            for end in (self._jobs, self._replies, self._tokens_back, self._control):
-                os.set_blocking(end, False)
-            with suppress(OSError, AttributeError):
-                fcntl.fcntl(self._replies, fcntl.F_SETPIPE_SZ, PIPE)
-            theirs = (jobs, answers, self._tokens_back, control, lifeline)
-            flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
-            numbers = map(str, [jobs, len(self.path), answers, self._tokens_back, control, lifeline])
-            command = [sys.executable, *flags, "-c", _BOOT, *numbers, f"querycrew-{name}"]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=theirs, process_group=0)
-            ends.close(jobs, answers, control, lifeline)
-        except BaseException:
-            ends.close()
-            raise
-        return process
+        return jobs, answers, self._tokens_back, control
 
     @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._process.pid
+    def pid(self) -> int | None:
+        """The number of its process, as far as it is known."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """End it at once. From any thread; never blocks."""
+        raise NotImplementedError
+
+    def reap(self) -> Exception:
+        """Wait for its end, and help if that does not come; say how it ended."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the pipes and wait for its end. May be called again after a kill."""
+        raise NotImplementedError
+
+    def forget_the_parent(self) -> None:
+        """In the child of a fork: it is a peer of the parent, and not of this process."""
+        self.closed = True
 
     # --- pipes ----------------------------------------------------------------------------
 
@@ -221,6 +242,48 @@ class Child:
             if not self.closed:
                 quick_write(self._control, TICKET.pack(ticket))
 
+
+class Child(Peer):
+    """A child process; see `Peer`."""
+
+    def __init__(self, home: str | None, name: str) -> None:
+        """Start the process, which finds modules like this one; relative paths begin at `home`."""
+        super().__init__()
+        self.path = module_path(home)
+        self._process = self._start(name)
+        self._watcher = CrewThread(self._watch, f"querycrew-child-{self.pid}")
+        try:
+            self._watcher.start()
+            if not self._watcher.has_begun:
+                message = "the thread that watches a child process was killed as it began"
+                raise RuntimeError(message)  # noqa: TRY301
+        except BaseException:  # no thread could be started
+            self.kill()
+            self._process.wait()
+            self._ends.close()
+            raise
+
+    def __str__(self) -> str:
+        return f"child process {self.pid}"
+
+    def _start(self, name: str) -> "subprocess.Popen[bytes]":
+        ends = self._ends
+        try:
+            jobs, answers, tokens, control = self._open_pipes()
+            lifeline, _ = ends.pipe()
+            theirs = (jobs, answers, tokens, control, lifeline)
+            process = start_python("child.main", self.path, theirs, name)
+            ends.close(jobs, answers, control, lifeline)
+        except BaseException:
+            ends.close()
+            raise
+        return process
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
     # --- the end --------------------------------------------------------------------------
 
     def _watch(self) -> None:
@@ -236,7 +299,7 @@ class Child:
             with suppress(OSError):
                 self._process.kill()
 
-    def reap(self) -> ChildProcessEnded:
+    def reap(self) -> Exception:
         """Wait for the end of the process, and help if it does not come; say how it ended."""
         self._watcher.join(_CLOSING)
         if self._watcher.is_alive():
@@ -252,11 +315,11 @@ class Child:
         self._ends.close(self._jobs)
         self.reap()
         self._ends.close()
-        _children.discard(self)
+        _peers.discard(self)
 
     def forget_the_parent(self) -> None:
         """In the child of a fork: the process is not a child of this one; nothing waits for it."""
-        self.closed = True
+        super().forget_the_parent()
         self._process.returncode = 0
 
 
@@ -264,7 +327,7 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else max(0.0, min(seconds, 3600.0)) * 1000
 
 
-def _path(home: str | None) -> bytes:
+def module_path(home: str | None) -> bytes:
     """Return the module path of this process, for a child that may start in another folder."""
     entries = [entry for entry in sys.path if isinstance(entry, str)]
     if home is None:
@@ -289,8 +352,8 @@ def _how(pid: int, code: int) -> str:
 
 
 def _after_fork_in_child() -> None:
-    for child in list(_children):
-        child.forget_the_parent()
+    for peer in list(_peers):
+        peer.forget_the_parent()
     for ends in list(_all_ends):
         with suppress(OSError):
             ends.close()

@@ -15,7 +15,7 @@ from actors.values.errors import ConnectionLost, RemoteError
 from actors.values.requests import Call
 from actors.values.result import Result
 
-__all__ = ["Packed", "answer_frames", "error_frame", "load_error", "load_pickled", "lost_frame"]
+__all__ = ["Packed", "answer_frames", "error_body", "error_frame", "load_error", "load_pickled", "lost_frame"]
 
 E = TypeVar("E", bound=BaseException)
 
@@ -98,10 +98,11 @@ def load_pickled(body: Any) -> Any:
 
 def error_frame(kind: int, ticket: int, error: BaseException, seconds: float = 0.0) -> bytes:
     """Return the frame of an error. The error arrives unchanged, if its class allows that."""
-    return frame(kind, ticket, _error_body(error), seconds)
+    return frame(kind, ticket, error_body(error), seconds)
 
 
-def _error_body(error: BaseException) -> bytes:
+def error_body(error: BaseException) -> bytes:
+    """Return the body of the frame of an error, for `load_error`."""
     import pickle
 
     notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
@@ -116,7 +117,7 @@ def _error_body(error: BaseException) -> bytes:
 def lost_frame(lost: ConnectionLost) -> bytes:
     """Return the frame that says why nothing more can run."""
     flags = bytes([lost.begun | lost.blames << 1])
-    return frame(LOST, 0, flags + _error_body(lost.__cause__ or lost))
+    return frame(LOST, 0, flags + error_body(lost.__cause__ or lost))
 
 
 def _told(error: BaseException) -> str:

@@ -1,0 +1,111 @@
+"""RayConnection: a connection that lives in a Ray actor, as its worker sees it."""
+
+import marshal
+import pickle
+import time
+from typing import TYPE_CHECKING, Any
+
+from actors.databases.child.connection import ChildConnection
+from actors.databases.child.process import module_path
+from actors.databases.ray.gateway import Link, link_to
+from actors.databases.ray.messages import Placement, RayNode
+from actors.values.errors import ConnectionLost
+
+if TYPE_CHECKING:
+    from actors.databases.ray.database import Ray
+
+__all__ = ["RayConnection", "nodes_of"]
+
+
+def nodes_of(database: "Ray") -> tuple[RayNode, ...]:
+    """Return the nodes of the cluster that live.
+
+    Raises:
+        ConnectionError: no cluster answers.
+        TimeoutError: the cluster did not answer in time.
+    """
+    asking = _NodeList(database)
+    asking.close()
+    return asking.nodes
+
+
+class RayConnection(ChildConnection):
+    """Like a connection in a child process. The gateway stands between, and an actor at the end.
+
+    The gateway draws the tokens of the jobs that it hands to the actor. It returns the jobs that
+    the actor has not begun.
+    """
+
+    def __init__(self, database: "Ray") -> None:
+        self._database = database
+        super().__init__(database)
+
+    def _open(self, deadline: float) -> None:
+        try:
+            super()._open(deadline)
+        except TimeoutError:
+            if time.monotonic() >= deadline:  # the gateway would have told its own reason before that
+                self._link.end_gateway()
+            raise
+
+    def _start(self) -> Link:
+        self._link = link_to(self._database.cluster(), self._database.home)
+        return self._link
+
+    def _packed_specification(self) -> bytes:
+        database = self._database
+        limit = database.start_timeout
+        placement = Placement(
+            crew=str(database),
+            each_node=database.each_node,
+            node=database.node,
+            options=database.options,
+            # A little earlier than this end gives up: so the caller hears the reason.
+            until=time.monotonic() + limit - min(1.0, limit / 4),
+        )
+        path = marshal.loads(module_path(database.home))
+        return pickle.dumps((pickle.dumps(database.database), path, placement))
+
+    def _take_facts(self, warnings: tuple[str, ...], reads_only: bool, *facts: Any) -> None:
+        super()._take_facts(warnings, reads_only)
+        self.pid, host, node = facts
+        self.node = f"{host}/{node[:8]}"
+        self._link.name = f"Ray actor {self.pid} on {self.node}"
+
+    def close(self) -> None:
+        """Close the connection, and end its actor; see `Connection`."""
+        self._link.was_lost = self._link.was_lost or self._failure is not None
+        super().close()
+
+    def _unbegun(self, *, has_begun: bool) -> list[Any]:
+        """Return the tasks that may run again; see `ChildConnection`.
+
+        If the gateway itself has ended, all jobs of a reader run again: no statement has ended it.
+        """
+        if self._link.is_orphaned and self.reads_only:
+            has_begun = False
+        return super()._unbegun(has_begun=has_begun)
+
+    def _lost(self, **flags: bool) -> ConnectionLost:
+        if self._link.is_orphaned:
+            flags.setdefault("blames", False)
+        return super()._lost(**flags)
+
+
+class _NodeList(ChildConnection):
+    """A link without an actor, which brings the list of nodes."""
+
+    nodes: tuple[RayNode, ...] = ()
+
+    def __init__(self, database: "Ray") -> None:
+        self._database = database
+        super().__init__(database)
+
+    def _start(self) -> Link:
+        return link_to(self._database.cluster(), self._database.home)
+
+    def _packed_specification(self) -> bytes:
+        return pickle.dumps(None)
+
+    def _take_facts(self, *nodes: Any) -> None:
+        self.nodes = tuple(RayNode(*node) for node in nodes)
