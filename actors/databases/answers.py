@@ -1,12 +1,14 @@
 """The answers of connections: the kind that each request has."""
 
+from collections.abc import Callable
 from typing import Any
 
 from actors.databases.steps import Begin, Close, Commit, Deallocate, Execute, Step
-from actors.values.requests import Call, Query, Request, Transaction
+from actors.values.errors import TransactionLeftOpen
+from actors.values.requests import Call, Query, Request, Script, Transaction
 from actors.values.result import Result
 
-__all__ = ["Sealed", "checked"]
+__all__ = ["Sealed", "check_unbound", "checked", "left_open"]
 
 
 class Sealed:
@@ -57,3 +59,31 @@ def _class_of(connection: object) -> str:
 
 def _limited(result: Result, most: int | None) -> Result:
     return result if most is None else result._limited(most)
+
+
+def check_unbound(value: object, call: Call[Any], is_bound: Callable[[object], bool]) -> None:
+    """Raise `TypeError` if the value of a function, or a part of it, belongs to the connection.
+
+    Args:
+        value: the value that the function returned.
+        call: the request, for the error.
+        is_bound: says whether an object is the driver's connection, or runs on it.
+    """
+    for part in value if isinstance(value, (list, tuple)) else (value,):
+        if is_bound(part):
+            message = (
+                f"{call} returned a {type(part).__name__}, which belongs to the worker's connection: "
+                "return rows, or other plain values"
+            )
+            raise TypeError(message)
+
+
+def left_open(request: Request | Step) -> TransactionLeftOpen:
+    """Return the error for a request that ended inside a transaction."""
+    error = TransactionLeftOpen(
+        f"{request} ended inside a transaction, which was rolled back; a transaction cannot span requests: ask for a "
+        "Transaction, or write BEGIN, the statements and COMMIT into one Script"
+    )
+    if isinstance(request, Script):
+        error.executed = None  # the transactions that it has committed before stay
+    return error

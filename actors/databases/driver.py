@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from actors.databases.answers import left_open
 from actors.databases.base import Connection
 from actors.databases.rows import Rows
 from actors.databases.steps import (
@@ -20,7 +21,6 @@ from actors.values.errors import (
     ConnectionLost,
     SessionClosed,
     TransactionBroken,
-    TransactionLeftOpen,
 )
 from actors.values.requests import Call, Query, Request, Script, Transaction
 from actors.values.result import Result
@@ -193,13 +193,7 @@ class DriverConnection(Connection):
     def _check_closed(self, request: Query | Script) -> None:
         """Raise `TransactionLeftOpen` if a request has left a transaction open; roll that back."""
         if self.may_be_open(request) and self.roll_back():
-            error = TransactionLeftOpen(
-                f"{request} ended inside a transaction, which was rolled back; a transaction cannot span "
-                "requests: ask for a Transaction, or write BEGIN, the statements and COMMIT into one Script"
-            )
-            if isinstance(request, Script):
-                error.executed = None  # the transactions that it has committed before stay
-            raise error
+            raise left_open(request)
 
     def _clean_up(self) -> None:
         """Leave no cursor and no transaction behind, after an error.

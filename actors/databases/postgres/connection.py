@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
+from actors.databases.answers import left_open
 from actors.databases.base import Connection
 from actors.databases.fence import CancelFence
 from actors.databases.postgres.interactive import Interactive
@@ -17,7 +18,7 @@ from actors.databases.postgres.sql_text import commits_inside
 from actors.databases.postgres.transactions import Transactions, complete
 from actors.databases.postgres.wire import Wire
 from actors.databases.steps import STEPS, Close, Declare, Execute, Step
-from actors.values.errors import ConnectionLost, TransactionLeftOpen
+from actors.values.errors import ConnectionLost
 from actors.values.requests import Call, Query, Request, Script, Transaction
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class PostgresConnection(Connection):
             if is_left_open or self._is_dirty:
                 self._clean()
             if is_left_open:
-                raise _left_open(request)
+                raise left_open(request)
         return value
 
     def _run_whole(self, request: Any) -> Any:
@@ -241,16 +242,6 @@ class PostgresConnection(Connection):
         """Close the connection; see `Connection`."""
         with suppress(Exception):
             self._driver.close()
-
-
-def _left_open(request: object) -> TransactionLeftOpen:
-    error = TransactionLeftOpen(
-        f"{request} ended inside a transaction, which was rolled back; a transaction cannot span requests: "
-        "write a Transaction or one Script"
-    )
-    if isinstance(request, Script):
-        error.executed = None  # the script may have committed before
-    return error
 
 
 def lost(*, begun: bool = True) -> ConnectionLost:

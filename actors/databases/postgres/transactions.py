@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import psycopg
 
+from actors.databases.answers import check_unbound
 from actors.databases.postgres.prepared import Bound, Prepared
 from actors.databases.postgres.sql_text import ends_transaction
 from actors.databases.postgres.wire import Wire, joined, result_of
@@ -240,13 +241,7 @@ class Transactions:
                 value = request.function(self.driver, *request.args)
         except _NO_SAVEPOINT as error:
             raise _ended(request) from error
-        for part in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(part, _BOUND):
-                message = (
-                    f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
-                    "return rows, or other plain values"
-                )
-                raise TypeError(message)
+        check_unbound(value, request, lambda part: isinstance(part, _BOUND))
         return value
 
 

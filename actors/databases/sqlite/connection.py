@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import apsw
 
+from actors.databases.answers import left_open
 from actors.databases.base import Connection
 from actors.databases.sqlite.interactive import Steps
 from actors.databases.sqlite.lock_wait import LockWait
@@ -16,7 +17,7 @@ from actors.databases.sqlite.statement import NeedsTransaction, admit_all, admit
 from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call, run_each, run_script
 from actors.databases.steps import STEPS, Close, CopyPages, Execute, KeepCopy, OpenBackup, Step
 from actors.system.log import log
-from actors.values.errors import ConnectionLost, ResultLost, TransactionLeftOpen
+from actors.values.errors import ConnectionLost, ResultLost
 from actors.values.requests import Call, Query, Request, Script, Transaction
 from actors.values.result import Result
 
@@ -236,13 +237,7 @@ class SQLiteConnection(Connection):
             TransactionLeftOpen: a transaction is open.
         """
         if self.connection.in_transaction:
-            error = TransactionLeftOpen(
-                f"{request} ended inside a transaction, which was rolled back; a transaction cannot span "
-                "requests: write BEGIN, the statements and COMMIT into one Script"
-            )
-            if isinstance(request, Script):
-                error.executed = None  # the transactions that it has committed before stay
-            raise error
+            raise left_open(request)
         self._settings.is_changed = True  # a user function's cursor is open
 
     def interrupt(self) -> None:

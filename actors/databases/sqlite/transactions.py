@@ -8,6 +8,7 @@ from typing import Any, Final, Self, TypeVar
 
 import apsw
 
+from actors.databases.answers import check_unbound
 from actors.databases.sqlite.lost import is_lost
 from actors.databases.sqlite.runner import Runner
 from actors.databases.sqlite.sql_text import changes_rows, statements_of
@@ -347,11 +348,5 @@ def call(own: OwnTransaction, runner: Runner, request: Call[Any], how: str) -> A
         with suppress(apsw.ConnectionClosedError):
             runner.take_over()
     own.check_open(how)
-    for part in value if isinstance(value, (list, tuple)) else (value,):
-        if isinstance(part, _BOUND):
-            message = (
-                f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
-                "return rows, or other plain values"
-            )
-            raise TypeError(message)
+    check_unbound(value, request, lambda part: isinstance(part, _BOUND))
     return value
