@@ -21,6 +21,8 @@ _PREPARED: Final = 100  # prepared statements of a connection, about
 _KNOWN: Final = 1000  # texts that are remembered
 _GUESS: Final = 0.0001  # seconds; for a statement that did not run yet
 _LONGEST: Final = 4000  # characters of a text that is remembered
+_CONVERSION: Final = (b"client_encoding", b"DateStyle", b"IntervalStyle", b"TimeZone")
+"""The settings on which the conversion of values depends."""
 
 
 class Statement:
@@ -84,6 +86,8 @@ class Prepared:
         """Whether the server may hold statements that it cannot run any more, or too many."""
         self.refusals = 0
         """How often the server has refused a prepared statement."""
+        # The settings for which the known texts hold, see `check_settings`.
+        self._settings: list[bytes | None] = []
 
     def statement(self, sql: str) -> Statement:
         """Return the statement of a text."""
@@ -92,10 +96,24 @@ class Prepared:
             statement = Statement(sql, self)
             if len(sql) <= _LONGEST:
                 if len(self._known) >= _KNOWN:
-                    self.is_stale = True
-                    self._known.clear()
+                    self._forget_texts()
                 self._known[sql] = statement
         return statement
+
+    def check_settings(self) -> None:
+        """Forget all texts if the session converts values in another way now.
+
+        A text is known with its bytes, and with the loaders of its columns. Both depend on settings
+        such as `DateStyle`. This runs behind each statement that may have changed a setting.
+        """
+        settings = [self.connection.pgconn.parameter_status(name) for name in _CONVERSION]
+        if settings != self._settings:
+            self._settings = settings
+            self._forget_texts()
+
+    def _forget_texts(self) -> None:
+        self._known.clear()
+        self.is_stale = self.is_stale or self._held > 0
 
     def check(self, sql: str) -> Statement:
         """Return the statement of a text that a connection can run.
