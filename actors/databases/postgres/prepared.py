@@ -33,7 +33,7 @@ class Statement:
     def __init__(self, sql: str, context: "Prepared") -> None:
         self.transformer = Transformer(context)
         self.converter = PostgresQuery(self.transformer)
-        self.names: dict[tuple[int, ...], bytes] = {}
+        self.names: dict[tuple[int, ...] | None, bytes] = {}
         """The names of its prepared statements, by the types of the parameters."""
         self.uses = 0
         self.columns: tuple[str, ...] = ()
@@ -62,7 +62,8 @@ class Bound:
         self.query = converter.query
         self.params = converter.params
         self.formats = converter.formats
-        self.types = converter.types
+        # Without parameters, a `%%` of the text is two percent signs: that is another statement.
+        self.types = None if converter.params is None else converter.types
         if converter.params is not None:
             converter.params = ()  # a known statement keeps no parameters
 
