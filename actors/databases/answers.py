@@ -1,12 +1,14 @@
 """The answers of connections: the kind that each request has."""
 
+from collections.abc import Callable
+from types import GeneratorType
 from typing import Any
 
 from actors.databases.steps import Begin, Close, Commit, Deallocate, Execute, Step
 from actors.values.requests import Call, Query, Request, Transaction
 from actors.values.result import Result
 
-__all__ = ["Sealed", "checked"]
+__all__ = ["Sealed", "check_unbound", "checked"]
 
 
 class Sealed:
@@ -38,6 +40,28 @@ def checked(value: Any, request: Request | Step, connection: object) -> Any:
         "a cursor or a generator cannot be sent to another thread"
     )
     raise TypeError(message)
+
+
+def check_unbound(value: object, request: Call[Any], is_bound: Callable[[object], bool]) -> None:
+    """Refuse the value of a `Call` if a part of it would use the worker's connection later.
+
+    A generator may do so: its code runs when its rows are read.
+
+    Args:
+        value: the value, or a list or a tuple of values.
+        request: the request, for the text of the error.
+        is_bound: says whether a value belongs to a connection of the driver.
+
+    Raises:
+        TypeError: the value belongs to the connection.
+    """
+    for part in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(part, GeneratorType) or is_bound(part):
+            message = (
+                f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
+                "return rows, or other plain values"
+            )
+            raise TypeError(message)
 
 
 def _all_limited(value: Any, transaction: Transaction, connection: object) -> list[Result]:

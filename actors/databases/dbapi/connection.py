@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from actors.databases.answers import check_unbound
 from actors.databases.dbapi.presets import preset_of, run_sql, shut_down
 from actors.databases.dbapi.secrets import secrets_of, without_secrets
 from actors.databases.driver import DriverConnection
@@ -282,19 +283,19 @@ class DBAPIConnection(DriverConnection):
     def call(self, request: Call[Any]) -> Any:
         """Call a function with the driver's connection, in the open transaction."""
         value = request.function(self._driver, *request.args)
-        for part in value if isinstance(value, (list, tuple)) else (value,):
-            if hasattr(type(part), "fetchone") or (hasattr(type(part), "cursor") and hasattr(type(part), "commit")):
-                message = (
-                    f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
-                    "return rows, or other plain values"
-                )
-                raise TypeError(message)
+        check_unbound(value, request, _is_bound)
         return value
 
     def open_rows(self, step: Declare) -> Rows:
         """Begin to read the rows of a query; see `DriverConnection`."""
         self._refuse_end(step.sql)
         return self._preset.rows_of(self._driver, step.sql, step.params, step.cursor)
+
+
+def _is_bound(value: object) -> bool:
+    """Say whether a value is a cursor or a connection, as PEP 249 defines them."""
+    kind = type(value)
+    return hasattr(kind, "fetchone") or (hasattr(kind, "cursor") and hasattr(kind, "commit"))
 
 
 def _opened(database: "DBAPI") -> Any:

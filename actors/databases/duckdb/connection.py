@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 
+from actors.databases.answers import check_unbound
 from actors.databases.driver import DriverConnection
 from actors.databases.duckdb.opening import REPLACEMENTS, open_connection
 from actors.databases.duckdb.results import ArrowRows, TupleRows, columns_of, table_of_relation
@@ -256,13 +257,7 @@ class DuckDBConnection(DriverConnection):
             raise broken
         if self._finds_variables is None:
             self._driver.execute(f"SET {REPLACEMENTS} = false")
-        for part in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(part, _BOUND):
-                message = (
-                    f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
-                    "return rows, a table, or other plain values"
-                )
-                raise TypeError(message)
+        check_unbound(value, request, lambda part: isinstance(part, _BOUND))
         return value
 
     def _transaction_id(self) -> int:

@@ -1,10 +1,12 @@
 """Transactions: their beginning, their end, and the requests that run in them."""
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, Final
 
 import psycopg
 
+from actors.databases.answers import check_unbound
 from actors.databases.postgres.prepared import Bound, Prepared
 from actors.databases.postgres.sql_text import ends_transaction
 from actors.databases.postgres.wire import Wire, joined, result_of
@@ -251,17 +253,21 @@ class Transactions:
         """
         try:
             with self.driver.transaction():
-                value = request.function(self.driver, *request.args)
+                value = self._value_of(request)
         except _NO_SAVEPOINT as error:
             raise _ended(request) from error
-        for part in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(part, _BOUND):
-                message = (
-                    f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
-                    "return rows, or other plain values"
-                )
-                raise TypeError(message)
+        check_unbound(value, request, lambda part: isinstance(part, _BOUND))
         return value
+
+    def _value_of(self, request: Call[Any]) -> Any:
+        driver = self.driver
+        try:
+            return request.function(driver, *request.args)
+        finally:
+            # An unfinished stream or copy holds the lock, for which psycopg would wait for ever.
+            if driver.lock.locked():
+                driver.close()
+                driver.lock = Lock()
 
 
 def _ended(request: object) -> TransactionBroken:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from types import GeneratorType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import apsw
 
+from actors.databases.answers import check_unbound
 from actors.databases.sqlite.lost import is_lost
 from actors.databases.sqlite.runner import Runner
 from actors.databases.sqlite.sql_text import changes_rows, statements_of
@@ -30,7 +31,7 @@ _HOOK: Final = "querycrew"
 _ROLLBACKS: Final = 10  # tries of one rollback: each interrupt hits one of them at most
 _TRIES: Final = 100  # an interrupt ends by itself, unless a function has left a cursor open
 
-_BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup, GeneratorType)
+_BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup)
 """Values that belong to a connection, or run on it: they are of no use elsewhere."""
 
 
@@ -347,11 +348,5 @@ def call(own: OwnTransaction, runner: Runner, request: Call[Any], how: str) -> A
         with suppress(apsw.ConnectionClosedError):
             runner.take_over()
     own.check_open(how)
-    for part in value if isinstance(value, (list, tuple)) else (value,):
-        if isinstance(part, _BOUND):
-            message = (
-                f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
-                "return rows, or other plain values"
-            )
-            raise TypeError(message)
+    check_unbound(value, request, lambda part: isinstance(part, _BOUND))
     return value
