@@ -1,6 +1,7 @@
 """The answers of connections: the kind that each request has."""
 
 from collections.abc import Callable
+from types import GeneratorType
 from typing import Any
 
 from actors.databases.steps import Begin, Close, Commit, Deallocate, Execute, Step
@@ -42,6 +43,28 @@ def checked(value: Any, request: Request | Step, connection: object) -> Any:
     raise TypeError(message)
 
 
+def check_unbound(value: object, request: Call[Any], is_bound: Callable[[object], bool]) -> None:
+    """Refuse the value of a `Call` if a part of it would use the worker's connection later.
+
+    A generator may do so: its code runs when its rows are read.
+
+    Args:
+        value: the value, or a list or a tuple of values.
+        request: the request, for the text of the error.
+        is_bound: says whether a value belongs to a connection of the driver.
+
+    Raises:
+        TypeError: the value belongs to the connection.
+    """
+    for part in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(part, GeneratorType) or is_bound(part):
+            message = (
+                f"{request} returned a {type(part).__name__}, which belongs to the worker's connection: "
+                "return rows, or other plain values"
+            )
+            raise TypeError(message)
+
+
 def _all_limited(value: Any, transaction: Transaction, connection: object) -> list[Result]:
     queries = transaction.queries
     if type(value) is list and len(value) == len(queries) and all(type(each) is Result for each in value):
@@ -59,23 +82,6 @@ def _class_of(connection: object) -> str:
 
 def _limited(result: Result, most: int | None) -> Result:
     return result if most is None else result._limited(most)
-
-
-def check_unbound(value: object, call: Call[Any], is_bound: Callable[[object], bool]) -> None:
-    """Raise `TypeError` if the value of a function, or a part of it, belongs to the connection.
-
-    Args:
-        value: the value that the function returned.
-        call: the request, for the error.
-        is_bound: says whether an object is the driver's connection, or runs on it.
-    """
-    for part in value if isinstance(value, (list, tuple)) else (value,):
-        if is_bound(part):
-            message = (
-                f"{call} returned a {type(part).__name__}, which belongs to the worker's connection: "
-                "return rows, or other plain values"
-            )
-            raise TypeError(message)
 
 
 def left_open(request: Request | Step) -> TransactionLeftOpen:

@@ -211,6 +211,9 @@ class Job:
         A deadline promises nothing: an answer that arrives after it is still given. A cancel is
         kept once it is promised, even if there is an answer.
 
+        The race with a cancel that has marked the job and has promised nothing yet: the supervisor
+        may interrupt the job by that mark. So the error of a marked job is that of its cancel.
+
         Args:
             outcome: the value, or a `Rejection`.
             counters: the counters of the worker.
@@ -222,9 +225,10 @@ class Job:
             return
         error = outcome.error
         ending: Ending = "failed"
-        if self.abort is not None:
-            ending = self.abort.kind
-            outcome = Rejection(_caused(self.abort.error(self, self._executed(error)), error))
+        why = self.why
+        if why is not None:
+            ending = why.kind
+            outcome = Rejection(_caused(why.error(self, self._executed(error)), error))
         counters.count(ending)
         if not self.reply.settle(outcome):
             self._correct(ending, counters, self._executed(error), error)

@@ -108,7 +108,8 @@ def table_of(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Any:
 
     * A column of whole and floating numbers has floating numbers, if that loses no digit.
     * Whole numbers beyond 64 bits become decimals.
-    * Values of one class that Arrow does not know, such as `uuid.UUID`, become text.
+    * Values of one class that Arrow does not know, such as `uuid.UUID`, become text. So do times
+      of the day with an offset from UTC, which Arrow would drop.
     * A column with other mixed values is refused.
     * A column without a value has the type null.
 
@@ -135,7 +136,7 @@ def _array(pyarrow: Any, name: str, values: tuple[Any, ...]) -> Any:
             return pyarrow.array(values, pyarrow.float64())
         if len(kinds) > 1 and not kinds <= {list, tuple}:
             raise TypeError  # noqa: TRY301
-        if kinds and not kinds & _known():
+        if kinds and not (kinds & _known() and _keeps_zones(kinds, values)):
             return pyarrow.array([None if value is None else str(value) for value in values], pyarrow.string())
         return pyarrow.array(values)
     except Exception as error:  # noqa: BLE001  # Arrow has many classes; one error tells them all
@@ -153,6 +154,22 @@ def _known() -> set[type]:
     from decimal import Decimal
 
     return {bool, int, float, str, bytes, list, tuple, dict, Decimal, date, datetime, time, timedelta}
+
+
+def _keeps_zones(kinds: set[type], values: tuple[Any, ...]) -> bool:
+    """Say whether Arrow keeps the offsets from UTC of the values.
+
+    Raises:
+        TypeError: only some moments have an offset. Arrow would take the others as times of UTC.
+    """
+    from datetime import datetime, time
+
+    if not kinds & {datetime, time}:
+        return True
+    have_zones = {value.tzinfo is not None for value in values if value is not None}
+    if kinds == {datetime} and len(have_zones) > 1:
+        raise TypeError
+    return kinds == {datetime} or have_zones == {False}
 
 
 def _fit(values: Iterable[Any], limits: range) -> bool:

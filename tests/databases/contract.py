@@ -35,7 +35,7 @@ from supervisor import (
     WorkerDied,
 )
 from tests.conftest import eventually
-from tests.support.call_functions import insert_both
+from tests.support.call_functions import insert_both, insert_later
 from tests.support.common import RUNAWAY, error_of
 from tests.support.health import is_idle, same_workers
 
@@ -395,6 +395,7 @@ def test_many_runs_take_effect_together_or_not_at_all(subject, crew):
 def test_a_call_is_a_transaction_with_the_drivers_connection(crew):
     assert crew.ask(Call(insert_both, 3, 4)) == 7
     assert isinstance(error_of(crew.ask(Call(insert_both, 5, 1), block=False)), crew.errors)
+    assert isinstance(error_of(crew.ask(Call(insert_later, 5), block=False)), TypeError)
     assert kept(crew) == [1, 2, 3, 4]
 
 

@@ -230,6 +230,7 @@ def test_an_on_connect_that_fails_suspends_the_crew(start, path):
     ("request_", "look"),
     [
         (Query("CREATE TEMP TABLE own(n INTEGER)"), "SELECT n FROM own"),
+        (Query("EXPLAIN ANALYZE CREATE TEMP TABLE own(n INTEGER)"), "SELECT n FROM own"),
         (Query("PREPARE own AS SELECT 1"), "EXECUTE own"),
         (Query("SET search_path = 'temp'"), None),
         (Script("CREATE SCHEMA other; USE other; CREATE TABLE other.t(n INTEGER)"), "SELECT n FROM t"),

@@ -1,9 +1,12 @@
 """Each job finds the session of a new connection: nothing is left of the jobs before it."""
 
+import datetime as dt
+
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from actors.databases.steps import Begin, Close, Execute
 from supervisor import Call, ConnectionLost, PostgreSQL, Query, Script, Transaction
 from tests.postgres.together import opened, run_together
 
@@ -176,6 +179,32 @@ def test_a_change_of_the_drivers_object_lasts_no_longer_than_its_call(connection
     assert connection.execute(Call(_look)) == five
     connection.execute(Script("DO $$ BEGIN RAISE NOTICE 'secret'; END $$"))
     assert heard == []
+
+
+TODAY = Query("SELECT date '2026-03-04' AS d, %s::text || 'é' AS e", ("ü",))
+CONVERTED = [(dt.date(2026, 3, 4), "üé")]
+CONVERSIONS = ["SET DateStyle TO 'SQL, DMY'", "SET LOCAL DateStyle TO 'SQL, MDY'", "SET client_encoding TO LATIN1"]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("change", CONVERSIONS)
+def test_a_setting_of_the_conversion_holds_for_its_own_transaction(module_uri, change, is_known):
+    with opened(PostgreSQL(module_uri, prepare_threshold=1)) as connection:
+        for _ in range(3 * is_known):
+            assert connection.execute(TODAY).rows == CONVERTED
+        together = connection.execute(Transaction([TODAY, Query(change), TODAY, TODAY]))
+        assert [result.rows for result in together if result.columns] == [CONVERTED] * 3
+        assert connection.execute(TODAY).rows == CONVERTED
+        connection.execute(Begin(False))
+        for query in (TODAY, Query(change), TODAY):
+            answer = connection.execute(Execute(query))
+        assert answer.rows == CONVERTED
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute(Execute(Query("SELECT set_config('DateStyle', 'German', true), 1 / 0")))
+        assert connection.execute(Execute(TODAY)).rows == CONVERTED
+        connection.execute(Close())
+        for _ in range(3):
+            assert connection.execute(TODAY).rows == CONVERTED
 
 
 def test_notices_and_notifications_do_not_pile_up(server, module_uri):

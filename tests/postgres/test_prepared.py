@@ -41,6 +41,13 @@ def test_a_statement_is_prepared_after_its_threshold(uri):
             assert prepared(connection) == expected, threshold
 
 
+def test_a_text_without_parameters_is_not_the_text_with_unused_ones(connection):
+    text = "SELECT '%%'"
+    for _ in range(8):
+        assert connection.execute(Query(text, {"unused": 1})).rows == [("%",)]
+        assert connection.execute(Query(text)).rows == [("%%",)]
+
+
 def test_a_changed_table_is_noticed_by_nobody(server, uri, connection):
     for number in range(3):
         ask_often(connection)

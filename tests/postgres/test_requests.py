@@ -5,6 +5,7 @@ import decimal
 import enum
 import ipaddress
 import uuid
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from supervisor import (
     Call,
+    ConnectionLost,
     PostgreSQL,
     Query,
     ResultLost,
@@ -284,6 +286,29 @@ def test_a_call_that_ends_its_transaction_by_commit_says_that_nobody_knows(conne
         connection.execute(Call(_insert_and, "COMMIT"))
     assert caught.value.executed is None
     assert numbers(connection) == [1, 50]
+
+
+def _stop_early(driver, kept, error):
+    _insert(driver, 50)
+    rows = driver.cursor().stream("SELECT generate_series(1, 100000)")
+    kept.append(rows)
+    next(rows)
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize("error", [None, KeyError("mine")])
+def test_a_call_that_leaves_a_stream_open_loses_its_connection_and_ends(uri, error):
+    with opened(PostgreSQL(uri)) as connection:
+        connection.execute(TABLE)
+        kept = []
+        with pytest.raises(ConnectionLost) as caught:
+            connection.execute(Call(_stop_early, kept, error))
+        assert error in (None, caught.value.__cause__)
+        with suppress(psycopg.Error):
+            kept.pop().close()
+    with opened(PostgreSQL(uri)) as connection:
+        assert numbers(connection) == [1]
 
 
 def _copy_in(driver):

@@ -52,6 +52,27 @@ def test_an_unknown_option_is_named_and_its_value_is_not(options):
     assert SECRET not in everything(caught.value)
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"postgresql://ann:my@{SECRET}@host/db",
+        f"postgres://ann:my/{SECRET}@host/db",
+        f"postgresql://ann:{SECRET}/my@host:1/db?user=ann",
+        f"postgresql://ann:5432/@{SECRET}@host",
+    ],
+)
+def test_a_password_that_libpq_would_cut_in_two_is_refused(uri):
+    with pytest.raises(ValueError, match="%40 for @") as caught:
+        PostgreSQL(uri)
+    assert SECRET not in everything(caught.value)
+
+
+def test_escaped_characters_belong_to_their_part():
+    database = PostgreSQL("postgresql://an%40n:p%2F%40w@%2Ftmp/db%40x?application_name=a@b/c")
+    assert database.options["password"] == "p/@w"
+    assert str(database) == "PostgreSQL('db@x' on /tmp)"
+
+
 def test_a_uri_in_the_place_of_a_name_is_refused():
     with pytest.raises(ValueError, match="dbname") as caught:
         PostgreSQL(dbname=f"postgresql://ann:{SECRET}@host/db")

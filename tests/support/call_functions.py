@@ -180,6 +180,11 @@ def leave_a_reading_cursor_and_run(connection: apsw.Connection, sql: str) -> Non
     connection.execute(sql)
 
 
+def insert_later(connection: Any, number: int) -> Any:
+    """Return a generator, which would use the connection in the thread of its reader."""
+    return (connection.cursor().execute(f"INSERT INTO kept VALUES ({each})") for each in [number])
+
+
 def insert_both(connection: Any, first: int, second: int) -> int:
     """Insert two numbers by any driver's connection, and return their sum."""
     # A cursor of DuckDB is another connection, outside the transaction.

@@ -21,6 +21,7 @@ ROWS = [(1, "a"), (2, None), (None, "c")]
 DAY = dt.date(2026, 1, 2)
 MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5, 6)  # noqa: DTZ001  # drivers give such values
 ID = uuid.UUID(int=7)
+EAST = dt.timezone(dt.timedelta(hours=5))
 
 
 # --- from rows ----------------------------------------------------------------------------
@@ -47,6 +48,9 @@ ID = uuid.UUID(int=7)
         ([(1, 2), [3]], pa.list_(pa.int64()), [[1, 2], [3]]),
         ([{"a": 1}, {"a": 2}], pa.struct({"a": pa.int64()}), None),
         ([ID, None], pa.string(), [str(ID), None]),
+        ([dt.time(1, 2), None], pa.time64("us"), None),
+        ([dt.time(1, 2, tzinfo=EAST), None], pa.string(), ["01:02:00+05:00", None]),
+        ([MOMENT.replace(tzinfo=EAST), None], pa.timestamp("us", "+05:00"), None),
     ],
     ids=str,
 )
@@ -65,6 +69,7 @@ def test_a_column_has_the_type_of_its_values(values, kind, wanted):
         [1.5, 2**53 + 1],
         [DAY, MOMENT],
         [MOMENT, DAY],
+        [MOMENT, MOMENT.replace(tzinfo=EAST)],
         [[1], ["secret"]],
         [decimal.Decimal(1), 1.5],
         [10**77],

@@ -293,6 +293,7 @@ class DBAPIConnection(DriverConnection):
 
 
 def _is_bound(value: object) -> bool:
+    """Say whether a value is a cursor or a connection, as PEP 249 defines them."""
     kind = type(value)
     return hasattr(kind, "fetchone") or (hasattr(kind, "cursor") and hasattr(kind, "commit"))
 

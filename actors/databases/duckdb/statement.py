@@ -6,10 +6,11 @@ __all__ = ["Facts", "Parser", "facts_of"]
 
 _REMEMBERED: Final = 1024  # texts
 
-# Statements that leave a connection as it was. After every other kind it is opened anew.
+# Statements that leave a connection as it was. After every other kind it is opened anew, also after
+# EXPLAIN: EXPLAIN ANALYZE runs a statement of any kind.
 _CLEAN: Final = frozenset(
     {
-        "ALTER", "ANALYZE", "CALL", "COPY", "COPY_DATABASE", "CREATE", "DELETE", "DROP", "EXPLAIN", "EXPORT", "INSERT",
+        "ALTER", "ANALYZE", "CALL", "COPY", "COPY_DATABASE", "CREATE", "DELETE", "DROP", "EXPORT", "INSERT",
         "MERGE_INTO", "SELECT", "TRANSACTION", "UPDATE", "VACUUM",
     }
 )  # fmt: skip

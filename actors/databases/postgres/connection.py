@@ -58,6 +58,7 @@ class PostgresConnection(Connection):
             self._interactive = Interactive(self._transactions)
             self._own = DriverSettings(driver)
             self._set_up()
+            self.prepared.check_settings()
             self.prepared.adapters = self._own.detached_adapters()
         except BaseException:
             driver.close()
@@ -157,7 +158,11 @@ class PostgresConnection(Connection):
                 self._is_dirty = True
             case Declare():
                 self._is_dirty = self._is_dirty or not self.prepared.statement(step.sql).is_clean
-        return self._interactive.perform(step)
+        try:
+            return self._interactive.perform(step)
+        finally:
+            if self._is_dirty:
+                self.prepared.check_settings()
 
     def _clean(self) -> None:
         """Roll back, and leave the session as it was. If that fails, end the connection."""
@@ -168,6 +173,7 @@ class PostgresConnection(Connection):
                 self.prepared.forget()
                 self._own.restore()
                 self._set_up()
+                self.prepared.check_settings()
                 self._is_dirty = False
         except Exception:  # noqa: BLE001  # the request is over, and keeps its outcome
             self._driver.close()

@@ -148,6 +148,12 @@ def _parsed(uri: object, options: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(uri, str):
         message = f"PostgreSQL(uri) must be a str, not {type(uri).__name__}"
         raise TypeError(message)
+    scheme, _, rest = uri.partition("?")[0].partition("://")
+    user, at, rest = rest.partition("@")
+    if scheme in ("postgresql", "postgres") and at and ("/" in user or "@" in rest):
+        # libpq would take the end of the password as a host or a name, and both are shown.
+        message = "PostgreSQL(uri): a user, a password and a name have %40 for @, and %2F for /"
+        raise ValueError(message)
     # An error that is raised in an `except` clause would refer to the error of psycopg.
     parsed: dict[str, Any] | None = None
     with suppress(Error):

@@ -21,6 +21,8 @@ _PREPARED: Final = 100  # prepared statements of a connection, about
 _KNOWN: Final = 1000  # texts that are remembered
 _GUESS: Final = 0.0001  # seconds; for a statement that did not run yet
 _LONGEST: Final = 4000  # characters of a text that is remembered
+_CONVERSION: Final = (b"client_encoding", b"DateStyle", b"IntervalStyle", b"TimeZone")
+"""The settings on which the conversion of values depends."""
 
 
 class Statement:
@@ -31,7 +33,7 @@ class Statement:
     def __init__(self, sql: str, context: "Prepared") -> None:
         self.transformer = Transformer(context)
         self.converter = PostgresQuery(self.transformer)
-        self.names: dict[tuple[int, ...], bytes] = {}
+        self.names: dict[tuple[int, ...] | None, bytes] = {}
         """The names of its prepared statements, by the types of the parameters."""
         self.uses = 0
         self.columns: tuple[str, ...] = ()
@@ -60,7 +62,8 @@ class Bound:
         self.query = converter.query
         self.params = converter.params
         self.formats = converter.formats
-        self.types = converter.types
+        # Without parameters, a `%%` of the text is two percent signs: that is another statement.
+        self.types = None if converter.params is None else converter.types
         if converter.params is not None:
             converter.params = ()  # a known statement keeps no parameters
 
@@ -84,6 +87,8 @@ class Prepared:
         """Whether the server may hold statements that it cannot run any more, or too many."""
         self.refusals = 0
         """How often the server has refused a prepared statement."""
+        # The settings for which the known texts hold, see `check_settings`.
+        self._settings: list[bytes | None] = []
 
     def statement(self, sql: str) -> Statement:
         """Return the statement of a text."""
@@ -92,10 +97,24 @@ class Prepared:
             statement = Statement(sql, self)
             if len(sql) <= _LONGEST:
                 if len(self._known) >= _KNOWN:
-                    self.is_stale = True
-                    self._known.clear()
+                    self._forget_texts()
                 self._known[sql] = statement
         return statement
+
+    def check_settings(self) -> None:
+        """Forget all texts if the session converts values in another way now.
+
+        A text is known with its bytes, and with the loaders of its columns. Both depend on settings
+        such as `DateStyle`. This runs behind each statement that may have changed a setting.
+        """
+        settings = [self.connection.pgconn.parameter_status(name) for name in _CONVERSION]
+        if settings != self._settings:
+            self._settings = settings
+            self._forget_texts()
+
+    def _forget_texts(self) -> None:
+        self._known.clear()
+        self.is_stale = self.is_stale or self._held > 0
 
     def check(self, sql: str) -> Statement:
         """Return the statement of a text that a connection can run.

@@ -1,5 +1,7 @@
 """Transactions: their beginning, their end, and the requests that run in them."""
 
+from collections.abc import Sequence
+from threading import Lock
 from typing import Any, Final
 
 import psycopg
@@ -205,26 +207,39 @@ class Transactions:
             return Result((), [], max(cursor.rowcount, 0))
 
     def _run_some(self, transaction: Transaction, results: list[Result]) -> None:
-        """Run the next queries in one message, up to one with `many`, which runs alone."""
+        """Run the next queries in one message.
+
+        A query with `many` runs alone. So does a statement that may change a setting: the
+        conversion of the values before it and behind it may depend on that setting.
+        """
         queries, first = transaction.queries, len(results)
         number = first
         try:
             if queries[first].many is not None:
                 results.append(self._run_many(queries[first]))
                 return
+            end = self._end_of_message(queries, first)
             bounds = list[Bound]()
-            while number < len(queries) and queries[number].many is None:
+            for number in range(first, end):
                 bounds.append(self.prepared.bind(queries[number].sql, queries[number].params))
-                number += 1
             number = first
             for bound, outcome in zip(bounds, self.wire.pipeline(bounds, together=True), strict=True):
                 if isinstance(outcome, psycopg.Error):
                     raise outcome  # noqa: TRY301
                 results.append(result_of(bound, outcome))
                 number += 1
+            if not bounds[0].statement.is_clean:
+                self.prepared.check_settings()
         except Exception as error:
             error.add_note(f"querycrew: statement {number + 1} of {len(queries)}: {queries[number]}")
             raise
+
+    def _end_of_message(self, queries: Sequence[Query], first: int) -> int:
+        """Return the number of the first query that does not travel with the query `first`."""
+        end = first
+        while end < len(queries) and queries[end].many is None and self.prepared.statement(queries[end].sql).is_clean:
+            end += 1
+        return max(end, first + 1)
 
     def _call(self, request: Call[Any]) -> Any:
         """Call a function in the open transaction; return its value.
@@ -238,11 +253,21 @@ class Transactions:
         """
         try:
             with self.driver.transaction():
-                value = request.function(self.driver, *request.args)
+                value = self._value_of(request)
         except _NO_SAVEPOINT as error:
             raise _ended(request) from error
         check_unbound(value, request, lambda part: isinstance(part, _BOUND))
         return value
+
+    def _value_of(self, request: Call[Any]) -> Any:
+        driver = self.driver
+        try:
+            return request.function(driver, *request.args)
+        finally:
+            # An unfinished stream or copy holds the lock, for which psycopg would wait for ever.
+            if driver.lock.locked():
+                driver.close()
+                driver.lock = Lock()
 
 
 def _ended(request: object) -> TransactionBroken:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from types import GeneratorType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import apsw
@@ -31,7 +31,7 @@ _HOOK: Final = "querycrew"
 _ROLLBACKS: Final = 10  # tries of one rollback: each interrupt hits one of them at most
 _TRIES: Final = 100  # an interrupt ends by itself, unless a function has left a cursor open
 
-_BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup, GeneratorType)
+_BOUND: Final = (apsw.Connection, apsw.Cursor, apsw.Blob, apsw.Backup)
 """Values that belong to a connection, or run on it: they are of no use elsewhere."""
 
 

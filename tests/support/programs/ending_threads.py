@@ -10,7 +10,12 @@ if "early" in sys.argv[1]:
 
 from shared import eventually, say
 
+import supervisor
+from actors.system import exit_and_fork
 from supervisor import ChildProcess, Query, Script, Status, Stream, Supervisor
+
+# A busy machine may need longer than these bounds to close all connections properly.
+exit_and_fork._EXIT_BOUND = supervisor._GRACE = 30.0
 
 RUNAWAY = Query("WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
 ENDLESS = Stream("WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n")

@@ -322,3 +322,20 @@ def test_a_cancel_that_comes_while_the_connection_is_opened_anew_does_not_lose_i
     finally:
         connection.close()
         other.close(True)
+
+
+def test_an_interrupt_by_the_mark_of_a_cancel_that_promises_later_is_a_cancel(crew, monkeypatch):
+    worker = crew.worker()
+    job = crew.submit()
+    batch = crew.take(worker)
+    batch.begin()
+    promise = job.reply.promise
+
+    def late():
+        batch.fail(job, apsw.InterruptError("by the mark"))  # the supervisor has followed the mark up
+        return promise()
+
+    monkeypatch.setattr(job.reply, "promise", late)
+    assert job.reply.cancel()
+    assert isinstance(job.reply.exception(0), QueryCancelled)
+    assert (crew.status().cancelled, crew.status().failed) == (1, 0)
