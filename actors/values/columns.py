@@ -134,6 +134,8 @@ def _array(pyarrow: Any, name: str, values: tuple[Any, ...]) -> Any:
         if kinds == {int, float}:
             _check_exact(values)
             return pyarrow.array(values, pyarrow.float64())
+        if kinds and kinds <= {bytes, bytearray, memoryview}:
+            return pyarrow.array([None if value is None else bytes(value) for value in values], pyarrow.binary())
         if len(kinds) > 1 and not kinds <= {list, tuple}:
             raise TypeError  # noqa: TRY301
         if kinds and not (kinds & _known() and _keeps_zones(kinds, values)):

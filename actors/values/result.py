@@ -285,7 +285,8 @@ class Result(Sequence[Row]):
 
         Raises:
             ImportError: polars or pyarrow is missing. The text names the extra.
-            TypeError: as `to_arrow`.
+            TypeError: as `to_arrow`, or polars lacks the type of a column, such as decimals of more
+                than 38 digits.
             ValueError: two columns have the same name, which polars does not allow.
         """
         polars = needed("polars", "to_polars()", "polars")
@@ -293,7 +294,14 @@ class Result(Sequence[Row]):
         if twice:
             message = f"two columns have the name {twice[0]!r}, which polars does not allow: write {twice[0]} AS …"
             raise ValueError(message)
-        return polars.from_arrow(self.to_arrow())
+        table = self.to_arrow()
+        try:
+            return polars.from_arrow(table)
+        except (polars.exceptions.ComputeError, polars.exceptions.PanicException) as error:
+            # `except Exception` would not catch a panic, so its class must not reach the caller.
+            types = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
+            message = f"polars lacks the type of a column ({types}): write CAST(… AS …), or use to_arrow()"
+            raise TypeError(message) from error
 
     def keys(self) -> Never:
         """Refuse, since a result is a sequence and not a mapping.

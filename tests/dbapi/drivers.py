@@ -60,6 +60,20 @@ def connect(path: str) -> Connection:
     return Connection(path)
 
 
+class _Uncounted(Cursor):
+    rowcount = None
+
+
+class _Uncounting(Connection):
+    def cursor(self) -> Any:
+        return _Uncounted(self._real().cursor())
+
+
+def connect_without_counts(path: str) -> Connection:
+    """Connect by a driver that has `None` in the place of a number of rows."""
+    return _Uncounting(path)
+
+
 def connect_freely(path: str) -> sqlite3.Connection:
     """Connect by `sqlite3`, from a module that is not the driver's."""
     return sqlite3.connect(path, timeout=0)

@@ -144,6 +144,13 @@ def test_an_unknown_driver_commits_each_query(unknown, path):
     outside.close()
 
 
+def test_a_driver_that_counts_no_rows_has_changed_none(start, path):
+    db = fill(start(DBAPI(drivers.connect_without_counts, str(path)), size=1, restart=QUICK))
+    assert db.ask(Query("INSERT INTO kept VALUES (3)")).rowcount == 0
+    assert db.ask(Query("INSERT INTO kept VALUES (?)", many=[(4,), (5,)])).rowcount == 0
+    assert kept(db) == [1, 2, 3, 4, 5]
+
+
 def test_an_unknown_driver_has_transactions(unknown):
     inserted, read = unknown.ask(
         Transaction([Query("INSERT INTO kept VALUES (3)"), Query("SELECT count(*) FROM kept")])

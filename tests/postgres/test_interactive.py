@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from supervisor import (
+    Backup,
     Call,
     ChildProcess,
     PostgreSQL,
@@ -254,3 +255,9 @@ def test_an_empty_statement_has_an_empty_answer(db):
         assert db.ask(Transaction([Query(sql), Query("SELECT 1")]))[1].scalar() == 1
         with db.transaction() as tx:
             assert tx.ask(Query(sql)).rows == []
+
+
+def test_a_backup_is_refused_and_the_error_names_pg_dump(db, tmp_path):
+    with pytest.raises(TypeError, match="pg_dump"):
+        db.ask(Backup(tmp_path / "copy"))
+    assert db.ask(Query("SELECT 1")).scalar() == 1

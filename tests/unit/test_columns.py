@@ -38,6 +38,7 @@ EAST = dt.timezone(dt.timedelta(hours=5))
         ([10**75], pa.decimal256(76), [decimal.Decimal(10**75)]),
         (["text", None, "\0"], pa.string(), None),
         ([b"\0\xff", None, b""], pa.binary(), None),
+        ([bytearray(b"\0"), memoryview(b"\xff"), b"", None], pa.binary(), [b"\0", b"\xff", b"", None]),
         ([True, None], pa.bool_(), None),
         ([None, None], pa.null(), None),
         ([decimal.Decimal("1.5"), decimal.Decimal("100.25")], pa.decimal128(5, 2), None),
@@ -90,6 +91,12 @@ def test_a_result_without_rows_keeps_its_columns():
     assert empty.to_arrow().column_names == ["a", "b"]
     assert list(empty.to_pandas().columns) == empty.to_polars().columns == ["a", "b"]
     assert Result().to_arrow().num_columns == 0
+
+
+@pytest.mark.parametrize("value", [10**75, {"nested": decimal.Decimal(10**75)}], ids=["plain", "nested"])
+def test_a_type_that_polars_lacks_is_an_error_with_the_name_of_the_column(value):
+    with pytest.raises(TypeError, match=r"wide: .*decimal256.*CAST"):
+        Result(("wide",), [(value,)], 1).to_polars()
 
 
 def test_two_columns_may_have_one_name_but_not_in_polars():

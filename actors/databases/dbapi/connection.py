@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.databases.answers import check_unbound
-from actors.databases.dbapi.presets import preset_of, run_sql, shut_down
+from actors.databases.dbapi.presets import count_of, preset_of, run_sql, shut_down
 from actors.databases.dbapi.secrets import secrets_of, without_secrets
 from actors.databases.driver import DriverConnection
 from actors.databases.fence import CancelFence
@@ -257,7 +257,7 @@ class DBAPIConnection(DriverConnection):
                 changed = 0
                 if runs:
                     cursor.executemany(query.sql, runs)
-                    changed = max(cursor.rowcount, 0)
+                    changed = count_of(cursor)
             else:
                 changed = sum(self._changed(cursor, query.sql, params) for params in runs)
         finally:
@@ -266,7 +266,7 @@ class DBAPIConnection(DriverConnection):
 
     def _changed(self, cursor: Any, sql: str, params: Any) -> int:
         cursor.execute(sql, params)
-        return 0 if cursor.description else max(cursor.rowcount, 0)
+        return 0 if cursor.description else count_of(cursor)
 
     def run_script(self, script: Script) -> Result:
         """Run a script, if it is known how; see `DriverConnection`."""

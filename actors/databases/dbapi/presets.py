@@ -17,7 +17,7 @@ from actors.values.result import Result
 if TYPE_CHECKING:
     from actors.databases.dbapi.database import DBAPI
 
-__all__ = ["Preset", "preset_of", "result_of", "run_sql"]
+__all__ = ["Preset", "count_of", "preset_of", "result_of", "run_sql"]
 
 
 def run_sql(connection: Any, *statements: str) -> None:
@@ -33,6 +33,11 @@ def run_sql(connection: Any, *statements: str) -> None:
 def columns_of(cursor: Any) -> tuple[str, ...]:
     """Return the names of the columns of a cursor; none if it has no rows."""
     return tuple([str(column[0]) for column in cursor.description or ()])
+
+
+def count_of(cursor: Any) -> int:
+    """Return the number of changed rows. Drivers have -1 or `None` if they do not know it."""
+    return max(cursor.rowcount or 0, 0)
 
 
 def tuples(rows: Any) -> list[tuple[Any, ...]]:
@@ -51,7 +56,7 @@ def result_of(cursor: Any, query: Query) -> Result:
         # A cursor of `sqlite3` tells the last rowid of its connection after other statements, too.
         inserts = query.sql.lstrip()[:7].upper().startswith(("INSERT", "REPLACE"))
         last = getattr(cursor, "lastrowid", None) if inserts else None
-        return Result((), [], max(cursor.rowcount, 0), last or None)
+        return Result((), [], count_of(cursor), last or None)
     rows = tuples(cursor.fetchall() if max_rows is None else cursor.fetchmany(max_rows + 1))
     result = Result(columns_of(cursor), rows, len(rows))
     return result if max_rows is None else result._limited(max_rows)
@@ -198,7 +203,7 @@ class _SQLite3(Preset):
             for statement in statements_of(sql):
                 if not is_blank(statement):
                     cursor.execute(statement)
-                    changed += 0 if cursor.description else max(cursor.rowcount, 0)
+                    changed += 0 if cursor.description else count_of(cursor)
                     cursor.fetchall()
         finally:
             cursor.close()
@@ -258,7 +263,7 @@ class _Psycopg2(_Server):
         cursor = connection.cursor()
         try:
             cursor.execute(sql)
-            return 0 if cursor.description else max(cursor.rowcount, 0)
+            return 0 if cursor.description else count_of(cursor)
         finally:
             cursor.close()
 

@@ -33,6 +33,7 @@ class Interactive:
 
         Raises:
             TransactionBroken: the transaction is over already.
+            TypeError: the step is one of a backup.
             Exception: the driver's own.
         """
         match step:
@@ -53,7 +54,7 @@ class Interactive:
             case Deallocate(cursor):
                 self._deallocate(cursor)
             case _:
-                message = f"a connection to PostgreSQL does not know {step!r}"
+                message = "PostgreSQL makes no backups step by step: use pg_dump"
                 raise TypeError(message)
         return Result()
 
