@@ -320,7 +320,9 @@ class Child(Peer):
     def forget_the_parent(self) -> None:
         """In the child of a fork: the process is not a child of this one; nothing waits for it."""
         super().forget_the_parent()
-        self._process.returncode = 0
+        process: Any = getattr(self, "_process", None)
+        if process is not None:  # else the fork came while the process started
+            process.returncode = 0
 
 
 def _milliseconds(seconds: float | None) -> float | None:
@@ -352,11 +354,11 @@ def _how(pid: int, code: int) -> str:
 
 
 def _after_fork_in_child() -> None:
-    for peer in list(_peers):
-        peer.forget_the_parent()
-    for ends in list(_all_ends):
+    for ends in list(_all_ends):  # first: an open end would keep a child of the parent alive
         with suppress(OSError):
             ends.close()
+    for peer in list(_peers):
+        peer.forget_the_parent()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
