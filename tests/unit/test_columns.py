@@ -53,7 +53,6 @@ EAST = dt.timezone(dt.timedelta(hours=5))
         ([dt.time(1, 2, tzinfo=EAST), None], pa.string(), ["01:02:00+05:00", None]),
         ([MOMENT.replace(tzinfo=EAST), None], pa.timestamp("us", "+05:00"), None),
     ],
-    ids=str,
 )
 def test_a_column_has_the_type_of_its_values(values, kind, wanted):
     table = Result(("c",), [(value,) for value in values], len(values)).to_arrow()
