@@ -241,7 +241,7 @@ MUTANTS: list[tuple[type, str, Any, int]] = [
     (Roster, "_orphans_of", _is_run_again_after_a_death, 1),
     (Roster, "_orphans_of", _orphans_are_forgotten, 1),
     (Batch, "interrupt", _another_job_is_interrupted, 1),
-    (Batch, "_wait_for_interrupts", _does_not_wait_for_an_interrupt, 19000),
+    (Batch, "_wait_for_interrupts", _does_not_wait_for_an_interrupt, 62300),
     (Worker, "_perform", _says_that_it_is_committed, 1),
     (Worker, "_close_steps", _leaves_a_transaction_open, 1),
     (Checkout, "_close", _leaves_turns_without_an_answer, 1),
