@@ -123,17 +123,20 @@ class ChildConnection(Connection):
         self._unloadable: Exception | None = None
         # Why the child's answers can be read no further.
         self._failure: ConnectionLost | None = None
-        self._child = self._start()
-        self.pid = self._child.pid
+        self._child: Peer
         try:
+            self._start()
+            self.pid = self._child.pid
             self._open(time.monotonic() + specification.start_timeout)
         except BaseException:
-            self._child.kill()
-            self.close()
+            if hasattr(self, "_child"):
+                self._child.kill()
+                self.close()
             raise
 
-    def _start(self) -> Peer:
-        return Child(self._specification.home, self._specification.name)
+    def _start(self) -> None:
+        """Start the other end. A kill of this thread must not lose it: it is stored at once."""
+        self._child = Child(self._specification.home, self._specification.name)
 
     def _packed_specification(self) -> bytes:
         import pickle

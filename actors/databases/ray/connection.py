@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.databases.child.connection import ChildConnection
 from actors.databases.child.process import module_path
-from actors.databases.ray.gateway import Link, link_to
+from actors.databases.ray.gateway import link_to
 from actors.databases.ray.messages import Placement, RayNode
 from actors.values.errors import ConnectionLost
 
@@ -48,9 +48,8 @@ class RayConnection(ChildConnection):
                 self._link.end_gateway()
             raise
 
-    def _start(self) -> Link:
-        self._link = link_to(self._database.cluster(), self._database.home)
-        return self._link
+    def _start(self) -> None:
+        self._child = self._link = link_to(self._database.cluster(), self._database.home)
 
     def _packed_specification(self) -> bytes:
         database = self._database
@@ -101,8 +100,8 @@ class _NodeList(ChildConnection):
         self._database = database
         super().__init__(database)
 
-    def _start(self) -> Link:
-        return link_to(self._database.cluster(), self._database.home)
+    def _start(self) -> None:
+        self._child = link_to(self._database.cluster(), self._database.home)
 
     def _packed_specification(self) -> bytes:
         return pickle.dumps(None)
