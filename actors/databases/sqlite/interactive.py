@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from actors.databases.rows import Rows
 from actors.databases.sqlite.statement import NeedsTransaction, admit_all, admit_alone
 from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call, check_level, run_script
 from actors.databases.steps import (
@@ -221,36 +222,20 @@ class Steps:
             self._likely.fetch_ahead()
 
 
-class _Rows:
+class _Rows(Rows):
     """The rows of one statement, read in chunks."""
 
     def __init__(self, cursor: apsw.Cursor, columns: tuple[str, ...]) -> None:
+        super().__init__()
         self._cursor = cursor
         self._columns = columns
         self._rows: Iterator[tuple[Any, ...]] = iter(cursor)
-        # The number of rows in a chunk.
-        self._most = 0
-        # A chunk that was fetched ahead, or the error of fetching it.
-        self._fetched: list[tuple[Any, ...]] | BaseException | None = None
 
-    def fetch(self, most: int) -> Result:
-        """Return the next rows; `truncated` says whether more may come."""
-        self._most = min(most, sys.maxsize)
-        self.fetch_ahead()
-        fetched, self._fetched = self._fetched, None
-        if not isinstance(fetched, list):
-            assert fetched is not None
-            raise fetched
-        return Result(self._columns, fetched, len(fetched), None, len(fetched) == self._most)
-
-    def fetch_ahead(self) -> None:
-        """Fetch the next rows, unless that was done. `fetch` raises an error of it."""
-        if self._fetched is not None:
-            return
-        try:
-            self._fetched = list(islice(self._rows, self._most))
-        except BaseException as error:  # noqa: BLE001  # the caller who fetches these rows gets it
-            self._fetched = error
+    def next_chunk(self, most: int) -> Result:
+        """Return the next rows; see `Rows`."""
+        most = min(most, sys.maxsize)
+        rows = list(islice(self._rows, most))
+        return Result(self._columns, rows, len(rows), None, len(rows) == most)
 
     def close(self) -> None:
         """Close the cursor."""
