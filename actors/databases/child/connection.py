@@ -123,20 +123,20 @@ class ChildConnection(Connection):
         self._unloadable: Exception | None = None
         # Why the child's answers can be read no further.
         self._failure: ConnectionLost | None = None
-        self._child: Peer
+        start, where = self._peer()
+        # Called here: at the return of a method of this class, a kill of the thread would lose the child.
+        self._child: Peer = start(*where)
+        self.pid = self._child.pid
         try:
-            self._start()
-            self.pid = self._child.pid
             self._open(time.monotonic() + specification.start_timeout)
         except BaseException:
-            if hasattr(self, "_child"):
-                self._child.kill()
-                self.close()
+            self._child.kill()
+            self.close()
             raise
 
-    def _start(self) -> None:
-        """Start the other end. A kill of this thread must not lose it: it is stored at once."""
-        self._child = Child(self._specification.home, self._specification.name)
+    def _peer(self) -> tuple[Callable[..., Peer], tuple[Any, ...]]:
+        """Return the function that starts the other end, and its arguments."""
+        return Child, (self._specification.home, self._specification.name)
 
     def _packed_specification(self) -> bytes:
         import pickle

@@ -3,16 +3,18 @@
 import marshal
 import pickle
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from actors.databases.child.connection import ChildConnection
-from actors.databases.child.process import module_path
+from actors.databases.child.process import Peer, module_path
 from actors.databases.ray.gateway import link_to
 from actors.databases.ray.messages import Placement, RayNode
 from actors.values.errors import ConnectionLost
 
 if TYPE_CHECKING:
     from actors.databases.ray.database import Ray
+    from actors.databases.ray.gateway import Link
 
 __all__ = ["RayConnection", "nodes_of"]
 
@@ -48,8 +50,12 @@ class RayConnection(ChildConnection):
                 self._link.end_gateway()
             raise
 
-    def _start(self) -> None:
-        self._child = self._link = link_to(self._database.cluster(), self._database.home)
+    def _peer(self) -> tuple[Callable[..., Peer], tuple[Any, ...]]:
+        return link_to, (self._database.cluster(), self._database.home)
+
+    @property
+    def _link(self) -> "Link":
+        return cast("Link", self._child)
 
     def _packed_specification(self) -> bytes:
         database = self._database
@@ -100,8 +106,8 @@ class _NodeList(ChildConnection):
         self._database = database
         super().__init__(database)
 
-    def _start(self) -> None:
-        self._child = link_to(self._database.cluster(), self._database.home)
+    def _peer(self) -> tuple[Callable[..., Peer], tuple[Any, ...]]:
+        return link_to, (self._database.cluster(), self._database.home)
 
     def _packed_specification(self) -> bytes:
         return pickle.dumps(None)
