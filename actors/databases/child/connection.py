@@ -124,7 +124,7 @@ class ChildConnection(Connection):
         # Why the child's answers can be read no further.
         self._failure: ConnectionLost | None = None
         start, where = self._peer()
-        # Called here: at the return of a method of this class, a kill of the thread would lose the child.
+        # Called here: a thread that is killed as a method returns its value would lose the child.
         self._child: Peer = start(*where)
         self.pid = self._child.pid
         try:
