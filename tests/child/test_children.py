@@ -107,7 +107,7 @@ def test_a_child_killed_while_it_is_idle_costs_no_job(crew):
         assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1, (
             "the job never began, and waits for the next child"
         )
-        assert eventually(lambda pid=pid: up(db) == 1 and pid not in pids(db))
+        assert eventually(lambda pid=pid: pid not in pids(db) and up(db) == 1)
     status = db.ask(Status())
     assert (status.answered, status.died, status.failed) == (10, 0, 0)
     assert status.restarts == 10
@@ -135,7 +135,7 @@ def test_a_child_killed_while_it_is_idle_is_noticed_and_replaced(crew):
     db = crew(size=2)
     for pid in pids(db):
         os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda pid=pid: is_gone(pid) and up(db) == 2 and pid not in pids(db))
+        assert eventually(lambda pid=pid: is_gone(pid) and pid not in pids(db) and up(db) == 2)
     assert db.ask(Status()).submitted == 0
 
 
@@ -772,7 +772,7 @@ def test_many_restarts_leave_no_process_no_descriptor_and_no_memory_behind(crew)
         pid = next(iter(pids(db)))
         os.kill(pid, signal.SIGKILL)
         assert db.ask(Query("SELECT 1"), timeout=PATIENCE).scalar() == 1
-        assert eventually(lambda pid=pid: up(db) == 2 and pid not in pids(db))
+        assert eventually(lambda pid=pid: pid not in pids(db) and up(db) == 2)
         seen |= pids(db)
     gc.collect()
     assert eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)

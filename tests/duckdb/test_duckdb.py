@@ -521,7 +521,7 @@ def test_a_fatal_error_ends_idle_connections_of_the_instance_too(start, path):
     before = {worker.id for worker in db.ask(Status()).workers}
     other = DuckDB().connect()
     assert isinstance(error_of(db.ask(Call(calls.fatal), block=False)), WorkerDied)
-    assert eventually(lambda: up(db) == 3 and not before & {worker.id for worker in db.ask(Status()).workers})
+    assert eventually(lambda: not before & {worker.id for worker in db.ask(Status()).workers} and up(db) == 3)
     assert db.ask(Status()).died == 1
     other.check()
     other.close()

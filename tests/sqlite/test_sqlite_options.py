@@ -234,7 +234,7 @@ def test_a_connection_that_cannot_be_opened_again_costs_no_answer(start, path, k
     db = start(kind(SQLite(path, on_connect=fail_if_asked)), size=1)
     db.ask(Script("CREATE TABLE t(a)"))
     for done in range(1, 4):
-        assert eventually(lambda done=done: up(db) == 2 and db.ask(Status()).restarts == done - 1)
+        assert eventually(lambda done=done: db.ask(Status()).restarts == done - 1 and up(db) == 2)
         path.with_name(FAILS_ONCE).touch()
         replies = [db.ask(request_, block=False), *(db.ask(Query("SELECT 1"), block=False) for _ in range(3))]
         assert [error_of(reply) for reply in replies] == [None] * 4
