@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from contextlib import suppress
 
 import duckdb
 import pyarrow as pa
@@ -14,7 +15,6 @@ from supervisor import (
     Backup,
     Call,
     ChildProcess,
-    ConnectionLost,
     DatabaseUnavailable,
     DuckDB,
     Query,
@@ -537,15 +537,13 @@ def test_an_interrupt_hits_no_later_statement(path):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    for _ in range(100):
-        try:
-            connection.execute(Query("SELECT 1"))
-        except ConnectionLost:
-            pytest.fail("an interrupt must not cost the connection")
-        except duckdb.InterruptException:
-            pass
-    stop.set()
-    thread.join()
+    try:
+        for _ in range(100):
+            with suppress(duckdb.InterruptException):  # and no `ConnectionLost`
+                connection.execute(Query("SELECT 1"))
+    finally:
+        stop.set()
+        thread.join()
     for _ in range(100):
         assert connection.execute(Query("SELECT 1")).scalar() == 1
     connection.close()

@@ -26,7 +26,7 @@ _LOST: Final = (duckdb.ConnectionException, duckdb.FatalException, duckdb.Intern
 # Errors after which no connection to the same instance can do anything.
 _OF_ALL: Final = (duckdb.FatalException, duckdb.InternalException)
 _BOUND: Final = (duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation)
-_ROLLBACKS: Final = 100  # tries of one rollback: each interrupt hits one of them at most
+_ROLLBACKS: Final = 10  # tries of one rollback: an interrupt that was on its way may hit it
 _LEAVE_OUT: Final = "leave out BEGIN, COMMIT and ROLLBACK"
 
 # The open connections of this process, to tell all of them that their instance is of no more use.
@@ -56,6 +56,8 @@ class DuckDBConnection(DriverConnection):
         self._has_controlled = False
         # Whether another connection has met an error that makes the instance useless.
         self._is_invalid = False
+        # Whether a rollback runs, which nothing should end.
+        self._is_rolling_back = False
         self._driver: Any = open_connection(database)
         with _open_lock:
             _open.add(self)
@@ -64,8 +66,9 @@ class DuckDBConnection(DriverConnection):
 
     def interrupt(self) -> None:
         """End the query that runs; see `Connection`. DuckDB's own call takes some microseconds."""
-        with suppress(duckdb.Error):  # the connection may be closed meanwhile
-            self._driver.interrupt()
+        if not self._is_rolling_back:
+            with suppress(duckdb.Error):  # the connection may be closed meanwhile
+                self._driver.interrupt()
 
     def close(self) -> None:
         """Close the connection, and roll back an open transaction; see `Connection`."""
@@ -138,14 +141,18 @@ class DuckDBConnection(DriverConnection):
     def roll_back(self) -> bool:
         """Roll back, and free an open result; say whether a transaction was open."""
         self._is_own = False
-        for _ in range(_ROLLBACKS):
-            try:
-                self._driver.rollback()
-            except duckdb.InterruptException:  # the interrupt was meant for the statement before
-                continue
-            except duckdb.TransactionException:  # no transaction is open
-                return False
-            return True
+        self._is_rolling_back = True
+        try:
+            for _ in range(_ROLLBACKS):
+                try:
+                    self._driver.rollback()
+                except duckdb.InterruptException:  # it came for the statement before
+                    continue
+                except duckdb.TransactionException:  # no transaction is open
+                    return False
+                return True
+        finally:
+            self._is_rolling_back = False
         message = "the rollback was interrupted"
         raise ConnectionLost(message, blames=False)
 
