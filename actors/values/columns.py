@@ -12,6 +12,8 @@ __all__ = ["Columns", "needed", "rows_of", "table_of"]
 _INT64: Final = range(-(2**63), 2**63)
 _UINT64: Final = range(2**64)
 _EXACT: Final = 2**53  # a float has every whole number up to this one
+_WITH_BUFFERS: Final = 5  # the first protocol of pickle that has them
+_LITTLE: Final = 1 << 16  # bytes
 _DIGITS_128: Final = 38  # decimal digits of Arrow's decimal types
 _DIGITS_256: Final = 76
 
@@ -19,8 +21,8 @@ _DIGITS_256: Final = 76
 class Columns:
     """A table of Arrow, which may still be in the form in which it travels between processes.
 
-    All methods may be called from any thread. The parts that travelled are decoded at the first
-    use. If two threads decode them at the same time, both get equal tables.
+    All methods may be called from any thread. The parts that travelled are put together at the
+    first use. If two threads do that at the same time, both get equal tables.
     """
 
     __slots__ = ("_parts", "_table", "count")
@@ -28,11 +30,11 @@ class Columns:
     count: int
     """The number of rows."""
 
-    def __init__(self, table: Any, parts: tuple[bytes, int] | None = None) -> None:
-        """Keep a `pyarrow.Table`, or the bytes of a table and the number of its rows."""
+    def __init__(self, table: Any, parts: tuple[bytes, list[Any], int] | None = None) -> None:
+        """Keep a `pyarrow.Table`, or its pickle, the buffers of that, and the number of rows."""
         self._table = table
         self._parts = parts
-        self.count = table.num_rows if parts is None else parts[1]
+        self.count = table.num_rows if parts is None else parts[2]
 
     @property
     def table(self) -> Any:
@@ -41,12 +43,13 @@ class Columns:
         Raises:
             ImportError: pyarrow is missing. The text names the extra.
         """
-        table, parts = self._table, self._parts
+        parts, table = self._parts, self._table  # in this order: another thread may set both
         if table is None:
+            import pickle
+
             assert parts is not None
-            pyarrow = needed("pyarrow", "to_arrow()", "arrow")
-            with pyarrow.ipc.open_stream(pyarrow.py_buffer(parts[0])) as reader:
-                self._table = table = reader.read_all()
+            needed("pyarrow", "to_arrow()", "arrow")
+            self._table = table = pickle.loads(parts[0], buffers=parts[1])  # noqa: S301  # made by `_parts_of`
             self._parts = None
         return table
 
@@ -54,20 +57,40 @@ class Columns:
         """Return the first `most` rows."""
         return Columns(self.table.slice(0, most))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        parts = self._parts
-        return Columns, (None, (_packed(self.table), self.count) if parts is None else parts)
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        import pickle
+
+        body, buffers, count = self._parts or _parts_of(self.table)
+        if protocol < _WITH_BUFFERS:
+            return Columns, (None, (body, [bytes(buffer) for buffer in buffers], count))
+        # No column of Arrow ever changes.
+        unchanging = [pickle.PickleBuffer(memoryview(buffer).toreadonly()) for buffer in buffers]
+        return Columns, (None, (body, unchanging, count))
 
 
-def _packed(table: Any) -> bytes:
-    """Return a table as a stream of Arrow. The columns are copied as they are, without a loop."""
+def _parts_of(table: Any) -> tuple[bytes, list[Any], int]:
+    """Return a table as its pickle, the buffers of the pickle, and its number of rows.
+
+    The columns are not copied.
+    """
+    import pickle
+
+    if table.get_total_buffer_size() > 2 * table.nbytes + _LITTLE:  # it shows a few rows of a larger table
+        table = _copied(table)
+    buffers: list[Any] = []
+    body = pickle.dumps(table, _WITH_BUFFERS, buffer_callback=buffers.append)
+    return body, buffers, table.num_rows
+
+
+def _copied(table: Any) -> Any:
+    """Return a table with buffers of its own, which have just its rows."""
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    packed: bytes = sink.getvalue().to_pybytes()
-    return packed
+    with pa.ipc.open_stream(sink.getvalue()) as reader:
+        return reader.read_all()
 
 
 def rows_of(columns: Columns) -> list[tuple[Any, ...]]:

@@ -10,6 +10,8 @@ from actors.databases.base import Connection, Database, NeedsWriter
 from actors.databases.child.claims import token_of, tokens_of
 from actors.databases.child.frames import (
     ANSWERS,
+    BESIDE,
+    COUNT,
     DONE,
     FAILED,
     FIRST_BYTE,
@@ -439,7 +441,7 @@ class ChildConnection(Connection):
             self._frames -= kind == DONE
         elif kind == WAITS:
             self._waited_at = time.monotonic()
-        elif kind in (RESULT, ROWS, PICKLED):
+        elif kind in (RESULT, ROWS, PICKLED, BESIDE):
             self._take_result(kind, ticket, body, seconds)
         elif kind == LOST:
             begun, blames = bool(body[0] & 1), bool(body[0] & 2)
@@ -478,9 +480,12 @@ class ChildConnection(Connection):
         """Hand on a result, or keep a part of one."""
         value: Any = None
         try:
-            value = load_pickled(body) if kind == PICKLED else loads(body)
+            if kind == BESIDE:
+                value = load_pickled(body[COUNT.size :], self._child.buffers(*COUNT.unpack_from(body)))
+            else:
+                value = load_pickled(body) if kind == PICKLED else loads(body)
         except Exception as failure:  # the frames before and after this frame are whole
-            if kind != PICKLED and not isinstance(failure, MemoryError):
+            if kind in (RESULT, ROWS) and not isinstance(failure, MemoryError):
                 raise
             self._unloadable = failure
         if kind == ROWS:

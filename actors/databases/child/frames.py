@@ -10,6 +10,8 @@ from typing import Final
 
 __all__ = [
     "ANSWERS",
+    "BESIDE",
+    "COUNT",
     "DONE",
     "ERROR",
     "FAILED",
@@ -48,17 +50,20 @@ SPECIFICATION, JOBS, STEP = range(3)
 """Kinds of frames to a child: the specification of the database; jobs, with consecutive tickets,
 each with a token; a step of a job that has begun. A step is never taken back, so it has no
 token."""
-ANSWERS, DONE, RESULT, ROWS, PICKLED, ERROR, LOST, READY, FAILED, WAITS, RETURNED = range(11)
+ANSWERS, DONE, RESULT, ROWS, PICKLED, BESIDE, ERROR, LOST, READY, FAILED, WAITS, RETURNED = range(12)
 """Kinds of frames from a child:
 
 * ANSWERS: small results of several jobs. DONE: the same, and no job of the frame is left.
-* RESULT: a whole result, or its end. ROWS: rows that come before it. PICKLED: a pickled result.
+* RESULT: a whole result, or its end. ROWS: rows that come before it. PICKLED: a pickled answer.
+* BESIDE: a pickled answer, whose large buffers came another way. Its first bytes are their number.
 * ERROR: the error of a statement. LOST: the error after which the connection is of no more use.
 * READY: the connection is open. FAILED: why it could not be opened. WAITS: a job waits for a lock.
 * RETURNED: tickets of jobs that were claimed here, and will not run here. They did nothing, or only
   read.
 """
 
+COUNT: Final = struct.Struct("<I")
+"""How many buffers of an answer came another way: the first bytes of BESIDE."""
 TICKET: Final = struct.Struct("<Q")
 """The control pipe carries the ticket of the job to interrupt, or one of the next two values."""
 RUNNING_JOB: Final = 0

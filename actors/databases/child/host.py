@@ -164,6 +164,8 @@ class Host:
         self._results: list[tuple[int, float, Any]] = []
         self._frames: list[bytes] = []
         self._seconds = 0.0
+        # Gets the large buffers that travel beside the frames; `None` if they travel in the frames.
+        self._beside: list[Any] | None = None
         # The step after which the connection fetches the rows of the next step.
         self._ahead: _Task | None = None
 
@@ -273,7 +275,8 @@ class Host:
         """Send an answer by itself, now."""
         self.flush()
         try:
-            for data in answer_frames(task.ticket, value, task.request, seconds, plain=self._plain):
+            frames = answer_frames(task.ticket, value, task.request, seconds, plain=self._plain, beside=self._beside)
+            for data in frames:
                 with self._writing:
                     self._put(data)
         except Exception as error:  # noqa: BLE001  # it goes to its caller

@@ -181,6 +181,14 @@ class Peer:
         """Close the pipes and wait for its end. May be called again after a kill."""
         raise NotImplementedError
 
+    def buffers(self, count: int) -> list[memoryview]:
+        """Return the next buffers that came beside the pipes, as a BESIDE frame has announced.
+
+        Raises:
+            Exception: they cannot be had.
+        """
+        raise NotImplementedError
+
     def forget_the_parent(self) -> None:
         """In the child of a fork: it is a peer of the parent, and not of this process."""
         self.closed = True

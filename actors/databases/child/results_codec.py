@@ -1,15 +1,16 @@
 """How the answer of a job travels: a result, another value, or an error.
 
 Rows of plain values travel by `marshal`, which takes half the time of `pickle`. Every other value
-is pickled.
+is pickled. Large buffers of a pickled value, such as columns, may travel beside the pipes.
 """
 
 import marshal
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 from actors.databases.answers import Sealed
-from actors.databases.child.frames import FEW, HEAD, LARGE, LOST, MAGIC, PICKLED, RESULT, ROWS, frame
+from actors.databases.child.frames import BESIDE, COUNT, FEW, HEAD, LARGE, LOST, MAGIC, PICKLED, RESULT, ROWS, frame
 from actors.databases.child.pickling import culprit_of, described
 from actors.values.errors import ConnectionLost, RemoteError
 from actors.values.requests import Call
@@ -19,6 +20,7 @@ __all__ = ["Packed", "answer_frames", "error_body", "error_frame", "load_error",
 
 E = TypeVar("E", bound=BaseException)
 
+_WITH_BUFFERS: Final = 5  # the first protocol of pickle that has them
 _PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the interpreter for some milliseconds
 
 
@@ -32,7 +34,9 @@ class Packed(Sealed):
         self.parts = list(_parts_of(value, request, plain=plain))
 
 
-def answer_frames(ticket: int, value: Any, request: object, seconds: float, *, plain: bool) -> Iterator[bytes]:
+def answer_frames(
+    ticket: int, value: Any, request: object, seconds: float, *, plain: bool, beside: list[Any] | None = None
+) -> Iterator[bytes]:
     """Yield the frames of an answer. A large result has several, with some megabytes of rows each.
 
     Of a value that is `Packed` nothing large is copied: for a copy there may be no memory.
@@ -43,11 +47,14 @@ def answer_frames(ticket: int, value: Any, request: object, seconds: float, *, p
         request: the answered request.
         seconds: how long that took.
         plain: whether its rows hold nothing but None, int, float, str and bytes.
+        beside: gets the large buffers of the answer that nobody can change. `None` if they travel
+            in the frame.
 
     Raises:
         TypeError: a value cannot be sent to another process.
     """
-    for kind, body in value.parts if type(value) is Packed else _parts_of(value, request, plain=plain):
+    parts = value.parts if type(value) is Packed else _parts_of(value, request, plain=plain, beside=beside)
+    for kind, body in parts:
         head = HEAD.pack(MAGIC, len(body), ticket, kind, seconds)
         if len(body) < LARGE:
             yield head + body
@@ -56,9 +63,17 @@ def answer_frames(ticket: int, value: Any, request: object, seconds: float, *, p
             yield body
 
 
-def _parts_of(value: Any, request: object, *, plain: bool) -> Iterator[tuple[int, bytes]]:
+def _parts_of(
+    value: Any, request: object, *, plain: bool, beside: list[Any] | None = None
+) -> Iterator[tuple[int, bytes]]:
     if not plain or type(value) is not Result:
-        yield PICKLED, _pickled(value, request)
+        buffers: list[Any] | None = None if beside is None else []
+        body = _pickled(value, request, buffers)
+        if buffers and beside is not None:
+            beside += buffers
+            yield BESIDE, COUNT.pack(len(buffers)) + body
+        else:
+            yield PICKLED, body
         return
     rows, start = value.rows, 0
     if len(rows) > FEW:
@@ -74,11 +89,19 @@ def _body(result: Result) -> bytes:
     return marshal.dumps((result.columns, result.rows, result.rowcount, result.lastrowid, result.truncated))
 
 
-def _pickled(value: object, request: object) -> bytes:
+def _pickled(value: object, request: object, buffers: list[Any] | None) -> bytes:
     import pickle
 
+    def stays(buffer: Any) -> bool:
+        assert buffers is not None
+        with suppress(BufferError), buffer.raw() as view:
+            if view.nbytes >= LARGE and view.readonly:
+                buffers.append(buffer)
+                return False
+        return True
+
     try:
-        return pickle.dumps(value)
+        return pickle.dumps(value, _WITH_BUFFERS, buffer_callback=None if buffers is None else stays)
     except MemoryError:
         raise
     except Exception as error:
@@ -89,11 +112,16 @@ def _pickled(value: object, request: object) -> bytes:
         raise TypeError(message) from error
 
 
-def load_pickled(body: Any) -> Any:
-    """Return the answer of a frame that was pickled."""
+def load_pickled(body: Any, buffers: Sequence[Any] = ()) -> Any:
+    """Return the answer of a frame that was pickled.
+
+    Args:
+        body: the pickle.
+        buffers: the large buffers, which came another way.
+    """
     import pickle
 
-    return pickle.loads(body)  # from our own child
+    return pickle.loads(body, buffers=buffers)  # from our own child
 
 
 def error_frame(kind: int, ticket: int, error: BaseException, seconds: float = 0.0) -> bytes:

@@ -4,7 +4,8 @@ Ray ends its driver process when the cluster is gone. So the driver is not the p
 ends, the program lives, and the crew starts another gateway.
 
     the program ── socket ──► main thread: new links, with the pipes of each; KILL
-                ◄── socket ── ENDED: a link has ended, or (link 0) the gateway itself
+                ◄── socket ── ENDED: a link has ended, or (link 0) the gateway itself;
+                              BESIDE: large buffers of an answer, in shared memory
                 ── pipes ───► two threads for each link (`Relay`): one for jobs, one for interrupts
                 ── lifeline ► nothing is written: at its end the kernel kills this process
 
@@ -12,27 +13,26 @@ The main thread calls `ray.init`: the processes of a local cluster end with the 
 started them.
 """
 
-import array
+import marshal
 import os
 import pickle
 import socket
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
 from typing import Any, Final, NoReturn
 
-from actors.databases.child.frames import HEAD, MAGIC, frame
+from actors.databases.child.frames import COUNT
 from actors.databases.child.main import tie
 from actors.databases.child.results_codec import error_body
-from actors.databases.ray.messages import ENDED, KILL, LINK, Cluster
+from actors.databases.ray.messages import BESIDE, ENDED, KILL, LINK, LOST, Cluster, Message, Messages
 from actors.databases.ray.relay import Relay
+from actors.databases.ray.shared import shared
 from actors.databases.ray.watchdog import Watchdog
 from actors.values.errors import ChildProcessEnded
 
 __all__ = ["main"]
 
-_PIPES: Final = 4
 _SUSPICION: Final = 60.0  # seconds
 _REACHING: Final = 1.0  # seconds in which a node must accept a connection
 
@@ -52,50 +52,33 @@ def main(number: int, lifeline: int) -> NoReturn:
     Gateway(cluster, driver, program).serve()
 
 
-class _Program:
+class _Program(Messages):
     """The socket to the program."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        self._socket = connected
-        self._writing = threading.Lock()
 
     def specification(self) -> bytes:
         """Return the first message: the pickled `Cluster`."""
-        return self._receive()[2]
+        return self.receive()[2]
 
-    def next(self) -> tuple[int, int, list[int]] | None:
-        """Return the next message as its kind, the link, and its pipes; `None` at the end."""
+    def next(self) -> Message | None:
+        """Return the next message; `None` at the end."""
         try:
-            kind, link, _, pipes = self._receive()
+            return self.receive()
         except EOFError:
             return None
-        return kind, link, pipes
-
-    def _receive(self) -> tuple[int, int, bytes, list[int]]:
-        pipes: list[int] = []
-        head = self._exactly(HEAD.size, pipes)
-        magic, length, link, kind, _ = HEAD.unpack(head)
-        if magic != MAGIC:
-            message = "the program sent bytes that are no message"
-            raise ValueError(message)
-        return kind, link, self._exactly(length, pipes), pipes
-
-    def _exactly(self, size: int, pipes: list[int]) -> bytes:
-        data = b""
-        while len(data) < size:
-            more, extra, _, _ = self._socket.recvmsg(size - len(data), socket.CMSG_SPACE(_PIPES * 4))
-            if not more:
-                raise EOFError
-            for level, kind, content in extra:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    pipes += array.array("i", content)
-            data += more
-        return data
 
     def tell_end(self, link: int, error: BaseException) -> None:
         """Tell the program that a link has ended, and why. From any thread; never raises."""
-        with suppress(OSError), self._writing:
-            self._socket.sendall(frame(ENDED, link, error_body(error)))
+        self.send(ENDED, link, error_body(error))
+
+    def bring(self, link: int, buffers: list[Any]) -> None:
+        """Bring large buffers of an answer; the frame of the answer follows on the link's pipe."""
+        try:
+            descriptor, places = shared(buffers)
+        except OSError as error:
+            self.send(LOST, link, COUNT.pack(len(buffers)) + error_body(error))
+            return
+        self.send(BESIDE, link, marshal.dumps(places), [descriptor])
+        os.close(descriptor)
 
 
 def _connect(cluster: Cluster) -> Any:
@@ -153,7 +136,7 @@ class Gateway:
         """Serve links until the program closes the socket."""
         self.watchdog.start()
         while (message := self._program.next()) is not None:
-            kind, number, pipes = message
+            kind, number, _, pipes = message
             if kind == LINK:
                 relay = self._relays[number] = Relay(self, number, pipes)
                 relay.start()
@@ -198,6 +181,10 @@ class Gateway:
     def tell_end(self, number: int, error: BaseException) -> None:
         """Tell the program that a link has ended. From any thread."""
         self._program.tell_end(number, error)
+
+    def bring(self, number: int, buffers: list[Any]) -> None:
+        """Bring the program large buffers of an answer. From any thread."""
+        self._program.bring(number, buffers)
 
     def forget(self, number: int) -> None:
         """Forget a link that has ended. From any thread."""

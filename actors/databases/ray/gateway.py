@@ -4,17 +4,21 @@
 and ends with the last one.
 """
 
+import marshal
 import os
 import pickle
 import socket
 import threading
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, cast
 
-from actors.databases.child.frames import HEAD, SPECIFICATION, frame
+from actors.databases.child.frames import COUNT, SPECIFICATION
 from actors.databases.child.process import Ends, Peer, module_path, start_python
 from actors.databases.child.results_codec import load_error
-from actors.databases.ray.messages import KILL, LINK, Cluster
+from actors.databases.ray.messages import BESIDE, ENDED, KILL, LINK, LOST, Cluster, Messages
+from actors.databases.ray.shared import mapped
 from actors.system.log import log
 from actors.system.threads import CrewThread
 from actors.values.errors import ChildProcessEnded
@@ -58,16 +62,17 @@ class GatewayProcess:
         self._links: dict[int, Link] = {}
         self._last = 0
         self._ends = Ends()
-        self._sending = threading.Lock()
         ours, theirs = socket.socketpair()
         socket_there = self._ends.add(theirs.detach())
         self._socket = socket.socket(fileno=self._ends.add(ours.detach()))
+        self._messages = Messages(self._socket)
         try:
             lifeline, _ = self._ends.pipe()
             path = module_path(home)
             self._process = start_python("ray.driver", path, (socket_there, lifeline), "ray", **_silent())
             self._ends.close(socket_there, lifeline)
-            self._socket.sendall(path + frame(SPECIFICATION, 0, key))
+            self._socket.sendall(path)
+            self._messages.send(SPECIFICATION, 0, key)
         except BaseException:
             self._close()
             raise
@@ -137,31 +142,26 @@ class GatewayProcess:
 
     def bring(self, number: int, *pipes: int) -> None:
         """Send the pipes of a new link."""
-        with self._sending, suppress(OSError):  # if it has ended, the link learns that by its thread
-            socket.send_fds(self._socket, [frame(LINK, number, b"")], pipes)
+        self._messages.send(LINK, number, descriptors=pipes)  # if it has ended, the link learns that by its thread
 
     def kill(self, number: int) -> None:
         """Let it end the actor of a link. Never blocks."""
-        if self._sending.acquire(timeout=0.1):
-            try:
-                with suppress(OSError):
-                    self._socket.send(frame(KILL, number, b""), socket.MSG_DONTWAIT)
-            finally:
-                self._sending.release()
+        self._messages.send_now(KILL, number)
 
     def _listen(self) -> None:
         """Hear of the ends of links, and of its own; in a thread."""
         reason: Exception | None = None
-        with suppress(OSError, EOFError):
+        with suppress(OSError, EOFError, ValueError):
             while True:
-                _, length, number, _, _ = HEAD.unpack(self._exactly(HEAD.size))
-                error = load_error(self._exactly(length), Exception)
+                kind, number, body, descriptors = self._messages.receive()
                 with _lock:
                     link = self._links.get(number)
                 if number == 0:
-                    reason = error
+                    reason = load_error(body, Exception)
                 elif link is not None:
-                    link.note_end(error)
+                    link.note(kind, body, descriptors)
+                for descriptor in descriptors:
+                    os.close(descriptor)
         with _lock:
             self._retire()
         code = self._reap()
@@ -172,15 +172,6 @@ class GatewayProcess:
             link.is_orphaned = True
             link.note_end(reason)
         self._close()
-
-    def _exactly(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = self._socket.recv(size - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
 
     def _close(self) -> None:
         self._socket.detach()
@@ -196,8 +187,10 @@ class Link(Peer):
         self.number = gateway.add(self)
         self.name = "a Ray actor"
         self._has_ended = threading.Event()
-        # Held to change `ended`.
-        self._lock = threading.Lock()
+        # Held to change `ended`, or the buffers. Notified of both.
+        self._lock = threading.Condition()
+        # The buffers that came beside the pipes and were not taken yet, or why one is missing.
+        self._buffers: deque[memoryview | BaseException] = deque()
         self.was_lost = False
         """Whether the worker has lost its connection. Another worker will come then."""
         self.is_orphaned = False
@@ -223,10 +216,41 @@ class Link(Peer):
         """The connection knows it."""
         return None
 
+    def note(self, kind: int, body: bytes, descriptors: list[int]) -> None:
+        """Handle a message of the gateway. In the gateway's thread."""
+        if kind == ENDED:
+            self.note_end(load_error(body, Exception))
+        elif kind == LOST:
+            (count,) = COUNT.unpack_from(body)
+            self._add_buffers([load_error(body[COUNT.size :], Exception)] * count)
+        elif kind == BESIDE:
+            places = marshal.loads(body)
+            try:
+                self._add_buffers(mapped(descriptors[0], places))
+            except OSError as error:  # no memory, or no room for one more mapping
+                self._add_buffers([error] * len(places))
+
     def note_end(self, error: Exception) -> None:
         """Take note that the actor has ended, and tell the worker. In the gateway's thread."""
         self._end(error)
         self.on_end()
+
+    def _add_buffers(self, buffers: "Sequence[memoryview | BaseException]") -> None:
+        with self._lock:
+            self._buffers.extend(buffers)
+            self._lock.notify()
+
+    def buffers(self, count: int) -> list[memoryview]:
+        """Return the next buffers; see `Peer`. The gateway has sent them before the frame."""
+        with self._lock:
+            self._lock.wait_for(lambda: len(self._buffers) >= count or self.ended is not None)
+            found = [self._buffers.popleft() for _ in range(min(count, len(self._buffers)))]
+            failures = [each for each in found if isinstance(each, BaseException)]
+            if len(found) < count and self.ended is not None:
+                failures.append(self.ended)
+        if failures:
+            raise failures[0]
+        return cast("list[memoryview]", found)
 
     def _end(self, error: Exception) -> None:
         with self._lock:
@@ -235,6 +259,7 @@ class Link(Peer):
             self.ended = error
             self.was_lost = self.was_lost or not self.closed
             self._ends.close(self._over_there)
+            self._lock.notify()
         self._has_ended.set()
 
     def kill(self) -> None:

@@ -6,6 +6,7 @@ call of the actor brings jobs, and returns the frames that a child would write i
 
 import marshal
 import os
+import pickle
 import platform
 import sys
 from collections import deque
@@ -21,13 +22,18 @@ from actors.databases.child.requests import Requests
 from actors.databases.child.requests_codec import Item
 from actors.databases.child.results_codec import error_frame
 
-__all__ = ["CONTROL", "Facts", "HostedConnection", "versions"]
+__all__ = ["CONTROL", "Answer", "Facts", "HostedConnection", "versions"]
 
 CONTROL: Final = "control"
 """The concurrency group of the methods that answer while a job runs."""
 
 Facts: TypeAlias = "tuple[bytes, int, str, str]"
 """The body of `READY`, the process, the name of the machine, and the number of the node."""
+
+
+Answer: TypeAlias = bytes | tuple[bytes, list[pickle.PickleBuffer]]
+"""The answer to a call: frames, and a byte, which is 1 if the connection is lost. Large buffers of
+the answers stand beside the frames: Ray copies them once, into its store."""
 
 
 class _Unending(BaseException):
@@ -79,6 +85,7 @@ class _ActorHost(Host):
         self.claims = _Numbers()
         self.tells_first = False
         self._out: list[bytes] = []
+        self._buffers = self._beside = []
         # The first ticket of the jobs that run.
         self._first = 0
 
@@ -94,7 +101,7 @@ class _ActorHost(Host):
         """Close the connection."""
         self._connection.close()
 
-    def run(self, ticket: int, count: int, numbers: list[int], items: dict[int, Item]) -> bytes:
+    def run(self, ticket: int, count: int, numbers: list[int], items: dict[int, Item]) -> Answer:
         """Run jobs of a frame; see `HostedConnection.run`."""
         self._first = ticket
         self.claims.offer(numbers)
@@ -104,7 +111,7 @@ class _ActorHost(Host):
             return self.taken(end.last)
         return self.taken()
 
-    def taken(self, last: bytes = b"") -> bytes:
+    def taken(self, last: bytes = b"") -> Answer:
         """Take back the jobs that were not begun; return the frames that are there, each once.
 
         From any thread.
@@ -113,15 +120,18 @@ class _ActorHost(Host):
             last: the frame that must come last, since the connection is lost.
 
         Returns:
-            The frames, and a byte: whether the connection is lost.
+            The frames, with `RETURNED` if jobs were taken back.
         """
         back = self.claims.take_back()
         self.flush()
         with self._writing:
             out, self._out = self._out, []
+            buffers = self._buffers[:]
+            self._buffers.clear()
         if back:
             out.append(frame(RETURNED, 0, marshal.dumps([self._first + number for number in back])))
-        return b"".join([*out, last, b"\1" if last else b"\0"])
+        frames = b"".join([*out, last, b"\1" if last else b"\0"])
+        return (frames, buffers) if buffers else frames
 
     def flush(self, kind: int = ANSWERS) -> None:
         """Make a frame of all small answers; the gateway says when a frame is done."""
@@ -159,8 +169,6 @@ class HostedConnection:
             if (found := versions()) != wanted:
                 return _failed(ImportError(_mismatch(wanted, found)))
             sys.path += [entry for entry in path if entry not in sys.path and os.path.exists(entry)]
-            import pickle
-
             import ray
 
             connection = usable(pickle.loads(packed).connect())
@@ -169,7 +177,7 @@ class HostedConnection:
         except BaseException as error:  # noqa: BLE001  # the crew decides what it means
             return _failed(error)
 
-    def run(self, jobs: bytes) -> bytes:
+    def run(self, jobs: bytes) -> Answer:
         """Run jobs of a frame, or a step. One value in each direction: more cost more.
 
         Args:
@@ -177,16 +185,15 @@ class HostedConnection:
                 places in the frame of the jobs to run, and their requests.
 
         Returns:
-            As `look`.
+            The answers. If the connection is lost, the last frame is `LOST`.
         """
         return self._host.run(*marshal.loads(jobs))
 
-    def look(self) -> bytes:
+    def look(self) -> Answer:
         """Take back the jobs that were not begun. In the group `CONTROL`.
 
         Returns:
-            The frames of the answers that are there, with `RETURNED` if jobs were taken back. The
-            last byte is 1 if the connection is lost; the last frame is `LOST` then.
+            The answers that are there, with `RETURNED` if jobs were taken back.
         """
         return self._host.taken()
 

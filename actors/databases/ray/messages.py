@@ -4,18 +4,83 @@ Each message is a frame, as on the pipes of a child (`child/frames.py`). Its tic
 a link: one worker's connection.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+import array
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
 
+from actors.databases.child.frames import HEAD, MAGIC, frame
 from actors.values.record import Record
 
-__all__ = ["ENDED", "KILL", "LINK", "Cluster", "Placement", "RayNode"]
+__all__ = ["BESIDE", "ENDED", "KILL", "LINK", "LOST", "Cluster", "Message", "Messages", "Placement", "RayNode"]
 
 LINK, KILL = 100, 101
 """To the gateway: LINK brings the pipes of a new link, as descriptors. KILL ends the link's
 actor."""
-ENDED: Final = 102
-"""From the gateway: the link has ended; the body is the error. Link 0 is the gateway itself."""
+ENDED, BESIDE, LOST = 102, 103, 104
+"""From the gateway. ENDED: the link has ended; the body is the error. Link 0 is the gateway itself.
+BESIDE: large buffers of an answer, as the descriptor of shared memory; the body has their places.
+LOST: there was no memory for such buffers; the body is the error, and their number before it."""
+
+_DESCRIPTORS: Final = 4  # in one message, at most
+
+Message: TypeAlias = tuple[int, int, bytes, list[int]]
+"""The kind, the link, the body, and the descriptors that came with it."""
+
+
+class Messages:
+    """One end of the socket between a program and its gateway.
+
+    One thread receives. Any thread may send.
+    """
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._sending = threading.Lock()
+
+    def receive(self) -> Message:
+        """Return the next message.
+
+        Raises:
+            EOFError: the other end is closed.
+            ValueError: the bytes are no message.
+        """
+        descriptors: list[int] = []
+        magic, length, link, kind, _ = HEAD.unpack(self._exactly(HEAD.size, descriptors))
+        if magic != MAGIC:
+            message = "bytes arrived that are no message"
+            raise ValueError(message)
+        return kind, link, self._exactly(length, descriptors), descriptors
+
+    def _exactly(self, size: int, descriptors: list[int]) -> bytes:
+        data = b""
+        while len(data) < size:
+            more, extra, _, _ = self._socket.recvmsg(size - len(data), socket.CMSG_SPACE(_DESCRIPTORS * 4))
+            if not more:
+                raise EOFError
+            for level, kind, content in extra:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    descriptors += array.array("i", content)
+            data += more
+        return data
+
+    def send(self, kind: int, link: int, body: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+        """Send a message. If nobody reads it, do nothing."""
+        data = frame(kind, link, body)
+        with suppress(OSError), self._sending:
+            sent = socket.send_fds(self._socket, [data], descriptors) if descriptors else 0
+            self._socket.sendall(data[sent:])
+
+    def send_now(self, kind: int, link: int) -> None:
+        """Send a message without a body, unless that would block."""
+        if self._sending.acquire(timeout=0.1):
+            try:
+                with suppress(OSError):
+                    self._socket.send(frame(kind, link, b""), socket.MSG_DONTWAIT)
+            finally:
+                self._sending.release()
 
 
 class Cluster(Record):

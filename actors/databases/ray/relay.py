@@ -30,7 +30,7 @@ from actors.databases.child.frames import (
 )
 from actors.databases.child.requests import Requests
 from actors.databases.child.results_codec import error_frame, lost_frame
-from actors.databases.ray.hosted import CONTROL, HostedConnection, versions
+from actors.databases.ray.hosted import CONTROL, Answer, HostedConnection, versions
 from actors.databases.ray.messages import Placement
 from actors.databases.ray.watchdog import first_line
 from actors.values.errors import ChildProcessEnded, ConnectionLost
@@ -308,10 +308,10 @@ class Relay:
             chosen = {number: items[number] for number in numbers}
             call = self.actor.run.remote(marshal.dumps((ticket, count, numbers, chosen)))
             if is_shared and not ray.wait([call], timeout=_PATIENCE)[0]:
-                seen = ray.get(self.actor.look.options(concurrency_group=CONTROL).remote())
+                seen = self._framed(ray.get(self.actor.look.options(concurrency_group=CONTROL).remote()))
                 write(self._answers, memoryview(seen)[:-1])
                 is_shared = False
-            data: bytes = ray.get(call)  # ends at once when `lose` kills the actor; a time limit costs 0.1 ms
+            data = self._framed(ray.get(call))  # ends at once when `lose` kills the actor; a time limit costs 0.1 ms
         except Exception as error:  # noqa: BLE001  # of Ray
             with self._lock:
                 reason = self._lost = self._lost or ChildProcessEnded(f"{self} ended: {first_line(error)}")
@@ -320,6 +320,14 @@ class Relay:
         if data[-1]:  # the last frame says why
             write(self._answers, memoryview(data)[:-1])
             raise _Lost
+        return data
+
+    def _framed(self, answer: Answer) -> bytes:
+        """Bring the program the large buffers of an answer; return the frames."""
+        if isinstance(answer, bytes):
+            return answer
+        data, buffers = answer
+        self._gateway.bring(self._number, buffers)
         return data
 
     def _tell_loss(self, error: ChildProcessEnded, ticket: int, numbers: list[int], *, is_shared: bool) -> None:
