@@ -27,7 +27,7 @@ from supervisor import (
 )
 from tests.postgres.server import Server
 
-__all__ = ["KINDS", "storm"]
+__all__ = ["KINDS", "PATIENT", "storm"]
 
 PATIENCE = 60.0
 PATIENT = RestartPolicy(grace=PATIENCE)  # on a busy machine no worker is given up for being slow

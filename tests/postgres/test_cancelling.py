@@ -17,7 +17,7 @@ from supervisor import (
     Transaction,
 )
 from tests.conftest import eventually
-from tests.postgres.cancels import KINDS, storm
+from tests.postgres.cancels import KINDS, PATIENT, storm
 from tests.support.common import PATIENCE, error_of
 from tests.support.health import same_workers
 
@@ -45,7 +45,7 @@ REQUESTS = {
 @pytest.fixture(params=["plain", "child"])
 def db(start, uri, request):
     plain = PostgreSQL(uri)
-    db = start(plain if request.param == "plain" else ChildProcess(plain), size=1)
+    db = start(plain if request.param == "plain" else ChildProcess(plain), size=1, restart=PATIENT)
     db.ask(Script("CREATE TABLE kept(number integer)"))
     return db
 

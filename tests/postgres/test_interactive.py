@@ -22,6 +22,7 @@ from supervisor import (
     TransactionBroken,
 )
 from tests.conftest import eventually
+from tests.postgres.cancels import PATIENT
 from tests.support.common import PATIENCE
 from tests.support.health import is_idle
 
@@ -34,7 +35,8 @@ OPEN = Query(
 
 @pytest.fixture(params=["plain", "group commit"])
 def db(start, uri, request):
-    db = start(PostgreSQL(uri, group_commit=request.param == "group commit", prepare_threshold=1), size=2)
+    database = PostgreSQL(uri, group_commit=request.param == "group commit", prepare_threshold=1)
+    db = start(database, size=2, restart=PATIENT)
     db.ask(TABLE)
     return db
 

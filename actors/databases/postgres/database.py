@@ -103,8 +103,11 @@ class PostgreSQL(Record):
 
     @property
     def restart(self) -> RestartPolicy:
-        """A server that was away is asked again at least every 0.3 seconds."""
-        return RestartPolicy(backoff_max=0.3)
+        """A server that was away is asked again at least every 0.3 seconds.
+
+        An interrupt goes by a connection of its own, so it has more time than elsewhere.
+        """
+        return RestartPolicy(backoff_max=0.3, grace=1.0)
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:
