@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.figures import TIMES, Figure, at_least, at_most
 from benchmarks.rounds import Effort, alternate, ratio
-from supervisor import Query, QuerycrewError, Ray, RestartPolicy, SQLite, Status, Supervisor, SupervisorRef
+from supervisor import DuckDB, Query, QuerycrewError, Ray, RestartPolicy, SQLite, Status, Supervisor, SupervisorRef
 
 __all__ = ["run"]
 
@@ -25,11 +25,13 @@ _KEYS = 10_000
 _READ = "SELECT v FROM points WHERE id = ?"
 _COUNT = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
 _FOREVER = 10**15
+_ROWS = 3_400_000
+_TABLE = "SELECT * FROM t"
 _SMALL: dict[str, Any] = {"object_store_memory": 100 << 20}
 
 
 def run(effort: Effort) -> Iterator[Figure]:
-    """Measure point queries, slow queries on two nodes, deaths, and the loss of the cluster."""
+    """Measure point queries, slow queries on two nodes, deaths, a lost cluster, and columns."""
     try:
         import ray  # noqa: F401
     except ImportError:
@@ -46,6 +48,8 @@ def run(effort: Effort) -> Iterator[Figure]:
         yield _frozen(cluster.address, path, second)
     with tempfile.TemporaryDirectory() as folder:
         yield _restarted(Path(folder) / "points.db")
+        with _cluster(object_store_memory=512 << 20) as roomy:
+            yield from _columns(roomy.address, Path(folder) / "table.db", effort)
 
 
 def _fill(path: Path) -> None:
@@ -157,6 +161,51 @@ def _on_two_nodes(address: str, path: Path, effort: Effort) -> Iterator[Figure]:
     times = ratio(seconds["one"], seconds["both"])
     name = "Ray, slow queries, a worker on each of 2 nodes: one after the other"
     yield Figure(name, f"{times:.2f} {TIMES}", times, at_least(0.95 * 2, TIMES))
+
+
+class _Table:
+    """An actor of a user who does without a crew, and reads a table as columns."""
+
+    def __init__(self, path: str) -> None:
+        import duckdb
+
+        self._connection = duckdb.connect(path, read_only=True)
+
+    def read(self) -> Any:
+        return self._connection.execute(_TABLE).to_arrow_table()
+
+
+def _columns(address: str, path: Path, effort: Effort) -> Iterator[Figure]:
+    """A table of 100 MB as columns, beside an actor that returns the same table to `ray.get`."""
+    import duckdb
+    import ray
+
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE t AS SELECT i, i * 2 AS j, i / 3.0 AS k, i % 1000 AS l FROM range(?) AS r(i)", (_ROWS,)
+        )
+    ray.init(address=address, log_to_driver=False, configure_logging=False)
+    with Supervisor.start(Ray(DuckDB(path, read_only=True), address), size=1) as crew:
+        actor = ray.remote(num_cpus=0)(_Table).remote(str(path))
+        actions: dict[str, Callable[[], object]] = {
+            "crew": lambda: crew.ask(Query(_TABLE, arrow=True)).to_arrow().num_rows,
+            "bare": lambda: ray.get(actor.read.remote()).num_rows,
+        }
+        for _ in range(3):  # the store keeps memory that it had once
+            for action in actions.values():
+                action()
+        seconds = alternate(actions, effort.pick(quick=7, full=21))
+        table = crew.ask(Query(_TABLE, arrow=True)).to_arrow()
+        _until(
+            lambda: ray.available_resources()["object_store_memory"] == ray.cluster_resources()["object_store_memory"]
+        )
+        size = table.nbytes / 1e6
+    ray.shutdown()
+    times = ratio(seconds["crew"], seconds["bare"])
+    each = [median(seconds[name]) * 1000 for name in ("crew", "bare")]
+    shown = f"{times:.2f} {TIMES} ({each[0]:.0f} ms against {each[1]:.0f} ms)"
+    name = f"Ray, {size:.0f} MB as columns, the store is empty again: the time of ray.get"
+    yield Figure(name, shown, times, at_most(1.3, TIMES))
 
 
 def _killed(address: str, path: Path, effort: Effort) -> Iterator[Figure]:

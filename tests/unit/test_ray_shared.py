@@ -1,18 +1,22 @@
 """Large buffers of answers: in shared memory, and on their way from the gateway to a worker."""
 
 import errno
+import gc
+import mmap
 import os
 import pickle
 import socket
 import threading
+from random import Random
 
 import pytest
 
 from actors.databases.child.frames import BESIDE, COUNT, HEAD, PICKLED
 from actors.databases.child.results_codec import answer_frames, load_pickled
 from actors.databases.ray import driver, gateway
+from actors.databases.ray import shared as memory
 from actors.databases.ray.messages import Messages
-from actors.databases.ray.shared import mapped, shared
+from actors.databases.ray.shared import SharedPool, mapped
 from actors.values.errors import ChildProcessEnded
 from supervisor import Query
 from tests.support.common import PATIENCE
@@ -69,9 +73,26 @@ def test_an_answer_that_cannot_be_sent_leaves_no_buffer():
 # --- shared memory ------------------------------------------------------------------------
 
 
-def test_shared_memory_holds_the_buffers_and_nobody_can_change_them():
+@pytest.fixture
+def pool():
+    pool = SharedPool()
+    yield pool
+    for piece in pool._pieces:
+        piece.close()
+
+
+def brought(pool, *buffers):
+    """Return buffers as the program has them."""
+    descriptor, places = pool.put(buffers)
+    try:
+        return mapped(descriptor, places)
+    finally:
+        os.close(descriptor)
+
+
+def test_shared_memory_holds_the_buffers_and_nobody_can_change_them(pool):
     buffers = [LARGE, b"x", memoryview(LARGE)[1:50_000], pickle.PickleBuffer(b"yz")]
-    descriptor, places = shared(buffers)
+    descriptor, places = pool.put(buffers)
     views = mapped(descriptor, places)
     os.close(descriptor)
     assert [bytes(view) for view in views] == [bytes(buffer) for buffer in buffers]
@@ -79,38 +100,137 @@ def test_shared_memory_holds_the_buffers_and_nobody_can_change_them():
     assert all(view.readonly for view in views)
 
 
-def test_shared_memory_ends_with_the_last_view():
-    descriptor, places = shared([LARGE, LARGE])
-    views = mapped(descriptor, places)
-    inode = os.fstat(descriptor).st_ino
-    os.close(descriptor)
-    assert is_mapped(inode)
-    del views[0]
-    assert is_mapped(inode)
-    del views
-    assert not is_mapped(inode)
+def test_memory_is_used_again_only_after_its_last_buffer_is_gone(pool):
+    first, second = brought(pool, LARGE, LARGE)
+    [piece] = pool._pieces
+    del first
+    others = brought(pool, b"other")
+    assert len(pool._pieces) == 2
+    assert bytes(second) == LARGE
+    del second, others
+    again = brought(pool, LARGE[::-1])
+    assert piece in pool._pieces
+    assert len(pool._pieces) == 2
+    assert bytes(again[0]) == LARGE[::-1]
 
 
-def is_mapped(inode):
-    with open("/proc/self/maps", encoding="utf-8") as maps:
-        return any("memfd:querycrew" in line and f" {inode} " in line for line in maps)
+def test_much_more_memory_than_an_answer_needs_is_not_used_for_it(pool):
+    del brought(pool, bytes(20 << 20))[:]
+    small = brought(pool, LARGE)
+    assert len(pool._pieces) == 2
+    del small
 
 
-@pytest.mark.parametrize("has_memfd", [True, False])
-def test_without_memory_no_descriptor_is_left(monkeypatch, has_memfd):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "no space")
+def test_many_answers_that_a_program_keeps_take_few_descriptors_of_the_gateway(pool):
+    kept = [brought(pool, number.to_bytes(4, "big")) for number in range(100)]
+    assert len(pool._pieces) == 8
+    assert [int.from_bytes(view, "big") for [view] in kept] == list(range(100))
 
-    if not has_memfd:
-        monkeypatch.delattr(os, "memfd_create")
-        descriptor, places = shared([LARGE])
-        assert bytes(mapped(descriptor, places)[0]) == LARGE
-        os.close(descriptor)
+
+def test_very_large_memory_is_not_kept(pool, monkeypatch):
+    monkeypatch.setattr(memory, "_MOST", 1 << 20)
+    assert bytes(brought(pool, bytes(3 << 20))[0]) == bytes(3 << 20)
+    assert pool._pieces == []
+
+
+def test_unused_memory_is_freed_and_used_memory_is_not(pool, monkeypatch):
+    kept = brought(pool, LARGE)
+    del brought(pool, LARGE)[:]
+    pool.trim()
+    assert len(pool._pieces) == 2
+    monkeypatch.setattr(memory, "_IDLE", -1.0)
+    pool.trim()
+    assert len(pool._pieces) == 1
+    assert bytes(kept[0]) == LARGE
+    del kept
+    pool.trim()
+    assert pool._pieces == []
+
+
+def test_memory_that_a_forked_process_still_sees_is_never_used_again(pool):
+    [kept] = brought(pool, LARGE)
+    [piece] = pool._pieces
+    told, tell = os.pipe()
+    gone, go = os.pipe()
+    if not (child := os.fork()):
+        os.read(gone, 1)
+        os.write(tell, b"1" if bytes(kept) == LARGE else b"0")
+        os._exit(0)
+    del kept
+    others = [brought(pool, bytes(len(LARGE))) for _ in range(3)]
+    assert bytes(others[0][0]) == bytes(len(LARGE))
+    os.write(go, b"1")
+    assert os.read(told, 1) == b"1"
+    os.waitpid(child, 0)
+    pool.trim()
+    assert piece not in pool._pieces
+    for end in (told, tell, gone, go):
+        os.close(end)
+
+
+def test_a_forked_process_leaves_the_memory_of_its_parent_alone(pool):
+    [kept] = brought(pool, LARGE)
+    if not (child := os.fork()):
+        del kept
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    other = brought(pool, bytes(len(LARGE)))
+    assert bytes(kept) == LARGE
+    del other
+
+
+def test_threads_get_their_own_buffers(pool):
+    wrong = []
+
+    def work(number):
+        random = Random(number)
+        kept = []
+        for _ in range(300):
+            data = bytes([random.randrange(256)]) * random.randrange(1, 3 << 20)
+            kept.append((data[0], len(data), brought(pool, data)))
+            pool.trim()
+            while len(kept) > random.randrange(6):
+                first, size, [view] = kept.pop(0)
+                wrong.extend(
+                    [number] * (len(view) != size or view[0] != first or bytes(view[-100:]).strip(view[:1]) != b"")
+                )
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert wrong == []
+    assert len(pool._pieces) <= 8
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "no space")
+
+
+@pytest.mark.parametrize("missing", [(), ("memfd_create",), ("posix_fallocate", "memfd_create")], ids=str)
+def test_without_memory_no_descriptor_is_left(pool, monkeypatch, missing):
+    for name in missing:
+        monkeypatch.delattr(os, name)
+    assert bytes(brought(pool, LARGE)[0]) == LARGE
     before = os.listdir("/proc/self/fd")
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "ftruncate" if "posix_fallocate" in missing else "posix_fallocate", full)
     with pytest.raises(OSError, match="no space"):
-        shared([LARGE])
+        pool.put([bytes(5 << 20)])
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_memory_that_the_program_cannot_map_is_given_up(pool, monkeypatch):
+    descriptor, places = pool.put([LARGE])
+    with monkeypatch.context() as patch:
+        patch.setattr(mmap, "mmap", full)
+        with pytest.raises(OSError, match="no space"):
+            mapped(descriptor, places)
+    os.close(descriptor)
+    pool.trim()
+    assert pool._pieces == []
 
 
 # --- from the gateway to the worker -------------------------------------------------------
@@ -140,7 +260,7 @@ class Ends:
 def ends():
     ends = Ends()
     yield ends
-    for end in ends.sockets:
+    for end in (*ends.sockets, *ends.program.pool._pieces):
         end.close()
     ends.link.note_end(ChildProcessEnded("the test is over"))
     ends.link.close()
@@ -180,11 +300,8 @@ def test_a_worker_that_waits_hears_of_the_end(ends):
 
 
 def test_a_lack_of_memory_is_an_error_and_the_next_buffers_arrive(ends, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "no space")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(os, "posix_fallocate", full)
         ends.bring(b"1", b"2")
     with monkeypatch.context() as patch:
         patch.setattr(gateway, "mapped", full)

@@ -27,12 +27,13 @@ from actors.databases.child.main import tie
 from actors.databases.child.results_codec import error_body
 from actors.databases.ray.messages import BESIDE, ENDED, KILL, LINK, LOST, Cluster, Message, Messages
 from actors.databases.ray.relay import Relay
-from actors.databases.ray.shared import shared
+from actors.databases.ray.shared import SharedPool
 from actors.databases.ray.watchdog import Watchdog
 from actors.values.errors import ChildProcessEnded
 
 __all__ = ["main"]
 
+_TRIMMING: Final = 1.0  # seconds between two looks for unused memory
 _SUSPICION: Final = 60.0  # seconds
 _REACHING: Final = 1.0  # seconds in which a node must accept a connection
 
@@ -55,6 +56,11 @@ def main(number: int, lifeline: int) -> NoReturn:
 class _Program(Messages):
     """The socket to the program."""
 
+    def __init__(self, connected: socket.socket) -> None:
+        super().__init__(connected)
+        self.pool = SharedPool()
+        """The memory that large buffers travel in."""
+
     def specification(self) -> bytes:
         """Return the first message: the pickled `Cluster`."""
         return self.receive()[2]
@@ -73,7 +79,7 @@ class _Program(Messages):
     def bring(self, link: int, buffers: list[Any]) -> None:
         """Bring large buffers of an answer; the frame of the answer follows on the link's pipe."""
         try:
-            descriptor, places = shared(buffers)
+            descriptor, places = self.pool.put(buffers)
         except OSError as error:
             self.send(LOST, link, COUNT.pack(len(buffers)) + error_body(error))
             return
@@ -135,6 +141,7 @@ class Gateway:
     def serve(self) -> NoReturn:
         """Serve links until the program closes the socket."""
         self.watchdog.start()
+        threading.Thread(target=self._trim, name="querycrew-memory", daemon=True).start()
         while (message := self._program.next()) is not None:
             kind, number, _, pipes = message
             if kind == LINK:
@@ -147,6 +154,12 @@ class Gateway:
             relay.kill()
         self.ray.shutdown()
         os._exit(0)
+
+    def _trim(self) -> NoReturn:
+        """Free shared memory that is not used."""
+        while True:
+            time.sleep(_TRIMMING)
+            self._program.pool.trim()
 
     def alive(self) -> list[dict[str, Any]]:
         """Return the nodes of the cluster that live, as `ray.nodes` describes them."""
