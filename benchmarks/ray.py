@@ -172,7 +172,7 @@ class _Table:
         self._connection = duckdb.connect(path, read_only=True)
 
     def read(self) -> Any:
-        return self._connection.execute(_TABLE).to_arrow_table()
+        return self._connection.sql(_TABLE).to_arrow_table()
 
 
 def _columns(address: str, path: Path, effort: Effort) -> Iterator[Figure]:
