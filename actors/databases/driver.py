@@ -5,7 +5,7 @@ from typing import Any
 
 from actors.databases.answers import left_open
 from actors.databases.base import Connection
-from actors.databases.rows import Rows
+from actors.databases.rows import OpenRows, Rows
 from actors.databases.steps import (
     STEPS,
     Begin,
@@ -19,7 +19,6 @@ from actors.databases.steps import (
 )
 from actors.values.errors import (
     ConnectionLost,
-    SessionClosed,
     TransactionBroken,
 )
 from actors.values.requests import Call, Query, Request, Script, Transaction
@@ -51,10 +50,8 @@ class DriverConnection(Connection):
         self._is_used = False
         # Why the transaction of the steps is over, or `None`.
         self._broken: str | None = None
-        # The cursors that may have more rows, by their numbers.
-        self._rows: dict[int, Rows] = {}
-        # The cursor whose next rows the caller will probably fetch next.
-        self._likely: Rows | None = None
+        self.open_cursors = OpenRows()
+        """The cursors that may have more rows."""
 
     # --- the primitives, which a driver's connection writes --------------------------------
 
@@ -213,11 +210,11 @@ class DriverConnection(Connection):
     @property
     def is_open(self) -> bool:
         """Whether anything is open that later steps need."""
-        return self._in_session or bool(self._rows)
+        return self._in_session or bool(self.open_cursors)
 
     def end_broken(self, why: str) -> None:
         """Roll the transaction of the steps back after an error; later steps are refused."""
-        self._close_rows()
+        self.open_cursors.close_all()
         self._broken = why
         self._clean_up()
 
@@ -235,7 +232,7 @@ class DriverConnection(Connection):
                 return value
             case Commit():
                 self._check_unbroken()
-                self._close_rows()
+                self.open_cursors.close_all()
                 self._check_own("a request before ended it")
                 self.commit()
             case Declare():
@@ -243,7 +240,7 @@ class DriverConnection(Connection):
             case Fetch():
                 return self._fetch(step)
             case Deallocate(cursor):
-                self._deallocate(cursor)
+                self.open_cursors.close(cursor)
             case Close():
                 self._close()
             case _:
@@ -264,8 +261,7 @@ class DriverConnection(Connection):
 
     def _make_room(self) -> None:
         """Read the open cursors to their ends: the driver can run one statement at a time."""
-        for rows in self._rows.values():
-            rows.keep()
+        self.open_cursors.keep()
 
     def _declare(self, step: Declare) -> Result:
         self._check_unbroken()
@@ -273,55 +269,29 @@ class DriverConnection(Connection):
         self._is_used = True
 
         def first(step: Declare) -> Result:
-            self._rows[step.cursor] = self.open_rows(step)
-            return self._fetched(step)
+            self.open_cursors.open(step.cursor, self.open_rows(step))
+            return self.open_cursors.fetch(step)
 
         return self.undone_alone(first, step) if self._in_session and not self.has_one_result else first(step)
 
     def _fetch(self, step: Fetch) -> Result:
         self._check_unbroken()
-        if step.cursor not in self._rows:
-            message = "the stream is over"
-            raise SessionClosed(message)
+        self.open_cursors.check(step.cursor)
         if not self._in_session:
-            return self._fetched(step)
+            return self.open_cursors.fetch(step)
         try:
-            return self._fetched(step)
+            return self.open_cursors.fetch(step)
         except Exception as error:
             self.end_broken(f"an error of a stream ({type(error).__name__}) has rolled it back")
             raise
 
-    def _fetched(self, step: Declare | Fetch) -> Result:
-        rows = self._rows[step.cursor]
-        try:
-            result = rows.fetch(step.rows)
-        except BaseException:
-            self._deallocate(step.cursor)
-            raise
-        if not result.truncated:
-            self._deallocate(step.cursor)
-        elif step.ahead:
-            self._likely = rows
-        return result
-
-    def _deallocate(self, cursor: int) -> None:
-        rows = self._rows.pop(cursor, None)
-        self._likely = None
-        if rows is not None:
-            rows.close()
-
-    def _close_rows(self) -> None:
-        for cursor in list(self._rows):
-            self._deallocate(cursor)
-
     def _close(self) -> None:
         is_used, self._is_used = self._is_used, False
         self._in_session, self._broken = False, None
-        self._close_rows()
+        self.open_cursors.close_all()
         if is_used:
             self.roll_back()
 
     def fetch_ahead(self) -> None:
         """Fetch the next rows of a stream, whose last rows were answered; see `Connection`."""
-        if self._likely is not None:
-            self._likely.fetch_ahead()
+        self.open_cursors.fetch_ahead()

@@ -118,7 +118,7 @@ class DBAPIConnection(DriverConnection):
             return
         self._is_closed = True
         with suppress(Exception):  # nothing more can be done about it
-            self._close_rows()
+            self.open_cursors.close_all()
         with suppress(Exception):
             self._driver.close()
 

@@ -75,7 +75,7 @@ class DuckDBConnection(DriverConnection):
         with _open_lock:
             _open.discard(self)
         with suppress(Exception):  # nothing more can be done about it
-            self._close_rows()
+            self.open_cursors.close_all()
         with suppress(Exception):
             self._driver.close()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from actors.databases.rows import Rows
+from actors.databases.rows import OpenRows, Rows
 from actors.databases.sqlite.statement import NeedsTransaction, admit_all, admit_alone
 from actors.databases.sqlite.transactions import OwnTransaction, Transactions, call, check_level, run_script
 from actors.databases.steps import (
@@ -22,7 +22,6 @@ from actors.databases.steps import (
     OpenBackup,
     Step,
 )
-from actors.values.errors import SessionClosed
 from actors.values.requests import Call, Query, Script
 from actors.values.result import Result
 
@@ -49,16 +48,13 @@ class Steps:
         self._runner = transactions.runner
         self._seal = seal
         self._own: OwnTransaction | None = None
-        # The cursors that may have more rows, by their numbers.
-        self._rows: dict[int, _Rows] = {}
-        # The cursor whose next rows the caller will probably fetch next.
-        self._likely: _Rows | None = None
+        self._cursors = OpenRows()
         self._copy: Copy | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether anything is open that later steps need."""
-        return self._own is not None or bool(self._rows)
+        return self._own is not None or bool(self._cursors)
 
     def perform(self, step: Step) -> Any:
         """Perform a step other than `Close`.
@@ -80,7 +76,8 @@ class Steps:
             case Fetch():
                 return self._fetch(step)
             case Deallocate(cursor):
-                return self._deallocate(cursor)
+                self._cursors.close(cursor)
+                return Result()
             case OpenBackup(path):
                 return self._open_backup(path)
             case CopyPages(pages):
@@ -101,7 +98,7 @@ class Steps:
         copy, self._copy = self._copy, None
         if copy is not None:
             copy.close()
-        self._close_rows()
+        self._cursors.close_all()
         if self._own is not None:
             self._own.end()
         else:
@@ -170,7 +167,7 @@ class Steps:
 
     def _commit(self) -> Result:
         own = self._opened()
-        self._close_rows()
+        self._cursors.close_all()
         own.commit()
         return Result()
 
@@ -184,42 +181,18 @@ class Steps:
     def _declare(self, step: Declare) -> Result:
         if self._own is not None:
             self._opened()
-        self._rows[step.cursor] = _Rows(*self._runner.open_rows(step.sql, step.params))
-        return self._fetch(step)
+        self._cursors.open(step.cursor, _Rows(*self._runner.open_rows(step.sql, step.params)))
+        return self._cursors.fetch(step)
 
-    def _fetch(self, step: Declare | Fetch) -> Result:
+    def _fetch(self, step: Fetch) -> Result:
         if self._own is not None:
             self._opened()
-        rows = self._rows.get(step.cursor)
-        if rows is None:
-            message = "the stream is over"
-            raise SessionClosed(message)
-        try:
-            result = rows.fetch(step.rows)
-        except BaseException:
-            self._deallocate(step.cursor)
-            raise
-        if not result.truncated:
-            self._deallocate(step.cursor)
-        elif step.ahead:
-            self._likely = rows
-        return result
-
-    def _deallocate(self, cursor: int) -> Result:
-        rows = self._rows.pop(cursor, None)
-        if rows is not None:
-            rows.close()
-        self._likely = None
-        return Result()
-
-    def _close_rows(self) -> None:
-        for cursor in list(self._rows):
-            self._deallocate(cursor)
+        self._cursors.check(step.cursor)
+        return self._cursors.fetch(step)
 
     def fetch_ahead(self) -> None:
         """Fetch the rows that the caller will probably fetch next. `Fetch` raises its error."""
-        if self._likely is not None:
-            self._likely.fetch_ahead()
+        self._cursors.fetch_ahead()
 
 
 class _Rows(Rows):
