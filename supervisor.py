@@ -415,8 +415,8 @@ class Supervisor(CrewActor):
         match message:
             case WorkerUp(_, worker_id):
                 self._on_worker_up(worker_id)
-            case WorkerDown(worker_id, cause):
-                self._on_worker_down(worker_id, cause)
+            case WorkerDown(worker_id, cause, was_idle):
+                self._on_worker_down(worker_id, cause, was_idle=was_idle)
             case Shutdown(cancel_pending, timeout):
                 self._on_shutdown(cancel_pending, timeout)
             case Subscribe(actor_ref):
@@ -469,7 +469,7 @@ class Supervisor(CrewActor):
                 self._publish(Resumed(self._dispatcher.name, lane.role))
             self._staffing.note_recovery(lane, now)
 
-    def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:
+    def _on_worker_down(self, worker_id: int, cause: BaseException | None, *, was_idle: bool) -> None:
         if worker_id in self._stuck:
             self._stuck.discard(worker_id)
             self._dispatcher.stuck = len(self._stuck)
@@ -477,7 +477,7 @@ class Supervisor(CrewActor):
         if slot is not None:
             if cause is not None and slot.state is SlotState.UP:
                 cause = rejections.without_text(cause)
-            self._vacate(slot, cause, self.clock())
+            self._vacate(slot, cause, self.clock(), was_idle=was_idle)
 
     def _on_shutdown(self, cancel_pending: bool, timeout: float | None) -> None:
         self._dispatcher.stop_accepting()
@@ -600,14 +600,14 @@ class Supervisor(CrewActor):
         self._vacate(slot, ignored, now)
         self._staffing.forgive(slot, now)
 
-    def _vacate(self, slot: Slot, cause: BaseException | None, now: float) -> None:
+    def _vacate(self, slot: Slot, cause: BaseException | None, now: float, *, was_idle: bool = False) -> None:
         """Remove the worker of a slot, and note when the next one may start."""
         was_up = slot.state is SlotState.UP
         worker = slot.worker
         self._leave(slot, cause)
         if was_up and worker is not None:
             self._publish(WorkerLost(self._dispatcher.name, worker.handle.id, cause))
-        self._staffing.note_end(slot, cause, now, was_up=was_up)
+        self._staffing.note_end(slot, cause, now, was_up=was_up, was_idle=was_idle)
         if cause is None:
             return
         if not was_up:

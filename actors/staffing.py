@@ -220,7 +220,9 @@ class Staffing:
             if slot.state is SlotState.WAITING:
                 slot.due = min(slot.due, self._deaths.free_at(now))
 
-    def note_end(self, slot: Slot, cause: BaseException | None, now: float, *, was_up: bool) -> None:
+    def note_end(
+        self, slot: Slot, cause: BaseException | None, now: float, *, was_up: bool, was_idle: bool = False
+    ) -> None:
         """Note that a worker has left its slot, and when the next one may be started.
 
         Args:
@@ -228,8 +230,10 @@ class Staffing:
             cause: why the worker ended; `None` if it was asked to stop.
             now: the time.
             was_up: whether its connection was open.
+            was_idle: whether its connection was good, and ended between two jobs: a server may end
+                idle connections. No job waits for a backoff then; the limit of restarts holds.
         """
-        if was_up and now - slot.up_since >= self._policy.quiet_period:
+        if was_idle or (was_up and now - slot.up_since >= self._policy.quiet_period):
             slot.failures = 0
         if cause is None:
             slot.due = now

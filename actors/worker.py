@@ -104,6 +104,8 @@ class Worker(CrewActor):
         self._opened: Any = None
         # A job with a checkout that is over, and its outcome, until the job is settled.
         self._decided: tuple[JobBatch, Job, Any] | None = None
+        # Whether the connection was good when the worker looked last.
+        self._is_proven = False
         # Whether a step of the running checkout has succeeded, so that the connection may have
         # something to close.
         self._has_opened = False
@@ -168,6 +170,7 @@ class Worker(CrewActor):
         lane, connection = handle.lane, handle.connection
         assert lane is not None  # it was added before it was started
         connection.check()
+        self._is_proven = True
         while (batch := lane.take(handle)) is not None:
             if batch.jobs[0].checkout is None:
                 connection.run(batch)
@@ -303,7 +306,8 @@ class Worker(CrewActor):
     def on_gone(self, cause: BaseException | None) -> None:
         """Tell the supervisor."""
         self._dispatcher.release(self.handle)
-        self._notify(WorkerDown(self.handle.id, _reason(cause)))
+        was_idle = self._is_proven and isinstance(cause, ConnectionLost) and not cause.begun
+        self._notify(WorkerDown(self.handle.id, _reason(cause), was_idle))
         this_thread.crew = None
 
 

@@ -454,6 +454,8 @@ class WorkerDown(Record):
     worker_id: int
     cause: BaseException | None
     """The reason of its death. `None` if the supervisor asked the worker to stop."""
+    was_idle: bool = False
+    """Whether its connection was good before, and ended between two jobs."""
 
 
 class Shutdown(Record):

@@ -27,7 +27,7 @@ from supervisor import (
 )
 from tests.conftest import eventually
 from tests.dbapi import drivers
-from tests.support.common import PATIENCE, RUNAWAY, error_of
+from tests.support.common import PATIENCE, RUNAWAY, error_of, up
 from tests.support.health import is_idle, same_workers
 
 QUICK = RestartPolicy(backoff_initial=0.0, grace=0.2)
@@ -232,6 +232,28 @@ def test_a_check_that_fails_costs_no_job(path, check):
         connection.check()
     assert (caught.value.begun, caught.value.blames) == (False, False)
     connection.close()
+
+
+def test_idle_connections_that_a_server_ends_again_and_again_cost_no_caller_anything(start, path):
+    made, ended = [], []
+
+    def connect():
+        made.append(drivers.connect(str(path)))
+        return made[-1]
+
+    db = start(DBAPI(connect, check=lambda driver: driver not in ended), size=3)
+    for _ in range(5):
+        assert eventually(lambda: up(db) == 3)
+        ended[:] = made
+        replies = [db.ask(Query("SELECT 1"), block=False) for _ in range(9)]
+        assert [error_of(reply) for reply in replies] == [None] * 9
+
+
+def test_a_check_that_always_fails_suspends_the_crew(start, path):
+    patient = RestartPolicy(backoff_initial=60, backoff_max=60)
+    db = start(DBAPI(drivers.connect, str(path), check=drivers.dead), size=2, restart=patient)
+    assert isinstance(error_of(db.ask(Query("SELECT 1"), block=False)), DatabaseUnavailable)
+    assert db.ask(Status()).restarts <= 4
 
 
 def test_a_connection_whose_rollback_fails_is_lost(path):

@@ -35,9 +35,9 @@ class Crew:
                 self.end(slot, now, OSError("no"))
         return started
 
-    def end(self, slot, now, cause=None):
+    def end(self, slot, now, cause=None, *, was_idle=False):
         was_up, slot.worker, slot.state = slot.state is SlotState.UP, None, SlotState.WAITING
-        self.staffing.note_end(slot, cause, now, was_up=was_up)
+        self.staffing.note_end(slot, cause, now, was_up=was_up, was_idle=was_idle)
 
     def next_time(self, now, *, is_stopping=False):
         return self.staffing.next_time(now, self.has_jobs, is_stopping=is_stopping, starts_end_at=NEVER)
@@ -81,6 +81,17 @@ def test_a_quiet_period_ends_the_series_of_failures(up):
     slot.failures = 4
     up.end(slot, 5.0, OSError("no"))
     assert slot.due == 5.0
+
+
+def test_an_idle_worker_whose_connection_ends_is_replaced_at_once_within_the_limit(up):
+    slot = up.staffing.slots[0]
+    waits = []
+    for now in (1.0, 2.0, 3.0, 4.0):
+        up.end(slot, now, OSError("no"), was_idle=True)
+        waits.append(slot.due - now)
+        up.staffing.note_start(slot, slot.due)
+        up.staffing.note_up(slot, now)
+    assert waits == [0.0, 0.0, 0.0, 7.0]
 
 
 def test_a_worker_that_was_asked_to_stop_is_replaced_at_once(up):

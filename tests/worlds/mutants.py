@@ -200,7 +200,7 @@ def _counts_twice(self: Job, outcome: Any, counters: Any) -> None:
     _REAL[Job, "finish"](self, outcome, counters)
 
 
-def _the_dead_are_not_missed(self: Supervisor, worker_id: int, cause: BaseException | None) -> None:
+def _the_dead_are_not_missed(self: Supervisor, worker_id: int, cause: BaseException | None, *, was_idle: bool) -> None:
     pass
 
 

@@ -72,13 +72,13 @@ class ChaosSupervisor(Supervisor):
             self._heard[type(news), news.worker_id] = time.monotonic()
         super()._hear(news)
 
-    def _on_worker_down(self, worker_id: int, cause: BaseException | None) -> None:
+    def _on_worker_down(self, worker_id: int, cause: BaseException | None, *, was_idle: bool) -> None:
         slot = self._staffing.slot_of(worker_id)
         if slot is not None:
             self._vacant.setdefault(id(slot), self._heard[WorkerDown, worker_id])
             if slot.state is SlotState.STARTING:
                 self._hard.add(id(slot))
-        super()._on_worker_down(worker_id, cause)
+        super()._on_worker_down(worker_id, cause, was_idle=was_idle)
 
     def _on_worker_up(self, worker_id: int) -> None:
         slot = id(self._staffing.slot_of(worker_id))
