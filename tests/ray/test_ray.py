@@ -1,6 +1,7 @@
 """Crews whose workers live in Ray actors: requests, deadlines, errors, status, and the end."""
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import CancelledError
@@ -15,10 +16,13 @@ from supervisor import (
     Call,
     ChildProcess,
     DatabaseUnavailable,
+    DuckDB,
     Query,
     QueryTimeout,
     Ray,
+    RestartPolicy,
     Script,
+    SQLite,
     Status,
     Stream,
     Supervisor,
@@ -31,6 +35,7 @@ from tests.support.health import same_workers
 
 COUNT = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
 """A statement that takes as long as its parameter wants."""
+LONG = 30.0  # seconds. A new actor needs some on a busy machine.
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +250,31 @@ def test_wrong_arguments_are_named():
         Ray(":memory:", options={"max_restarts": 5})
     with pytest.raises(TypeError, match="Ray"):
         Ray(ChildProcess())
+
+
+@pytest.mark.parametrize("where", [{}, {"each_node": True}, {"node": "attic"}])
+def test_a_database_that_one_process_may_write_has_one_worker_on_all_nodes(path, where):
+    pytest.importorskip("duckdb")
+    for database, most in (
+        (DuckDB(path), 1),
+        (DuckDB(path, read_only=True), None),
+        (DuckDB(), 1),
+        (SQLite(), 1),
+        (SQLite(path), None),
+    ):
+        assert Ray(database, **where).max_size == most
+    with pytest.raises(ValueError, match="serves at most 1 worker"):
+        Supervisor.start(Ray(DuckDB(path), **where), size=2)
+
+
+def test_a_duckdb_file_over_ray_is_written_by_one_worker_that_comes_back(start, address, path):
+    pytest.importorskip("duckdb")
+    db = start(Ray(DuckDB(path), address), restart=RestartPolicy(backoff_max=0.2, max_restarts=1000))
+    db.ask(Script("CREATE TABLE kept(number INTEGER); INSERT INTO kept VALUES (1)"))
+    [killed] = pids(db)
+    os.kill(killed, signal.SIGKILL)
+    assert eventually(lambda: pids(db) not in ([], [killed]), LONG)
+    assert db.ask(Query("SELECT number FROM kept"), timeout=LONG).rows == [(1,)]
 
 
 def test_other_versions_on_a_node_are_an_error_that_names_both():
