@@ -192,14 +192,16 @@ def test_stop_leaves_no_actor_behind(address, path):
 def test_a_program_that_is_killed_leaves_no_actor_behind(address, path, is_local):
     where = None if is_local else address
     program = f"""
-import time
+import sys
 from supervisor import Query, Ray, Status, Supervisor
 db = Supervisor.start(Ray({os.fspath(path)!r}, {where!r}), size=2)
 db.ask(Query("CREATE TABLE t(x)"))
 print(*[worker.pid for worker in db.ask(Status()).workers if worker.pid], flush=True)
-time.sleep(600)
+sys.stdin.read()
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment()) as running:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+    ) as running:
         numbers = [int(number) for number in running.stdout.readline().split()]
         running.kill()
     assert numbers
