@@ -189,8 +189,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def test_the_program_outlives_its_cluster_and_the_crew_resumes(make_cluster, make):
-    # The fixtures end in the other order: the crew stops before its cluster.
+def test_the_program_outlives_its_cluster_and_the_crew_resumes(make, make_cluster):
     port = free_port()
     cluster = make_cluster(port=port)
     db = make(cluster.address, silence=1.5)
@@ -205,6 +204,7 @@ def test_the_program_outlives_its_cluster_and_the_crew_resumes(make_cluster, mak
     assert make_cluster(port=port).address == cluster.address
     insert = Query("INSERT INTO kept VALUES (1)")
     assert eventually(lambda: db.ask(insert, block=False).exception(LONG) is None, LONG)
+    db.stop()  # before its cluster, or the gateway waits for an answer
 
 
 # --- a node -------------------------------------------------------------------------------
