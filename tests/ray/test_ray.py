@@ -1,6 +1,8 @@
 """Crews whose workers live in Ray actors: requests, deadlines, errors, status, and the end."""
 
+import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -277,6 +279,35 @@ def test_a_duckdb_file_over_ray_is_written_by_one_worker_that_comes_back(start, 
     os.kill(killed, signal.SIGKILL)
     assert eventually(lambda: pids(db) not in ([], [killed]), LONG)
     assert db.ask(Query("SELECT number FROM kept"), timeout=LONG).rows == [(1,)]
+
+
+@pytest.fixture
+def other_version(address):
+    """Let the cluster say that another Python has started it. Return a function that ends this."""
+    from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+    from ray._raylet import GcsClient
+
+    key, client = b"CLUSTER_METADATA", GcsClient(address=address)
+    true = client.internal_kv_get(key, KV_NAMESPACE_CLUSTER)
+
+    def put(metadata):
+        client.internal_kv_put(key, metadata, True, KV_NAMESPACE_CLUSTER)
+
+    put(json.dumps({**json.loads(true), "python_version": "2.7.18"}).encode())
+    yield lambda: put(true)
+    put(true)
+
+
+def test_a_cluster_of_another_python_suspends_the_crew_until_the_cluster_is_right(start, address, path, other_version):
+    db = start(Ray(path, address, init={"namespace": "versions"}), size=1)
+    error = error_of(db.ask(Query("SELECT 1"), block=False))
+    assert isinstance(error, DatabaseUnavailable)
+    assert error.executed is False
+    for version in ("2.7.18", platform.python_version()):
+        assert version in str(error.__cause__)
+    assert db.ask(Status()).state == "suspended"
+    other_version()
+    assert eventually(lambda: db.ask(Query("SELECT 1"), block=False).exception(LONG) is None, LONG)
 
 
 def test_other_versions_on_a_node_are_an_error_that_names_both():

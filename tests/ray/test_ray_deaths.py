@@ -55,7 +55,7 @@ def gateways():
 
 @pytest.fixture(scope="module")
 def address(cluster):
-    """The address of the cluster. An open connection keeps the gateway that gives up after 1.5 seconds."""
+    """The address of the cluster. An open connection keeps the gateway with this silence."""
     keeper = Ray(SQLite(), cluster.address, silence=1.5).connect()
     yield cluster.address
     keeper.close()
