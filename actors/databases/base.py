@@ -52,8 +52,8 @@ class Database(Protocol):
     * `default_size`: how many workers a crew has if the program does not say. Without it there is
       one for each CPU.
     * `restart`: the `RestartPolicy` of a crew if the program gives none.
-    * `max_size_in_children`: the most child processes that can share this database. Without it
-      `max_size` holds for children, too.
+    * `max_size_in_children`: the most child processes, or actors on a Ray cluster, that can share
+      this database. Without it `max_size` holds for them, too.
     * `existing()`: the database to connect to after the first worker was up. It must not create a
       database again that has disappeared.
     """

@@ -60,8 +60,12 @@ def address(cluster: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_cluster() -> Iterator[Callable[..., Any]]:
-    """Start clusters for one test; the fixture stops them."""
+def make_cluster(cluster: Any) -> Iterator[Callable[..., Any]]:
+    """Start clusters for one test; the fixture stops them.
+
+    The first cluster of a process leaves descriptors of Ray behind. So the common cluster is first.
+    """
+    del cluster
     made: list[Any] = []
 
     def make(**options: Any) -> Any:

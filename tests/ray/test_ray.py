@@ -1,6 +1,9 @@
 """Crews whose workers live in Ray actors: requests, deadlines, errors, status, and the end."""
 
+import json
 import os
+import platform
+import signal
 import subprocess
 import sys
 from concurrent.futures import CancelledError
@@ -15,10 +18,13 @@ from supervisor import (
     Call,
     ChildProcess,
     DatabaseUnavailable,
+    DuckDB,
     Query,
     QueryTimeout,
     Ray,
+    RestartPolicy,
     Script,
+    SQLite,
     Status,
     Stream,
     Supervisor,
@@ -31,6 +37,7 @@ from tests.support.health import same_workers
 
 COUNT = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
 """A statement that takes as long as its parameter wants."""
+LONG = 30.0  # seconds. A new actor needs some on a busy machine.
 
 
 @pytest.fixture(scope="module")
@@ -187,14 +194,16 @@ def test_stop_leaves_no_actor_behind(address, path):
 def test_a_program_that_is_killed_leaves_no_actor_behind(address, path, is_local):
     where = None if is_local else address
     program = f"""
-import time
+import sys
 from supervisor import Query, Ray, Status, Supervisor
 db = Supervisor.start(Ray({os.fspath(path)!r}, {where!r}), size=2)
 db.ask(Query("CREATE TABLE t(x)"))
 print(*[worker.pid for worker in db.ask(Status()).workers if worker.pid], flush=True)
-time.sleep(600)
+sys.stdin.read()
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment()) as running:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+    ) as running:
         numbers = [int(number) for number in running.stdout.readline().split()]
         running.kill()
     assert numbers
@@ -245,6 +254,60 @@ def test_wrong_arguments_are_named():
         Ray(":memory:", options={"max_restarts": 5})
     with pytest.raises(TypeError, match="Ray"):
         Ray(ChildProcess())
+
+
+@pytest.mark.parametrize("where", [{}, {"each_node": True}, {"node": "attic"}])
+def test_a_database_that_one_process_may_write_has_one_worker_on_all_nodes(path, where):
+    pytest.importorskip("duckdb")
+    for database, most in (
+        (DuckDB(path), 1),
+        (DuckDB(path, read_only=True), None),
+        (DuckDB(), 1),
+        (SQLite(), 1),
+        (SQLite(path), None),
+    ):
+        assert Ray(database, **where).max_size == most
+    with pytest.raises(ValueError, match="serves at most 1 worker"):
+        Supervisor.start(Ray(DuckDB(path), **where), size=2)
+
+
+def test_a_duckdb_file_over_ray_is_written_by_one_worker_that_comes_back(start, address, path):
+    pytest.importorskip("duckdb")
+    db = start(Ray(DuckDB(path), address), restart=RestartPolicy(backoff_max=0.2, max_restarts=1000))
+    db.ask(Script("CREATE TABLE kept(number INTEGER); INSERT INTO kept VALUES (1)"))
+    [killed] = pids(db)
+    os.kill(killed, signal.SIGKILL)
+    assert eventually(lambda: pids(db) not in ([], [killed]), LONG)
+    assert db.ask(Query("SELECT number FROM kept"), timeout=LONG).rows == [(1,)]
+
+
+@pytest.fixture
+def other_version(address):
+    """Let the cluster say that another Python has started it. Return a function that ends this."""
+    from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+    from ray._raylet import GcsClient
+
+    key, client = b"CLUSTER_METADATA", GcsClient(address=address)
+    true = client.internal_kv_get(key, KV_NAMESPACE_CLUSTER)
+
+    def put(metadata):
+        client.internal_kv_put(key, metadata, True, KV_NAMESPACE_CLUSTER)
+
+    put(json.dumps({**json.loads(true), "python_version": "2.7.18"}).encode())
+    yield lambda: put(true)
+    put(true)
+
+
+def test_a_cluster_of_another_python_suspends_the_crew_until_the_cluster_is_right(start, address, path, other_version):
+    db = start(Ray(path, address, init={"namespace": "versions"}), size=1)
+    error = error_of(db.ask(Query("SELECT 1"), block=False))
+    assert isinstance(error, DatabaseUnavailable)
+    assert error.executed is False
+    for version in ("2.7.18", platform.python_version()):
+        assert version in str(error.__cause__)
+    assert db.ask(Status()).state == "suspended"
+    other_version()
+    assert eventually(lambda: db.ask(Query("SELECT 1"), block=False).exception(LONG) is None, LONG)
 
 
 def test_other_versions_on_a_node_are_an_error_that_names_both():

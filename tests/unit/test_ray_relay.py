@@ -26,6 +26,7 @@ from actors.databases.child.results_codec import load_error
 from actors.databases.ray.messages import Placement
 from actors.databases.ray.relay import Relay
 from actors.values.errors import ChildProcessEnded
+from tests.conftest import eventually
 
 NOTHING = b"\0"  # no answer, and the connection is good
 
@@ -256,16 +257,14 @@ def test_an_idle_link_whose_actor_is_lost_tells_the_program_at_once(link):
         link.relay.lose(ChildProcessEnded("frozen"))
         return link.gateway.ended
 
-    while not told():  # the link notes that it is idle just after its last frame
-        time.sleep(0)
+    assert eventually(told)  # the link notes that it is idle just after its last frame
     assert str(link.gateway.ended[0]) == "frozen"
 
 
 def test_a_busy_link_whose_actor_is_silent_tells_the_loss_itself(link):
     link.ray.answers["run"] = [None]
     link.send(1, 1)
-    while "run" not in [name for name, _ in link.ray.calls]:
-        time.sleep(0)
+    assert eventually(lambda: "run" in [name for name, _ in link.ray.calls])
     link.relay.lose(ChildProcessEnded("frozen"), is_silent=True)
     [(kind, body)] = link.frames(1)
     assert (kind, *lost(body)) == (LOST, True, True)
@@ -278,8 +277,7 @@ def test_an_interrupt_names_its_job_and_is_not_repeated_before_it_has_arrived(li
     link.send(5, 1)
     for ticket in (5, FLUSH, 5, 5, 6):
         os.write(link.control, TICKET.pack(ticket))
-    while ("interrupt", (6,)) not in link.ray.calls:
-        time.sleep(0)
+    assert eventually(lambda: ("interrupt", (6,)) in link.ray.calls)
     assert [args for name, args in link.ray.calls if name == "interrupt"] == [(5,), (6,)]
 
 

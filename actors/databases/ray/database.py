@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
-from actors.databases.adapter import default_size, errors_of, existing, lanes_of
+from actors.databases.adapter import default_size, errors_of, existing, lanes_of, max_size_in_children
 from actors.databases.base import Database
 from actors.databases.child.database import ChildProcess, check_interpreter, check_sendable, current_folder
 from actors.databases.ray.messages import Cluster, RayNode
@@ -114,8 +114,8 @@ class Ray(Record):
 
     @property
     def max_size(self) -> int | None:
-        """As of the database on the nodes."""
-        return self.database.max_size
+        """The most actors that can share the database, on all nodes together."""
+        return max_size_in_children(self.database)
 
     @property
     def default_size(self) -> int | None:
