@@ -48,6 +48,9 @@ class RayConnection(ChildConnection):
         except TimeoutError:
             if time.monotonic() >= deadline:  # the gateway would have told its own reason before that
                 self._link.end_gateway()
+                limit = self._database.start_timeout
+                message = f"the gateway to Ray has not opened {self._database} within {limit:g} seconds"
+                raise TimeoutError(message) from None
             raise
 
     def _peer(self) -> tuple[Callable[..., Peer], tuple[Any, ...]]:

@@ -20,6 +20,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from actors.databases.child.frames import COUNT
@@ -98,6 +99,8 @@ def _connect(cluster: Cluster) -> Any:
     address = cluster.address
     if address is not None and address != "auto":
         _probe(address, cluster.silence)
+        if not address.startswith("ray://"):
+            _check_access(address)
     init: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is None:
         init["include_dashboard"] = False
@@ -105,6 +108,9 @@ def _connect(cluster: Cluster) -> Any:
         ray.init(address=address or "local", **{**init, **cluster.init})
     except ConnectionError as error:
         message = f"no Ray cluster answers at {address!r}: {error}"
+        raise ConnectionError(message) from None
+    except RuntimeError as error:  # another version of Ray or of Python; the text has several lines
+        message = f"the Ray cluster at {address!r} cannot be used: {' '.join(str(error).split())}"
         raise ConnectionError(message) from None
     return ray
 
@@ -119,6 +125,31 @@ def _probe(address: str, seconds: float) -> None:
     except OSError as error:
         message = f"no Ray cluster answers at {address}: {error}"
         raise ConnectionError(message) from None
+
+
+def _check_access(address: str) -> None:
+    """Raise if the cluster refuses this program: Ray itself would ask again for 20 seconds.
+
+    A client with a made-up cluster is answered at once. The answer shows only whether the token is
+    right. An interface of Ray that has changed tells nothing, and raises nothing.
+    """
+    answer = ""
+    with suppress(ImportError, TypeError):
+        from ray._raylet import GcsClient
+
+        try:
+            GcsClient(address=address, cluster_id="00" * 28).internal_kv_get(b"querycrew", None, timeout=2)
+        except Exception as error:  # noqa: BLE001  # of Ray
+            answer = str(error)
+    if "InvalidAuthToken" in answer:
+        message = (
+            f"the Ray cluster at {address} wants a token, and this program has none or another one: set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH if the token is not in ~/.ray/auth_token"
+        )
+        raise ConnectionError(message)
+    if answer.startswith("Timed out"):
+        message = f"no Ray cluster answers at {address}: a process there accepts connections, and gives Ray no answer"
+        raise ConnectionError(message)
 
 
 class Gateway:
@@ -177,6 +208,10 @@ class Gateway:
         since = time.monotonic() - _SUSPICION
         if self._suspects.get(node["NodeID"], since) > since:
             return False
+        return self.reaches(node)
+
+    def reaches(self, node: dict[str, Any]) -> bool:
+        """Say whether a node accepts a connection. If not, new actors avoid it for a while."""
         try:
             socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), _REACHING).close()
         except OSError:

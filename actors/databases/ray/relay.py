@@ -8,6 +8,7 @@ they return to the queue, where other workers find them.
 import marshal
 import os
 import pickle
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -228,8 +229,10 @@ class Relay:
             return ray.get(opened)
         except Exception as error:  # noqa: BLE001  # of Ray
             reason = _whole(error)
-            if "No module named 'actors'" in str(error) or "No module named 'supervisor'" in str(error):
-                reason = "querycrew is not installed on its node"
+            if missing := re.search(r"No module named '([\w.]+)'", str(error)):
+                name = missing[1].partition(".")[0]
+                name = "querycrew" if name in ("actors", "supervisor") else f"the module {name}"
+                reason = f"{name} is not installed on its node"
             message = f"a Ray actor could not be started: {reason}"
             raise ConnectionError(message) from None
 
@@ -254,6 +257,9 @@ class Relay:
             if not nodes:
                 known = ", ".join(node["NodeName"] for node in self._gateway.alive())
                 message = f"the Ray cluster has no node {placement.node!r}; its nodes are {known}"
+                raise ConnectionError(message)
+            if not any(self._gateway.reaches(node) for node in nodes):  # Ray notices that only after a while
+                message = f"the node {placement.node!r} of the Ray cluster does not answer"
                 raise ConnectionError(message)
         trusted = self._gateway.trusted(nodes)
         is_free = placement.node is None and not placement.each_node
