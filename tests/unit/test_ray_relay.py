@@ -23,6 +23,7 @@ from actors.databases.child.frames import (
     frame,
 )
 from actors.databases.child.results_codec import load_error
+from actors.databases.ray import relay
 from actors.databases.ray.messages import Placement
 from actors.databases.ray.relay import Relay
 from actors.values.errors import ChildProcessEnded
@@ -269,6 +270,19 @@ def test_a_busy_link_whose_actor_is_silent_tells_the_loss_itself(link):
     [(kind, body)] = link.frames(1)
     assert (kind, *lost(body)) == (LOST, True, True)
     assert link.gateway.has_ended.wait(10)
+    assert link.ray.killed.is_set()
+
+
+def test_the_program_hears_of_a_silent_actor_although_ray_waits_for_its_answer(link, monkeypatch):
+    monkeypatch.setattr(relay, "_ENDING", 0.0, raising=False)
+    monkeypatch.setattr(link.ray, "kill", lambda _: link.ray.killed.set())  # the call does not end
+    link.ray.answers["run"] = [None]
+    link.send(1, 1)
+    while "run" not in [name for name, _ in link.ray.calls]:
+        time.sleep(0)
+    link.relay.lose(ChildProcessEnded("frozen"), is_silent=True)
+    assert link.gateway.has_ended.wait(5)
+    assert str(link.gateway.ended[0]) == "frozen"
     assert link.ray.killed.is_set()
 
 

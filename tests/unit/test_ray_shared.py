@@ -180,6 +180,49 @@ def test_a_forked_process_leaves_the_memory_of_its_parent_alone(pool):
     del other
 
 
+def test_a_fork_forgets_all_memory_while_threads_let_some_of_it_go(pool, monkeypatch):
+    class Busy:
+        """Stands for another thread that lets memory go in the middle of the fork."""
+
+        def __setitem__(self, at, value):
+            gone.clear()
+
+    monkeypatch.setitem(memory._held, 0, Busy())
+    gone = brought(pool, LARGE)
+    kept = brought(pool, LARGE)
+    piece = pool._pieces[-1]
+    memory._before_fork()
+    assert not gone
+    del kept
+    pool.trim()
+    assert piece not in pool._pieces
+
+
+class Saver:
+    """Part of a cycle. It saves a buffer from the garbage collection."""
+
+    saved = None
+
+    def __init__(self, view):
+        self.view = view
+        self.itself = self
+
+    def __del__(self):
+        Saver.saved = self.view
+
+
+def test_memory_that_is_saved_from_the_garbage_is_never_used_again(pool):
+    Saver(brought(pool, LARGE)[0])
+    [piece] = pool._pieces
+    gc.collect()
+    other = brought(pool, bytes(len(LARGE)))
+    assert bytes(Saver.saved) == LARGE
+    Saver.saved = None
+    pool.trim()
+    assert piece not in pool._pieces
+    del other
+
+
 def test_threads_get_their_own_buffers(pool):
     wrong = []
 
@@ -219,6 +262,14 @@ def test_without_memory_no_descriptor_is_left(pool, monkeypatch, missing):
     monkeypatch.setattr(os, "ftruncate" if "posix_fallocate" in missing else "posix_fallocate", full)
     with pytest.raises(OSError, match="no space"):
         pool.put([bytes(5 << 20)])
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_without_a_descriptor_no_memory_is_left(pool, monkeypatch):
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "dup", full)
+    with pytest.raises(OSError, match="no space"):
+        pool.put([LARGE])
     assert os.listdir("/proc/self/fd") == before
 
 

@@ -48,6 +48,7 @@ _LOOK: Final = 0.1  # seconds between two looks whether the actor was given up
 # Options of an actor by which Ray chooses the node.
 _CHOOSING: Final = frozenset({"label_selector", "num_gpus", "resources", "scheduling_strategy"})
 _CLOSING: Final = 1.5  # seconds that an actor has to close its connection
+_ENDING: Final = 1.0  # seconds that Ray has to end the call of a killed actor
 
 
 class Relay:
@@ -75,6 +76,7 @@ class Relay:
         self._lost: ChildProcessEnded | None = None
         # The ticket of the last interrupt that was sent, and its call.
         self._last_interrupt: tuple[int | None, Any] = (None, None)
+        self._has_ended = threading.Event()
 
     def __str__(self) -> str:
         return self._name
@@ -96,9 +98,8 @@ class Relay:
                 self._gateway.suspect(self.node)
             is_busy = self._is_busy
         if is_busy:
-            # The call of the actor ends then. The thread of the link tells the program, with the
-            # truth about the jobs. In a thread of its own, since Ray may be slow.
-            threading.Thread(target=self.kill, name="querycrew-kill", daemon=True).start()
+            # In a thread of its own, since Ray may be slow.
+            threading.Thread(target=self._end, args=(error,), name="querycrew-kill", daemon=True).start()
         else:
             self._gateway.tell_end(self._number, error)
 
@@ -107,6 +108,17 @@ class Relay:
         if self.actor is not None:
             with suppress(Exception):  # it is gone
                 self._ray.kill(self.actor)
+
+    def _end(self, error: ChildProcessEnded) -> None:
+        """End the actor, and see to it that the program hears of the end.
+
+        The call of the actor ends then. The thread of the link tells the program, with the truth
+        about the jobs. But Ray may wait for an answer that lies on a node that is gone, until it
+        declares the node dead: for a minute or longer.
+        """
+        self.kill()
+        if not self._has_ended.wait(_ENDING):
+            self._gateway.tell_end(self._number, error)
 
     # --- the thread for interrupts --------------------------------------------------------
 
@@ -140,6 +152,7 @@ class Relay:
         self._gateway.forget(self._number)
         for end in (self._jobs, self._answers, self._tokens):
             os.close(end)
+        self._has_ended.set()
         self._gateway.tell_end(self._number, ended)
 
     def _serve(self) -> BaseException | None:

@@ -13,7 +13,6 @@ import mmap
 import os
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -58,11 +57,11 @@ class SharedPool:
         try:
             for (begin, _), view in zip(places, views, strict=True):
                 piece.write(begin, view)
+            descriptor = os.dup(piece.descriptor)
         except BaseException:
             piece.close()
             raise
         with self._lock:
-            descriptor = os.dup(piece.descriptor)
             self._keep(piece)
         return descriptor, places
 
@@ -180,24 +179,37 @@ def mapped(descriptor: int, places: Places) -> list[memoryview]:
         OSError: they cannot be mapped. The gateway does not use this memory again.
     """
     try:
-        whole = mmap.mmap(descriptor, places[-1][1], prot=mmap.PROT_READ)
-        first = mmap.mmap(descriptor, 1)
+        whole = _Whole(descriptor, places[-1][1], prot=mmap.PROT_READ)
+        _held[id(whole)] = mmap.mmap(descriptor, 1)
     except BaseException:
         os.pwrite(descriptor, bytes([_FORGOTTEN]), 0)
         raise
-    _held[id(whole)] = first
-    weakref.finalize(whole, _let_go, id(whole)).atexit = False
     view = memoryview(whole)
     return [view[begin:end] for begin, end in places]
 
 
-def _let_go(number: int) -> None:
-    """Tell the gateway that it may use a piece again. In any thread; takes no lock."""
-    first = _held.pop(number, None)
-    if first is not None:
+class _Whole(mmap.mmap):
+    """A piece as the program has it mapped. Its buffers keep it."""
+
+    # The default value: at the end of the interpreter, the module may have lost its names.
+    def __del__(self, held: dict[int, mmap.mmap] = _held) -> None:
+        """Tell the gateway that it may use the piece again. In any thread; takes no lock.
+
+        A garbage collection calls this while buffers exist, if they are part of its garbage. The
+        `__del__` of another part may save them. Then nobody may use the piece again.
+        """
+        first = held.pop(id(self), None)
+        if first is None:
+            return
+        state = _FREE
+        try:
+            self.close()
+        except BufferError:
+            state = _FORGOTTEN
+        # A fork in another thread may write to `first` at this moment. So nobody closes it: it ends
+        # with its last reference.
         if first[0] == _USED:
-            first[0] = _FREE
-        first.close()
+            first[0] = state
 
 
 def _after_fork_in_child() -> None:
