@@ -223,6 +223,14 @@ def test_memory_that_is_saved_from_the_garbage_is_never_used_again(pool):
     del other
 
 
+def test_memory_that_nobody_wants_is_freed(pool):
+    descriptor, _ = pool.put([LARGE])
+    memory.forget(descriptor)
+    os.close(descriptor)
+    pool.trim()
+    assert pool._pieces == []
+
+
 def test_threads_get_their_own_buffers(pool):
     wrong = []
 

@@ -18,7 +18,7 @@ from actors.databases.child.frames import COUNT, SPECIFICATION
 from actors.databases.child.process import Ends, Peer, module_path, start_python
 from actors.databases.child.results_codec import load_error
 from actors.databases.ray.messages import BESIDE, ENDED, KILL, LINK, LOST, Cluster, Messages
-from actors.databases.ray.shared import mapped
+from actors.databases.ray.shared import forget, mapped
 from actors.system.log import log
 from actors.system.threads import CrewThread
 from actors.values.errors import ChildProcessEnded
@@ -161,6 +161,8 @@ class GatewayProcess:
                 elif link is not None:
                     link.note(kind, body, descriptors)
                 for descriptor in descriptors:
+                    if link is None:
+                        forget(descriptor)
                     os.close(descriptor)
         with _lock:
             self._retire()
@@ -227,7 +229,7 @@ class Link(Peer):
             places = marshal.loads(body)
             try:
                 self._add_buffers(mapped(descriptors[0], places))
-            except OSError as error:  # no memory, or no room for one more mapping
+            except (OSError, MemoryError) as error:  # also if there is no room for one more mapping
                 self._add_buffers([error] * len(places))
 
     def note_end(self, error: Exception) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Places", "SharedPool", "mapped"]
+__all__ = ["Places", "SharedPool", "forget", "mapped"]
 
 _ALIGNED: Final = 64  # bytes: as Arrow recommends
 _PORTION: Final = 1 << 20  # bytes that are copied at once: other threads of the gateway run in between
@@ -182,10 +182,15 @@ def mapped(descriptor: int, places: Places) -> list[memoryview]:
         whole = _Whole(descriptor, places[-1][1], prot=mmap.PROT_READ)
         _held[id(whole)] = mmap.mmap(descriptor, 1)
     except BaseException:
-        os.pwrite(descriptor, bytes([_FORGOTTEN]), 0)
+        forget(descriptor)
         raise
     view = memoryview(whole)
     return [view[begin:end] for begin, end in places]
+
+
+def forget(descriptor: int) -> None:
+    """Give up memory that nobody maps here. The gateway frees it."""
+    os.pwrite(descriptor, bytes([_FORGOTTEN]), 0)
 
 
 class _Whole(mmap.mmap):
