@@ -543,7 +543,7 @@ def test_an_error_of_a_function_has_a_note_with_the_place_where_it_was_raised(cr
     error = error_of(crew().ask(Query("SELECT key_error('lost key')"), block=False))
     assert type(error) is KeyError
     assert error.args == ("lost key",)
-    [note] = [note for note in error.__notes__ if "in the child process" in note]
+    [note] = [note for note in error.__notes__ if "in the process of the connection" in note]
     assert "in key_error" in note
     assert "actors" not in note
 
@@ -657,7 +657,7 @@ def test_the_child_refuses_the_values_that_the_driver_refuses(crew):
     assert isinstance(error_of(db.ask(Query("SELECT ?", (1 + 2j,)), block=False)), TypeError)
 
 
-@pytest.mark.parametrize(("sql", "told"), [("unsendable", "cannot be sent from a child process")])
+@pytest.mark.parametrize(("sql", "told"), [("unsendable", "cannot be sent to another process")])
 def test_a_result_that_cannot_be_sent_is_an_error(crew, sql, told):
     db = crew()
     with same_workers(db):

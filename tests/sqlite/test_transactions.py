@@ -268,7 +268,7 @@ def test_a_call_whose_value_cannot_be_sent_from_a_child_is_undone(start, path):
     with same_workers(db):
         error = error_of(db.ask(Call(call_functions.insert_and_return_a_lock, 5), block=False))
         assert isinstance(error, TypeError)
-        assert "insert_and_return_a_lock) returned cannot be sent from a child process" in str(error)
+        assert "insert_and_return_a_lock) returned cannot be sent to another process" in str(error)
         assert numbers(db) == []
 
 

@@ -379,7 +379,7 @@ def _tell_where(error: BaseException) -> None:
     ]
     if frames:
         with suppress(Exception):
-            error.add_note("in the child process:\n" + "".join(traceback.format_list(frames)).rstrip())
+            error.add_note("in the process of the connection:\n" + "".join(traceback.format_list(frames)).rstrip())
 
 
 def end(code: int) -> NoReturn:
