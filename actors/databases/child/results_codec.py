@@ -106,9 +106,7 @@ def _pickled(value: object, request: object, buffers: list[Any] | None) -> bytes
         raise
     except Exception as error:
         which = f"what {request} returned" if isinstance(request, Call) else f"the result of {request}"
-        message = (
-            f"{which} cannot be sent to another process: {described(culprit_of(value))} ({type(error).__name__})"
-        )
+        message = f"{which} cannot be sent to another process: {described(culprit_of(value))} ({type(error).__name__})"
         raise TypeError(message) from error
 
 
