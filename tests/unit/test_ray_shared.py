@@ -36,7 +36,8 @@ class Holder:
 
 
 def framed(value, beside):
-    return b"".join(answer_frames(1, value, REQUEST, 0.0, plain=False, beside=beside))
+    frames = answer_frames(1, value, REQUEST, 0.0, plain=False, beside=beside)
+    return b"".join(part for parts in frames for part in parts)
 
 
 # --- buffers beside the frames ------------------------------------------------------------

@@ -276,9 +276,10 @@ class Host:
         self.flush()
         try:
             frames = answer_frames(task.ticket, value, task.request, seconds, plain=self._plain, beside=self._beside)
-            for data in frames:
+            for parts in frames:
                 with self._writing:
-                    self._put(data)
+                    for part in parts:
+                        self._put(part)
         except Exception as error:  # noqa: BLE001  # it goes to its caller
             self.fail(task, self._unsent(error, task.request, is_packed=type(value) is Packed), seconds)
 

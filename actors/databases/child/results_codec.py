@@ -36,8 +36,10 @@ class Packed(Sealed):
 
 def answer_frames(
     ticket: int, value: Any, request: object, seconds: float, *, plain: bool, beside: list[Any] | None = None
-) -> Iterator[bytes]:
-    """Yield the frames of an answer. A large result has several, with some megabytes of rows each.
+) -> Iterator[tuple[bytes, ...]]:
+    """Yield the frames of an answer, each in one part or two, which nothing may come between.
+
+    A large result has several frames, with some megabytes of rows each.
 
     Of a value that is `Packed` nothing large is copied: for a copy there may be no memory.
 
@@ -56,11 +58,7 @@ def answer_frames(
     parts = value.parts if type(value) is Packed else _parts_of(value, request, plain=plain, beside=beside)
     for kind, body in parts:
         head = HEAD.pack(MAGIC, len(body), ticket, kind, seconds)
-        if len(body) < LARGE:
-            yield head + body
-        else:
-            yield head
-            yield body
+        yield (head + body,) if len(body) < LARGE else (head, body)
 
 
 def _parts_of(

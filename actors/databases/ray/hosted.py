@@ -79,13 +79,14 @@ class _ActorHost(Host):
     """Runs the jobs of one call after the other, and keeps their frames for the answer."""
 
     claims: _Numbers
+    _beside: list[Any]
 
     def __init__(self) -> None:
         super().__init__(Requests(0), -1, -1, -1)  # it reads and writes none of these
         self.claims = _Numbers()
         self.tells_first = False
         self._out: list[bytes] = []
-        self._buffers = self._beside = []
+        self._beside = []
         # The first ticket of the jobs that run.
         self._first = 0
 
@@ -126,8 +127,8 @@ class _ActorHost(Host):
         self.flush()
         with self._writing:
             out, self._out = self._out, []
-            buffers = self._buffers[:]
-            self._buffers.clear()
+            buffers = self._beside[:]
+            del self._beside[: len(buffers)]  # another thread may append to the list meanwhile
         if back:
             out.append(frame(RETURNED, 0, marshal.dumps([self._first + number for number in back])))
         frames = b"".join([*out, last, b"\1" if last else b"\0"])
