@@ -226,7 +226,7 @@ class DriverConnection(Connection):
                 self._in_session = True
             case Execute(request):
                 self._check_unbroken()
-                self._make_room()
+                self.open_cursors.keep()
                 value = self.undone_alone(self._run, request)
                 self._check_own(f"{request} ended it")
                 return value
@@ -259,13 +259,9 @@ class DriverConnection(Connection):
             self.end_broken(why)
             raise
 
-    def _make_room(self) -> None:
-        """Read the open cursors to their ends: the driver can run one statement at a time."""
-        self.open_cursors.keep()
-
     def _declare(self, step: Declare) -> Result:
         self._check_unbroken()
-        self._make_room()
+        self.open_cursors.keep()
         self._is_used = True
 
         def first(step: Declare) -> Result:

@@ -99,7 +99,7 @@ class OpenRows:
             self._likely.fetch_ahead()
 
     def keep(self) -> None:
-        """Read all rows that are left into memory; see `Rows`."""
+        """Read all rows that are left into memory, if the driver runs one statement at a time."""
         for rows in self._rows.values():
             rows.keep()
 

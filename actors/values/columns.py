@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, Final
 
-__all__ = ["Columns", "needed", "rows_of", "table_of"]
+__all__ = ["WITH_BUFFERS", "Columns", "needed", "rows_of", "table_of"]
 
 _INT64: Final = range(-(2**63), 2**63)
 _UINT64: Final = range(2**64)
 _EXACT: Final = 2**53  # a float has every whole number up to this one
-_WITH_BUFFERS: Final = 5  # the first protocol of pickle that has them
+WITH_BUFFERS: Final = 5
+"""The first protocol of pickle that can keep buffers apart."""
 _LITTLE: Final = 1 << 16  # bytes
 _DIGITS_128: Final = 38  # decimal digits of Arrow's decimal types
 _DIGITS_256: Final = 76
@@ -61,7 +62,7 @@ class Columns:
         import pickle
 
         body, buffers, count = self._parts or _parts_of(self.table)
-        if protocol < _WITH_BUFFERS:
+        if protocol < WITH_BUFFERS:
             return Columns, (None, (body, [bytes(buffer) for buffer in buffers], count))
         # No column of Arrow ever changes.
         unchanging = [pickle.PickleBuffer(memoryview(buffer).toreadonly()) for buffer in buffers]
@@ -78,7 +79,7 @@ def _parts_of(table: Any) -> tuple[bytes, list[Any], int]:
     if table.get_total_buffer_size() > 2 * table.nbytes + _LITTLE:  # it shows a few rows of a larger table
         table = _copied(table)
     buffers: list[Any] = []
-    body = pickle.dumps(table, _WITH_BUFFERS, buffer_callback=buffers.append)
+    body = pickle.dumps(table, WITH_BUFFERS, buffer_callback=buffers.append)
     return body, buffers, table.num_rows
 
 

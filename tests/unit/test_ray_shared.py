@@ -15,7 +15,7 @@ from actors.databases.child.frames import BESIDE, COUNT, HEAD, PICKLED
 from actors.databases.child.results_codec import answer_frames, load_pickled
 from actors.databases.ray import driver, gateway
 from actors.databases.ray import shared as memory
-from actors.databases.ray.messages import Messages
+from actors.databases.ray.messages import Cluster, Messages
 from actors.databases.ray.shared import SharedPool, mapped
 from actors.values.errors import ChildProcessEnded
 from supervisor import Query
@@ -302,13 +302,13 @@ class Ends:
     def __init__(self):
         ours, theirs = socket.socketpair()
         self.sockets = ours, theirs
-        self.program = driver._Program(theirs)
+        self.gateway = driver.Gateway(Cluster("host:1", {}, 3.0), None, driver._Program(theirs))
         self.messages = Messages(ours)
         self.link = gateway.Link(type("Gateway", (), {"add": lambda *_: 1, "release": lambda *_, **__: None})())
         self.link._open_pipes()
 
     def bring(self, *buffers):
-        self.program.bring(1, list(buffers))
+        self.gateway.bring(1, list(buffers))
         kind, number, body, descriptors = self.messages.receive()
         assert number == 1
         self.link.note(kind, body, descriptors)
@@ -320,7 +320,7 @@ class Ends:
 def ends():
     ends = Ends()
     yield ends
-    for end in (*ends.sockets, *ends.program.pool._pieces):
+    for end in (*ends.sockets, *ends.gateway.pool._pieces):
         end.close()
     ends.link.note_end(ChildProcessEnded("the test is over"))
     ends.link.close()

@@ -7,11 +7,12 @@ is pickled. Large buffers of a pickled value, such as columns, may travel beside
 import marshal
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from actors.databases.answers import Sealed
 from actors.databases.child.frames import BESIDE, COUNT, FEW, HEAD, LARGE, LOST, MAGIC, PICKLED, RESULT, ROWS, frame
 from actors.databases.child.pickling import culprit_of, described
+from actors.values.columns import WITH_BUFFERS
 from actors.values.errors import ConnectionLost, RemoteError
 from actors.values.requests import Call
 from actors.values.result import Result
@@ -20,7 +21,6 @@ __all__ = ["Packed", "answer_frames", "error_body", "error_frame", "load_error",
 
 E = TypeVar("E", bound=BaseException)
 
-_WITH_BUFFERS: Final = 5  # the first protocol of pickle that has them
 _PORTION = 4 << 20  # bytes of rows in a frame, roughly: decoding one holds the interpreter for some milliseconds
 
 
@@ -99,7 +99,7 @@ def _pickled(value: object, request: object, buffers: list[Any] | None) -> bytes
         return True
 
     try:
-        return pickle.dumps(value, _WITH_BUFFERS, buffer_callback=None if buffers is None else stays)
+        return pickle.dumps(value, WITH_BUFFERS, buffer_callback=None if buffers is None else stays)
     except MemoryError:
         raise
     except Exception as error:

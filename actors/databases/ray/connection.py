@@ -31,16 +31,23 @@ def nodes_of(database: "Ray") -> tuple[RayNode, ...]:
     return asking.nodes
 
 
-class RayConnection(ChildConnection):
+class _Linked(ChildConnection):
+    """A connection by a link of the gateway."""
+
+    def __init__(self, database: "Ray") -> None:
+        self._database = database
+        super().__init__(database)
+
+    def _peer(self) -> tuple[Callable[..., Peer], tuple[Any, ...]]:
+        return link_to, (self._database.cluster(), self._database.home)
+
+
+class RayConnection(_Linked):
     """Like a connection in a child process. The gateway stands between, and an actor at the end.
 
     The gateway draws the tokens of the jobs that it hands to the actor. It returns the jobs that
     the actor has not begun.
     """
-
-    def __init__(self, database: "Ray") -> None:
-        self._database = database
-        super().__init__(database)
 
     def _open(self, deadline: float) -> None:
         try:
@@ -52,9 +59,6 @@ class RayConnection(ChildConnection):
                 message = f"the gateway to Ray has not opened {self._database} within {limit:g} seconds"
                 raise TimeoutError(message) from None
             raise
-
-    def _peer(self) -> tuple[Callable[..., Peer], tuple[Any, ...]]:
-        return link_to, (self._database.cluster(), self._database.home)
 
     @property
     def _link(self) -> "Link":
@@ -100,17 +104,10 @@ class RayConnection(ChildConnection):
         return super()._lost(**flags)
 
 
-class _NodeList(ChildConnection):
+class _NodeList(_Linked):
     """A link without an actor, which brings the list of nodes."""
 
     nodes: tuple[RayNode, ...] = ()
-
-    def __init__(self, database: "Ray") -> None:
-        self._database = database
-        super().__init__(database)
-
-    def _peer(self) -> tuple[Callable[..., Peer], tuple[Any, ...]]:
-        return link_to, (self._database.cluster(), self._database.home)
 
     def _packed_specification(self) -> bytes:
         return pickle.dumps(None)

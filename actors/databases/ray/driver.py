@@ -5,7 +5,7 @@ ends, the program lives, and the crew starts another gateway.
 
     the program ── socket ──► main thread: new links, with the pipes of each; KILL
                 ◄── socket ── ENDED: a link has ended, or (link 0) the gateway itself;
-                              BESIDE: large buffers of an answer, in shared memory
+                              BUFFERS: large buffers of an answer, in shared memory
                 ── pipes ───► two threads for each link (`Relay`): one for jobs, one for interrupts
                 ── lifeline ► nothing is written: at its end the kernel kills this process
 
@@ -26,7 +26,7 @@ from typing import Any, Final, NoReturn
 from actors.databases.child.frames import COUNT
 from actors.databases.child.main import tie
 from actors.databases.child.results_codec import error_body
-from actors.databases.ray.messages import BESIDE, ENDED, KILL, LINK, LOST, Cluster, Message, Messages
+from actors.databases.ray.messages import BUFFERS, ENDED, KILL, LINK, UNSHARED, Cluster, Message, Messages
 from actors.databases.ray.relay import Relay
 from actors.databases.ray.shared import SharedPool
 from actors.databases.ray.watchdog import Watchdog
@@ -57,11 +57,6 @@ def main(number: int, lifeline: int) -> NoReturn:
 class _Program(Messages):
     """The socket to the program."""
 
-    def __init__(self, connected: socket.socket) -> None:
-        super().__init__(connected)
-        self.pool = SharedPool()
-        """The memory that large buffers travel in."""
-
     def specification(self) -> bytes:
         """Return the first message: the pickled `Cluster`."""
         return self.receive()[2]
@@ -76,16 +71,6 @@ class _Program(Messages):
     def tell_end(self, link: int, error: BaseException) -> None:
         """Tell the program that a link has ended, and why. From any thread; never raises."""
         self.send(ENDED, link, error_body(error))
-
-    def bring(self, link: int, buffers: list[Any]) -> None:
-        """Bring large buffers of an answer; the frame of the answer follows on the link's pipe."""
-        try:
-            descriptor, places = self.pool.put(buffers)
-        except OSError as error:
-            self.send(LOST, link, COUNT.pack(len(buffers)) + error_body(error))
-            return
-        self.send(BESIDE, link, marshal.dumps(places), [descriptor])
-        os.close(descriptor)
 
 
 def _connect(cluster: Cluster) -> Any:
@@ -159,6 +144,8 @@ class Gateway:
         self.ray = driver
         """The module `ray`, connected."""
         self.watchdog = Watchdog(driver, cluster.silence, self._on_silence)
+        self.pool = SharedPool()
+        """The memory that large buffers travel in."""
         self._program = program
         # The open links, by their numbers. The main thread adds, the thread of a link removes it.
         self._relays: dict[int, Relay] = {}
@@ -190,7 +177,7 @@ class Gateway:
         """Free shared memory that is not used."""
         while True:
             time.sleep(_TRIMMING)
-            self._program.pool.trim()
+            self.pool.trim()
 
     def alive(self) -> list[dict[str, Any]]:
         """Return the nodes of the cluster that live, as `ray.nodes` describes them."""
@@ -231,8 +218,17 @@ class Gateway:
         self._program.tell_end(number, error)
 
     def bring(self, number: int, buffers: list[Any]) -> None:
-        """Bring the program large buffers of an answer. From any thread."""
-        self._program.bring(number, buffers)
+        """Bring the program large buffers of an answer. From any thread.
+
+        The frame of the answer follows on the pipe of the link.
+        """
+        try:
+            descriptor, places = self.pool.put(buffers)
+        except OSError as error:
+            self._program.send(UNSHARED, number, COUNT.pack(len(buffers)) + error_body(error))
+            return
+        self._program.send(BUFFERS, number, marshal.dumps(places), [descriptor])
+        os.close(descriptor)
 
     def forget(self, number: int) -> None:
         """Forget a link that has ended. From any thread."""

@@ -17,7 +17,7 @@ from typing import Final, cast
 from actors.databases.child.frames import COUNT, SPECIFICATION
 from actors.databases.child.process import Ends, Peer, module_path, start_python
 from actors.databases.child.results_codec import load_error
-from actors.databases.ray.messages import BESIDE, ENDED, KILL, LINK, LOST, Cluster, Messages
+from actors.databases.ray.messages import BUFFERS, ENDED, KILL, LINK, UNSHARED, Cluster, Messages
 from actors.databases.ray.shared import forget, mapped
 from actors.system.log import log
 from actors.system.threads import CrewThread
@@ -222,10 +222,10 @@ class Link(Peer):
         """Handle a message of the gateway. In the gateway's thread."""
         if kind == ENDED:
             self.note_end(load_error(body, Exception))
-        elif kind == LOST:
+        elif kind == UNSHARED:
             (count,) = COUNT.unpack_from(body)
             self._add_buffers([load_error(body[COUNT.size :], Exception)] * count)
-        elif kind == BESIDE:
+        elif kind == BUFFERS:
             places = marshal.loads(body)
             try:
                 self._add_buffers(mapped(descriptors[0], places))

@@ -14,15 +14,15 @@ from typing import Any, Final, TypeAlias
 from actors.databases.child.frames import HEAD, MAGIC, frame
 from actors.values.record import Record
 
-__all__ = ["BESIDE", "ENDED", "KILL", "LINK", "LOST", "Cluster", "Message", "Messages", "Placement", "RayNode"]
+__all__ = ["BUFFERS", "ENDED", "KILL", "LINK", "UNSHARED", "Cluster", "Message", "Messages", "Placement", "RayNode"]
 
 LINK, KILL = 100, 101
 """To the gateway: LINK brings the pipes of a new link, as descriptors. KILL ends the link's
 actor."""
-ENDED, BESIDE, LOST = 102, 103, 104
+ENDED, BUFFERS, UNSHARED = 102, 103, 104
 """From the gateway. ENDED: the link has ended; the body is the error. Link 0 is the gateway itself.
-BESIDE: large buffers of an answer, as the descriptor of shared memory; the body has their places.
-LOST: there was no memory for such buffers; the body is the error, and their number before it."""
+BUFFERS: large buffers of an answer, as the descriptor of shared memory; the body has their places.
+UNSHARED: there was no memory for such buffers; the body is their number, and the error."""
 
 _DESCRIPTORS: Final = 4  # in one message, at most
 
